@@ -1,0 +1,70 @@
+"""Colour: a palette for PET and SPECT, RGB ↔ YCbCr, and the chroma of the fused picture.
+
+Luma and chroma are those of ITU-R BT.601, full range, on [0, 1]; neutral chroma is 0.5.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from medfuse.dicom.palettes import palette_table
+
+NEUTRAL_CHROMA = 0.5
+"""τ of Eq. 5: 128 on the 8-bit scale."""
+
+RED, GREEN, BLUE = 0.299, 0.587, 0.114
+"""Weights of the three primaries in luma (BT.601)."""
+
+
+def colourise(uptake: Tensor, palette: str) -> Tensor:
+    """Show values in the colours of a palette, interpolated between its 256 entries.
+
+    Parameters
+    ----------
+    uptake
+        (1, ...) floating point in [0, 1].
+    palette
+        One of `medfuse.dicom.palettes.PALETTES`.
+
+    Returns
+    -------
+    Tensor
+        (3, ...) float32 RGB in [0, 1].
+    """
+    table = torch.tensor(palette_table(palette).T, device=uptake.device)
+    place = uptake[0].float() * (table.shape[1] - 1)
+    below = place.floor().clamp_(0, table.shape[1] - 2)
+    return torch.lerp(table[:, below.long()], table[:, below.long() + 1], place - below)
+
+
+def split_luma(rgb: Tensor) -> Tensor:
+    """RGB (3, ...) → luma (1, ...), both in [0, 1]."""
+    return (RED * rgb[0] + GREEN * rgb[1] + BLUE * rgb[2])[None]
+
+
+def split_chroma(rgb: Tensor) -> Tensor:
+    """RGB (3, ...) → Cb and Cr (2, ...), in [0, 1], neutral at 0.5."""
+    luma = split_luma(rgb)[0]
+    return torch.stack(((rgb[2] - luma) / (2 - 2 * BLUE), (rgb[0] - luma) / (2 - 2 * RED))) + NEUTRAL_CHROMA
+
+
+def join_luma_chroma(luma: Tensor, chroma: Tensor) -> Tensor:
+    """Luma (1, ...) with Cb and Cr (2, ...) → RGB (3, ...), clipped to [0, 1]."""
+    blue_difference, red_difference = (chroma - NEUTRAL_CHROMA).unbind(0)
+    red = luma[0] + (2 - 2 * RED) * red_difference
+    blue = luma[0] + (2 - 2 * BLUE) * blue_difference
+    green = (luma[0] - RED * red - BLUE * blue) / GREEN
+    return torch.stack((red, green, blue)).clamp_(0, 1)
+
+
+def fuse_chroma(first: Tensor, second: Tensor) -> Tensor:
+    """Eq. 5: mean of two chromas weighted by their distance from neutral; neutral where both are.
+
+    Takes and returns (2, ...) in [0, 1]. A grey picture's chroma is neutral, so that the other's survives unchanged.
+    """
+    first_weight = (first - NEUTRAL_CHROMA).abs()
+    second_weight = (second - NEUTRAL_CHROMA).abs()
+    total = first_weight + second_weight
+    fused = (first * first_weight + second * second_weight) / total
+    return torch.where(total > 0, fused, torch.full_like(fused, NEUTRAL_CHROMA))

@@ -1,0 +1,38 @@
+"""The Standard's well-known colour palettes (PS3.6 Annex B), as pydicom carries them."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+import pydicom.data
+from pydicom import dcmread
+
+from medfuse.errors import IntensityError
+
+PaletteName = Literal["hot-iron", "pet", "hot-metal-blue", "pet-20-step"]
+PALETTES: tuple[PaletteName, ...] = get_args(PaletteName)
+
+
+@cache
+def palette_table(name: str) -> npt.NDArray[np.float32]:
+    """Return a palette as (256, 3) float32 RGB in [0, 1], read-only.
+
+    Raises
+    ------
+    IntensityError
+        If there is no palette of this name.
+    """
+    if name not in PALETTES:
+        raise IntensityError(f"expected a palette of {', '.join(PALETTES)}; found {name!r}.")
+    file = pydicom.data.get_palette_files(f"{name.replace('-', '')}.dcm")[0]
+    palette = dcmread(file, force=True)
+    channels = [
+        np.frombuffer(palette[f"{colour}PaletteColorLookupTableData"].value, dtype=np.uint8)
+        for colour in ("Red", "Green", "Blue")
+    ]
+    table = np.stack(channels, axis=1).astype(np.float32) / 255
+    table.setflags(write=False)
+    return table

@@ -1,0 +1,305 @@
+"""Write a volume as if a scanner had acquired it: for tests, demos and benchmarks, never for results.
+
+Classic MR, CT and PET Image Storage with one file a slice, and a multi-frame NM reconstruction for SPECT. Everything but
+the voxels and their geometry is invented and fixed, so that the same volume always gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from monai.data.meta_tensor import MetaTensor
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.sequence import Sequence
+from pydicom.sr.coding import Code
+from pydicom.tag import Tag
+from pydicom.uid import (
+    UID,
+    CTImageStorage,
+    ExplicitVRLittleEndian,
+    MRImageStorage,
+    NuclearMedicineImageStorage,
+    PositronEmissionTomographyImageStorage,
+)
+from pydicom.valuerep import format_number_as_ds
+
+from medfuse.dicom.references import coded
+from medfuse.errors import GeometryError, IntensityError
+from medfuse.export import whole
+from medfuse.grid import LPS_FROM_RAS, Grid
+from medfuse.volume import Modality, grid_of, make_volume, meta_of, plain
+
+Stored = npt.NDArray[np.uint16]
+
+DATE = "20260105"
+SERIES_TIME: dict[Modality, str] = {"MR": "083000", "CT": "100000", "PT": "110000", "NM": "110000"}
+INJECTION_TIME = "101500"
+WEIGHT_KG = "70"
+DESCRIPTION: dict[Modality, str] = {"MR": "T1 3D", "CT": "Head", "PT": "FDG brain", "NM": "HMPAO brain SPECT"}
+HU_OF_ZERO = -1024
+"""What a stored 0 means in CT; the lowest value that can be written."""
+
+PET_STEPS = 32767
+"""Stored values of each PET slice reach this far; the slice's own slope makes Bq/ml of them."""
+
+
+def write_acquisition(
+    volume: MetaTensor, folder: str | Path, *, study: int, series_number: int, overwrite: bool = False
+) -> None:
+    """Write a volume as an original series of a phantom patient.
+
+    Parameters
+    ----------
+    volume
+        (1, X, Y, Z) with ``meta["modality"]``: MR in whole numbers from 0 to 65535, CT in HU, PT in Bq/ml or NM in
+        counts. Values are rounded to what 16 bits hold: to 1 in MR, CT and NM, to 1/32767 of each slice's maximum in
+        PET. Axis 0 becomes the column index and axis 1 the row index; slices are numbered along the slice normal.
+    folder
+        Folder to appear, with the files ``0001.dcm`` and so on; one multi-frame file for NM.
+    study
+        Any number: acquisitions with the same one belong to one study of one patient, but each has a frame of
+        reference of its own, as from different scanners.
+    series_number
+        Tells the series of a study apart, also in their UIDs.
+    overwrite
+        Whether a folder already there is replaced.
+
+    Raises
+    ------
+    GeometryError
+        If rows and columns are not perpendicular, or NM slices are not perpendicular to their normal.
+    IntensityError
+        If a value does not fit into 16 bits.
+    ExportError
+        If the folder is taken or cannot be written.
+    """
+    modality: Modality = meta_of(volume)["modality"]
+    volume = _along_normal(volume)
+    grid = grid_of(volume)
+    _require_writable(grid, modality)
+    template = _template(modality, study, series_number)
+    _place(template, grid)
+    _DESCRIBE[modality](template)
+    # Rows of a slice are contiguous in DICOM: (slices, rows, columns).
+    values = plain(volume)[0].permute(2, 1, 0).double().numpy()
+    with whole(Path(folder), overwrite) as beside:
+        beside.mkdir()
+        if modality == "NM":
+            _save_frames(template, values, grid, beside)
+        else:
+            _save_slices(template, values, grid, beside, modality)
+
+
+def _along_normal(volume: MetaTensor) -> MetaTensor:
+    """Reverse the slices where they run against the normal, so that their numbers rise along it."""
+    grid = grid_of(volume)
+    if np.linalg.det(grid.affine[:3, :3]) > 0:
+        return volume
+    reverse = np.eye(4)
+    reverse[2, 2:] = -1, grid.shape[2] - 1
+    turned = Grid(grid.shape, grid.affine @ reverse)
+    return make_volume(plain(volume).flip(3), turned, modality=volume.meta["modality"], unit=volume.meta["unit"])
+
+
+def _require_writable(grid: Grid, modality: Modality) -> None:
+    columns, rows, slices = grid.directions.T
+    if abs(columns @ rows) > 1e-4:
+        raise GeometryError("rows and columns are not perpendicular; DICOM cannot place such slices. Resample first.")
+    if modality == "NM" and abs(np.cross(columns, rows) @ slices) < 1 - 1e-6:
+        raise GeometryError("NM slices must be stacked along their normal; resample the volume first.")
+
+
+def _template(modality: Modality, study: int, series_number: int) -> Dataset:
+    """Patient, study, series, equipment and pixel description: all that is alike in every modality."""
+    dataset = Dataset()
+    dataset.SpecificCharacterSet = "ISO_IR 192"
+    dataset.PatientName, dataset.PatientID = "Phantom^Head", "PHANTOM"
+    dataset.PatientBirthDate, dataset.PatientSex, dataset.PatientWeight = "", "O", WEIGHT_KG
+    dataset.PatientIdentityRemoved, dataset.DeidentificationMethod = "YES", "Synthetic: there is no patient"
+    dataset.StudyInstanceUID = _uid(study)
+    dataset.StudyID, dataset.AccessionNumber, dataset.ReferringPhysicianName = str(study)[:16], "", ""
+    dataset.StudyDescription = "medfuse phantom"
+    dataset.StudyDate, dataset.StudyTime = DATE, SERIES_TIME["MR"]
+    for keyword in ("Series", "Acquisition", "Content"):
+        setattr(dataset, f"{keyword}Date", DATE)
+        setattr(dataset, f"{keyword}Time", SERIES_TIME[modality])
+    dataset.Modality = modality
+    dataset.SeriesInstanceUID = _uid(study, series_number)
+    dataset.SeriesNumber, dataset.SeriesDescription = series_number, DESCRIPTION[modality]
+    dataset.FrameOfReferenceUID = _uid(study, series_number, "frame of reference")
+    dataset.PositionReferenceIndicator = ""
+    dataset.BodyPartExamined = "HEAD"
+    dataset.Manufacturer, dataset.ManufacturerModelName = "medfuse", "phantom"
+    dataset.AcquisitionNumber = 1
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 16, 16, 15, 0
+    return dataset
+
+
+def _place(dataset: Dataset, grid: Grid) -> None:
+    """Matrix, spacing and orientation (PS3.3 C.7.6.2); where each slice lies follows from its index."""
+    dataset.Columns, dataset.Rows, _ = grid.shape
+    between_columns, between_rows, between_slices = grid.spacing
+    dataset.PixelSpacing = _decimals([between_rows, between_columns])
+    directions = LPS_FROM_RAS[:3, :3] @ grid.directions
+    dataset.ImageOrientationPatient = _decimals([*directions[:, 0], *directions[:, 1]])
+    apart = between_slices * abs(float(np.cross(directions[:, 0], directions[:, 1]) @ directions[:, 2]))
+    dataset.SliceThickness = dataset.SpacingBetweenSlices = _decimals([apart])[0]
+
+
+def _position(grid: Grid, k: int) -> list[str]:
+    """ImagePositionPatient of slice ``k``: the centre of its first voxel, LPS mm."""
+    return _decimals(LPS_FROM_RAS[:3, :3] @ grid.world((0, 0, k)))
+
+
+def _describe_mr(dataset: Dataset) -> None:
+    dataset.SOPClassUID = MRImageStorage
+    dataset.ImageType = ["ORIGINAL", "PRIMARY", "OTHER"]
+    dataset.ScanningSequence, dataset.SequenceVariant, dataset.ScanOptions = ["GR", "IR"], ["SP", "MP"], None
+    dataset.MRAcquisitionType, dataset.SequenceName = "3D", "tfl3d"
+    dataset.RepetitionTime, dataset.EchoTime, dataset.InversionTime = "2300", "2.98", "900"
+    dataset.EchoTrainLength, dataset.FlipAngle, dataset.MagneticFieldStrength = 1, "9", "3"
+    dataset.ImagedNucleus = "1H"
+    dataset.PatientPosition = "HFS"
+    dataset.WindowCenter, dataset.WindowWidth = "450", "900"
+
+
+def _describe_ct(dataset: Dataset) -> None:
+    dataset.SOPClassUID = CTImageStorage
+    dataset.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
+    dataset.PatientPosition = "HFS"
+    dataset.KVP, dataset.ConvolutionKernel = "120", "H30"
+    dataset.RescaleIntercept, dataset.RescaleSlope, dataset.RescaleType = str(HU_OF_ZERO), "1", "HU"
+    dataset.WindowCenter, dataset.WindowWidth = "40", "80"
+    del dataset.SpacingBetweenSlices  # not of the CT Image module
+
+
+def _describe_pt(dataset: Dataset) -> None:
+    """PET series, isotope and image modules (PS3.3 C.8.9); with them an SUV can be computed."""
+    dataset.SOPClassUID = PositronEmissionTomographyImageStorage
+    dataset.ImageType = ["ORIGINAL", "PRIMARY"]
+    dataset.SeriesType = ["STATIC", "IMAGE"]
+    dataset.Units, dataset.CountsSource, dataset.CollimatorType = "BQML", "EMISSION", "NONE"
+    dataset.CorrectedImage = ["NORM", "DTIM", "ATTN", "SCAT", "DECY", "RAN"]
+    dataset.DecayCorrection, dataset.DecayFactor = "START", "1"
+    dataset.RandomsCorrectionMethod, dataset.ScatterCorrectionMethod = "DLYD", "model"
+    dataset.AttenuationCorrectionMethod, dataset.ReconstructionMethod = "measured", "OSEM"
+    dataset.ActualFrameDuration, dataset.FrameReferenceTime = 600000, "300000"
+    del dataset.SpacingBetweenSlices
+    _lay_down(dataset)
+    drug = _injection(dataset, Code("35321007", "SCT", "Fluorodeoxyglucose F^18^"), "Fluorodeoxyglucose", "250000000")
+    drug.RadionuclideCodeSequence = coded(Code("77004003", "SCT", "^18^Fluorine"))
+    drug.RadiopharmaceuticalStartDateTime = DATE + INJECTION_TIME
+    drug.RadionuclideHalfLife, drug.RadionuclidePositronFraction = "6586.2", "0.967"
+
+
+def _describe_nm(dataset: Dataset) -> None:
+    """NM series, detector, isotope and reconstruction modules (PS3.3 C.8.4)."""
+    dataset.SOPClassUID = NuclearMedicineImageStorage
+    dataset.ImageType = ["ORIGINAL", "PRIMARY", "RECON TOMO", "EMISSION"]
+    dataset.CorrectedImage = ["UNIF", "COR", "ATTN", "SCAT"]
+    _lay_down(dataset)
+    drug = _injection(dataset, Code("71054000", "SCT", "Technetium Tc^99m^ exametazime"), "Exametazime", "740")
+    drug.RadionuclideCodeSequence = coded(Code("72454004", "SCT", "^99m^Technetium"))
+
+
+def _lay_down(dataset: Dataset) -> None:
+    """NM/PET Patient Orientation module (PS3.3 C.8.4.6): on the back, head first."""
+    dataset.PatientOrientationCodeSequence = coded(Code("102538003", "SCT", "recumbent"))
+    supine = coded(Code("40199007", "SCT", "supine"))
+    dataset.PatientOrientationCodeSequence[0].PatientOrientationModifierCodeSequence = supine
+    dataset.PatientGantryRelationshipCodeSequence = coded(Code("102540008", "SCT", "headfirst"))
+
+
+def _injection(dataset: Dataset, code: Code, name: str, dose: str) -> Dataset:
+    """What was injected, when and how much: Bq in PET, MBq in NM, as their modules ask (PS3.3 C.8.9.2, C.8.4.10)."""
+    drug = Dataset()
+    drug.Radiopharmaceutical, drug.RadiopharmaceuticalCodeSequence = name, coded(code)
+    drug.RadiopharmaceuticalStartTime = INJECTION_TIME
+    drug.RadionuclideTotalDose = dose
+    dataset.RadiopharmaceuticalInformationSequence = Sequence([drug])
+    return drug
+
+
+_DESCRIBE = {"MR": _describe_mr, "CT": _describe_ct, "PT": _describe_pt, "NM": _describe_nm}
+
+
+def _save_slices(
+    template: Dataset, values: npt.NDArray[np.float64], grid: Grid, folder: Path, modality: Modality
+) -> None:
+    slices = len(values)
+    if modality == "PT":
+        template.NumberOfSlices = slices
+    for k, plane in enumerate(values):
+        template.InstanceNumber = k + 1
+        template.SOPInstanceUID = _uid(template.SeriesInstanceUID, k + 1)
+        template.ImagePositionPatient = _position(grid, k)
+        slope, intercept = 1.0, HU_OF_ZERO if modality == "CT" else 0
+        if modality == "PT":
+            template.ImageIndex = k + 1
+            template.RescaleSlope = _decimals([max(float(plane.max()), 1e-3) / PET_STEPS])[0]
+            template.RescaleIntercept = "0"
+            slope = float(template.RescaleSlope)
+        _save(template, _stored(plane, slope, intercept), folder / f"{k + 1:04d}.dcm")
+
+
+def _save_frames(template: Dataset, values: npt.NDArray[np.float64], grid: Grid, folder: Path) -> None:
+    """One file for all slices, placed by the detector (PS3.3 C.8.4.8 vectors, C.8.4.15 reconstruction)."""
+    slices = len(values)
+    detector = Dataset()
+    detector.CollimatorType = "PARA"
+    detector.ImageOrientationPatient = template.ImageOrientationPatient
+    detector.ImagePositionPatient = _position(grid, 0)
+    del template.ImageOrientationPatient
+    template.DetectorInformationSequence = Sequence([detector])
+    energies = Dataset()
+    energies.EnergyWindowLowerLimit, energies.EnergyWindowUpperLimit = "126", "154"
+    window = Dataset()
+    window.EnergyWindowName, window.EnergyWindowRangeSequence = "Tc99m", Sequence([energies])
+    template.EnergyWindowInformationSequence = Sequence([window])
+    rotation = Dataset()
+    rotation.StartAngle, rotation.AngularStep, rotation.ScanArc, rotation.RotationDirection = "0", "3", "360", "CC"
+    rotation.ActualFrameDuration, rotation.NumberOfFramesInRotation = 20000, 120
+    template.RotationInformationSequence = Sequence([rotation])
+    template.NumberOfEnergyWindows = template.NumberOfDetectors = template.NumberOfRotations = 1
+    template.NumberOfFrames = template.NumberOfSlices = slices
+    template.FrameIncrementPointer = Tag("SliceVector")
+    template.SliceVector = list(range(1, slices + 1))
+    template.InstanceNumber = 1
+    template.SOPInstanceUID = _uid(template.SeriesInstanceUID, 1)
+    template.CountsAccumulated = int(min(values.sum(), 2**31 - 1))
+    _save(template, _stored(values, 1.0, 0), folder / "0001.dcm")
+
+
+def _stored(values: npt.NDArray[np.float64], slope: float, intercept: float) -> Stored:
+    stored = np.rint((values - intercept) / slope)
+    if not (stored.min() >= 0 and stored.max() <= 65535):
+        raise IntensityError(
+            f"16 bits hold values from {intercept:g} to {65535 * slope + intercept:g}; found {values.min():g} to "
+            f"{values.max():g}. Scale or clip the volume first."
+        )
+    return stored.astype("<u2")
+
+
+def _save(dataset: Dataset, pixels: Stored, path: Path) -> None:
+    dataset.PixelData = pixels.tobytes()
+    dataset["PixelData"].VR = "OW"
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+    dataset.save_as(path, enforce_file_format=True)
+
+
+def _uid(*what: object) -> UID:
+    """A UID under 2.25 that depends on nothing but ``what``."""
+    name = "/".join(str(part) for part in ("medfuse phantom", *what))
+    return UID(f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, name).int}")
+
+
+def _decimals(numbers: npt.ArrayLike) -> list[str]:
+    """Decimal strings of at most 16 characters; rounding noise around zero becomes 0."""
+    return [format_number_as_ds(0.0 if abs(number) < 1e-12 else float(number)) for number in np.asarray(numbers)]

@@ -1,0 +1,50 @@
+"""What can go wrong, as one tree.
+
+    MedfuseError
+    ├ SeriesError(ValueError)           the files do not form one volume, or several series answer
+    ├ GeometryError(ValueError)         grids disagree; geometry absent or singular
+    ├ StudyError(ValueError)            the two studies do not belong together
+    ├ IntensityError(ValueError)        what the values mean cannot be told
+    ├ RegistrationError(RuntimeError)   the verdict is "not aligned"
+    ├ WeightsError(RuntimeError)        the weights are not GeSeNet's, or not safe to read
+    ├ ExportError(RuntimeError)         the output cannot be written
+    └ DeviceError(RuntimeError)         the processor asked for is not there, or too small
+
+Every message says what was expected, what was found and what to do; none names a patient.
+"""
+
+
+class MedfuseError(Exception):
+    """The root of every error that medfuse raises on purpose."""
+
+
+class SeriesError(MedfuseError, ValueError):
+    """The files do not form one volume, or several series answer."""
+
+
+class GeometryError(MedfuseError, ValueError):
+    """Grids disagree, or a geometry is absent or singular."""
+
+
+class StudyError(MedfuseError, ValueError):
+    """The two studies do not belong together, or not in this order."""
+
+
+class IntensityError(MedfuseError, ValueError):
+    """What the stored values mean cannot be told, or not as asked."""
+
+
+class RegistrationError(MedfuseError, RuntimeError):
+    """The studies could not be aligned."""
+
+
+class WeightsError(MedfuseError, RuntimeError):
+    """The weights file is not one of GeSeNet's, or not safe to read."""
+
+
+class ExportError(MedfuseError, RuntimeError):
+    """The output cannot be written where and how it was asked for."""
+
+
+class DeviceError(MedfuseError, RuntimeError):
+    """The processor asked for is not there, or has too little memory."""

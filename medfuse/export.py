@@ -1,0 +1,107 @@
+"""Outputs appear whole or not at all: written beside their place, then renamed into it."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from medfuse.errors import ExportError
+
+
+def require_free(path: Path, overwrite: bool) -> None:
+    """Raise `ExportError` if ``path`` holds something and may not be replaced; an empty folder counts as free."""
+    if overwrite or not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        return
+    raise ExportError(f"{path} exists already; choose another place, or allow overwriting.")
+
+
+def require_outside(path: Path, inputs: Iterable[Path]) -> None:
+    """Raise `ExportError` if writing ``path`` would touch an input folder or file, from within or from above."""
+    target = path.resolve()
+    for source in inputs:
+        place = source.resolve()
+        if target == place or place in target.parents or target in place.parents:
+            raise ExportError(f"{path} would write into the input {source}; choose a folder outside of it.")
+
+
+@contextmanager
+def whole(path: Path, overwrite: bool = False) -> Iterator[Path]:
+    """Offer a temporary path beside ``path``; what was written there takes its place when the block ends well.
+
+    Parameters
+    ----------
+    path
+        File or folder to appear. Missing parent folders are made.
+    overwrite
+        Whether something already there is replaced; a folder is replaced as a whole.
+
+    Yields
+    ------
+    Path
+        A path with the same name in a fresh folder on the same disk, where nothing exists yet.
+
+    Raises
+    ------
+    ExportError
+        If the path is taken, or the disk or its permissions do not allow writing. Nothing is left behind.
+    """
+    require_free(path, overwrite)
+    with _workplace(path) as workplace:
+        beside = workplace / path.name
+        yield beside
+        _take_place(beside, path, workplace)
+
+
+@contextmanager
+def whole_entries(folder: Path, overwrite: bool = False) -> Iterator[Path]:
+    """Offer a temporary folder whose entries move into ``folder`` when the block ends well.
+
+    As `whole`, but a folder that is there already keeps its other entries.
+    """
+    require_free(folder, overwrite)
+    with _workplace(folder) as workplace:
+        beside = workplace / folder.name
+        beside.mkdir()
+        yield beside
+        if folder.exists():
+            for entry in sorted(beside.iterdir()):
+                _take_place(entry, folder / entry.name, workplace)
+        else:
+            beside.rename(folder)
+
+
+@contextmanager
+def _workplace(path: Path) -> Iterator[Path]:
+    """A fresh folder beside ``path``, gone in the end together with parents that were made in vain."""
+    made = [parent for parent in path.parents if not parent.exists()]
+    workplace: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        workplace = Path(tempfile.mkdtemp(prefix=".medfuse-", dir=path.parent))
+        yield workplace
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise ExportError(f"cannot write {path}: {reason}. Choose a place with room and permission.") from error
+    finally:
+        if workplace is not None:
+            shutil.rmtree(workplace, ignore_errors=True)
+        for parent in made:  # innermost first
+            if parent.is_dir() and not any(parent.iterdir()):
+                parent.rmdir()
+
+
+def _take_place(beside: Path, path: Path, workplace: Path) -> None:
+    if not path.is_dir():
+        beside.replace(path)
+        return
+    # A folder cannot be renamed onto a full one: move the old one away first, and back if the new one cannot follow.
+    replaced = workplace / f"replaced-{path.name}"
+    path.rename(replaced)
+    try:
+        beside.rename(path)
+    except OSError:
+        replaced.rename(path)
+        raise

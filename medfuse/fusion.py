@@ -1,0 +1,219 @@
+"""The main road: two volumes in, one fused study out."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal, cast
+
+from monai.data.meta_tensor import MetaTensor
+from monai.transforms.compose import Compose
+
+from medfuse import dicom, nifti, report
+from medfuse.errors import MedfuseError
+from medfuse.export import require_outside, whole
+from medfuse.gesenet.engine import DEFAULT_BATCH_SIZE
+from medfuse.gesenet.loading import load_network
+from medfuse.intensity import Window
+from medfuse.provenance import Provenance
+from medfuse.registration import Registration
+from medfuse.slices import Plane
+from medfuse.study import require_pair
+from medfuse.transforms import (
+    FuseSlicesd,
+    JoinColourd,
+    Registerd,
+    Replaned,
+    ResampleOntod,
+    Scaled,
+    SplitLumad,
+)
+from medfuse.volume import Source, grid_of, meta_of
+
+DEFAULT_PALETTE = "hot-iron"
+
+Align = Literal["auto", "header", "rigid"]
+
+Progress = Callable[[str, float], None]
+"""Called with the name of the step under way and the share of it that is done."""
+
+
+@dataclass(frozen=True)
+class FusedStudy:
+    """A fused study: pictures, alignment and how it was made.
+
+    Parameters
+    ----------
+    image
+        The fused volume on the MRI's grid: (3, X, Y, Z) uint8 RGB where a palette was used, else (1, X, Y, Z) float32
+        in [0, 1].
+    mri, partner
+        (1, X, Y, Z) float32 in [0, 1] on the same grid: what was fused.
+    registration
+        Maps MRI → partner world points, RAS+ mm.
+    provenance
+        The steps taken.
+    """
+
+    image: MetaTensor
+    mri: MetaTensor
+    partner: MetaTensor
+    registration: Registration
+    provenance: Provenance
+
+    def write_dicom(
+        self, folder: str | Path, *, overwrite: bool = False, progress: Callable[[float], None] | None = None
+    ) -> None:
+        """Write a DICOM series, one file a slice; see `medfuse.dicom.write_series`.
+
+        Raises
+        ------
+        ExportError
+            If the folder is taken, lies in an input, or cannot be written.
+        """
+        dicom.write_series(
+            self.image,
+            folder,
+            partner=self.partner.meta["source"],
+            provenance=self.provenance,
+            overwrite=overwrite,
+            progress=progress,
+        )
+
+    def write_nifti(self, path: str | Path, *, overwrite: bool = False) -> None:
+        """Write ``path`` (.nii or .nii.gz) and its JSON sidecar beside it; see `medfuse.nifti.write`.
+
+        Raises
+        ------
+        ExportError
+            If a file is taken, lies in an input, or cannot be written.
+        """
+        path = Path(path)
+        require_outside(path, [source.path for source in self._sources() if source.path.is_dir()])
+        nifti.write(self.image, path, self.sidecar(), overwrite=overwrite)
+
+    def write_picture(self, path: str | Path, *, overwrite: bool = False) -> None:
+        """Write a PNG of sources and fused volume in three planes."""
+        with whole(Path(path), overwrite) as beside:
+            beside.write_bytes(report.picture(self))
+
+    def sidecar(self) -> dict[str, object]:
+        """What the JSON file beside the NIfTI holds, in the words of BIDS derivatives and under ``Medfuse`` in full."""
+        provenance = self.provenance
+        name, version = provenance.software.split(" ")
+        return {
+            "Description": provenance.sentence(),
+            "Sources": [*provenance.mri_source, *provenance.partner_source],
+            "SpatialReference": list(provenance.mri_source),
+            "GeneratedBy": [{"Name": name, "Version": version}],
+            "Medfuse": provenance.to_dict(),
+        }
+
+    def _sources(self) -> list[Source]:
+        return [one.meta["source"] for one in (self.mri, self.partner) if isinstance(one.meta["source"], Source)]
+
+    def __repr__(self) -> str:
+        kind = "RGB" if len(self.image) == 3 else "grey"
+        return f"FusedStudy(MR + {self.provenance.partner_modality}, {kind}, {grid_of(self.image)!r})"
+
+    def _repr_html_(self) -> str:
+        encoded = base64.b64encode(report.picture(self, dots_per_inch=80)).decode()
+        return f'<img alt="{self!r}" src="data:image/png;base64,{encoded}">'
+
+
+def fuse(
+    mri: MetaTensor,
+    partner: MetaTensor,
+    *,
+    align: Align | Registration = "auto",
+    window: str | Window | None = None,
+    palette: str | None = None,
+    plane: Plane = "native",
+    weights: str | Path = "default",
+    device: str = "auto",
+    batch_size: int = DEFAULT_BATCH_SIZE,
+    different_patients: bool = False,
+    progress: Progress | None = None,
+) -> FusedStudy:
+    """Fuse an MRI with a CT, PET or SPECT study.
+
+    Parameters
+    ----------
+    mri, partner
+        Volumes as `medfuse.load` returns them, (1, X, Y, Z) in their own units; left unchanged.
+    align
+        ``auto`` trusts a common frame of reference and else registers rigidly; ``header`` trusts the positions in the
+        headers; ``rigid`` always registers; or a registration made before.
+    window
+        Range of the partner shown: a CT preset's name, ``"LEVEL,WIDTH"`` or a `Window`, in the partner's unit.
+    palette
+        Colours of the partner; PET and SPECT have ``hot-iron`` by default, CT none.
+    plane
+        Which slices are fused and written: as acquired, or the nearest axial, coronal or sagittal ones.
+    weights
+        ``default`` or a weights file; see `medfuse.gesenet.load_network`.
+    device
+        ``auto``, ``cpu`` or ``cuda``.
+    batch_size
+        Slices at once; halved where memory runs out. It does not change the result.
+    different_patients
+        Accept studies whose headers name different patients.
+    progress
+        Called with the step's name and the share of it that is done.
+
+    Raises
+    ------
+    StudyError
+        If the studies are not an MRI and its partner.
+    RegistrationError
+        If they cannot be aligned.
+    IntensityError, WeightsError, DeviceError
+        If window, palette, weights or device are not as asked.
+    """
+    require_pair(mri, partner, different_patients=different_patients)
+    unit = meta_of(partner)["unit"]
+    modality = meta_of(partner)["modality"]
+    if palette is None and modality != "CT":
+        palette = DEFAULT_PALETTE
+    network = load_network(weights, device)
+    line = Compose(
+        [
+            Registerd("mri", "partner", align, progress=progress and partial(progress, "align")),
+            Replaned("mri", plane),
+            ResampleOntod("partner", onto="mri"),
+            Scaled("mri"),
+            Scaled("partner", window),
+            SplitLumad("partner", "luma", palette),
+            FuseSlicesd("mri", "luma", "fused", network, batch_size, progress=progress and partial(progress, "fuse")),
+            JoinColourd("fused", "partner", palette),
+        ]
+    )
+    data = _run(line, {"mri": mri, "partner": partner})
+    mri, partner = data["mri"], data["partner"]
+    sources = [volume.meta["source"] for volume in (mri, partner)]
+    provenance = Provenance(
+        mri_source=sources[0].references if sources[0] else (),
+        partner_source=sources[1].references if sources[1] else (),
+        partner_modality=modality,
+        registration=data["registration"].to_dict(),
+        plane=plane,
+        mri_window=mri.meta["window"],
+        partner_window=partner.meta["window"],
+        partner_unit=unit,
+        palette=palette,
+        weights=network.origin,
+    )
+    return FusedStudy(data["fused"], mri, partner, data["registration"], provenance)
+
+
+def _run(line: Compose, data: dict[str, MetaTensor]) -> dict[str, MetaTensor]:
+    try:
+        return cast("dict[str, MetaTensor]", line(data))
+    except RuntimeError as error:
+        # MONAI wraps what a step raises; the reader wants the reason.
+        if isinstance(error.__cause__, MedfuseError):
+            raise error.__cause__ from None
+        raise

@@ -1,0 +1,145 @@
+"""Load GeSeNet's weights: ours, trained elsewhere by medfuse, or the file that the paper's authors published."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from importlib.resources import as_file, files
+from pathlib import Path
+from zipfile import BadZipFile
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from medfuse.errors import WeightsError
+from medfuse.gesenet.engine import resolve_device
+from medfuse.gesenet.network import GeSeNet
+
+PUBLISHED_BRANCHES = {"inf_": "mri.", "vis_": "partner."}
+
+PUBLISHED_BRANCH_PARTS = {
+    "conv.conv": "stem",
+    "eem.dense.conv1.conv": "edge.dense.first",
+    "eem.dense.conv2.conv": "edge.dense.second",
+    "eem.convdown.conv": "edge.down",
+    "eem.sobelconv.convx.weight": "edge.gradient.x",
+    "eem.sobelconv.convy.weight": "edge.gradient.y",
+    "eem.convup.conv": "edge.up",
+    "rmm.spa_mask.0": "region.spatial.enter",
+    "rmm.spa_mask.3": "region.spatial.middle",
+    "rmm.spa_mask.5": "region.spatial.leave",
+    "rmm.body.ch_mask": "region.body.channel_logits",
+    "rmm.body.body": "region.body.convolutions",
+    "rmm.body.collect": "region.body.collect",
+    "rmm.ca.conv_du.0": "region.attention.squeeze",
+    "rmm.ca.conv_du.2": "region.attention.excite",
+}
+
+PUBLISHED_TRUNK_PARTS = {
+    "sft.SFT_scale_conv0": "refinement.scale.0",
+    "sft.SFT_scale_conv1": "refinement.scale.2",
+    "sft.SFT_shift_conv0": "refinement.shift.0",
+    "sft.SFT_shift_conv1": "refinement.shift.2",
+    "sft.SFT2": "refinement.merge",
+    "decoder2.conv": "decoder.0",
+    "decoder1.conv": "decoder.2",
+}
+
+PUBLISHED_UNUSED = frozenset(
+    f"decoder1.bn.{name}" for name in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+)
+"""The published file carries a batch norm that the published network never applies."""
+
+
+def load_network(weights: str | Path = "default", device: str = "cpu") -> GeSeNet:
+    """Build GeSeNet with trained weights, in evaluation mode.
+
+    Parameters
+    ----------
+    weights
+        ``"default"`` for the weights that come with medfuse, a ``.safetensors`` file written by medfuse's training, or
+        the ``GeSeNet.pth`` that the paper's authors published. Pickled code is never run.
+    device
+        ``cpu``, ``cuda``, ``cuda:N`` or ``auto``.
+
+    Returns
+    -------
+    GeSeNet
+        Its attribute ``origin`` names the weights and their SHA-256.
+
+    Raises
+    ------
+    WeightsError
+        If the file is absent, unreadable, unsafe, or does not hold exactly GeSeNet's arrays.
+    DeviceError
+        If the device is not there.
+    """
+    target = resolve_device(device)
+    if str(weights) == "default":
+        with as_file(files("medfuse.gesenet.weights") / "default.safetensors") as path:
+            return _build(path, "default", target)
+    path = Path(weights)
+    if not path.is_file():
+        raise WeightsError(
+            f"there is no weights file {path}; give a .safetensors or .pth file, or leave it at the default."
+        )
+    return _build(path, path.name, target)
+
+
+def _build(path: Path, name: str, device: torch.device) -> GeSeNet:
+    network = GeSeNet()
+    state = _read(path)
+    _require_fit(state, network.state_dict(), name)
+    network.load_state_dict(state)
+    network.origin = {"name": name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    return network.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        arrays = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, BadZipFile, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise WeightsError(
+            f"{path.name} is no readable weights file, or holds more than arrays ({type(error).__name__}); give a "
+            ".safetensors file, or the published GeSeNet.pth."
+        ) from error
+    if not isinstance(arrays, dict) or not all(isinstance(array, Tensor) for array in arrays.values()):
+        raise WeightsError(
+            f"{path.name} does not hold named arrays; give the published GeSeNet.pth or a .safetensors file."
+        )
+    return from_published(arrays, path.name)
+
+
+def from_published(arrays: dict[str, Tensor], name: str = "the file") -> dict[str, Tensor]:
+    """Rename the published arrays to those of `GeSeNet`; unknown ones raise `WeightsError`."""
+    renamed = {}
+    for published, array in arrays.items():
+        if published in PUBLISHED_UNUSED:
+            continue
+        branch = next((prefix for prefix in PUBLISHED_BRANCHES if published.startswith(prefix)), "")
+        parts = PUBLISHED_BRANCH_PARTS if branch else PUBLISHED_TRUNK_PARTS
+        rest = published[len(branch) :]
+        part = next((part for part in parts if rest == part or rest.startswith(f"{part}.")), None)
+        if part is None:
+            raise WeightsError(f"{name} holds the array {published[:60]!r}, which is not one of GeSeNet's.")
+        renamed[PUBLISHED_BRANCHES.get(branch, "") + parts[part] + rest[len(part) :]] = array
+    return renamed
+
+
+def _require_fit(state: dict[str, Tensor], expected: dict[str, Tensor], name: str) -> None:
+    missing, unknown = expected.keys() - state.keys(), state.keys() - expected.keys()
+    if missing or unknown:
+        raise WeightsError(
+            f"{name} is not a GeSeNet: {len(missing)} of {len(expected)} arrays are missing and {len(unknown)} are "
+            f"unknown (such as {min(missing | unknown)[:60]!r})."
+        )
+    for key, array in expected.items():
+        if state[key].shape != array.shape or not state[key].is_floating_point() or not state[key].isfinite().all():
+            raise WeightsError(
+                f"{name}: the array {key} must be finite numbers of shape {tuple(array.shape)}; found "
+                f"{state[key].dtype} {tuple(state[key].shape)}."
+            )

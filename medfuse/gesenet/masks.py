@@ -1,0 +1,110 @@
+"""Couple masks: which part of the feature map is worth computing.
+
+A spatial mask marks the places that matter, a channel mask marks the channels that are computed everywhere. Training
+draws both from a Gumbel softmax, soft and noisy; inference takes the arg max, so that it is deterministic and the
+masked-out work may be skipped.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+PRINCIPAL, REDUNDANT = 0, 1
+"""Meaning of the last axis of the channel logits."""
+
+
+def gumbel_softmax(logits: Tensor, temperature: float, dim: int) -> Tensor:
+    """Draw a soft one-hot sample from ``logits``, differentiable in them.
+
+    Parameters
+    ----------
+    logits
+        Unnormalised log-probabilities, any shape, floating point.
+    temperature
+        Softness, > 0; towards 0 the sample becomes one-hot.
+    dim
+        The axis that holds the classes.
+
+    Returns
+    -------
+    Tensor
+        Same shape as ``logits``; non-negative, sums to 1 along ``dim``.
+    """
+    exponential = torch.empty_like(logits).exponential_().clamp_min(torch.finfo(logits.dtype).tiny)
+    return ((logits - exponential.log()) / temperature).softmax(dim)
+
+
+class SpatialMask(nn.Module):
+    """Predict from the features where redundant channels still count.
+
+    ``(N, C, H, W) -> (N, 1, H, W)``: values in (0, 1) while training, exactly 0 or 1 in evaluation mode. Any height and
+    width: odd ones are pooled with a partial last window and restored to their size.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        hidden = channels // 4
+        self.enter = nn.Conv2d(channels, hidden, 3, padding=1)
+        self.middle = nn.Conv2d(hidden, hidden, 3, padding=1)
+        self.leave = nn.ConvTranspose2d(hidden, 2, 3, stride=2, padding=1)
+        self.temperature = 1.0
+
+    def forward(self, features: Tensor) -> Tensor:
+        hidden = self.enter(features).relu()
+        hidden = functional.avg_pool2d(hidden, 2, ceil_mode=True)
+        hidden = self.middle(hidden).relu()
+        logits = self.leave(hidden, output_size=features.shape[-2:])
+        if self.training:
+            return gumbel_softmax(logits, self.temperature, dim=1)[:, 1:]
+        # The second logit means "compute here".
+        return (logits[:, 1:] > logits[:, :1]).to(features.dtype)
+
+
+class CoupleMaskConvolutions(nn.Module):
+    """Four 3×3 convolutions whose work a channel mask and a spatial mask restrict; their outputs collected by a 1×1.
+
+    With the input of a layer split by the previous layer's channel mask into a principal part P and a redundant part R,
+    and m the spatial mask, output channel c is ``conv(P) + m·conv(R)`` where c is principal and ``m·(conv(P) +
+    conv(R))`` where c is redundant, then ReLU. The first layer's input counts as all principal.
+    """
+
+    def __init__(self, channels: int, layers: int = 4) -> None:
+        super().__init__()
+        self.channel_logits = nn.Parameter(torch.rand(1, channels, layers, 2))
+        self.convolutions = nn.ModuleList(
+            nn.Conv2d(channels, channels, 3, padding=1, bias=False) for _ in range(layers)
+        )
+        self.collect = nn.Conv2d(channels * layers, channels, 1)
+        self.temperature = 1.0
+
+    def channel_mask(self) -> Tensor:
+        """Draw the channel mask (training) or decide it (evaluation).
+
+        Returns
+        -------
+        Tensor
+            (channels, layers), the share to which a channel is principal: in (0, 1) while training, else 0 or 1.
+        """
+        logits = self.channel_logits[0]
+        if self.training:
+            return gumbel_softmax(logits, self.temperature, dim=-1)[..., PRINCIPAL]
+        return (logits[..., PRINCIPAL] >= logits[..., REDUNDANT]).to(logits.dtype)
+
+    def forward(self, features: Tensor, spatial: Tensor) -> Tensor:
+        mask = self.channel_mask()
+        collected = []
+        into = torch.ones_like(mask[:, 0])
+        for layer, convolution in enumerate(self.convolutions):
+            out = mask[:, layer, None, None]
+            # Masking the kernel's input channels equals masking the features, and copies no feature map.
+            weight = convolution.weight
+            kernels = torch.cat((weight * into[:, None, None], weight * (1 - into)[:, None, None]))
+            from_principal, from_redundant = functional.conv2d(features, kernels, padding=1).chunk(2, dim=1)
+            everywhere = out * from_principal
+            where_marked = from_redundant + (1 - out) * from_principal
+            features = (everywhere + spatial * where_marked).relu()
+            collected.append(features)
+            into = mask[:, layer]
+        return self.collect(torch.cat(collected, dim=1))

@@ -1,0 +1,1 @@
+"""Trained weights, with the configuration that made them inside each file."""

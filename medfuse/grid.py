@@ -1,0 +1,117 @@
+"""Where voxels are: the shape of a volume and the affine that places it in the patient.
+
+Everything inside medfuse is RAS+ millimetres: x grows to the patient's right, y to the front, z to the head, and voxel
+index (i, j, k) means the centre of that voxel, as in nibabel and MONAI.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from medfuse.errors import GeometryError
+
+Points = npt.NDArray[np.float64]
+
+LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+"""The one constant between RAS+ (medfuse, NIfTI) and LPS+ (DICOM, ITK); it is its own inverse."""
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """A regular lattice of voxel centres in the patient.
+
+    Parameters
+    ----------
+    shape
+        Number of voxels along the three axes.
+    affine
+        (4, 4) float64, voxel index → RAS+ world, mm. Any orientation; shear is allowed.
+
+    Raises
+    ------
+    GeometryError
+        If the affine is singular, not finite or not an affine, or the shape is not three positive integers.
+    """
+
+    shape: tuple[int, int, int]
+    affine: Points
+
+    def __post_init__(self) -> None:
+        affine = np.array(self.affine, dtype=np.float64)
+        if len(self.shape) != 3 or any(length < 1 for length in self.shape):
+            raise GeometryError(f"a grid needs three axes of at least one voxel; found the shape {tuple(self.shape)}.")
+        if affine.shape != (4, 4) or not np.isfinite(affine).all() or not np.array_equal(affine[3], (0, 0, 0, 1)):
+            raise GeometryError("a grid needs a finite 4×4 affine whose last row is 0 0 0 1; check the image's header.")
+        if abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+            raise GeometryError(
+                "the affine is singular: two axes point the same way or a spacing is zero; check the image's header."
+            )
+        affine.setflags(write=False)
+        object.__setattr__(self, "shape", tuple(int(length) for length in self.shape))
+        object.__setattr__(self, "affine", affine)
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """Distance between neighbouring voxels along each axis, mm."""
+        x, y, z = np.linalg.norm(self.affine[:3, :3], axis=0)
+        return float(x), float(y), float(z)
+
+    @property
+    def directions(self) -> Points:
+        """(3, 3): column d is the unit vector along axis d, RAS+."""
+        return np.asarray(self.affine[:3, :3] / np.array(self.spacing))
+
+    @property
+    def axcodes(self) -> str:
+        """The direction each axis mostly runs to, such as ``"RAS"`` or ``"LPS"``.
+
+        Axes are assigned one to one, so that an oblique grid never names one direction twice.
+        """
+        remaining = np.abs(self.directions).copy()
+        codes = ["", "", ""]
+        for _ in range(3):
+            world, axis = np.unravel_index(np.argmax(remaining), (3, 3))
+            codes[axis] = ("LR", "PA", "IS")[world][int(self.directions[world, axis] > 0)]
+            remaining[world, :] = -1
+            remaining[:, axis] = -1
+        return "".join(codes)
+
+    @property
+    def sheared(self) -> bool:
+        """Whether the axes are not perpendicular (a tilted gantry), by more than a thousandth."""
+        off_diagonal = self.directions.T @ self.directions - np.eye(3)
+        return bool(np.abs(off_diagonal).max() > 1e-3)
+
+    @property
+    def centre(self) -> Points:
+        """(3,) world position of the middle of the volume, mm."""
+        return self.world(np.array([(length - 1) / 2 for length in self.shape]))
+
+    def world(self, index: npt.ArrayLike) -> Points:
+        """Map (..., 3) voxel indices to RAS+ mm."""
+        return np.asarray(np.asarray(index, dtype=np.float64) @ self.affine[:3, :3].T + self.affine[:3, 3])
+
+    def index(self, world: npt.ArrayLike) -> Points:
+        """Map (..., 3) RAS+ mm to fractional voxel indices."""
+        offset = np.asarray(world, dtype=np.float64) - self.affine[:3, 3]
+        return np.asarray(offset @ np.linalg.inv(self.affine[:3, :3]).T)
+
+    def corners(self) -> Points:
+        """(8, 3) world positions of the outermost voxel centres, mm."""
+        ends = [(0, length - 1) for length in self.shape]
+        return self.world(np.array(np.meshgrid(*ends, indexing="ij")).reshape(3, -1).T)
+
+    def corner_distance(self, other: Grid) -> float:
+        """Largest distance between corresponding corners of two grids, mm."""
+        return float(np.linalg.norm(self.corners() - other.corners(), axis=1).max())
+
+    def matches(self, other: Grid, tolerance: float = 1e-3) -> bool:
+        """Whether both grids have the same shape and no voxel is off by more than ``tolerance`` mm."""
+        return self.shape == other.shape and self.corner_distance(other) <= tolerance
+
+    def __repr__(self) -> str:
+        spacing = " × ".join(f"{length:.4g}" for length in self.spacing)
+        return f"Grid({' × '.join(map(str, self.shape))} voxels, {spacing} mm, {self.axcodes})"

@@ -1,0 +1,201 @@
+"""NIfTI in and out: the only place that knows nibabel, xyzt_units and the form codes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import numpy.typing as npt
+import torch
+from monai.data.meta_tensor import MetaTensor
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
+
+from medfuse.errors import ExportError, GeometryError, IntensityError, SeriesError
+from medfuse.export import whole
+from medfuse.grid import Grid
+from medfuse.volume import Modality, Source, Unit, grid_of, make_volume, plain
+
+SUFFIXES = (".nii", ".nii.gz")
+
+TEMPLATE_SPACES = {3: "Talairach", 4: "MNI152"}
+"""Form codes (nifti1.h, NIFTI_XFORM_*) that declare a common world; scanner and aligned space are each image's own."""
+
+LEAST_AIR_HU = -200.0
+"""A CT in HU holds air far below this; one that does not is in some other unit."""
+
+MM_PER_UNIT = {"mm": 1.0, "unknown": 1.0, "meter": 1000.0, "micron": 0.001}
+
+
+@dataclass(frozen=True)
+class NiftiSource(Source):
+    """The form codes a volume was read with, so that the output can carry them on."""
+
+    form_code: int
+
+
+def is_nifti(path: str | Path) -> bool:
+    """Whether the name ends in .nii or .nii.gz."""
+    return str(path).lower().endswith(SUFFIXES)
+
+
+def read(path: str | Path, modality: Modality) -> MetaTensor:
+    """Read a NIfTI volume.
+
+    Parameters
+    ----------
+    path
+        A .nii or .nii.gz file.
+    modality
+        What the file holds; NIfTI has no field for it.
+
+    Returns
+    -------
+    MetaTensor
+        (1, X, Y, Z) float32, axes as stored. The affine is the sform where its code is positive, else the qform, in mm
+        whatever the file's unit. CT counts as HU only if it holds air; other values are arbitrary. Values that are not
+        finite become 0, CT air.
+
+    Raises
+    ------
+    SeriesError
+        If the file cannot be read or is not one scalar 3-D image.
+    GeometryError
+        If neither form code is set, or the affine is singular.
+    """
+    path = Path(path)
+    image = _open(path)
+    affine, code = _place(image, path)
+    values = _values(image, path)
+    grid = Grid((values.shape[0], values.shape[1], values.shape[2]), affine)
+    unit: Unit = "HU" if modality == "CT" and values.min() < LEAST_AIR_HU else "arbitrary"
+    np.nan_to_num(values, copy=False, nan=-1000.0 if unit == "HU" else 0.0)
+    source = NiftiSource(
+        modality=modality,
+        frame_of_reference=TEMPLATE_SPACES.get(code),
+        references=(path.name,),
+        path=path,
+        form_code=code,
+    )
+    return make_volume(torch.from_numpy(values)[None], grid, modality=modality, unit=unit, source=source)
+
+
+def read_grid(path: str | Path) -> Grid:
+    """Read only the geometry of a NIfTI volume; raises as `read`."""
+    path = Path(path)
+    image = _open(path)
+    _require_scalar_volume(image, path)
+    x, y, z = image.shape[:3]
+    return Grid((x, y, z), _place(image, path)[0])
+
+
+def _place(image: nib.nifti1.Nifti1Image, path: Path) -> tuple[npt.NDArray[np.float64], int]:
+    """The affine in mm and the form code that it comes from."""
+    header: Any = image.header
+    codes = int(header["sform_code"]), int(header["qform_code"])
+    code = codes[0] if codes[0] > 0 else codes[1]
+    if code <= 0:
+        raise GeometryError(
+            f"{path} has neither sform nor qform: its place and orientation are unknown. Convert it again from the "
+            "original study with its geometry."
+        )
+    affine = np.array(image.affine, dtype=np.float64)
+    affine[:3] *= MM_PER_UNIT[header.get_xyzt_units()[0]]
+    return affine, code
+
+
+def _open(path: Path) -> nib.nifti1.Nifti1Image:
+    if not path.is_file():
+        raise SeriesError(f"there is no file {path}; check the path.")
+    try:
+        image = nib.load(path)
+    except (ImageFileError, HeaderDataError, OSError, ValueError, EOFError, OverflowError) as error:
+        raise SeriesError(
+            f"{path} is not a readable NIfTI file ({type(error).__name__}); check that it is whole."
+        ) from error
+    if not isinstance(image, nib.nifti1.Nifti1Image):
+        raise SeriesError(
+            f"{path} is not NIfTI but {type(image).__name__}, which has no full geometry; convert it first."
+        )
+    return image
+
+
+def _require_scalar_volume(image: nib.nifti1.Nifti1Image, path: Path) -> None:
+    shape = image.shape
+    if image.get_data_dtype().fields is not None:
+        raise SeriesError(f"{path} holds colour; a volume of measured values is needed.")
+    if len(shape) < 3 or min(shape) < 1 or any(length != 1 for length in shape[3:]):
+        raise SeriesError(f"{path} has the shape {shape}; one 3-D volume is needed. Extract the volume you mean.")
+    if min(shape[:3]) < 2:
+        raise SeriesError(f"{path} has the shape {shape}: one slice only; a volume needs at least two.")
+
+
+def _values(image: nib.nifti1.Nifti1Image, path: Path) -> npt.NDArray[np.float32]:
+    _require_scalar_volume(image, path)
+    try:
+        values = np.asanyarray(image.dataobj, dtype=np.float32)
+    except (OSError, ValueError, EOFError, MemoryError, TypeError) as error:
+        raise SeriesError(
+            f"the voxels of {path} cannot be read ({type(error).__name__}); check that it is whole."
+        ) from error
+    if not np.isfinite(values).any():
+        raise IntensityError(f"{path} holds no finite value; check that it is the image you mean.")
+    # A file may be memory-mapped read-only.
+    return np.array(values.reshape(image.shape[:3]), copy=not values.flags.writeable)
+
+
+def write(image: MetaTensor, path: str | Path, sidecar: Mapping[str, object], *, overwrite: bool = False) -> None:
+    """Write a fused volume and its JSON sidecar.
+
+    Parameters
+    ----------
+    image
+        (1, X, Y, Z) floating point in [0, 1], stored as 16-bit integers scaled to [0, 1]; or (3, X, Y, Z) uint8,
+        stored as RGB24 (datatype 128).
+    path
+        Where to; ends in .nii or .nii.gz. The sidecar lies beside it with the suffix .json.
+    sidecar
+        What the JSON file holds.
+    overwrite
+        Whether files already there are replaced.
+
+    Raises
+    ------
+    ExportError
+        If the suffix is another, a file is taken, or they cannot be written.
+    """
+    path = Path(path)
+    if not is_nifti(path):
+        raise ExportError(f"a NIfTI file ends in .nii or .nii.gz; found {path.name}.")
+    grid = grid_of(image)
+    values = plain(image).cpu().numpy()
+    if len(values) == 3:
+        rgb = np.ascontiguousarray(np.moveaxis(values, 0, -1))
+        stored: npt.NDArray[Any] = rgb.view([("R", "u1"), ("G", "u1"), ("B", "u1")])[..., 0]
+    else:
+        stored = np.rint(values[0] * 65535.0).astype(np.uint16)
+    nifti = nib.nifti1.Nifti1Image(stored, grid.affine)
+    source = image.meta.get("source")
+    code = source.form_code if isinstance(source, NiftiSource) else 1
+    nifti.set_sform(grid.affine, code)
+    # A quaternion cannot hold shear; the sform does.
+    nifti.set_qform(grid.affine, 0 if grid.sheared else code, strip_shears=True)
+    header: Any = nifti.header
+    header.set_xyzt_units("mm", "sec")
+    header["descrip"] = b"Fused by medfuse (GeSeNet). Research use only."
+    if len(values) == 1:
+        header.set_slope_inter(1 / 65535.0, 0.0)
+        header["cal_min"], header["cal_max"] = 0.0, 1.0
+    with whole(path, overwrite) as beside, whole(sidecar_path(path), overwrite) as beside_sidecar:
+        nib.save(nifti, beside)
+        beside_sidecar.write_text(json.dumps(sidecar, indent=2) + "\n")
+
+
+def sidecar_path(path: Path) -> Path:
+    """The JSON file that belongs to a NIfTI file."""
+    return path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".json")

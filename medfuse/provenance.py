@@ -1,0 +1,48 @@
+"""What was done to make a fused study: enough to repeat it, and nothing about the patient."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from typing import Any
+
+from medfuse.intensity import Window
+
+DISCLAIMER = "Research use only: not a medical device, not for diagnosis or treatment."
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """The steps between the sources and the fused volume, in the order in which they were taken.
+
+    ``registration`` is `Registration.to_dict()`; ``weights`` names the network's weights and their SHA-256; the
+    windows are in each volume's own unit; ``sources`` are references free of names.
+    """
+
+    mri_source: tuple[str, ...]
+    partner_source: tuple[str, ...]
+    partner_modality: str
+    registration: dict[str, Any]
+    plane: str
+    mri_window: Window
+    partner_window: Window
+    partner_unit: str
+    palette: str | None
+    weights: dict[str, str]
+    software: str = field(default_factory=lambda: f"medfuse {version('medfuse')}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain values for JSON."""
+        return asdict(self) | {"disclaimer": DISCLAIMER}
+
+    def sentence(self) -> str:
+        """The same for a reader of the DICOM header (DerivationDescription, at most 1024 characters)."""
+        unit = "" if self.partner_unit == "arbitrary" else f" {self.partner_unit}"
+        window = f"{self.partner_window.lower:.4g} to {self.partner_window.upper:.4g}{unit}"
+        colours = f", coloured with the palette {self.palette}" if self.palette else ""
+        return (
+            f"MR fused slice by slice with {self.partner_modality} by GeSeNet ({self.software}, weights "
+            f"{self.weights['name']}, sha256 {self.weights['sha256'][:12]}). {self.partner_modality} aligned by "
+            f"{self.registration['method']}, resampled once onto the MR grid, values {window} shown{colours}; MR "
+            f"values {self.mri_window.lower:.4g} to {self.mri_window.upper:.4g}. {DISCLAIMER}"
+        )[:1024]

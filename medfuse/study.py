@@ -1,0 +1,97 @@
+"""Load a study from wherever it lies, and tell whether two studies make a pair."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from monai.data.meta_tensor import MetaTensor
+
+from medfuse import dicom, nifti
+from medfuse.dicom.read import DicomSource
+from medfuse.errors import StudyError
+from medfuse.volume import MODALITIES, Modality, Source, meta_of, plain
+
+LIKELY_CT_AIR = -500.0
+"""An MRI has no reason to hold values this low; CT air does."""
+
+
+def load(path: str | Path, modality: Modality | None = None, series: str | None = None) -> MetaTensor:
+    """Load one volume from a DICOM folder or file, or a NIfTI file.
+
+    Parameters
+    ----------
+    path
+        A folder that holds a DICOM series, one DICOM file, or a .nii or .nii.gz file.
+    modality
+        MR, CT, PT or NM. Needed for NIfTI, which does not say; checked against the header for DICOM.
+    series
+        SeriesInstanceUID or SeriesNumber, where a folder holds several series.
+
+    Returns
+    -------
+    MetaTensor
+        (1, X, Y, Z) float32 in the source's unit. ``affine`` is voxel index → RAS+ mm; ``meta`` holds ``modality``,
+        ``unit`` and ``source``, which keeps the headers.
+
+    Raises
+    ------
+    SeriesError
+        If the files do not form exactly one volume.
+    GeometryError
+        If the volume's place in the patient is unknown.
+    StudyError
+        If the modality is missing or contradicts the header.
+    """
+    if modality is not None and modality not in MODALITIES:
+        raise StudyError(f"expected a modality of {', '.join(MODALITIES)}; found {modality!r}.")
+    if nifti.is_nifti(path):
+        if modality is None:
+            raise StudyError(f"{path} is NIfTI, which does not say its modality; state MR, CT, PT or NM.")
+        return nifti.read(path, modality)
+    volume = dicom.read(path, series)
+    found = meta_of(volume)["modality"]
+    if modality not in (None, found):
+        raise StudyError(
+            f"expected {modality} in {path}, found {found}; give the other study, or leave the modality out."
+        )
+    return volume
+
+
+def require_pair(mri: MetaTensor, partner: MetaTensor, *, different_patients: bool = False) -> None:
+    """Raise `StudyError` unless the first is an MRI and the second a CT, PET or SPECT of the same patient.
+
+    Parameters
+    ----------
+    mri, partner
+        Volumes as `load` returns them.
+    different_patients
+        Accept studies whose headers name different patients, such as exports that were de-identified separately.
+    """
+    first, second = meta_of(mri), meta_of(partner)
+    if first["modality"] != "MR":
+        hint = "swap the two" if second["modality"] == "MR" else "give an MRI first"
+        raise StudyError(f"expected an MRI as the first study, found {first['modality']}; {hint}.")
+    if second["modality"] == "MR":
+        raise StudyError("expected a CT, PET or SPECT as the second study, found another MR; give the partner study.")
+    if second["modality"] == "CT" and second["unit"] != "HU" and float(plain(mri).min()) < LIKELY_CT_AIR:
+        raise StudyError("the MRI holds values as low as air in CT, and the CT does not; swap the two studies.")
+    source, other = first["source"], second["source"]
+    if isinstance(source, Source) and isinstance(other, Source):
+        if source.path.resolve() == other.path.resolve() and source.references == other.references:
+            raise StudyError(f"both studies are the same, {source.path}; give the MRI first and its partner second.")
+        if not different_patients and _name_different_patients(source, other):
+            raise StudyError(
+                "the headers of the two studies name different patients; give two studies of one patient, or say that "
+                "the identities may differ (different_patients=True, --different-patients)."
+            )
+
+
+def _name_different_patients(source: Source, other: Source) -> bool:
+    """Both identifier and name are there and differ: one alone often does between two archives."""
+    if not isinstance(source, DicomSource) or not isinstance(other, DicomSource):
+        return False
+    for keyword in ("PatientID", "PatientName"):
+        values = [str(one.first.get(keyword, "")).strip(" ^").lower() for one in (source, other)]
+        if not all(values) or values[0] == values[1]:
+            return False
+    return True

@@ -1,0 +1,228 @@
+"""The steps of the line as MONAI dictionary transforms, and our reader and writers as MONAI's.
+
+    Compose([
+        LoadStudyd("mri", modality="MR"), LoadStudyd("partner"),
+        Registerd(fixed="mri", moving="partner"),
+        Replaned("mri", plane="native"),
+        ResampleOntod("partner", onto="mri"),
+        Scaled("mri"), Scaled("partner"),
+        SplitLumad("partner", luma="luma"),
+        FuseSlicesd("mri", "luma", fused="fused"),
+        JoinColourd("fused", uptake="partner"),
+    ])
+
+Every step reads volumes by key and leaves volumes by key, so that a transform of yours can stand between any two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from monai.config.type_definitions import KeysCollection
+from monai.data.image_reader import ImageReader
+from monai.data.meta_tensor import MetaTensor
+from monai.transforms.transform import MapTransform
+from torch import nn
+
+from medfuse import colour, nifti, study
+from medfuse.gesenet.engine import DEFAULT_BATCH_SIZE, fuse_slices
+from medfuse.gesenet.loading import load_network
+from medfuse.intensity import Window, choose_window, outside_value, scale
+from medfuse.registration import Registration, register, resample
+from medfuse.slices import Plane, replane
+from medfuse.volume import Modality, grid_of, like, plain
+
+Data = Mapping[Hashable, Any]
+Progress = Callable[[float], None]
+
+
+class LoadStudyd(MapTransform):
+    """Load the study whose path stands under each key; see `medfuse.load`."""
+
+    def __init__(self, keys: KeysCollection, modality: Modality | None = None, series: str | None = None) -> None:
+        super().__init__(keys)
+        self.modality = modality
+        self.series = series
+
+    def __call__(self, data: Data) -> dict[Hashable, Any]:
+        loaded = dict(data)
+        for key in self.key_iterator(loaded):
+            loaded[key] = study.load(loaded[key], self.modality, self.series)
+        return loaded
+
+
+class Registerd(MapTransform):
+    """Align the moving volume to the fixed one; leaves a `Registration` (fixed → moving), moves no voxel.
+
+    A registration that is given is taken as it is.
+    """
+
+    def __init__(
+        self,
+        fixed: str = "mri",
+        moving: str = "partner",
+        method: Literal["auto", "header", "rigid"] | Registration = "auto",
+        registration: str = "registration",
+        progress: Progress | None = None,
+    ) -> None:
+        super().__init__((fixed, moving))
+        self.fixed, self.moving, self.method = fixed, moving, method
+        self.registration = registration
+        self.progress = progress
+
+    def __call__(self, data: Data) -> dict[Hashable, Any]:
+        found = (
+            self.method
+            if isinstance(self.method, Registration)
+            else register(data[self.fixed], data[self.moving], self.method, progress=self.progress)
+        )
+        return dict(data) | {self.registration: found}
+
+
+class Replaned(MapTransform):
+    """Turn the axes so that the last one runs through the slices of a plane; see `medfuse.slices.replane`."""
+
+    def __init__(self, keys: KeysCollection, plane: Plane = "native") -> None:
+        super().__init__(keys)
+        self.plane = plane
+
+    def __call__(self, data: Data) -> dict[Hashable, Any]:
+        turned = dict(data)
+        for key in self.key_iterator(turned):
+            turned[key] = replane(turned[key], self.plane)
+        return turned
+
+
+class ResampleOntod(MapTransform):
+    """Bring each volume onto another's grid by one linear interpolation, through the registration if there is one."""
+
+    def __init__(self, keys: KeysCollection, onto: str = "mri", registration: str = "registration") -> None:
+        super().__init__(keys)
+        self.onto = onto
+        self.registration = registration
+
+    def __call__(self, data: Data) -> dict[Hashable, Any]:
+        moved = dict(data)
+        grid = grid_of(moved[self.onto])
+        for key in self.key_iterator(moved):
+            volume = moved[key]
+            moved[key] = resample(volume, grid, moved.get(self.registration), outside=outside_value(volume))
+        return moved
+
+
+class Scaled(MapTransform):
+    """Map each volume as a whole onto [0, 1]; see `medfuse.intensity.choose_window`."""
+
+    def __init__(self, keys: KeysCollection, window: str | Window | None = None) -> None:
+        super().__init__(keys)
+        self.window = window
+
+    def __call__(self, data: Data) -> dict[Hashable, Any]:
+        scaled = dict(data)
+        for key in self.key_iterator(scaled):
+            volume = scaled[key]
+            scaled[key] = scale(volume, choose_window(volume, self.window))
+        return scaled
+
+
+class SplitLumad(MapTransform):
+    """Leave under ``luma`` what the network sees of a volume in [0, 1]: itself, or its luma in a palette."""
+
+    def __init__(self, key: str = "partner", luma: str = "luma", palette: str | None = None) -> None:
+        super().__init__(key)
+        self.luma = luma
+        self.palette = palette
+
+    def __call__(self, data: Data) -> dict[Hashable, Any]:
+        volume = data[self.first_key(data)]
+        if self.palette is None:
+            return dict(data) | {self.luma: volume}
+        luma = torch.empty(volume.shape, dtype=torch.float32)
+        for k in range(volume.shape[-1]):  # slice by slice: the three colours of a whole volume are never held
+            luma[..., k] = colour.split_luma(colour.colourise(plain(volume)[..., k], self.palette))
+        return dict(data) | {self.luma: like(luma, volume)}
+
+
+class FuseSlicesd(MapTransform):
+    """Fuse two volumes in [0, 1] on one grid slice by slice; see `medfuse.gesenet.fuse_slices`."""
+
+    def __init__(
+        self,
+        mri: str = "mri",
+        partner: str = "luma",
+        fused: str = "fused",
+        network: nn.Module | None = None,
+        batch_size: int = DEFAULT_BATCH_SIZE,
+        progress: Progress | None = None,
+    ) -> None:
+        super().__init__((mri, partner))
+        self.mri, self.partner, self.fused = mri, partner, fused
+        self.network = network if network is not None else load_network()
+        self.batch_size = batch_size
+        self.progress = progress
+
+    def __call__(self, data: Data) -> dict[Hashable, Any]:
+        fused = fuse_slices(
+            self.network, data[self.mri], data[self.partner], batch_size=self.batch_size, progress=self.progress
+        )
+        return dict(data) | {self.fused: fused}
+
+
+class JoinColourd(MapTransform):
+    """Give the fused luma the chroma of the partner in its palette (Eq. 5); nothing without a palette.
+
+    Leaves (3, X, Y, Z) uint8 RGB in place of the (1, X, Y, Z) luma.
+    """
+
+    def __init__(self, luma: str = "fused", uptake: str = "partner", palette: str | None = None) -> None:
+        super().__init__((luma, uptake))
+        self.luma, self.uptake, self.palette = luma, uptake, palette
+
+    def __call__(self, data: Data) -> dict[Hashable, Any]:
+        if self.palette is None:
+            return dict(data)
+        luma, uptake = data[self.luma], data[self.uptake]
+        x, y, slices = luma.shape[1:]
+        stored = torch.empty((slices, y, x, 3), dtype=torch.uint8)  # the order of files, so that a slice is contiguous
+        grey = torch.full((2, 1, 1), colour.NEUTRAL_CHROMA)
+        for k in range(slices):
+            partner = colour.split_chroma(colour.colourise(plain(uptake)[..., k], self.palette))
+            chroma = colour.fuse_chroma(grey.expand_as(partner), partner)
+            rgb = colour.join_luma_chroma(plain(luma)[..., k], chroma)
+            stored[k] = rgb.mul_(255).round_().to(torch.uint8).permute(2, 1, 0)
+        return dict(data) | {self.luma: like(stored.permute(3, 2, 1, 0), luma)}
+
+
+class StudyReader(ImageReader):
+    """MONAI's `LoadImage` through `medfuse.load`: ``LoadImage(reader=StudyReader(modality="MR"))``."""
+
+    def __init__(self, modality: Modality | None = None, series: str | None = None) -> None:
+        super().__init__()
+        self.modality = modality
+        self.series = series
+
+    def verify_suffix(self, filename: Sequence[str | Path] | str | Path) -> bool:
+        """Whether one path is a NIfTI file, a folder or a DICOM file."""
+        if not isinstance(filename, str | Path):
+            return len(filename) == 1 and self.verify_suffix(filename[0])
+        return nifti.is_nifti(filename) or Path(filename).is_dir() or Path(filename).suffix.lower() in ("", ".dcm")
+
+    def read(self, data: Sequence[str | Path] | str | Path, **_: Any) -> MetaTensor:
+        """Load the study at one path."""
+        path = data if isinstance(data, str | Path) else data[0]
+        return study.load(path, self.modality, self.series)
+
+    def get_data(self, img: MetaTensor) -> tuple[np.ndarray[Any, Any], dict[str, Any]]:
+        """Return the (X, Y, Z) voxels and the metadata in MONAI's words."""
+        affine = np.asarray(img.affine)
+        meta = dict(img.meta) | {
+            "affine": affine,
+            "original_affine": affine.copy(),
+            "spatial_shape": np.array(img.shape[1:]),
+            "original_channel_dim": "no_channel",
+        }
+        return plain(img)[0].numpy(), meta

@@ -1,0 +1,63 @@
+import pytest
+import torch
+
+from medfuse.colour import (
+    NEUTRAL_CHROMA,
+    colourise,
+    fuse_chroma,
+    join_luma_chroma,
+    split_chroma,
+    split_luma,
+)
+from medfuse.dicom.palettes import PALETTES, palette_table
+from medfuse.errors import IntensityError
+
+
+def test_luma_and_chroma_are_those_of_pillow():
+    from PIL import Image
+
+    rgb = torch.randint(0, 256, (3, 40, 50), generator=torch.Generator().manual_seed(3), dtype=torch.uint8)
+    reference = torch.tensor(
+        [list(pixel) for pixel in Image.fromarray(rgb.permute(1, 2, 0).numpy()).convert("YCbCr").get_flattened_data()]
+    )
+    ours = torch.cat((split_luma(rgb / 255), split_chroma(rgb / 255))).flatten(1).T * 255
+    # Pillow's neutral chroma is 128, ours 127.5, and it rounds.
+    assert (ours[:, 0] - reference[:, 0]).abs().max() <= 1
+    assert (ours[:, 1:] + 0.5 - reference[:, 1:]).abs().max() <= 1.01
+
+
+def test_joining_undoes_splitting():
+    rgb = torch.rand((3, 6, 7), generator=torch.Generator().manual_seed(4))
+    torch.testing.assert_close(join_luma_chroma(split_luma(rgb), split_chroma(rgb)), rgb)
+
+
+def test_chroma_survives_a_grey_partner_and_stays_neutral_between_two():
+    colour = torch.tensor([0.2, 0.7])[:, None]
+    grey = torch.full((2, 1), NEUTRAL_CHROMA)
+    torch.testing.assert_close(fuse_chroma(grey, colour), colour)
+    torch.testing.assert_close(fuse_chroma(grey, grey), grey)
+
+
+def test_chroma_follows_equation_5():
+    first, second = torch.tensor([[0.9], [0.5]]), torch.tensor([[0.6], [0.1]])
+    expected = torch.tensor([[(0.9 * 0.4 + 0.6 * 0.1) / 0.5], [0.1]])
+    torch.testing.assert_close(fuse_chroma(first, second), expected)
+
+
+@pytest.mark.parametrize("palette", PALETTES)
+def test_palettes_hit_their_entries_exactly(palette):
+    table = torch.tensor(palette_table(palette))
+    shown = colourise(torch.linspace(0, 1, 256)[None], palette)
+    torch.testing.assert_close(shown.T, table, atol=1e-4, rtol=0)
+
+
+def test_hot_iron_runs_from_black_to_white_with_growing_luma():
+    luma = split_luma(colourise(torch.linspace(0, 1, 1000)[None], "hot-iron"))[0]
+    assert luma[0] == 0
+    assert luma[-1] == pytest.approx(1, abs=1e-3)
+    assert (luma.diff() >= -1e-6).all()
+
+
+def test_an_unknown_palette_is_refused_by_name():
+    with pytest.raises(IntensityError, match=r"hot-iron.*found 'rainbow'"):
+        palette_table("rainbow")

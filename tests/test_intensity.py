@@ -1,0 +1,92 @@
+import pytest
+import torch
+from synthetic import oblique_grid
+
+from medfuse.errors import IntensityError
+from medfuse.intensity import Window, choose_window, outside_value, parse_window, scale
+from medfuse.volume import make_volume
+
+
+def volume_of(values, modality, unit="arbitrary"):
+    grid = oblique_grid((10, 20, 30))
+    return make_volume(
+        torch.as_tensor(values, dtype=torch.float32).reshape(1, *grid.shape), grid, modality=modality, unit=unit
+    )
+
+
+def head(seed=1, bright=1000.0):
+    """One third air with noise, the rest tissue."""
+    generator = torch.Generator().manual_seed(seed)
+    values = torch.rand(6000, generator=generator)
+    return torch.where(torch.arange(6000) < 2000, values * 5, 300 + values * (bright - 300))
+
+
+def test_mri_is_scaled_by_its_tissue_whatever_its_unit():
+    window = choose_window(volume_of(head(), "MR"))
+    assert 0 <= window.lower < 5
+    assert 980 < window.upper < 1000
+    thousandfold = choose_window(volume_of(head() * 1000, "MR"))
+    assert thousandfold.upper == pytest.approx(1000 * window.upper, rel=1e-3)
+
+
+def test_one_hot_voxel_does_not_darken_an_mri():
+    values = head()
+    values[3000] = 1e6
+    calm = choose_window(volume_of(head(), "MR"))
+    assert choose_window(volume_of(values, "MR")).upper < 1e6
+    assert calm.upper < 1000
+
+
+def test_ct_in_hu_has_a_fixed_window_and_presets():
+    values = torch.linspace(-1000, 2000, 6000)
+    ct = volume_of(values, "CT", "HU")
+    assert choose_window(ct) == choose_window(volume_of(values * 0.5 - 100, "CT", "HU"))
+    assert choose_window(ct, "brain") == Window(0, 80)
+    scaled = scale(ct, choose_window(ct, "40,80"))
+    assert scaled.min() == 0
+    assert scaled.max() == 1
+
+
+def test_a_preset_in_hu_is_refused_for_other_units():
+    with pytest.raises(IntensityError, match="in HU, but the CT volume is in arbitrary"):
+        choose_window(volume_of(head(), "CT"), "bone")
+
+
+def test_pet_starts_at_zero_and_takes_a_given_uptake():
+    pet = volume_of(head(bright=20_000.0), "PT", "Bq/ml")
+    window = choose_window(pet)
+    assert window.lower == 0
+    assert 19_000 < window.upper <= 20_000
+    assert choose_window(pet, "5000,10000") == Window(0, 10_000)
+
+
+@pytest.mark.parametrize("text", ["bones", "40", "40,80,2", "a,b", ""])
+def test_a_window_that_is_none_is_refused(text):
+    with pytest.raises(IntensityError, match="LEVEL,WIDTH"):
+        parse_window(text)
+
+
+def test_a_window_without_width_is_refused():
+    with pytest.raises(IntensityError, match="positive width"):
+        parse_window("40,0")
+
+
+def test_a_constant_volume_is_refused():
+    with pytest.raises(IntensityError, match="constant"):
+        choose_window(volume_of(torch.zeros(6000), "PT"))
+
+
+def test_outside_is_air():
+    assert outside_value(volume_of(head() - 1000, "CT", "HU")) == -1024
+    assert outside_value(volume_of(head() + 7, "CT")) == float((head() + 7).min())
+    assert outside_value(volume_of(head(), "PT", "Bq/ml")) == 0
+
+
+def test_scaling_is_one_linear_map_for_the_whole_volume():
+    mri = volume_of(head(), "MR")
+    window = choose_window(mri)
+    scaled = scale(mri, window)
+    inside = (mri.as_tensor() > window.lower) & (mri.as_tensor() < window.upper)
+    expected = (mri.as_tensor() - window.lower) / window.width
+    torch.testing.assert_close(scaled.as_tensor()[inside], expected[inside])
+    assert scaled.meta["window"] == window

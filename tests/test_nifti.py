@@ -1,0 +1,173 @@
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from synthetic import oblique_grid, world_linear, worst_linear_error
+
+import medfuse
+from medfuse import nifti
+from medfuse.errors import ExportError, GeometryError, MedfuseError, SeriesError, StudyError
+from medfuse.grid import Grid
+from medfuse.volume import grid_of, like, make_volume
+
+
+def save(path, volume, affine=None, units="mm", codes=(1, 1)):
+    affine = grid_of(volume).affine if affine is None else affine
+    image = nib.Nifti1Image(volume.as_tensor()[0].numpy(), affine)
+    image.set_sform(affine, codes[0])
+    image.set_qform(affine, codes[1])
+    image.header.set_xyzt_units(units)
+    nib.save(image, path)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_every_voxel_is_where_the_header_says(tmp_path, suffix):
+    loaded = medfuse.load(save(tmp_path / f"a{suffix}", world_linear(oblique_grid())), "MR")
+    assert worst_linear_error(loaded) < 1e-3
+    assert loaded.dtype == torch.float32
+
+
+@pytest.mark.parametrize(("units", "factor"), [("meter", 1000.0), ("micron", 0.001)])
+def test_units_other_than_mm_are_converted(tmp_path, units, factor):
+    grid = oblique_grid()
+    affine = grid.affine.copy()
+    affine[:3] /= factor
+    loaded = medfuse.load(save(tmp_path / "a.nii", world_linear(grid), affine, units), "MR")
+    np.testing.assert_allclose(loaded.affine, grid.affine, rtol=1e-4, atol=1e-3)
+
+
+def test_the_qform_serves_where_the_sform_is_not_set(tmp_path):
+    loaded = medfuse.load(save(tmp_path / "a.nii", world_linear(oblique_grid()), codes=(0, 1)), "MR")
+    assert worst_linear_error(loaded) < 1e-2
+
+
+def test_no_geometry_is_refused(tmp_path):
+    with pytest.raises(GeometryError, match="neither sform nor qform"):
+        medfuse.load(save(tmp_path / "a.nii", world_linear(oblique_grid()), codes=(0, 0)), "MR")
+
+
+def test_the_modality_must_be_said(tmp_path):
+    with pytest.raises(StudyError, match="does not say its modality"):
+        medfuse.load(save(tmp_path / "a.nii", world_linear(oblique_grid())))
+
+
+def test_only_template_spaces_are_a_common_world(tmp_path):
+    volume = world_linear(oblique_grid())
+    frames = [
+        medfuse.load(save(tmp_path / f"{code}.nii", volume, codes=(code, code)), "MR").meta["source"].frame_of_reference
+        for code in (1, 2, 4)
+    ]
+    assert frames == [None, None, "MNI152"]
+
+
+def test_ct_is_in_hu_only_if_it_holds_air(tmp_path):
+    volume = world_linear(oblique_grid())
+    assert medfuse.load(save(tmp_path / "a.nii", volume), "CT").meta["unit"] == "arbitrary"
+    low = like(volume.as_tensor() - 1000 - volume.as_tensor().min(), volume)
+    assert medfuse.load(save(tmp_path / "b.nii", low), "CT").meta["unit"] == "HU"
+
+
+def test_values_that_are_not_finite_become_nothing(tmp_path):
+    volume = world_linear(oblique_grid())
+    volume[0, 2, 3, 4] = float("nan")
+    assert medfuse.load(save(tmp_path / "a.nii", volume), "PT")[0, 2, 3, 4] == 0
+
+
+@pytest.mark.parametrize("shape", [(5, 6), (5, 6, 1), (5, 6, 7, 3)])
+def test_what_is_not_one_volume_is_refused(tmp_path, shape):
+    nib.save(nib.Nifti1Image(np.zeros(shape, np.float32), np.eye(4)), tmp_path / "a.nii")
+    with pytest.raises(SeriesError, match=r"shape \(5, 6"):
+        medfuse.load(tmp_path / "a.nii", "MR")
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"\0" * 2000, b"\x1f\x8b" + b"\7" * 100])
+def test_files_that_are_no_nifti_are_refused(tmp_path, content):
+    for name in ("a.nii", "a.nii.gz"):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(MedfuseError):
+            medfuse.load(tmp_path / name, "MR")
+
+
+def test_a_cut_file_is_refused(tmp_path):
+    path = save(tmp_path / "a.nii", world_linear(oblique_grid()))
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(SeriesError, match="cannot be read"):
+        medfuse.load(path, "MR")
+
+
+def test_real_axis_orders_are_one_image(shared_data):
+    loaded = [medfuse.load(path, "MR") for path in sorted((shared_data / "nifti" / "axis-codes").glob("*.nii.gz"))]
+    assert len(loaded) == 48
+    turned = []
+    for volume in loaded:
+        image = nib.as_closest_canonical(nib.Nifti1Image(volume.as_tensor()[0].numpy(), np.asarray(volume.affine)))
+        turned.append((np.asarray(image.dataobj), image.affine))
+    for values, affine in turned[1:]:
+        np.testing.assert_array_equal(values, turned[0][0])
+        np.testing.assert_allclose(affine, turned[0][1], atol=1e-4)
+
+
+def test_fuzzed_files_are_refused_or_read(shared_data):
+    for path in sorted((shared_data / "hostile" / "nifti-fuzz").rglob("*")):
+        if path.is_file() and nifti.is_nifti(path):
+            try:
+                medfuse.load(path, "MR")
+            except MedfuseError as error:
+                assert path.name in str(error) or "affine" in str(error) or "grid" in str(error)
+
+
+def fused(channels):
+    grid = oblique_grid()
+    generator = torch.Generator().manual_seed(2)
+    if channels == 3:
+        return make_volume(
+            torch.randint(0, 256, (3, *grid.shape), generator=generator, dtype=torch.uint8), grid, modality="MR"
+        )
+    return make_volume(torch.rand((1, *grid.shape), generator=generator), grid, modality="MR")
+
+
+def test_colour_is_written_as_rgb24(tmp_path):
+    image = fused(3)
+    nifti.write(image, tmp_path / "f.nii.gz", {"a": 1})
+    written = nib.load(tmp_path / "f.nii.gz")
+    assert int(written.header["datatype"]) == 128
+    stored = np.asarray(written.dataobj)
+    for channel, name in enumerate("RGB"):
+        np.testing.assert_array_equal(stored[name], image.as_tensor()[channel].numpy())
+    np.testing.assert_allclose(written.affine, grid_of(image).affine, atol=1e-4)
+    np.testing.assert_allclose(written.get_qform(), grid_of(image).affine, atol=1e-4)
+    assert written.header.get_xyzt_units()[0] == "mm"
+    assert json.loads((tmp_path / "f.json").read_text()) == {"a": 1}
+
+
+def test_grey_is_written_in_16_bits_scaled_to_one(tmp_path):
+    image = fused(1)
+    nifti.write(image, tmp_path / "f.nii", {})
+    written = nib.load(tmp_path / "f.nii")
+    assert written.get_data_dtype() == np.uint16
+    np.testing.assert_allclose(np.asarray(written.dataobj), image.as_tensor()[0].numpy(), atol=0.51 / 65535)
+
+
+def test_shear_lives_in_the_sform_alone(tmp_path):
+    affine = np.diag([1.0, 1.0, 3.0, 1.0])
+    affine[1, 2] = 0.6
+    grid = Grid((5, 6, 7), affine)
+    nifti.write(make_volume(torch.rand(1, 5, 6, 7), grid, modality="MR"), tmp_path / "f.nii", {})
+    written = nib.load(tmp_path / "f.nii")
+    np.testing.assert_allclose(written.get_sform(), affine)
+    assert int(written.header["qform_code"]) == 0
+
+
+def test_nothing_is_overwritten_or_left_half(tmp_path):
+    image = fused(1)
+    (tmp_path / "f.json").write_text("mine")
+    with pytest.raises(ExportError, match="exists already"):
+        nifti.write(image, tmp_path / "f.nii.gz", {})
+    assert [path.name for path in tmp_path.iterdir()] == ["f.json"]
+    nifti.write(image, tmp_path / "f.nii.gz", {}, overwrite=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["f.json", "f.nii.gz"]
+    with pytest.raises(ExportError, match=r"\.nii or \.nii\.gz"):
+        nifti.write(image, tmp_path / "f.png", {})

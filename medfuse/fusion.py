@@ -31,7 +31,7 @@ from medfuse.transforms import (
     Scaled,
     SplitLumad,
 )
-from medfuse.volume import Source, grid_of, meta_of
+from medfuse.volume import Source, grid_of, meta_of, source_of
 
 DEFAULT_PALETTE = "hot-iron"
 
@@ -77,7 +77,7 @@ class FusedStudy:
         dicom.write_series(
             self.image,
             folder,
-            partner=self.partner.meta["source"],
+            partner=source_of(self.partner),
             provenance=self.provenance,
             overwrite=overwrite,
             progress=progress,
@@ -113,7 +113,7 @@ class FusedStudy:
         }
 
     def _sources(self) -> list[Source]:
-        return [one.meta["source"] for one in (self.mri, self.partner) if isinstance(one.meta["source"], Source)]
+        return [source for source in map(source_of, (self.mri, self.partner)) if source is not None]
 
     def __repr__(self) -> str:
         kind = "RGB" if len(self.image) == 3 else "grey"
@@ -193,7 +193,7 @@ def fuse(
     )
     data = _run(line, {"mri": mri, "partner": partner})
     mri, partner = data["mri"], data["partner"]
-    sources = [volume.meta["source"] for volume in (mri, partner)]
+    sources = [source_of(volume) for volume in (mri, partner)]
     provenance = Provenance(
         mri_source=sources[0].references if sources[0] else (),
         partner_source=sources[1].references if sources[1] else (),

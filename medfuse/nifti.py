@@ -19,7 +19,7 @@ from nibabel.spatialimages import HeaderDataError
 from medfuse.errors import ExportError, GeometryError, IntensityError, SeriesError
 from medfuse.export import whole
 from medfuse.grid import Grid
-from medfuse.volume import Modality, Source, Unit, grid_of, make_volume, plain
+from medfuse.volume import Modality, Source, Unit, grid_of, make_volume, plain, source_of
 
 SUFFIXES = (".nii", ".nii.gz")
 
@@ -180,7 +180,7 @@ def write(image: MetaTensor, path: str | Path, sidecar: Mapping[str, object], *,
     else:
         stored = np.rint(values[0] * 65535.0).astype(np.uint16)
     nifti = nib.nifti1.Nifti1Image(stored, grid.affine)
-    source = image.meta.get("source")
+    source = source_of(image)
     code = source.form_code if isinstance(source, NiftiSource) else 1
     nifti.set_sform(grid.affine, code)
     # A quaternion cannot hold shear; the sform does.

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any
 
 from medfuse.intensity import Window
 
 DISCLAIMER = "Research use only: not a medical device, not for diagnosis or treatment."
+
+SOFTWARE = f"medfuse {version('medfuse')}"
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Provenance:
     partner_unit: str
     palette: str | None
     weights: dict[str, str]
-    software: str = field(default_factory=lambda: f"medfuse {version('medfuse')}")
+    software: str = SOFTWARE
 
     def to_dict(self) -> dict[str, Any]:
         """The same as plain values for JSON."""

@@ -435,13 +435,15 @@ def _climb(
     if samples:
         search.SetMetricSamplingStrategy(search.RANDOM)
         search.SetMetricSamplingPercentage(min(1.0, samples / fixed.GetNumberOfPixels()), seed)
-    POW=globals().get('POWF',lambda s:(10,20,s,.02,1e-4))(step_mm)
+    POW = globals().get("POWF", lambda s: (10, 20, s, 0.02, 1e-4))(step_mm)
     if step_mm:
         search.SetOptimizerAsPowell(*POW)
         search.SetOptimizerScales([HEAD_MM] * 3 + [1.0] * 3)
     else:
         search.SetOptimizerAsRegularStepGradientDescent(1.0, 0.002, 100, gradientMagnitudeTolerance=1e-8)
         search.SetOptimizerScalesFromPhysicalShift()
+    search.SetShrinkFactorsPerLevel([1])
+    search.SetSmoothingSigmasPerLevel([globals().get("SIG", {}).get(step_mm, 0)])
     transform = sitk.Euler3DTransform(start)
     search.SetInitialTransform(transform, inPlace=True)
     try:

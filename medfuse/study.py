@@ -9,7 +9,7 @@ from monai.data.meta_tensor import MetaTensor
 from medfuse import dicom, nifti
 from medfuse.dicom.read import DicomSource
 from medfuse.errors import StudyError
-from medfuse.volume import MODALITIES, Modality, Source, meta_of, plain
+from medfuse.volume import MODALITIES, Modality, Source, meta_of, plain, source_of
 
 LIKELY_CT_AIR = -500.0
 """An MRI has no reason to hold values this low; CT air does."""
@@ -75,8 +75,8 @@ def require_pair(mri: MetaTensor, partner: MetaTensor, *, different_patients: bo
         raise StudyError("expected a CT, PET or SPECT as the second study, found another MR; give the partner study.")
     if second["modality"] == "CT" and second["unit"] != "HU" and float(plain(mri).min()) < LIKELY_CT_AIR:
         raise StudyError("the MRI holds values as low as air in CT, and the CT does not; swap the two studies.")
-    source, other = first["source"], second["source"]
-    if isinstance(source, Source) and isinstance(other, Source):
+    source, other = source_of(mri), source_of(partner)
+    if source is not None and other is not None:
         if source.path.resolve() == other.path.resolve() and source.references == other.references:
             raise StudyError(f"both studies are the same, {source.path}; give the MRI first and its partner second.")
         if not different_patients and _name_different_patients(source, other):

@@ -16,25 +16,36 @@ Every step reads volumes by key and leaves volumes by key, so that a transform o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from monai.config.type_definitions import KeysCollection
-from monai.data.image_reader import ImageReader
-from monai.data.meta_tensor import MetaTensor
 from monai.transforms.transform import MapTransform
 from torch import nn
 
-from medfuse import colour, nifti, study
+from medfuse import colour, study
 from medfuse.gesenet.engine import DEFAULT_BATCH_SIZE, fuse_slices
 from medfuse.gesenet.loading import load_network
 from medfuse.intensity import Window, choose_window, outside_value, scale
+from medfuse.monai_io import DicomSeriesWriter, NiftiWriter, StudyReader
 from medfuse.registration import Registration, register, resample
 from medfuse.slices import Plane, replane
 from medfuse.volume import Modality, grid_of, like, plain
+
+__all__ = [
+    "DicomSeriesWriter",
+    "FuseSlicesd",
+    "JoinColourd",
+    "LoadStudyd",
+    "NiftiWriter",
+    "Registerd",
+    "Replaned",
+    "ResampleOntod",
+    "Scaled",
+    "SplitLumad",
+    "StudyReader",
+]
 
 Data = Mapping[Hashable, Any]
 Progress = Callable[[float], None]
@@ -195,34 +206,3 @@ class JoinColourd(MapTransform):
             rgb = colour.join_luma_chroma(plain(luma)[..., k], chroma)
             stored[k] = rgb.mul_(255).round_().to(torch.uint8).permute(2, 1, 0)
         return dict(data) | {self.luma: like(stored.permute(3, 2, 1, 0), luma)}
-
-
-class StudyReader(ImageReader):
-    """MONAI's `LoadImage` through `medfuse.load`: ``LoadImage(reader=StudyReader(modality="MR"))``."""
-
-    def __init__(self, modality: Modality | None = None, series: str | None = None) -> None:
-        super().__init__()
-        self.modality = modality
-        self.series = series
-
-    def verify_suffix(self, filename: Sequence[str | Path] | str | Path) -> bool:
-        """Whether one path is a NIfTI file, a folder or a DICOM file."""
-        if not isinstance(filename, str | Path):
-            return len(filename) == 1 and self.verify_suffix(filename[0])
-        return nifti.is_nifti(filename) or Path(filename).is_dir() or Path(filename).suffix.lower() in ("", ".dcm")
-
-    def read(self, data: Sequence[str | Path] | str | Path, **_: Any) -> MetaTensor:
-        """Load the study at one path."""
-        path = data if isinstance(data, str | Path) else data[0]
-        return study.load(path, self.modality, self.series)
-
-    def get_data(self, img: MetaTensor) -> tuple[np.ndarray[Any, Any], dict[str, Any]]:
-        """Return the (X, Y, Z) voxels and the metadata in MONAI's words."""
-        affine = np.asarray(img.affine)
-        meta = dict(img.meta) | {
-            "affine": affine,
-            "original_affine": affine.copy(),
-            "spatial_shape": np.array(img.shape[1:]),
-            "original_channel_dim": "no_channel",
-        }
-        return plain(img)[0].numpy(), meta

@@ -98,6 +98,14 @@ def meta_of(volume: MetaTensor) -> Mapping[str, Any]:
     return cast("Mapping[str, Any]", volume.meta)
 
 
+def source_of(volume: MetaTensor) -> Source | None:
+    """Read where a volume came from, as far as it knows."""
+    source = volume.meta.get("source")
+    if isinstance(source, np.ndarray):  # how it passes MONAI's LoadImage, which knows no other container
+        source = source.item()
+    return source if isinstance(source, Source) else None
+
+
 def plain(volume: MetaTensor | Tensor) -> Tensor:
     """The values without metadata; shares memory."""
     return volume.as_tensor() if isinstance(volume, MetaTensor) else volume

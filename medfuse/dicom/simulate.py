@@ -1,7 +1,7 @@
 """Write a volume as if a scanner had acquired it: for tests, demos and benchmarks, never for results.
 
-Classic MR, CT and PET Image Storage with one file a slice, and a multi-frame NM reconstruction for SPECT. Everything but
-the voxels and their geometry is invented and fixed, so that the same volume always gives the same bytes.
+Classic MR, CT and PET Image Storage with one file a slice, and a multi-frame NM reconstruction for SPECT. Everything
+but the voxels and their geometry is invented and fixed, so that the same volume always gives the same bytes.
 """
 
 from __future__ import annotations

@@ -30,9 +30,9 @@ from medfuse.dicom.references import SPATIAL_RESAMPLING, Contribution, coded, eq
 from medfuse.errors import ExportError
 from medfuse.export import require_outside, whole
 from medfuse.grid import LPS_FROM_RAS, Grid
-from medfuse.provenance import Provenance
+from medfuse.provenance import DISCLAIMER, SOFTWARE, Provenance
 from medfuse.slices import DISPLAY_AXES, replane
-from medfuse.volume import Source, grid_of, plain
+from medfuse.volume import Source, grid_of, plain, source_of
 
 SERIES_NUMBER_OFFSET = 9000
 """Added to the base's SeriesNumber: sorts after what scanners number."""
@@ -42,8 +42,8 @@ def write_series(
     image: MetaTensor,
     out: str | Path,
     *,
-    partner: Source | None,
-    provenance: Provenance,
+    partner: Source | None = None,
+    provenance: Provenance | None = None,
     overwrite: bool = False,
     progress: Callable[[float], None] | None = None,
 ) -> None:
@@ -58,9 +58,9 @@ def write_series(
     out
         Folder to appear, with the files ``0001.dcm`` and so on.
     partner
-        The other source.
+        The other source, where there is one.
     provenance
-        What was done.
+        What was done, where it is known; a partner needs it, for it holds the alignment.
     overwrite
         Whether a folder already there is replaced.
     progress
@@ -72,8 +72,8 @@ def write_series(
         If the folder is taken, lies in an input, or cannot be written; nothing is left behind.
     """
     out = Path(out)
-    base = image.meta.get("source")
-    require_outside(out, [source.path for source in (base, partner) if isinstance(source, Source)])
+    base = source_of(image)
+    require_outside(out, [source.path for source in (base, partner) if source is not None])
     if not isinstance(base, DicomSource):
         image = replane(image, _nearest_plane(grid_of(image)))
     grid = grid_of(image)
@@ -100,11 +100,11 @@ def write_series(
                 progress(number / slices)
 
 
-def _contributions(base: Source | None, partner: Source | None, provenance: Provenance) -> list[Contribution]:
+def _contributions(base: Source | None, partner: Source | None, provenance: Provenance | None) -> list[Contribution]:
     found = []
     if isinstance(base, DicomSource):
         found.append(Contribution(base, np.eye(4), preserved=True))
-    if isinstance(partner, DicomSource):
+    if isinstance(partner, DicomSource) and provenance is not None:
         found.append(Contribution(partner, np.array(provenance.registration["matrix"]), preserved=False))
     return found
 
@@ -114,7 +114,7 @@ def _template(
     base: Source | None,
     partner: Source | None,
     contributions: list[Contribution],
-    provenance: Provenance,
+    provenance: Provenance | None,
 ) -> Dataset:
     """All that the slices share."""
     base_header = base.first if isinstance(base, DicomSource) else None
@@ -129,13 +129,13 @@ def _template(
     dataset.SeriesNumber = (
         SERIES_NUMBER_OFFSET + int((base_header or {}).get("SeriesNumber") or 0) % SERIES_NUMBER_OFFSET
     )
-    dataset.SeriesDescription = f"FUSED MR+{provenance.partner_modality} GeSeNet"
+    dataset.SeriesDescription = f"FUSED MR+{provenance.partner_modality} GeSeNet" if provenance else "DERIVED medfuse"
     dataset.Manufacturer = "medfuse"
     dataset.ManufacturerModelName = "medfuse"
-    dataset.SoftwareVersions = provenance.software
-    dataset.DerivationDescription = provenance.sentence()
+    dataset.SoftwareVersions = SOFTWARE
+    dataset.DerivationDescription = provenance.sentence() if provenance else DISCLAIMER
     dataset.DerivationCodeSequence = coded(SPATIAL_RESAMPLING)
-    dataset.ContributingEquipmentSequence = equipment(contributions, provenance.software)
+    dataset.ContributingEquipmentSequence = equipment(contributions, SOFTWARE)
     dataset.BurnedInAnnotation = "NO"
     _note_lossy_sources(dataset, contributions)
     _place(dataset, grid_of(image), base_header)

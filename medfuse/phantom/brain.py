@@ -134,7 +134,8 @@ class Brain:
         bend = 2.5 * self._bends(points)
         width = 0.45 + 1.1 * torch.exp(-depth.clamp_min(0) / 4)
         sulci = length(self._folds.distance_to_zero(foot), (depth - reach).clamp_min(0)) - width
-        sulci = torch.maximum(sulci, -torch.maximum(_callosal_oval(points) - 4, sides.x - 24))
+        # None reaches the nuclei and ventricles.
+        sulci = overlap(sulci, -ellipsoid(points, (0, -9, 5), (28, 40, 23)), 6)
         return overlap(smooth, -torch.minimum(sulci, _sylvian_fissure(sides.shifted(0.8 * bend, 0.0, bend))), 2.5)
 
     def _dura(self, points: Points, sides: Points, blur: float) -> Tensor:

@@ -177,7 +177,7 @@ def render(
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Compute on one thread: the operations are thousands and small, and several threads mostly wait for one another."""
+    """Compute on one thread: the operations are thousands and small, and more threads mostly wait for one another."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

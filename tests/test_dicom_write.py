@@ -1,0 +1,271 @@
+import json
+import shutil
+import subprocess
+
+import numpy as np
+import pydicom
+import pytest
+import SimpleITK as sitk
+import torch
+from synthetic import acquired, oblique_grid, world_linear, worst_linear_error
+
+import medfuse
+from medfuse.dicom import write_series
+from medfuse.dicom.simulate import write_acquisition
+from medfuse.errors import ExportError
+from medfuse.grid import Grid
+from medfuse.intensity import Window
+from medfuse.provenance import Provenance
+from medfuse.slices import replane
+from medfuse.volume import grid_of, like, make_volume
+
+CLEAN = {"SCImage", "MRImage"}
+
+
+def provenance(modality="PT", palette="hot-iron", matrix=None):
+    return Provenance(
+        mri_source=("urn:oid:1",),
+        partner_source=("urn:oid:2",),
+        partner_modality=modality,
+        registration={"method": "rigid", "matrix": (np.eye(4) if matrix is None else matrix).tolist()},
+        plane="native",
+        mri_window=Window(0, 100),
+        partner_window=Window(0, 5),
+        partner_unit="Bq/ml",
+        palette=palette,
+        weights={"name": "default", "sha256": "0" * 64},
+    )
+
+
+def sources(folder, grid, partner="PT"):
+    """An MRI series on ``grid`` and a partner series, written and loaded."""
+    mri, _, _ = acquired(grid)
+    other, _, _ = acquired(oblique_grid((11, 12, 14), turns=(0, 0, 3)), partner)
+    write_acquisition(mri, folder / "mri", study=1, series_number=2)
+    write_acquisition(other, folder / "partner", study=1, series_number=3)
+    return medfuse.load(folder / "mri"), medfuse.load(folder / "partner")
+
+
+def fused_on(mri, channels, seed=3):
+    generator = torch.Generator().manual_seed(seed)
+    shape = (channels, *mri.shape[1:])
+    if channels == 3:
+        return like(torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8), mri)
+    return like(torch.rand(shape, generator=generator), mri)
+
+
+GRIDS = {
+    "oblique": oblique_grid(),
+    "sagittal": oblique_grid(turns=(2, 88, 95)),
+    "coronal": oblique_grid(turns=(-85, 4, 3)),
+    "left-handed": Grid((17, 22, 13), oblique_grid().affine @ np.diag([1, 1, -1, 1])),
+    "flipped": Grid((17, 22, 13), oblique_grid().affine @ np.diag([-1, 1, -1, 1])),
+}
+
+
+def read_back(folder):
+    """Positions, values and orientation as SimpleITK reads them: (X, Y, Z[, C]) with a RAS affine."""
+    reader = sitk.ImageSeriesReader()
+    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(folder)))
+    image = reader.Execute()
+    affine = np.eye(4)
+    affine[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * image.GetSpacing()
+    affine[:3, 3] = image.GetOrigin()
+    values = sitk.GetArrayFromImage(image)
+    return np.moveaxis(values, (0, 1, 2), (2, 1, 0)), np.diag([-1, -1, 1, 1]) @ affine
+
+
+def at_world(values, affine, world):
+    """Values at given world positions, which must fall on voxel centres."""
+    index = world @ np.linalg.inv(affine)[:3, :3].T + np.linalg.inv(affine)[:3, 3]
+    np.testing.assert_allclose(index, np.rint(index), atol=2e-3)
+    i, j, k = np.rint(index).astype(int).T
+    return values[i, j, k]
+
+
+@pytest.mark.parametrize("name", GRIDS)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_simple_itk_finds_every_pixel_in_its_place(tmp_path, name, channels):
+    mri, partner = sources(tmp_path, GRIDS[name])
+    image = fused_on(mri, channels)
+    write_series(image, tmp_path / "out", partner=partner.meta["source"], provenance=provenance())
+    values, affine = read_back(tmp_path / "out")
+    grid = grid_of(image)
+    index = np.stack(np.meshgrid(*(np.arange(length) for length in grid.shape), indexing="ij"), -1).reshape(-1, 3)
+    expected = image.as_tensor().movedim(0, -1).numpy()[tuple(index.T)]
+    found = at_world(values, affine, grid.world(index)).reshape(expected.shape)
+    np.testing.assert_array_equal(found, expected if channels == 3 else np.rint(expected * 65535.0))
+
+
+@pytest.mark.parametrize("plane", ["axial", "coronal", "sagittal"])
+def test_other_planes_keep_every_place(tmp_path, plane):
+    mri, partner = sources(tmp_path, GRIDS["oblique"])
+    linear = world_linear(grid_of(mri)).as_tensor()
+    scaled = (linear - linear.min()) / (linear.max() - linear.min())
+    image = replane(like(scaled, mri), plane)
+    write_series(image, tmp_path / "out", partner=partner.meta["source"], provenance=provenance(palette=None))
+    back = medfuse.load(tmp_path / "out")
+    scale = float(linear.max() - linear.min()) / 65535
+    assert worst_linear_error(back, scale, float(linear.min())) < 0.01
+    assert grid_of(back).axcodes == grid_of(image).axcodes
+
+
+def test_a_volume_without_headers_is_written_in_the_usual_view(tmp_path):
+    grid = Grid((9, 11, 7), np.diag([-2.0, 2.0, 2.0, 1.0]))
+    image = make_volume(torch.rand(1, 9, 11, 7), grid, modality="MR")
+    write_series(image, tmp_path / "out", partner=None, provenance=provenance(palette=None))
+    first = pydicom.dcmread(tmp_path / "out" / "0001.dcm")
+    assert list(first.ImageOrientationPatient) == [1, 0, 0, 0, 1, 0]
+    assert list(first.PatientOrientation) == ["L", "P"]
+    assert (first.PatientName, first.PatientID) == ("", "")
+    assert first.StudyInstanceUID.startswith("2.25.")
+
+
+def test_identity_passes_and_nothing_else(tmp_path):
+    volume, _, _ = acquired(oblique_grid())
+    write_acquisition(volume, tmp_path / "mri", study=1, series_number=2)
+    for path in (tmp_path / "mri").iterdir():
+        dataset = pydicom.dcmread(path)
+        dataset.PatientName, dataset.PatientID, dataset.AccessionNumber = "Müller^Jörg", "17-4", "A9"
+        dataset.EchoTime = "2.980"
+        dataset.InstitutionName, dataset.OperatorsName, dataset.PatientComments = "Clinic", "Op^Era", "secret"
+        dataset.private_block(0x0019, "VENDOR", create=True).add_new(1, "LO", "private")
+        dataset.save_as(path)
+    mri = medfuse.load(tmp_path / "mri")
+    write_series(fused_on(mri, 1), tmp_path / "out", partner=None, provenance=provenance(palette=None))
+    written = pydicom.dcmread(tmp_path / "out" / "0003.dcm")
+    source = mri.meta["source"].first
+    for keyword in (
+        "PatientName",
+        "PatientID",
+        "AccessionNumber",
+        "StudyInstanceUID",
+        "FrameOfReferenceUID",
+        "StudyDate",
+    ):
+        assert written.get(keyword) == source.get(keyword)
+    assert written["EchoTime"].value.original_string == "2.980"
+    text = written.to_json()
+    for secret in ("Clinic", "Op^Era", "secret", "private", "phantom^"):
+        assert secret not in text
+    assert written.SeriesInstanceUID != source.SeriesInstanceUID
+    assert not [element for element in written if element.tag.is_private]
+
+
+def test_references_name_the_slices_that_were_used(tmp_path):
+    mri, partner = sources(tmp_path, GRIDS["oblique"], "NM")
+    matrix = np.eye(4)
+    matrix[2, 3] = 2.0
+    write_series(
+        fused_on(mri, 3), tmp_path / "out", partner=partner.meta["source"], provenance=provenance("NM", matrix=matrix)
+    )
+    headers = mri.meta["source"].headers
+    written = pydicom.dcmread(tmp_path / "out" / "0005.dcm")
+    base, moved = written.SourceImageSequence
+    assert base.ReferencedSOPInstanceUID == headers[4].SOPInstanceUID
+    assert base.SpatialLocationsPreserved == "YES"
+    assert moved.SpatialLocationsPreserved == "NO"
+    grid, other = grid_of(mri), grid_of(partner)
+    corners = grid.world(np.array([(i, j, 4) for i in (0, 16) for j in (0, 21)])) + (0, 0, 2)
+    heights = other.index(corners)[:, 2].clip(0, 13)
+    frames = list(np.atleast_1d(moved.ReferencedFrameNumber))
+    assert frames == list(range(int(np.floor(heights.min())) + 1, int(np.ceil(heights.max())) + 2))
+    assert len(written.ReferencedSeriesSequence) == 2
+
+
+def test_grey_uses_all_16_bits_and_shows_them(tmp_path):
+    mri, _ = sources(tmp_path, GRIDS["oblique"])
+    image = like(torch.linspace(0, 1, 17 * 22 * 13).reshape(1, 17, 22, 13), mri)
+    write_series(image, tmp_path / "out", partner=None, provenance=provenance(palette=None))
+    files = [pydicom.dcmread(path) for path in sorted((tmp_path / "out").iterdir())]
+    stored = np.stack([file.pixel_array for file in files])
+    assert (stored.min(), stored.max()) == (0, 65535)
+    shown = pydicom.pixels.apply_windowing(stored[:1], files[0])
+    np.testing.assert_allclose(shown, stored[:1], atol=1)
+    assert "VOILUTFunction" not in files[0]
+
+
+def test_loss_in_a_source_is_inherited(tmp_path):
+    mri, partner = sources(tmp_path, GRIDS["oblique"])
+    partner.meta["source"].first.LossyImageCompression = "01"
+    partner.meta["source"].first.LossyImageCompressionRatio = "12.5"
+    write_series(fused_on(mri, 3), tmp_path / "out", partner=partner.meta["source"], provenance=provenance())
+    written = pydicom.dcmread(tmp_path / "out" / "0001.dcm")
+    assert written.LossyImageCompression == "01"
+    assert float(written.LossyImageCompressionRatio) == 12.5
+
+
+def test_every_value_passes_strict_validation(tmp_path, monkeypatch):
+    monkeypatch.setattr(pydicom.config.settings, "writing_validation_mode", pydicom.config.RAISE)
+    mri, partner = sources(tmp_path, GRIDS["oblique"])
+    for channels in (1, 3):
+        write_series(
+            fused_on(mri, channels), tmp_path / str(channels), partner=partner.meta["source"], provenance=provenance()
+        )
+
+
+def test_two_runs_differ_in_identifiers_and_times_alone(tmp_path):
+    mri, partner = sources(tmp_path, GRIDS["oblique"])
+    for name in "ab":
+        write_series(fused_on(mri, 3), tmp_path / name, partner=partner.meta["source"], provenance=provenance())
+    a, b = (pydicom.dcmread(tmp_path / name / "0004.dcm") for name in "ab")
+    different = {element.keyword for element in a if element != b[element.tag]}
+    assert different <= {
+        *("SOPInstanceUID", "SeriesInstanceUID", "SeriesDate", "SeriesTime", "ContentDate", "ContentTime"),
+        *("InstanceCreationDate", "InstanceCreationTime"),
+    }
+
+
+def test_inputs_and_existing_folders_are_safe(tmp_path):
+    mri, partner = sources(tmp_path, GRIDS["oblique"])
+    image = fused_on(mri, 3)
+    for place in ("mri", "mri/fused", "partner"):
+        with pytest.raises(ExportError, match="input"):
+            write_series(
+                image, tmp_path / place, partner=partner.meta["source"], provenance=provenance(), overwrite=True
+            )
+    write_series(image, tmp_path / "out", partner=None, provenance=provenance())
+    with pytest.raises(ExportError, match="exists already"):
+        write_series(image, tmp_path / "out", partner=None, provenance=provenance())
+    assert len(list((tmp_path / "mri").iterdir())) == 13
+
+
+def judge(command):
+    if shutil.which(command[0]) is None:
+        pytest.skip(f"{command[0]} is not installed")
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
+    return (done.stdout + done.stderr).strip()
+
+
+@pytest.mark.judge
+@pytest.mark.parametrize("partner", ["PT", "CT", "NM"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_validators_have_nothing_to_say(tmp_path, partner, channels):
+    mri, other = sources(tmp_path, GRIDS["oblique"], partner)
+    write_series(
+        fused_on(mri, channels), tmp_path / "out", partner=other.meta["source"], provenance=provenance(partner)
+    )
+    for path in sorted((tmp_path / "out").iterdir())[::6]:
+        assert judge(["dciodvfy", "-new", path]) in CLEAN
+    files = [path for folder in ("mri", "partner", "out") for path in sorted((tmp_path / folder).iterdir())]
+    assert judge(["dcentvfy", *files]) == ""
+
+
+@pytest.mark.judge
+@pytest.mark.parametrize("name", GRIDS)
+def test_dcm2niix_gives_the_base_affine_and_our_pixels(tmp_path, name):
+    import nibabel as nib
+
+    mri, partner = sources(tmp_path, GRIDS[name])
+    image = fused_on(mri, 3)
+    write_series(image, tmp_path / "out", partner=partner.meta["source"], provenance=provenance())
+    (tmp_path / "converted").mkdir()
+    judge(["dcm2niix", "-z", "n", "-b", "y", "-f", "x", "-o", tmp_path / "converted", tmp_path / "out"])
+    converted = nib.load(tmp_path / "converted" / "x.nii")
+    assert "MR" not in json.loads((tmp_path / "converted" / "x.json").read_text()).get("Modality", "")
+    values = np.asarray(converted.dataobj)
+    values = np.stack([values[channel] for channel in "RGB"], axis=-1)
+    grid = grid_of(image)
+    index = np.stack(np.meshgrid(*(np.arange(length) for length in grid.shape), indexing="ij"), -1).reshape(-1, 3)
+    found = at_world(values, converted.affine, grid.world(index))
+    np.testing.assert_array_equal(found, image.as_tensor().movedim(0, -1).numpy()[tuple(index.T)])

@@ -27,7 +27,6 @@ from medfuse.grid import Grid
 from medfuse.intensity import CT_WINDOWS_HU
 from medfuse.phantom import phantom_study
 from medfuse.provenance import DISCLAIMER
-from medfuse.slices import Plane
 from medfuse.volume import Modality, grid_of
 
 EXIT_USAGE, EXIT_INPUT, EXIT_NOT_ALIGNED, EXIT_EXPORT = 2, 3, 4, 5
@@ -125,7 +124,7 @@ def fuse(
                 align=_alignment(align),
                 window=window,
                 palette=palette,
-                plane=cast("Plane", plane.value),
+                plane=plane.value,
                 weights=weights,
                 device=device,
                 batch_size=batch_size,
@@ -149,14 +148,20 @@ def inspect(
         sys.stdout.write(json.dumps({"path": str(path), "series": rows, "ignored_files": ignored}, indent=2) + "\n")
         return
     table = Table("series", "modality", "files", "size", "spacing (mm)", "axes", "verdict")
+    problems = []
     for row in rows:
         size = " × ".join(map(str, row["shape"] or ())) or "–"
         spacing = " × ".join(f"{length:.3g}" for length in row["spacing_mm"] or ()) or "–"
-        verdict = "volume" if row["problem"] is None else row["problem"]
+        verdict = "volume"
+        if row["problem"] is not None:
+            problems.append(row["problem"])
+            verdict = f"no volume ({len(problems)})"
         table.add_row(
             str(row["number"]), row["modality"], str(row["files"]), size, spacing, row["axes"] or "–", verdict
         )
     stdout.print(table)
+    for number, problem in enumerate(problems, start=1):
+        stdout.print(f"({number}) {problem}", highlight=False, markup=False)
     if ignored:
         stdout.print(f"{ignored} other files ignored")
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 from monai.data.meta_tensor import MetaTensor
 from monai.transforms.compose import Compose
@@ -209,9 +209,9 @@ def fuse(
     return FusedStudy(data["fused"], mri, partner, data["registration"], provenance)
 
 
-def _run(line: Compose, data: dict[str, MetaTensor]) -> dict[str, MetaTensor]:
+def _run(line: Compose, data: dict[str, Any]) -> dict[str, Any]:
     try:
-        return cast("dict[str, MetaTensor]", line(data))
+        return cast("dict[str, Any]", line(data))
     except RuntimeError as error:
         # MONAI wraps what a step raises; the reader wants the reason.
         if isinstance(error.__cause__, MedfuseError):

@@ -61,7 +61,7 @@ OUTSIDE: dict[Modality, float] = {"MR": 0.0, "CT": -1024.0, "PT": 0.0, "NM": 0.0
 """What a modality measures where there is nothing, in its own unit: the value outside a field of view."""
 
 TOP_SHARE: dict[Modality, float] = {"MR": 0.995, "CT": 0.998, "PT": 0.998, "NM": 0.998}
-"""Share of the tissue's values that stay below 1; in MRI vessels and fat outshine the brain, in PET hot spots matter."""
+"""Share of the tissue's values that stay below 1; in MRI fat and vessels outshine the brain, in PET hot spots count."""
 
 
 def outside_value(volume: MetaTensor) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,17 @@ from monai.data.image_writer import ImageWriter
 from monai.data.meta_tensor import MetaTensor
 
 from medfuse import dicom, nifti, study
-from medfuse.errors import GeometryError
+from medfuse.errors import GeometryError, SeriesError
 from medfuse.provenance import DISCLAIMER
 from medfuse.volume import Modality, plain, source_of
+
+Place = str | PathLike[Any]
+
+
+def _one(places: Sequence[Place] | Place) -> Path | None:
+    if isinstance(places, (str, PathLike)):
+        return Path(places)
+    return Path(places[0]) if len(places) == 1 else None
 
 
 class StudyReader(ImageReader):
@@ -25,15 +34,16 @@ class StudyReader(ImageReader):
         self.modality = modality
         self.series = series
 
-    def verify_suffix(self, filename: Sequence[str | Path] | str | Path) -> bool:
+    def verify_suffix(self, filename: Sequence[Place] | Place) -> bool:
         """Whether one path is a NIfTI file, a folder or a DICOM file."""
-        if not isinstance(filename, str | Path):
-            return len(filename) == 1 and self.verify_suffix(filename[0])
-        return nifti.is_nifti(filename) or Path(filename).is_dir() or Path(filename).suffix.lower() in ("", ".dcm")
+        path = _one(filename)
+        return path is not None and (nifti.is_nifti(path) or path.is_dir() or path.suffix.lower() in ("", ".dcm"))
 
-    def read(self, data: Sequence[str | Path] | str | Path, **_: Any) -> MetaTensor:
+    def read(self, data: Sequence[Place] | Place, **_: Any) -> MetaTensor:
         """Load the study at one path."""
-        path = data if isinstance(data, str | Path) else data[0]
+        path = _one(data)
+        if path is None:
+            raise SeriesError("one path is needed: the folder of a series, or one file.")
         return study.load(path, self.modality, self.series)
 
     def get_data(self, img: MetaTensor) -> tuple[np.ndarray[Any, Any], dict[str, Any]]:
@@ -54,13 +64,13 @@ class _VolumeWriter(ImageWriter):
     """Take a MetaTensor from `SaveImage` as it is: its grid is never changed on the way."""
 
     def __init__(self, **_: Any) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
 
     def set_data_array(self, data_array: MetaTensor, **_: Any) -> None:
         """Keep the (C, X, Y, Z) volume; `GeometryError` if it does not know its affine."""
         if not isinstance(data_array, MetaTensor):
             raise GeometryError("a volume to be written must be a MetaTensor that knows its affine.")
-        self.data_obj = data_array
+        self.volume = data_array
 
     def set_metadata(self, meta_dict: object, **_: Any) -> None:
         """Nothing to do: the volume carries its metadata."""
@@ -69,14 +79,14 @@ class _VolumeWriter(ImageWriter):
 class NiftiWriter(_VolumeWriter):
     """MONAI's `SaveImage` through `medfuse.nifti.write`: ``SaveImage(writer=NiftiWriter, output_ext=".nii.gz")``."""
 
-    def write(self, filename: str | Path, verbose: bool = True, **_: Any) -> None:
+    def write(self, filename: Place, verbose: bool = True, **_: Any) -> None:
         """Write the volume and its JSON sidecar; replaces what is there, as `SaveImage` does."""
-        nifti.write(self.data_obj, filename, {"Description": DISCLAIMER}, overwrite=True)
+        nifti.write(self.volume, Path(filename), {"Description": DISCLAIMER}, overwrite=True)
 
 
 class DicomSeriesWriter(_VolumeWriter):
-    """MONAI's `SaveImage` through `medfuse.dicom.write_series`: ``SaveImage(writer=DicomSeriesWriter, output_ext="")``."""
+    """MONAI's `SaveImage` into a DICOM series: ``SaveImage(writer=DicomSeriesWriter, output_ext="")``."""
 
-    def write(self, filename: str | Path, verbose: bool = True, **_: Any) -> None:
+    def write(self, filename: Place, verbose: bool = True, **_: Any) -> None:
         """Write the volume as a folder of that name; replaces what is there, as `SaveImage` does."""
-        dicom.write_series(self.data_obj, filename, overwrite=True)
+        dicom.write_series(self.volume, Path(filename), overwrite=True)

@@ -94,7 +94,7 @@ def read_grid(path: str | Path) -> Grid:
     return Grid((x, y, z), _place(image, path)[0])
 
 
-def _place(image: nib.nifti1.Nifti1Image, path: Path) -> tuple[npt.NDArray[np.float64], int]:
+def _place(image: Any, path: Path) -> tuple[npt.NDArray[np.float64], int]:
     """The affine in mm and the form code that it comes from."""
     header: Any = image.header
     codes = int(header["sform_code"]), int(header["qform_code"])
@@ -109,7 +109,7 @@ def _place(image: nib.nifti1.Nifti1Image, path: Path) -> tuple[npt.NDArray[np.fl
     return affine, code
 
 
-def _open(path: Path) -> nib.nifti1.Nifti1Image:
+def _open(path: Path) -> Any:
     if not path.is_file():
         raise SeriesError(f"there is no file {path}; check the path.")
     try:
@@ -125,7 +125,7 @@ def _open(path: Path) -> nib.nifti1.Nifti1Image:
     return image
 
 
-def _require_scalar_volume(image: nib.nifti1.Nifti1Image, path: Path) -> None:
+def _require_scalar_volume(image: Any, path: Path) -> None:
     shape = image.shape
     if image.get_data_dtype().fields is not None:
         raise SeriesError(f"{path} holds colour; a volume of measured values is needed.")
@@ -135,7 +135,7 @@ def _require_scalar_volume(image: nib.nifti1.Nifti1Image, path: Path) -> None:
         raise SeriesError(f"{path} has the shape {shape}: one slice only; a volume needs at least two.")
 
 
-def _values(image: nib.nifti1.Nifti1Image, path: Path) -> npt.NDArray[np.float32]:
+def _values(image: Any, path: Path) -> npt.NDArray[np.float32]:
     _require_scalar_volume(image, path)
     try:
         values = np.asanyarray(image.dataobj, dtype=np.float32)

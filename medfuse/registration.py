@@ -276,9 +276,8 @@ def resample(moving: MetaTensor, onto: Grid, registration: Registration | None, 
     Returns
     -------
     MetaTensor
-        (C, X, Y, Z) float32 on ``onto``, with the modality, unit and source of ``moving``. If no voxel moves by more than
-        a thousandth of a millimetre, the values are those of ``moving``, bit for bit, and share
-        its memory.
+        (C, X, Y, Z) float32 on ``onto``, with the modality, unit and source of ``moving``. If no voxel moves by more
+        than a thousandth of a millimetre, the values are those of ``moving``, bit for bit, and share its memory.
 
     References
     ----------
@@ -429,21 +428,18 @@ def _climb(
 ) -> sitk.Transform:
     """Maximise the mutual information from ``start``: Powell's method by steps of ``step_mm``, or gradient descent."""
     search = sitk.ImageRegistrationMethod()
-    search.SetNumberOfThreads(1)  # several would add the same numbers in another order on another machine
+    search.SetNumberOfWorkUnits(1)  # several would add the same numbers in another order on another machine
     search.SetMetricAsMattesMutualInformation(32)
     search.SetInterpolator(sitk.sitkLinear)
     if samples:
         search.SetMetricSamplingStrategy(search.RANDOM)
         search.SetMetricSamplingPercentage(min(1.0, samples / fixed.GetNumberOfPixels()), seed)
-    POW = globals().get("POWF", lambda s: (10, 20, s, 0.02, 1e-4))(step_mm)
     if step_mm:
-        search.SetOptimizerAsPowell(*POW)
+        search.SetOptimizerAsPowell(20, 20, step_mm, 0.02, 1e-6)
         search.SetOptimizerScales([HEAD_MM] * 3 + [1.0] * 3)
     else:
         search.SetOptimizerAsRegularStepGradientDescent(1.0, 0.002, 100, gradientMagnitudeTolerance=1e-8)
         search.SetOptimizerScalesFromPhysicalShift()
-    search.SetShrinkFactorsPerLevel([1])
-    search.SetSmoothingSigmasPerLevel([globals().get("SIG", {}).get(step_mm, 0)])
     transform = sitk.Euler3DTransform(start)
     search.SetInitialTransform(transform, inPlace=True)
     try:

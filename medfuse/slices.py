@@ -15,7 +15,7 @@ from medfuse.volume import grid_of, like, plain
 Plane = Literal["native", "axial", "coronal", "sagittal"]
 PLANES: tuple[Plane, ...] = get_args(Plane)
 
-DISPLAY_AXES: dict[str, str] = {"axial": "LPS", "coronal": "LIP", "sagittal": "PIR"}
+DISPLAY_AXES: dict[Plane, str] = {"axial": "LPS", "coronal": "LIP", "sagittal": "PIR"}
 """Where columns, rows and slices run in each plane, so that a viewer shows the usual view: the patient's left on the
 right of the picture, or the face on its left, and slices in right-handed order."""
 

@@ -46,7 +46,7 @@ def load(path: str | Path, modality: Modality | None = None, series: str | None 
         raise StudyError(f"expected a modality of {', '.join(MODALITIES)}; found {modality!r}.")
     if nifti.is_nifti(path):
         if modality is None:
-            raise StudyError(f"{path} is NIfTI, which does not say its modality; state MR, CT, PT or NM.")
+            raise StudyError(f"{path} is NIfTI, which does not say its modality; state it (modality=..., --modality).")
         return nifti.read(path, modality)
     volume = dicom.read(path, series)
     found = meta_of(volume)["modality"]

@@ -149,7 +149,7 @@ class SplitLumad(MapTransform):
         self.palette = palette
 
     def __call__(self, data: Data) -> dict[Hashable, Any]:
-        volume = data[self.first_key(data)]
+        volume = data[self.first_key(dict(data))]
         if self.palette is None:
             return dict(data) | {self.luma: volume}
         luma = torch.empty(volume.shape, dtype=torch.float32)

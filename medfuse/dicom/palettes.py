@@ -33,6 +33,6 @@ def palette_table(name: str) -> npt.NDArray[np.float32]:
         np.frombuffer(palette[f"{colour}PaletteColorLookupTableData"].value, dtype=np.uint8)
         for colour in ("Red", "Green", "Blue")
     ]
-    table = np.stack(channels, axis=1).astype(np.float32) / 255
+    table = np.stack(channels, axis=1).astype(np.float32) / np.float32(255)
     table.setflags(write=False)
     return table

@@ -207,12 +207,12 @@ def _slice_step(
     """
     gaps = np.diff(heights)
     typical = float(np.median(gaps))
-    for place in np.flatnonzero(gaps < max(0.1 * typical, 1e-4)):
+    for place in np.flatnonzero(gaps < max(0.1 * typical, 1e-4)).tolist():
         raise SeriesError(
             f"instances {ordered[place].number} and {ordered[place + 1].number} of {name} lie at the same position, "
             f"{heights[place]:.2f} mm along the normal. Remove the duplicate, or separate the acquisitions it mixes."
         )
-    for place in np.flatnonzero(np.abs(gaps - typical) > max(0.1 * typical, 0.01)):
+    for place in np.flatnonzero(np.abs(gaps - typical) > max(0.1 * typical, 0.01)).tolist():
         missing = round(gaps[place] / typical) - 1
         guess = f"; {missing} slice{'s seem' if missing > 1 else ' seems'} to be missing" if missing >= 1 else ""
         raise SeriesError(

@@ -31,7 +31,7 @@ from medfuse.errors import ExportError
 from medfuse.export import require_outside, whole
 from medfuse.grid import LPS_FROM_RAS, Grid
 from medfuse.provenance import DISCLAIMER, SOFTWARE, Provenance
-from medfuse.slices import DISPLAY_AXES, replane
+from medfuse.slices import DISPLAY_AXES, Plane, replane
 from medfuse.volume import Source, grid_of, plain, source_of
 
 SERIES_NUMBER_OFFSET = 9000
@@ -126,9 +126,8 @@ def _template(
         setattr(dataset, f"{keyword}Date", now.strftime("%Y%m%d"))
         setattr(dataset, f"{keyword}Time", now.strftime("%H%M%S.%f"))
     dataset.SeriesInstanceUID = generate_uid(prefix=None)
-    dataset.SeriesNumber = (
-        SERIES_NUMBER_OFFSET + int((base_header or {}).get("SeriesNumber") or 0) % SERIES_NUMBER_OFFSET
-    )
+    number = base_header.get("SeriesNumber") if base_header is not None else None
+    dataset.SeriesNumber = SERIES_NUMBER_OFFSET + int(number or 0) % SERIES_NUMBER_OFFSET
     dataset.SeriesDescription = f"FUSED MR+{provenance.partner_modality} GeSeNet" if provenance else "DERIVED medfuse"
     dataset.Manufacturer = "medfuse"
     dataset.ManufacturerModelName = "medfuse"
@@ -227,7 +226,7 @@ def _decimals(numbers: npt.ArrayLike) -> list[str]:
     return [format_number_as_ds(0.0 if abs(number) < 1e-12 else float(number)) for number in np.asarray(numbers)]
 
 
-def _nearest_plane(grid: Grid) -> str:
+def _nearest_plane(grid: Grid) -> Plane:
     axis = grid.axcodes[2]
     return next(plane for plane, axes in DISPLAY_AXES.items() if {axis} & set(_axis_pair(axes[2])))
 

@@ -7,6 +7,8 @@ masked-out work may be skipped.
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -52,10 +54,10 @@ class SpatialMask(nn.Module):
         self.temperature = 1.0
 
     def forward(self, features: Tensor) -> Tensor:
-        hidden = self.enter(features).relu()
+        hidden: Tensor = self.enter(features).relu()
         hidden = functional.avg_pool2d(hidden, 2, ceil_mode=True)
         hidden = self.middle(hidden).relu()
-        logits = self.leave(hidden, output_size=features.shape[-2:])
+        logits: Tensor = self.leave(hidden, output_size=features.shape[-2:])
         if self.training:
             return gumbel_softmax(logits, self.temperature, dim=1)[:, 1:]
         # The second logit means "compute here".
@@ -99,7 +101,7 @@ class CoupleMaskConvolutions(nn.Module):
         for layer, convolution in enumerate(self.convolutions):
             out = mask[:, layer, None, None]
             # Masking the kernel's input channels equals masking the features, and copies no feature map.
-            weight = convolution.weight
+            weight = cast("Tensor", convolution.weight)
             kernels = torch.cat((weight * into[:, None, None], weight * (1 - into)[:, None, None]))
             from_principal, from_redundant = functional.conv2d(features, kernels, padding=1).chunk(2, dim=1)
             everywhere = out * from_principal
@@ -107,4 +109,5 @@ class CoupleMaskConvolutions(nn.Module):
             features = (everywhere + spatial * where_marked).relu()
             collected.append(features)
             into = mask[:, layer]
-        return self.collect(torch.cat(collected, dim=1))
+        gathered: Tensor = self.collect(torch.cat(collected, dim=1))
+        return gathered

@@ -70,7 +70,8 @@ class ChannelAttention(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         means = features.mean((2, 3), keepdim=True)
-        return features * self.excite(self.squeeze(means).relu()).sigmoid()
+        gate: Tensor = self.excite(self.squeeze(means).relu()).sigmoid()
+        return features * gate
 
 
 class RegionMask(nn.Module):
@@ -83,7 +84,8 @@ class RegionMask(nn.Module):
         self.attention = ChannelAttention(channels)
 
     def forward(self, features: Tensor) -> Tensor:
-        return self.attention(self.body(features, self.spatial(features))) + features
+        weighed: Tensor = self.attention(self.body(features, self.spatial(features)))
+        return weighed + features
 
 
 class GlobalRefinement(nn.Module):
@@ -100,7 +102,8 @@ class GlobalRefinement(nn.Module):
 
     def forward(self, features: Tensor, condition: Tensor) -> Tensor:
         merged = self.merge(torch.cat((features, self.scale(condition)), dim=1))
-        return functional.leaky_relu(merged, 0.01) + self.shift(condition)
+        shift: Tensor = self.shift(condition)
+        return functional.leaky_relu(merged, 0.01) + shift
 
 
 class Branch(nn.Module):

@@ -13,6 +13,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -161,7 +162,7 @@ class Trainer:
         self.training = [pair for pair in pairs if pair.case not in config.validation_cases]
         self.validation = [pair for pair in pairs if pair.case in config.validation_cases]
         self.sampler = PatchSampler(self.training, config, torch.Generator().manual_seed(config.seed))
-        self.network = GeSeNet().to(self.device, memory_format=torch.channels_last)
+        self.network = cast("Any", GeSeNet()).to(self.device, memory_format=torch.channels_last)
         self.loss = FusionLoss(config.gradient_weight, config.ssim_weight).to(self.device)
         self.optimizer = torch.optim.Adam(
             self.network.parameters(), config.learning_rate, weight_decay=config.weight_decay

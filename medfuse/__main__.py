@@ -1,0 +1,5 @@
+"""``python -m medfuse`` is the command."""
+
+from medfuse.cli import main
+
+main()

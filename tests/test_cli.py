@@ -1,0 +1,225 @@
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import medfuse
+from medfuse.cli import app
+
+HEADER = ["--align", "header"]
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("study")
+    medfuse.phantom_study("PT", coarsen=4).write_dicom(folder)
+    return folder
+
+
+@pytest.fixture
+def run():
+    def command(*arguments):
+        return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+    return command
+
+
+def left(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def test_a_study_is_fused(run, study, tmp_path):
+    done = run("fuse", study / "mri", study / "partner", "--out", tmp_path / "out", *HEADER, "--json")
+    assert done.exit_code == 0, done.output
+    result = json.loads(done.stdout)
+    assert result["grid"]["shape"] == list(medfuse.load(study / "mri").shape[1:])
+    assert result["provenance"]["partner_modality"] == "PT"
+    assert done.stderr == ""
+    files = left(tmp_path / "out")
+    assert [name for name in files if not name.startswith("dicom/")] == ["dicom", "fused.json", "fused.nii.gz"]
+    assert len([name for name in files if name.endswith(".dcm")]) == result["grid"]["shape"][2]
+    assert left(tmp_path) == ["out", *(f"out/{name}" for name in files)]
+
+
+@pytest.mark.parametrize(("format_", "names"), [("dicom", {"dicom"}), ("nifti", {"fused.nii.gz", "fused.json"})])
+def test_only_what_was_asked_for_is_written(run, study, tmp_path, format_, names):
+    run("fuse", study / "mri", study / "partner", "--out", tmp_path / "out", *HEADER, "--format", format_)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == names
+
+
+def test_nifti_in_gives_the_same_grid_out(run, study, tmp_path):
+    import nibabel as nib
+
+    for name in ("mri", "partner"):
+        volume = medfuse.load(study / name)
+        nib.save(nib.Nifti1Image(volume.as_tensor()[0].numpy(), np.asarray(volume.affine)), tmp_path / f"{name}.nii.gz")
+    done = run(
+        *("fuse", tmp_path / "mri.nii.gz", tmp_path / "partner.nii.gz", "--modality", "PT", *HEADER),
+        *("--out", tmp_path / "out", "--plane", "coronal", "--palette", "pet"),
+    )
+    assert done.exit_code == 0, done.output
+    assert "".join(nib.aff2axcodes(nib.load(tmp_path / "out" / "fused.nii.gz").affine)) == "LIP"
+
+
+def test_a_saved_registration_is_used(run, study, tmp_path):
+    matrix = np.eye(4)
+    matrix[:3, 3] = (3, -2, 1)
+    medfuse.Registration(matrix, "rigid", {}).save(tmp_path / "align.tfm")
+    done = run(
+        *("fuse", study / "mri", study / "partner", "--align", tmp_path / "align.tfm"),
+        *("--out", tmp_path / "out", "--format", "nifti", "--json"),
+    )
+    np.testing.assert_allclose(json.loads(done.stdout)["provenance"]["registration"]["matrix"], matrix, atol=1e-6)
+
+
+def test_results_are_replaced_only_when_told(run, study, tmp_path):
+    arguments = ["fuse", study / "mri", study / "partner", "--out", tmp_path / "out", *HEADER, "--format", "nifti"]
+    assert run(*arguments).exit_code == 0
+    (tmp_path / "out" / "mine.txt").write_text("mine")
+    before = (tmp_path / "out" / "fused.nii.gz").stat().st_mtime_ns
+    again = run(*arguments)
+    assert again.exit_code == 5
+    assert "exists already" in again.stderr
+    assert (tmp_path / "out" / "fused.nii.gz").stat().st_mtime_ns == before
+    assert run(*arguments, "--overwrite").exit_code == 0
+    assert (tmp_path / "out" / "fused.nii.gz").stat().st_mtime_ns > before
+    assert (tmp_path / "out" / "mine.txt").read_text() == "mine"
+
+
+@pytest.fixture
+def wrong(study, tmp_path):
+    """Inputs that are refused, by name."""
+    for name in ("mri", "partner"):
+        shutil.copytree(study / name, tmp_path / name)
+    places = {
+        name: tmp_path / name for name in ("mri", "partner", "absent", "empty", "text", "one", "gap", "two", "flat")
+    }
+    places["empty"].mkdir()
+    places["text"].mkdir()
+    (places["text"] / "a.txt").write_text("text")
+    slices = sorted(places["mri"].iterdir())
+    for name, kept in (("one", slices[:1]), ("gap", slices[:4] + slices[5:]), ("two", slices)):
+        places[name].mkdir()
+        for path in kept:
+            shutil.copy(path, places[name])
+    shutil.copytree(places["partner"], places["two"] / "partner")
+    places["flat"] = tmp_path / "flat.nii"
+    places["flat"].write_bytes(b"\0" * 348)
+    return places
+
+
+@pytest.mark.parametrize(
+    ("mri", "partner", "code", "message"),
+    [
+        ("absent", "partner", 3, "there is no file or folder"),
+        ("empty", "partner", 3, "found no file"),
+        ("text", "partner", 3, "found 1 file but no DICOM image"),
+        ("one", "partner", 3, "one slice only"),
+        ("gap", "partner", 3, "1 slice seems to be missing"),
+        ("two", "partner", 3, "expected one series"),
+        ("flat", "partner", 3, "not a readable NIfTI"),
+        ("partner", "mri", 3, "swap the two"),
+        ("mri", "mri", 3, "found another MR"),
+    ],
+)
+def test_wrong_input_gets_one_sentence(run, wrong, tmp_path, mri, partner, code, message):
+    before = left(tmp_path)
+    done = run("fuse", wrong[mri], wrong[partner], "--out", tmp_path / "new" / "out", *HEADER)
+    assert done.exit_code == code, done.output
+    assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert done.stdout == ""
+    assert left(tmp_path) == before
+
+
+def test_json_tells_errors_too(run, wrong, tmp_path):
+    done = run("fuse", wrong["gap"], wrong["partner"], "--out", tmp_path / "out", "--json")
+    assert json.loads(done.stdout)["error"]["kind"] == "SeriesError"
+    assert json.loads(done.stdout)["error"]["exit_code"] == 3
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--format", "png"],
+        ["--modality", "MR"],
+        ["--plane", "oblique"],
+        ["--batch-size", "0"],
+        ["--device", "cuda:77"],
+        ["--nonsense"],
+    ],
+)
+def test_usage_errors_exit_with_2(run, study, tmp_path, arguments):
+    done = run("fuse", study / "mri", study / "partner", "--out", tmp_path / "out", *HEADER, *arguments)
+    assert done.exit_code == 2
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("arguments", [["--window", "bone"], ["--palette", "rainbow"], ["--weights", "none.pth"]])
+def test_choices_that_do_not_fit_exit_with_3(run, study, tmp_path, arguments):
+    done = run("fuse", study / "mri", study / "partner", "--out", tmp_path / "out", *HEADER, *arguments)
+    assert done.exit_code == 3
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_broken_registration_file_exits_with_4(run, study, tmp_path):
+    (tmp_path / "a.txt").write_text("not a matrix")
+    done = run("fuse", study / "mri", study / "partner", "--out", tmp_path / "out", "--align", tmp_path / "a.txt")
+    assert done.exit_code == 4
+    assert not (tmp_path / "out").exists()
+
+
+def test_outputs_never_go_into_inputs(run, study):
+    before = left(study)
+    done = run("fuse", study / "mri", study / "partner", "--out", study / "mri", *HEADER, "--overwrite")
+    assert done.exit_code == 5
+    assert "input" in done.stderr
+    assert left(study) == before
+
+
+def test_a_read_only_place_is_told(study, tmp_path):
+    (tmp_path / "locked").mkdir(mode=0o555)
+    arguments = ["fuse", study / "mri", study / "partner", "--out", tmp_path / "locked" / "out", *HEADER]
+    command = [sys.executable, "-m", "medfuse", *map(str, arguments)]
+    if os.geteuid() == 0:
+        if shutil.which("setpriv") is None:
+            pytest.skip("root writes everywhere")
+        command = ["setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override", *command]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 5, done.stderr
+    assert "Permission denied" in done.stderr
+    assert left(tmp_path) == ["locked"]
+
+
+def test_inspect_lists_series_and_what_is_wrong(run, wrong):
+    done = run("inspect", wrong["two"], "--json")
+    listed = json.loads(done.stdout)
+    assert [row["modality"] for row in listed["series"]] == ["MR", "PT"]
+    assert listed["series"][0]["problem"] is None
+    table = run("inspect", wrong["gap"])
+    assert table.exit_code == 0
+    assert "no volume (1)" in table.stdout
+    assert "slice spacing is not uniform" in table.stdout
+    assert run("inspect", wrong["empty"]).exit_code == 3
+
+
+def test_help_says_what_it_is_for_and_how_it_ends(run):
+    shown = run("--help").stdout
+    assert "Research use only" in " ".join(shown.split())
+    assert "4 not aligned" in " ".join(run("fuse", "--help").stdout.split())
+
+
+@pytest.mark.slow
+def test_the_demo_leaves_a_study_and_its_fusion(run, tmp_path):
+    done = run("demo", "--out", tmp_path / "demo")
+    assert done.exit_code == 0, done.output
+    assert {path.name for path in (tmp_path / "demo").iterdir()} == {
+        *("study", "dicom", "fused.nii.gz", "fused.json", "picture.png"),
+    }
+    for name in ("dicom", "picture.png"):
+        assert str(tmp_path / "demo" / name) in done.stdout

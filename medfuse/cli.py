@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -111,7 +112,7 @@ def fuse(
     """Fuse MRI and PARTNER into OUT/dicom/*.dcm and OUT/fused.nii.gz with OUT/fused.json."""
     with refusing(as_json), steps() as tell:
         started = time.perf_counter()
-        for entry in ("dicom", "fused.nii.gz", "fused.json"):
+        for entry in ("dicom", "fused.nii.gz", "fused.json", "dataset_description.json"):
             require_outside(out / entry, [mri, partner])
         with whole_entries(out, overwrite) as folder:
             tell("load", 0.0)
@@ -201,6 +202,7 @@ def _write(study: FusedStudy, folder: Path, format_: Format, tell: Tell) -> None
         study.write_dicom(folder / "dicom", progress=lambda share: tell("write", share))
     if format_ in (Format.NIFTI, Format.BOTH):
         study.write_nifti(folder / "fused.nii.gz")
+        (folder / "dataset_description.json").write_text(json.dumps(nifti.dataset_description(), indent=2) + "\n")
 
 
 def _summary(study: FusedStudy, out: Path, format_: Format) -> dict[str, Any]:
@@ -304,4 +306,6 @@ def _refuse(error: MedfuseError, as_json: bool) -> NoReturn:
 
 def main() -> None:
     """Run the command."""
+    # Leave as on Ctrl-C, so that nothing half-written stays behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     app()

@@ -65,7 +65,11 @@ def whole_entries(folder: Path, overwrite: bool = False) -> Iterator[Path]:
     with _workplace(folder) as workplace:
         beside = workplace / folder.name
         beside.mkdir()
-        yield beside
+        try:
+            yield beside
+        except ExportError as error:
+            # Whoever wrote into it knows only the temporary place.
+            raise ExportError(str(error).replace(str(beside), str(folder))) from error
         if folder.exists():
             for entry in sorted(beside.iterdir()):
                 _take_place(entry, folder / entry.name, workplace)
@@ -83,14 +87,22 @@ def _workplace(path: Path) -> Iterator[Path]:
         workplace = Path(tempfile.mkdtemp(prefix=".medfuse-", dir=path.parent))
         yield workplace
     except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise ExportError(f"cannot write {path}: {reason}. Choose a place with room and permission.") from error
+        raise ExportError(f"cannot write {path}: {_reason(error)}. Choose a place with room and permission.") from error
     finally:
         if workplace is not None:
             shutil.rmtree(workplace, ignore_errors=True)
         for parent in made:  # innermost first
             if parent.is_dir() and not any(parent.iterdir()):
                 parent.rmdir()
+
+
+def _reason(error: BaseException | None) -> str:
+    """The system's own words; a library may have wrapped them."""
+    while error is not None:
+        if isinstance(error, OSError) and error.strerror:
+            return error.strerror
+        error = error.__cause__ or error.__context__
+    return "the system gave no reason"
 
 
 def _take_place(beside: Path, path: Path, workplace: Path) -> None:

@@ -19,6 +19,7 @@ from nibabel.spatialimages import HeaderDataError
 from medfuse.errors import ExportError, GeometryError, IntensityError, SeriesError
 from medfuse.export import whole
 from medfuse.grid import Grid
+from medfuse.provenance import DISCLAIMER, SOFTWARE
 from medfuse.volume import Modality, Source, Unit, grid_of, make_volume, plain, source_of
 
 SUFFIXES = (".nii", ".nii.gz")
@@ -194,6 +195,17 @@ def write(image: MetaTensor, path: str | Path, sidecar: Mapping[str, object], *,
     with whole(path, overwrite) as beside, whole(sidecar_path(path), overwrite) as beside_sidecar:
         nib.save(nifti, beside)
         beside_sidecar.write_text(json.dumps(sidecar, indent=2) + "\n")
+
+
+def dataset_description() -> dict[str, object]:
+    """What a BIDS derivative dataset says of itself (dataset_description.json)."""
+    name, version = SOFTWARE.split(" ")
+    return {
+        "Name": "Studies fused by medfuse",
+        "BIDSVersion": "1.10.0",
+        "DatasetType": "derivative",
+        "GeneratedBy": [{"Name": name, "Version": version, "Description": DISCLAIMER}],
+    }
 
 
 def sidecar_path(path: Path) -> Path:

@@ -5,7 +5,6 @@ A `Registration` maps points **fixed → moving** in RAS+ mm, as an ITK resample
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -23,7 +22,7 @@ from monai.data.meta_tensor import MetaTensor
 
 from medfuse.errors import ExportError, RegistrationError
 from medfuse.grid import LPS_FROM_RAS, Grid, Points
-from medfuse.volume import Source, grid_of, make_volume, meta_of, plain
+from medfuse.volume import grid_of, like, plain, source_of
 
 Method = Literal["identity", "header", "rigid", "file"]
 Floats = npt.NDArray[np.float32]
@@ -152,7 +151,7 @@ class Registration:
                     sitk.WriteTransform(_affine_transform(LPS_FROM_RAS @ self.matrix @ LPS_FROM_RAS), str(whole))
                 else:
                     np.savetxt(whole, self.matrix, fmt="%.17g", header="fixed to moving, RAS+ mm", encoding="utf-8")
-                os.replace(whole, path)
+                whole.replace(path)
         except (OSError, RuntimeError) as error:
             raise ExportError(
                 f"{path.name} could not be written; check that its folder exists and has room."
@@ -283,7 +282,6 @@ def resample(moving: MetaTensor, onto: Grid, registration: Registration | None, 
     ----------
     Width of the Gaussian: Cardoso et al., MICCAI 2015, doi:10.1007/978-3-319-24571-3_81.
     """
-    meta = meta_of(moving)
     grid = grid_of(moving)
     matrix = np.eye(4) if registration is None else registration.matrix
     values = plain(moving).to(torch.float32)
@@ -294,7 +292,7 @@ def resample(moving: MetaTensor, onto: Grid, registration: Registration | None, 
             for channel in values.detach().cpu().numpy()
         ]
         values = torch.from_numpy(np.stack(channels))
-    return make_volume(values, onto, modality=meta["modality"], unit=meta["unit"], source=meta["source"])
+    return like(values, moving, onto)
 
 
 # Images in index space: unit spacing at the origin, and axes reversed, because SimpleITK's first axis is the last of a
@@ -356,10 +354,7 @@ def _ras_matrix(transform: sitk.Transform) -> Points:
 
 
 def _same_frame(fixed: MetaTensor, moving: MetaTensor) -> bool:
-    frames = [
-        source.frame_of_reference if isinstance(source := volume.meta.get("source"), Source) else None
-        for volume in (fixed, moving)
-    ]
+    frames = [source.frame_of_reference if (source := source_of(volume)) else None for volume in (fixed, moving)]
     return frames[0] is not None and frames[0] == frames[1]
 
 

@@ -208,7 +208,7 @@ def test_messages_name_no_patient(series, capsys, recwarn):
 
 
 def test_a_wrong_modality_is_refused(series):
-    with pytest.raises(MedfuseError, match="expected CT in .*, found MR"):
+    with pytest.raises(MedfuseError, match=r"expected CT in .*, found MR"):
         medfuse.load(series, "CT")
 
 

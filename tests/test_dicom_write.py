@@ -166,7 +166,7 @@ def test_references_name_the_slices_that_were_used(tmp_path):
     assert base.SpatialLocationsPreserved == "YES"
     assert moved.SpatialLocationsPreserved == "NO"
     grid, other = grid_of(mri), grid_of(partner)
-    corners = grid.world(np.array([(i, j, 4) for i in (0, 16) for j in (0, 21)])) + (0, 0, 2)
+    corners = grid.world(np.array([(i, j, 4) for i in (0, 16) for j in (0, 21)])) + np.array((0, 0, 2))
     heights = other.index(corners)[:, 2].clip(0, 13)
     frames = list(np.atleast_1d(moved.ReferencedFrameNumber))
     assert frames == list(range(int(np.floor(heights.min())) + 1, int(np.ceil(heights.max())) + 2))

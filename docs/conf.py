@@ -1,0 +1,49 @@
+"""How the documentation is built; see "Documentation" in CONTRIBUTING.md."""
+
+import sys
+from importlib.metadata import version as installed_version
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent / "_ext"))
+
+project = "medfuse"
+author = "The medfuse developers"
+copyright = "the medfuse developers"
+release = version = installed_version("medfuse")
+
+extensions = [
+    "command_options",
+    "myst_parser",
+    "numpydoc",
+    "sphinx.ext.autodoc",
+    "sphinx_gallery.gen_gallery",
+]
+exclude_patterns = ["_build"]
+default_role = "py:obj"
+
+myst_enable_extensions = ["colon_fence", "deflist"]
+myst_heading_anchors = 3
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_preserve_defaults = True
+python_maximum_signature_line_length = 88
+numpydoc_show_class_members = False
+
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples",
+    "gallery_dirs": "auto_examples",
+    "filename_pattern": r"\.py$",
+    "within_subsection_order": "FileNameSortKey",
+    "abort_on_example_error": True,
+    "download_all_examples": False,
+    "show_memory": False,
+    "plot_gallery": True,
+}
+
+html_theme = "furo"
+html_title = f"medfuse {release}"
+html_static_path = ["_static"]
+html_theme_options = {
+    "announcement": "Research use only: not a medical device, not for diagnosis or treatment.",
+}

@@ -12,7 +12,7 @@ copyright = "the medfuse developers"
 release = version = installed_version("medfuse")
 
 extensions = [
-    "command_options",
+    "from_code",
     "myst_parser",
     "numpydoc",
     "sphinx.ext.autodoc",

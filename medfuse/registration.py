@@ -11,7 +11,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Literal
 
 import numpy as np
@@ -21,6 +20,7 @@ import torch
 from monai.data.meta_tensor import MetaTensor
 
 from medfuse.errors import ExportError, RegistrationError
+from medfuse.export import whole
 from medfuse.grid import LPS_FROM_RAS, Grid, Points
 from medfuse.volume import grid_of, like, plain, source_of
 
@@ -142,20 +142,14 @@ class Registration:
         path = Path(path)
         if path.suffix not in (".tfm", ".txt"):
             raise ExportError(f"a registration is written as .tfm or .txt; found the suffix {path.suffix!r}.")
-        if path.exists() and not overwrite:
-            raise ExportError(f"{path.name} is there already; choose another name or pass overwrite=True.")
-        try:
-            with TemporaryDirectory(prefix=".medfuse-", dir=path.parent) as beside:
-                whole = Path(beside) / path.name
-                if path.suffix == ".tfm":
-                    sitk.WriteTransform(_affine_transform(LPS_FROM_RAS @ self.matrix @ LPS_FROM_RAS), str(whole))
-                else:
-                    np.savetxt(whole, self.matrix, fmt="%.17g", header="fixed to moving, RAS+ mm", encoding="utf-8")
-                whole.replace(path)
-        except (OSError, RuntimeError) as error:
-            raise ExportError(
-                f"{path.name} could not be written; check that its folder exists and has room."
-            ) from error
+        with whole(path, overwrite) as beside:
+            if path.suffix == ".txt":
+                np.savetxt(beside, self.matrix, fmt="%.17g", header="fixed to moving, RAS+ mm", encoding="utf-8")
+                return path
+            try:
+                sitk.WriteTransform(_affine_transform(LPS_FROM_RAS @ self.matrix @ LPS_FROM_RAS), str(beside))
+            except RuntimeError as error:
+                raise ExportError(f"ITK cannot write {path}; choose a place with room and permission.") from error
         return path
 
     @classmethod
@@ -390,7 +384,7 @@ def _search(
     if not ends:
         raise RegistrationError(NOT_COMPARABLE)
     best = int(np.argmax([_similarity(*fine, end) for end in ends]))
-    refined = _climb(*middle, ends[best], step_mm=1, samples=60_000, seed=seed)
+    refined = _climb(*middle, ends[best], step_mm=1, samples=40_000, seed=seed)
     report(0.8)
     refined = _climb(*fine, refined, step_mm=None, samples=120_000, seed=seed)
     at_header, similarity = _similarity(*fine, sitk.Transform(3, sitk.sitkIdentity)), _similarity(*fine, refined)
@@ -433,7 +427,7 @@ def _climb(
         search.SetOptimizerAsPowell(20, 20, step_mm, 0.02, 1e-6)
         search.SetOptimizerScales([HEAD_MM] * 3 + [1.0] * 3)
     else:
-        search.SetOptimizerAsRegularStepGradientDescent(1.0, 0.002, 100, gradientMagnitudeTolerance=1e-8)
+        search.SetOptimizerAsRegularStepGradientDescent(2.0, 0.002, 100, 0.7, 1e-8)
         search.SetOptimizerScalesFromPhysicalShift()
     transform = sitk.Euler3DTransform(start)
     search.SetInitialTransform(transform, inPlace=True)

@@ -13,24 +13,14 @@ import SimpleITK as sitk
 import torch
 from monai.data.meta_tensor import MetaTensor
 
+from synthetic import rotation, world_linear
+
 from medfuse.errors import ExportError, RegistrationError
 from medfuse.grid import LPS_FROM_RAS, Grid, Points
 from medfuse.registration import Registration, register, resample
 from medfuse.volume import Modality, Source, Unit, grid_of, make_volume, plain
 
 OUTSIDE = -5000.0
-
-
-def rotation(x: float, y: float, z: float) -> Points:
-    """Turn by three angles, degrees, about the three axes, one after the other."""
-    turns = []
-    for axis, angle in enumerate(np.radians((x, y, z))):
-        turn = np.eye(3)
-        one, other = [i for i in range(3) if i != axis]
-        turn[one, one] = turn[other, other] = np.cos(angle)
-        turn[one, other], turn[other, one] = -np.sin(angle), np.sin(angle)
-        turns.append(turn)
-    return np.asarray(turns[2] @ turns[1] @ turns[0])
 
 
 def rigid(angles: tuple[float, float, float], shift: tuple[float, float, float]) -> Points:
@@ -73,11 +63,6 @@ def volume(
     return make_volume(tensor, lattice, modality=modality, unit=unit, **more)  # type: ignore[arg-type]
 
 
-def phantom(lattice: Grid) -> MetaTensor:
-    """Value = x + 2y + 3z of its own position."""
-    return volume(linear(world_points(lattice)), lattice)
-
-
 def moved(points: Points, matrix: Points) -> Points:
     return np.asarray(points @ matrix[:3, :3].T + matrix[:3, 3])
 
@@ -104,7 +89,7 @@ def test_resample_puts_every_point_where_the_matrix_says(moving: str, onto: str,
         pytest.skip("no interpolation; has its own test")
     source, target, chosen = GRIDS[moving], GRIDS[onto], MAPS[registration]
     matrix = np.eye(4) if chosen is None else chosen.matrix
-    result = resample(phantom(source), target, chosen, outside=OUTSIDE)
+    result = resample(world_linear(source), target, chosen, outside=OUTSIDE)
     found = plain(result)[0].numpy()
     points = moved(world_points(target), matrix)
     index = source.index(points)
@@ -200,7 +185,7 @@ def test_saved_registrations_come_back(tmp_path: Path, suffix: str, name: str) -
     np.testing.assert_allclose(back.matrix, registration.matrix, atol=1e-12, rtol=0)
     assert back.method == "file"
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
-    with pytest.raises(ExportError, match="overwrite=True"):
+    with pytest.raises(ExportError, match="allow overwriting"):
         registration.save(path)
     registration.inverse().save(path, overwrite=True)
     np.testing.assert_allclose(Registration.load(path).matrix @ registration.matrix, np.eye(4), atol=1e-12)
@@ -254,8 +239,6 @@ def test_foreign_files_are_refused(tmp_path: Path) -> None:
         Registration.load(tmp_path / "map.mat")
     with pytest.raises(ExportError, match="suffix"):
         Registration(np.eye(4), "file").save(tmp_path / "map.mat")
-    with pytest.raises(ExportError, match="could not be written"):
-        Registration(np.eye(4), "file").save(tmp_path / "no such folder" / "map.txt")
 
 
 def head(points: Points) -> tuple[Points, Points]:

@@ -1,0 +1,89 @@
+"""Tables read off the code: a table written by hand would be wrong after the next change.
+
+``command-options`` lists the arguments and options of one command, ``ct-windows`` the windows by name.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Iterator
+from enum import Enum
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+from docutils import nodes
+from docutils.parsers.rst import Directive
+from docutils.statemachine import StringList
+from sphinx.application import Sphinx
+from typer.models import ArgumentInfo
+
+from medfuse.cli import app
+from medfuse.intensity import CT_WINDOWS_HU, DEFAULT_CT_WINDOW
+
+
+class _Table(Directive):
+    def table(self, header: Iterable[str], rows: Iterable[Iterable[str]], widths: str) -> list[nodes.Node]:
+        lines = [".. list-table::", "   :header-rows: 1", f"   :widths: {widths}", ""]
+        for first, *others in (header, *rows):
+            lines.append(f"   * - {first}")
+            lines.extend(f"     - {other}" for other in others)
+        container = nodes.container()
+        self.state.nested_parse(StringList(lines, "from_code"), self.content_offset, container)
+        return container.children
+
+
+class CommandOptions(_Table):
+    """``.. command-options:: fuse``: name, default and meaning of each argument and option."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        return self.table(("name", "default", "meaning"), _options(self.arguments[0]), "35 15 50")
+
+
+def _options(command: str) -> Iterator[tuple[str, str, str]]:
+    functions = {info.callback.__name__: info.callback for info in app.registered_commands if info.callback}
+    function = functions[command]
+    hints = get_type_hints(function, include_extras=True)
+    for name, parameter in inspect.signature(function).parameters.items():
+        kind, info = get_args(hints[name])[:2]
+        if isinstance(info, ArgumentInfo):
+            shown = name.upper()
+        else:
+            option = next(iter(info.param_decls or ()), f"--{name.replace('_', '-')}")
+            shown = f"{option} {info.metavar or _placeholder(kind)}".rstrip()
+        yield f"``{shown}``", _default(parameter.default), info.help or ""
+
+
+def _placeholder(kind: Any) -> str:
+    """What stands for the value of an option: its choices, or its kind."""
+    kind = next((one for one in get_args(kind) if one is not type(None)), kind)
+    if issubclass(kind, Enum):
+        return "|".join(member.value for member in kind)
+    return {bool: "", int: "N", Path: "DIR"}.get(kind, "TEXT")
+
+
+def _default(value: object) -> str:
+    if value is inspect.Parameter.empty:
+        return "required"
+    if value is None or value is False:
+        return "–"
+    return f"``{value.value if isinstance(value, Enum) else value}``"
+
+
+class CtWindows(_Table):
+    """``.. ct-windows::``: the windows by name, with their limits in HU."""
+
+    def run(self) -> list[nodes.Node]:
+        rows = (
+            (f"``{name}``" + (" (default)" if name == DEFAULT_CT_WINDOW else ""), f"{window.lower:g}", f"{window.upper:g}")
+            for name, window in CT_WINDOWS_HU.items()
+        )
+        return self.table(("name", "from, HU", "to, HU"), rows, "50 25 25")
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Register the directives."""
+    app.add_directive("command-options", CommandOptions)
+    app.add_directive("ct-windows", CtWindows)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,10 @@
+"""Where the moving study lies in the fixed one, and the one interpolation that takes it there.
+
+A `Registration` maps points **fixed → moving** in RAS+ mm, as an ITK resampler uses it. SimpleITK's LPS+ stays in here.
+"""
+
+from medfuse.registration.align import register
+from medfuse.registration.resampling import resample
+from medfuse.registration.transform import Registration
+
+__all__ = ["Registration", "register", "resample"]

@@ -1,9 +1,12 @@
 """How the documentation is built; see "Documentation" in CONTRIBUTING.md."""
 
+import os
 import sys
 from importlib.metadata import version as installed_version
 from pathlib import Path
 
+# The examples are small: more threads mostly wait for one another.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
 project = "medfuse"
@@ -38,7 +41,7 @@ sphinx_gallery_conf = {
     "abort_on_example_error": True,
     "download_all_examples": False,
     "show_memory": False,
-    "plot_gallery": True,
+    "write_computation_times": False,
 }
 
 html_theme = "furo"

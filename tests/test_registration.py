@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,6 @@ import pytest
 import SimpleITK as sitk
 import torch
 from monai.data.meta_tensor import MetaTensor
-
 from synthetic import rotation, world_linear
 
 from medfuse.errors import ExportError, RegistrationError
@@ -81,12 +81,12 @@ MAPS = {
 }
 
 
-@pytest.mark.parametrize("moving", GRIDS)
-@pytest.mark.parametrize("onto", GRIDS)
-@pytest.mark.parametrize("registration", MAPS)
+@pytest.mark.parametrize(
+    ("moving", "onto", "registration"),
+    # A grid onto itself is not interpolated, and has its own test.
+    [case for case in product(GRIDS, GRIDS, MAPS) if case[0] != case[1] or case[2] != "none"],
+)
 def test_resample_puts_every_point_where_the_matrix_says(moving: str, onto: str, registration: str) -> None:
-    if moving == onto and registration == "none":
-        pytest.skip("no interpolation; has its own test")
     source, target, chosen = GRIDS[moving], GRIDS[onto], MAPS[registration]
     matrix = np.eye(4) if chosen is None else chosen.matrix
     result = resample(world_linear(source), target, chosen, outside=OUTSIDE)
@@ -295,17 +295,16 @@ def test_a_displaced_head_is_found_within_a_millimetre_and_the_same_way_each_tim
     np.testing.assert_array_equal(register(fixed, moving).matrix, found.matrix)
 
 
-def test_roles_exchange_and_shear_do_not_matter() -> None:
+def test_roles_exchange_and_the_fixed_grid_may_be_sheared() -> None:
     truth = rigid((-7, 9, -12), (-12, 15, 4))
     fixed, moving = pair(truth, shear=0.25)
     assert grid_of(moving).sheared
-    assert head_error(register(fixed, moving, "rigid"), truth) < 1
     assert head_error(register(moving, fixed, "rigid").inverse(), truth) < 1
 
 
-def test_padding_and_nan_do_not_mislead() -> None:
+def test_shear_padding_and_nan_in_the_moving_volume_do_not_mislead() -> None:
     truth = rigid((5, 10, -6), (8, 12, -15))
-    fixed, moving = pair(truth)
+    fixed, moving = pair(truth, shear=0.25)
     values = plain(moving)[0].numpy().copy()
     values[:4], values[-3:], values[:, :3] = -3024, np.nan, -2000
     found = register(fixed, volume(values, grid_of(moving), "PT"), "rigid")

@@ -1,4 +1,4 @@
-"""Tables read off the code: a table written by hand would be wrong after the next change.
+"""What the reference reads off the code: tables and signatures written by hand would be wrong after the next change.
 
 ``command-options`` lists the arguments and options of one command, ``ct-windows`` the windows by name.
 """
@@ -15,6 +15,7 @@ from docutils import nodes
 from docutils.parsers.rst import Directive
 from docutils.statemachine import StringList
 from sphinx.application import Sphinx
+from sphinx.util.inspect import stringify_signature
 from typer.models import ArgumentInfo
 
 from medfuse.cli import app
@@ -50,7 +51,9 @@ def _options(command: str) -> Iterator[tuple[str, str, str]]:
         if isinstance(info, ArgumentInfo):
             shown = name.upper()
         else:
-            option = next(iter(info.param_decls or ()), f"--{name.replace('_', '-')}")
+            # Inside of Annotated, the first name of an option stands in the place of its default.
+            names = [one for one in (info.default, *(info.param_decls or ())) if isinstance(one, str)]
+            option = next(iter(names), f"--{name.replace('_', '-')}")
             shown = f"{option} {info.metavar or _placeholder(kind)}".rstrip()
         yield f"``{shown}``", _default(parameter.default), info.help or ""
 
@@ -76,14 +79,32 @@ class CtWindows(_Table):
 
     def run(self) -> list[nodes.Node]:
         rows = (
-            (f"``{name}``" + (" (default)" if name == DEFAULT_CT_WINDOW else ""), f"{window.lower:g}", f"{window.upper:g}")
+            (
+                f"``{name}``" + (" (default)" if name == DEFAULT_CT_WINDOW else ""),
+                f"{window.lower:g}",
+                f"{window.upper:g}",
+            )
             for name, window in CT_WINDOWS_HU.items()
         )
         return self.table(("name", "from, HU", "to, HU"), rows, "50 25 25")
 
 
+def _own_signature(
+    _app: Sphinx, what: str, _name: str, documented: Any, _options: Any, signature: str | None, _returns: str | None
+) -> tuple[str, str] | None:
+    """MONAI's transforms have a general ``__new__``; what a caller needs is the signature of ``__init__``."""
+    if what != "class" or signature is None or "**kwargs" not in signature:
+        return None
+    own = inspect.signature(documented.__init__)
+    return stringify_signature(
+        own.replace(parameters=list(own.parameters.values())[1:], return_annotation=own.empty)
+    ), ""
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Register the directives."""
+    """Register the directives, and the look of signatures."""
+    app.setup_extension("sphinx.ext.autodoc")
+    app.connect("autodoc-process-signature", _own_signature)
     app.add_directive("command-options", CommandOptions)
     app.add_directive("ct-windows", CtWindows)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -248,7 +248,8 @@ class Trainer:
         beside.replace(self.checkpoint)
 
     def _save_weights(self, path: Path, row: dict[str, float]) -> None:
-        config = asdict(self.config)
+        # Where this machine keeps its files is nobody's business.
+        config = asdict(self.config) | {"pairs": Path(self.config.pairs).name}
         config.pop("out")
         metadata = {
             "format": "medfuse GeSeNet 1",

@@ -30,11 +30,11 @@ print(study.registration)
 # A volume has the axes (channel, x, y, z). For a picture, rows come first and channels last. Take the plain tensor
 # before you slice: a slice of a `MetaTensor` keeps an affine that is no longer true.
 
-lesion_slice = round(float(grid_of(study.image).index(phantom.landmarks["lesion"])[2]))
+k = round(float(grid_of(study.image).index(phantom.landmarks["lesion"])[2]))
 
 figure, axes = plt.subplots(1, 3, figsize=(9, 4), facecolor="black", layout="constrained")
 for axis, title, volume in zip(axes, ("MR", "PT", "fused"), (study.mri, study.partner, study.image), strict=True):
-    axis.imshow(volume.as_tensor()[..., lesion_slice].permute(2, 1, 0).numpy(), cmap="gray")
+    axis.imshow(volume.as_tensor()[..., k].permute(2, 1, 0).numpy(), cmap="gray")
     axis.set_title(title, color="white")
     axis.set_axis_off()
 plt.show()

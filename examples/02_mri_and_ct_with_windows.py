@@ -10,6 +10,7 @@ import matplotlib.pyplot as plt
 
 import medfuse
 from medfuse.intensity import CT_WINDOWS_HU
+from medfuse.volume import grid_of
 
 for name, window in CT_WINDOWS_HU.items():
     print(f"{name:12} {window.lower:6.0f} to {window.upper:5.0f} HU")
@@ -27,12 +28,12 @@ for window in ("brain", "bone"):
     by_window[window] = medfuse.fuse(phantom.mri, phantom.partner, align=registration, window=window)
 
 # %%
-# Top: the CT through each window. Bottom: fused with the MRI. Without a palette the fused volume is grey: one channel
-# of numbers between 0 and 1.
+# Top: the CT through each window, in the slice of the bleeding. Bottom: fused with the MRI. Without a palette the fused
+# volume is grey: one channel of numbers between 0 and 1.
 
+k = round(float(grid_of(phantom.mri).index(phantom.landmarks["lesion"])[2]))
 figure, axes = plt.subplots(2, 3, figsize=(9, 7.6), facecolor="black", layout="constrained")
 for (above, below), (window, study) in zip(axes.T, by_window.items(), strict=True):
-    k = 30
     above.imshow(study.partner.as_tensor()[0, ..., k].T.numpy(), cmap="gray", vmin=0, vmax=1)
     below.imshow(study.image.as_tensor()[0, ..., k].T.numpy(), cmap="gray", vmin=0, vmax=1)
     above.set_title(f"CT, {window}", color="white")

@@ -14,6 +14,7 @@ from typing import Annotated, Any, NoReturn, cast
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -21,7 +22,7 @@ import medfuse
 from medfuse import dicom, nifti
 from medfuse.dicom.palettes import PALETTES
 from medfuse.errors import DeviceError, ExportError, MedfuseError, RegistrationError, SeriesError
-from medfuse.export import require_free, require_outside, whole_entries
+from medfuse.export import require_outside, whole_entries
 from medfuse.fusion import Align, FusedStudy
 from medfuse.fusion import Progress as Tell
 from medfuse.grid import Grid
@@ -29,6 +30,8 @@ from medfuse.intensity import CT_WINDOWS_HU
 from medfuse.phantom import phantom_study
 from medfuse.provenance import DISCLAIMER
 from medfuse.volume import Modality, grid_of
+
+RESULTS = ("dicom", "fused.nii.gz", "fused.json", "dataset_description.json")
 
 EXIT_USAGE, EXIT_INPUT, EXIT_NOT_ALIGNED, EXIT_EXPORT = 2, 3, 4, 5
 
@@ -89,7 +92,9 @@ def fuse(
     ] = "auto",
     window: Annotated[
         str | None,
-        typer.Option(help=f"Partner values shown: LEVEL,WIDTH or, for CT, one of {', '.join(CT_WINDOWS_HU)}."),
+        typer.Option(
+            help=f"Partner values shown: LEVEL,WIDTH, a largest value, or, for CT, one of {', '.join(CT_WINDOWS_HU)}."
+        ),
     ] = None,
     palette: Annotated[
         str | None,
@@ -112,17 +117,20 @@ def fuse(
     """Fuse MRI and PARTNER into OUT/dicom/*.dcm and OUT/fused.nii.gz with OUT/fused.json."""
     with refusing(as_json), steps() as tell:
         started = time.perf_counter()
-        for entry in ("dicom", "fused.nii.gz", "fused.json", "dataset_description.json"):
+        alignment = _alignment(align)
+        for entry in RESULTS:
             require_outside(out / entry, [mri, partner])
-        with whole_entries(out, overwrite) as folder:
+        with whole_entries(out, overwrite, RESULTS) as folder:
             tell("load", 0.0)
             mri_volume = medfuse.load(mri, "MR" if nifti.is_nifti(mri) else None, mri_series)
             partner_volume = medfuse.load(partner, cast("Modality | None", modality and modality.value), partner_series)
             tell("load", 1.0)
+            if format_ is not Format.NIFTI and plane is PlaneName.NATIVE:
+                dicom.require_slices(grid_of(mri_volume))  # before the minutes of fusion, not after
             study = medfuse.fuse(
                 mri_volume,
                 partner_volume,
-                align=_alignment(align),
+                align=alignment,
                 window=window,
                 palette=palette,
                 plane=plane.value,
@@ -144,9 +152,14 @@ def inspect(
 ) -> None:
     """List the series under PATH, their geometry, and what is wrong with them."""
     with refusing(as_json):
-        rows, ignored = _inspect_nifti(path) if nifti.is_nifti(path) else _inspect_dicom(path)
+        rows, ignored, damaged = _inspect_nifti(path) if nifti.is_nifti(path) else _inspect_dicom(path)
     if as_json:
-        sys.stdout.write(json.dumps({"path": str(path), "series": rows, "ignored_files": ignored}, indent=2) + "\n")
+        sys.stdout.write(
+            json.dumps(
+                {"path": str(path), "series": rows, "ignored_files": ignored, "damaged_files": damaged}, indent=2
+            )
+            + "\n"
+        )
         return
     table = Table("series", "modality", "files", "size", "spacing (mm)", "axes", "verdict")
     problems = []
@@ -158,13 +171,21 @@ def inspect(
             problems.append(row["problem"])
             verdict = f"no volume ({len(problems)})"
         table.add_row(
-            str(row["number"]), row["modality"], str(row["files"]), size, spacing, row["axes"] or "–", verdict
+            escape(str(row["number"])),
+            escape(row["modality"]),
+            str(row["files"]),
+            size,
+            spacing,
+            row["axes"] or "–",
+            verdict,
         )
     stdout.print(table)
     for number, problem in enumerate(problems, start=1):
         stdout.print(f"({number}) {problem}", highlight=False, markup=False)
     if ignored:
         stdout.print(f"{ignored} other files ignored")
+    if damaged:
+        stdout.print(f"{damaged} DICOM files cannot be read: cut short, damaged or locked")
 
 
 @app.command(epilog=EXIT_CODES)
@@ -175,17 +196,16 @@ def demo(
     as_json: Json = False,
 ) -> None:
     """Make a phantom study, fuse it, and write DICOM, NIfTI and a picture into OUT."""
-    with refusing(as_json), steps() as tell:
-        require_free(out, overwrite)
-        with whole_entries(out, overwrite) as folder:
-            tell("phantom", 0.0)
-            phantom_study(partner.value).write_dicom(folder / "study")
-            tell("phantom", 1.0)
-            study = medfuse.fuse(
-                medfuse.load(folder / "study" / "mri"), medfuse.load(folder / "study" / "partner"), progress=tell
-            )
-            _write(study, folder, Format.BOTH, tell)
-            study.write_picture(folder / "picture.png")
+    owned = (*RESULTS, "study", "picture.png")
+    with refusing(as_json), steps() as tell, whole_entries(out, overwrite, owned) as folder:
+        tell("phantom", 0.0)
+        phantom_study(partner.value).write_dicom(folder / "study")
+        tell("phantom", 1.0)
+        study = medfuse.fuse(
+            medfuse.load(folder / "study" / "mri"), medfuse.load(folder / "study" / "partner"), progress=tell
+        )
+        _write(study, folder, Format.BOTH, tell)
+        study.write_picture(folder / "picture.png")
     result = _summary(study, out, Format.BOTH)
     result |= {"study": str(out / "study"), "picture": str(out / "picture.png")}
     _report(result, as_json)
@@ -194,6 +214,8 @@ def demo(
 def _alignment(align: str) -> Align | medfuse.Registration:
     if align in ("auto", "header", "rigid"):
         return cast("Align", align)
+    if not Path(align).is_file():
+        raise typer.BadParameter(f"expected auto, header, rigid or a registration file; there is no file {align!r}.")
     return medfuse.Registration.load(Path(align))
 
 
@@ -226,10 +248,12 @@ def _describe(grid: Grid | None) -> dict[str, Any]:
     }
 
 
-def _inspect_dicom(path: Path) -> tuple[list[dict[str, Any]], int]:
+def _inspect_dicom(path: Path) -> tuple[list[dict[str, Any]], int, int]:
     found = dicom.scan(path)
     if not found.series:
-        raise SeriesError(f"expected DICOM series in {path}, found none among {found.ignored} files; check the path.")
+        raise SeriesError(
+            f"expected DICOM series in {path}, found none among {found.ignored + found.damaged} files; check the path."
+        )
     rows = []
     for series in found.series:
         row = {
@@ -240,17 +264,17 @@ def _inspect_dicom(path: Path) -> tuple[list[dict[str, Any]], int]:
             "problem": series.problem,
         }
         rows.append(row | _describe(series.grid))
-    return rows, found.ignored
+    return rows, found.ignored, found.damaged
 
 
-def _inspect_nifti(path: Path) -> tuple[list[dict[str, Any]], int]:
+def _inspect_nifti(path: Path) -> tuple[list[dict[str, Any]], int, int]:
     row: dict[str, Any] = {"number": path.name, "uid": None, "modality": "not stated", "files": 1, "problem": None}
     grid = None
     try:
         grid = nifti.read_grid(path)
     except MedfuseError as error:
         row["problem"] = str(error)
-    return [row | _describe(grid)], 0
+    return [row | _describe(grid)], 0, 0
 
 
 def _report(result: dict[str, Any], as_json: bool) -> None:
@@ -259,7 +283,7 @@ def _report(result: dict[str, Any], as_json: bool) -> None:
         return
     for name in ("study", "dicom", "nifti", "sidecar", "picture"):
         if name in result:
-            stdout.print(f"{name:8} {result[name]}", soft_wrap=True, highlight=False)
+            stdout.print(f"{name:8} {result[name]}", soft_wrap=True, highlight=False, markup=False)
     registration = result["provenance"]["registration"]
     stdout.print(f"{'align':8} {registration['method']}", highlight=False)
     stdout.print(DISCLAIMER, style="dim")

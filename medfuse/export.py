@@ -56,13 +56,15 @@ def whole(path: Path, overwrite: bool = False) -> Iterator[Path]:
 
 
 @contextmanager
-def whole_entries(folder: Path, overwrite: bool = False) -> Iterator[Path]:
+def whole_entries(folder: Path, overwrite: bool = False, owned: Iterable[str] = ()) -> Iterator[Path]:
     """Offer a temporary folder whose entries move into ``folder`` when the block ends well.
 
-    As `whole`, but a folder that is there already keeps its other entries.
+    As `whole`, but a folder that is there already keeps its other entries, unless ``owned`` names them: results of an
+    earlier run must not stay beside those of this one.
     """
     require_free(folder, overwrite)
-    with _workplace(folder) as workplace:
+    folder = folder.resolve()
+    with _workplace(folder / "entries" if folder.is_dir() else folder) as workplace:
         beside = workplace / folder.name
         beside.mkdir()
         try:
@@ -71,6 +73,9 @@ def whole_entries(folder: Path, overwrite: bool = False) -> Iterator[Path]:
             # Whoever wrote into it knows only the temporary place.
             raise ExportError(str(error).replace(str(beside), str(folder))) from error
         if folder.exists():
+            for name in owned:
+                if (folder / name).exists() and not (beside / name).exists():
+                    (folder / name).rename(workplace / f"stale-{name}")
             for entry in sorted(beside.iterdir()):
                 _take_place(entry, folder / entry.name, workplace)
         else:

@@ -7,20 +7,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 from monai.data.meta_tensor import MetaTensor
 from monai.transforms.compose import Compose
 
 from medfuse import dicom, nifti, report
+from medfuse.dicom.palettes import palette_table
 from medfuse.errors import MedfuseError
 from medfuse.export import require_outside, whole
 from medfuse.gesenet.engine import DEFAULT_BATCH_SIZE
 from medfuse.gesenet.loading import load_network
-from medfuse.intensity import Window
+from medfuse.intensity import Window, choose_window
 from medfuse.provenance import Provenance
 from medfuse.registration import Registration
-from medfuse.slices import Plane
+from medfuse.slices import PLANES, Plane
 from medfuse.study import require_pair
 from medfuse.transforms import (
     FuseSlicesd,
@@ -31,7 +32,7 @@ from medfuse.transforms import (
     Scaled,
     SplitLumad,
 )
-from medfuse.volume import Source, grid_of, meta_of, source_of
+from medfuse.volume import grid_of, meta_of, source_of
 
 DEFAULT_PALETTE = "hot-iron"
 
@@ -92,11 +93,12 @@ class FusedStudy:
             If a file is taken, lies in an input, or cannot be written.
         """
         path = Path(path)
-        require_outside(path, [source.path for source in self._sources() if source.path.is_dir()])
+        self._require_outside_sources(path, nifti.sidecar_path(path))
         nifti.write(self.image, path, self.sidecar(), overwrite=overwrite)
 
     def write_picture(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write a PNG of sources and fused volume in three planes."""
+        self._require_outside_sources(Path(path))
         with whole(Path(path), overwrite) as beside:
             beside.write_bytes(report.picture(self))
 
@@ -112,8 +114,10 @@ class FusedStudy:
             "Medfuse": provenance.to_dict(),
         }
 
-    def _sources(self) -> list[Source]:
-        return [source for source in map(source_of, (self.mri, self.partner)) if source is not None]
+    def _require_outside_sources(self, *paths: Path) -> None:
+        sources = [source.path for source in map(source_of, (self.mri, self.partner)) if source is not None]
+        for path in paths:
+            require_outside(path, sources)
 
     def __repr__(self) -> str:
         kind = "RGB" if len(self.image) == 3 else "grey"
@@ -158,7 +162,7 @@ def fuse(
     device
         ``auto``, ``cpu`` or ``cuda``.
     batch_size
-        Slices at once; halved where memory runs out. It does not change the result.
+        Slices at once; halved where memory runs out. It changes the result by float32 rounding only.
     different_patients
         Accept studies whose headers name different patients.
     progress
@@ -178,6 +182,12 @@ def fuse(
     modality = meta_of(partner)["modality"]
     if palette is None and modality != "CT":
         palette = DEFAULT_PALETTE
+    # What is cheap to check is checked before what takes minutes.
+    if palette is not None:
+        palette_table(palette)
+    if window is not None:
+        choose_window(partner, window)
+    _require_known(align, plane, batch_size)
     network = load_network(weights, device)
     line = Compose(
         [
@@ -205,8 +215,18 @@ def fuse(
         partner_unit=unit,
         palette=palette,
         weights=network.origin,
+        different_patients=different_patients,
     )
     return FusedStudy(data["fused"], mri, partner, data["registration"], provenance)
+
+
+def _require_known(align: Align | Registration, plane: Plane, batch_size: int) -> None:
+    if not isinstance(align, Registration) and align not in get_args(Align):
+        raise ValueError(f"align must be one of {', '.join(get_args(Align))} or a Registration; found {align!r}.")
+    if plane not in PLANES:
+        raise ValueError(f"plane must be one of {', '.join(PLANES)}; found {plane!r}.")
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1; found {batch_size}.")
 
 
 def _run(line: Compose, data: dict[str, Any]) -> dict[str, Any]:

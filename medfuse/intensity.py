@@ -15,6 +15,9 @@ from torch import Tensor
 from medfuse.errors import IntensityError
 from medfuse.volume import Modality, like, meta_of, plain
 
+LARGEST = 1e30
+"""Window limits stay below this, so that float32 holds them and their width."""
+
 
 @dataclass(frozen=True)
 class Window:
@@ -24,8 +27,10 @@ class Window:
     upper: float
 
     def __post_init__(self) -> None:
-        if not self.upper > self.lower:
-            raise IntensityError(f"a window needs a positive width; found {self.lower:g} to {self.upper:g}.")
+        if not (self.lower > -LARGEST and self.lower < self.upper < LARGEST):
+            raise IntensityError(
+                f"a window needs finite limits and a positive width; found {self.lower:g} to {self.upper:g}."
+            )
 
     @classmethod
     def from_level(cls, level: float, width: float) -> Window:
@@ -73,7 +78,7 @@ def outside_value(volume: MetaTensor) -> float:
 
 
 def parse_window(text: str) -> Window:
-    """Read a window from a preset's name or ``LEVEL,WIDTH``.
+    """Read a window from a preset's name, ``LEVEL,WIDTH``, or one number: the uptake shown brightest, from 0.
 
     Raises
     ------
@@ -83,10 +88,12 @@ def parse_window(text: str) -> Window:
     if text in CT_WINDOWS_HU:
         return CT_WINDOWS_HU[text]
     try:
-        level, width = (float(number) for number in text.split(","))
+        numbers = [float(number) for number in text.split(",")]
+        level, width = numbers if len(numbers) == 2 else (numbers[0] / 2, *numbers)
     except ValueError:
         raise IntensityError(
-            f"expected a window as LEVEL,WIDTH or one of {', '.join(CT_WINDOWS_HU)}; found {text!r}."
+            f"expected a window as LEVEL,WIDTH, as one largest value, or one of {', '.join(CT_WINDOWS_HU)}; "
+            f"found {text!r}."
         ) from None
     return Window.from_level(level, width)
 
@@ -99,7 +106,8 @@ def choose_window(volume: MetaTensor, window: str | Window | None = None) -> Win
     volume
         (1, X, Y, Z), in its own unit.
     window
-        A preset's name, ``"LEVEL,WIDTH"`` or a window in the volume's unit; None for the modality's rule.
+        A preset's name, ``"LEVEL,WIDTH"``, ``"MAXIMUM"`` (from 0) or a window in the volume's unit; None for the
+        modality's rule.
 
     Raises
     ------
@@ -124,7 +132,7 @@ def choose_window(volume: MetaTensor, window: str | Window | None = None) -> Win
 
 def _robust_window(volume: MetaTensor, modality: Modality) -> Window:
     values = plain(volume).flatten()
-    sample = values[:: max(1, len(values) // MAXIMUM_SAMPLES)].float()
+    sample = values[:: -(-len(values) // MAXIMUM_SAMPLES)].float()
     lowest, highest = float(sample.min()), float(sample.max())
     if lowest == highest:
         raise IntensityError(f"the {modality} volume is constant ({lowest:g}); check that it is the image you mean.")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,8 +43,8 @@ class NiftiSource(Source):
 
 
 def is_nifti(path: str | Path) -> bool:
-    """Whether the name ends in .nii or .nii.gz."""
-    return str(path).lower().endswith(SUFFIXES)
+    """Whether the name ends in .nii or .nii.gz, and is no folder's."""
+    return str(path).lower().endswith(SUFFIXES) and not Path(path).is_dir()
 
 
 def read(path: str | Path, modality: Modality) -> MetaTensor:
@@ -73,14 +75,15 @@ def read(path: str | Path, modality: Modality) -> MetaTensor:
     image = _open(path)
     affine, code = _place(image, path)
     values = _values(image, path)
-    grid = Grid((values.shape[0], values.shape[1], values.shape[2]), affine)
-    unit: Unit = "HU" if modality == "CT" and values.min() < LEAST_AIR_HU else "arbitrary"
-    np.nan_to_num(values, copy=False, nan=-1000.0 if unit == "HU" else 0.0)
+    grid = _grid((values.shape[0], values.shape[1], values.shape[2]), affine, path)
+    unknown = ~np.isfinite(values)
+    unit: Unit = "HU" if modality == "CT" and values[~unknown].min() < LEAST_AIR_HU else "arbitrary"
+    values[unknown] = -1000.0 if unit == "HU" else 0.0
     source = NiftiSource(
         modality=modality,
         frame_of_reference=TEMPLATE_SPACES.get(code),
         references=(path.name,),
-        path=path,
+        path=path.resolve(),
         form_code=code,
     )
     return make_volume(torch.from_numpy(values)[None], grid, modality=modality, unit=unit, source=source)
@@ -92,7 +95,14 @@ def read_grid(path: str | Path) -> Grid:
     image = _open(path)
     _require_scalar_volume(image, path)
     x, y, z = image.shape[:3]
-    return Grid((x, y, z), _place(image, path)[0])
+    return _grid((x, y, z), _place(image, path)[0], path)
+
+
+def _grid(shape: tuple[int, int, int], affine: npt.NDArray[np.float64], path: Path) -> Grid:
+    try:
+        return Grid(shape, affine)
+    except GeometryError as error:
+        raise GeometryError(f"{path}: {error}") from error
 
 
 def _place(image: Any, path: Path) -> tuple[npt.NDArray[np.float64], int]:
@@ -106,7 +116,10 @@ def _place(image: Any, path: Path) -> tuple[npt.NDArray[np.float64], int]:
             "original study with its geometry."
         )
     affine = np.array(image.affine, dtype=np.float64)
-    affine[:3] *= MM_PER_UNIT[header.get_xyzt_units()[0]]
+    try:
+        affine[:3] *= MM_PER_UNIT[header.get_xyzt_units()[0]]
+    except KeyError:
+        raise GeometryError(f"{path} states an unknown unit of length; expected mm. Convert it again.") from None
     return affine, code
 
 
@@ -115,7 +128,7 @@ def _open(path: Path) -> Any:
         raise SeriesError(f"there is no file {path}; check the path.")
     try:
         image = nib.load(path)
-    except (ImageFileError, HeaderDataError, OSError, ValueError, EOFError, OverflowError) as error:
+    except (ImageFileError, HeaderDataError, OSError, ValueError, EOFError, OverflowError, zlib.error) as error:
         raise SeriesError(
             f"{path} is not a readable NIfTI file ({type(error).__name__}); check that it is whole."
         ) from error
@@ -128,8 +141,9 @@ def _open(path: Path) -> Any:
 
 def _require_scalar_volume(image: Any, path: Path) -> None:
     shape = image.shape
-    if image.get_data_dtype().fields is not None:
-        raise SeriesError(f"{path} holds colour; a volume of measured values is needed.")
+    dtype = image.get_data_dtype()
+    if dtype.fields is not None or dtype.kind not in "fiu":
+        raise SeriesError(f"{path} holds colour or complex numbers; a volume of measured values is needed.")
     if len(shape) < 3 or min(shape) < 1 or any(length != 1 for length in shape[3:]):
         raise SeriesError(f"{path} has the shape {shape}; one 3-D volume is needed. Extract the volume you mean.")
     if min(shape[:3]) < 2:
@@ -139,8 +153,10 @@ def _require_scalar_volume(image: Any, path: Path) -> None:
 def _values(image: Any, path: Path) -> npt.NDArray[np.float32]:
     _require_scalar_volume(image, path)
     try:
+        if path.suffix.lower() == ".gz":
+            _check_sum(path)
         values = np.asanyarray(image.dataobj, dtype=np.float32)
-    except (OSError, ValueError, EOFError, MemoryError, TypeError) as error:
+    except (OSError, ValueError, EOFError, MemoryError, TypeError, zlib.error) as error:
         raise SeriesError(
             f"the voxels of {path} cannot be read ({type(error).__name__}); check that it is whole."
         ) from error
@@ -148,6 +164,13 @@ def _values(image: Any, path: Path) -> npt.NDArray[np.float32]:
         raise IntensityError(f"{path} holds no finite value; check that it is the image you mean.")
     # A file may be memory-mapped read-only.
     return np.array(values.reshape(image.shape[:3]), copy=not values.flags.writeable)
+
+
+def _check_sum(path: Path) -> None:
+    """Read a gzip file to its end, where the checksum stands: nibabel stops before it, and damage can decode to noise."""
+    with gzip.open(path) as stream:
+        while stream.read(2**20):
+            pass
 
 
 def write(image: MetaTensor, path: str | Path, sidecar: Mapping[str, object], *, overwrite: bool = False) -> None:
@@ -210,4 +233,5 @@ def dataset_description() -> dict[str, object]:
 
 def sidecar_path(path: Path) -> Path:
     """The JSON file that belongs to a NIfTI file."""
-    return path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".json")
+    length = len(".nii.gz") if path.name.lower().endswith(".gz") else len(".nii")
+    return path.with_name(path.name[:-length] + ".json")

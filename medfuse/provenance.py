@@ -18,7 +18,8 @@ class Provenance:
     """The steps between the sources and the fused volume, in the order in which they were taken.
 
     ``registration`` is `Registration.to_dict()`; ``weights`` names the network's weights and their SHA-256; the
-    windows are in each volume's own unit; ``sources`` are references free of names.
+    windows are in each volume's own unit; ``different_patients`` says that differing
+    identities were accepted.
     """
 
     mri_source: tuple[str, ...]
@@ -31,6 +32,7 @@ class Provenance:
     partner_unit: str
     palette: str | None
     weights: dict[str, str]
+    different_patients: bool = False
     software: str = SOFTWARE
 
     def to_dict(self) -> dict[str, Any]:
@@ -42,9 +44,10 @@ class Provenance:
         unit = "" if self.partner_unit == "arbitrary" else f" {self.partner_unit}"
         window = f"{self.partner_window.lower:.4g} to {self.partner_window.upper:.4g}{unit}"
         colours = f", coloured with the palette {self.palette}" if self.palette else ""
+        accepted = "Sources that name different patients were accepted. " if self.different_patients else ""
         return (
             f"MR fused slice by slice with {self.partner_modality} by GeSeNet ({self.software}, weights "
-            f"{self.weights['name']}, sha256 {self.weights['sha256'][:12]}). {self.partner_modality} aligned by "
-            f"{self.registration['method']}, resampled once onto the MR grid, values {window} shown{colours}; MR "
-            f"values {self.mri_window.lower:.4g} to {self.mri_window.upper:.4g}. {DISCLAIMER}"
+            f"{self.weights['name'][:40]}, sha256 {self.weights['sha256'][:12]}). {self.partner_modality} alignment: "
+            f"{self.registration['method']}; resampled once onto the MR grid, values {window} shown{colours}; MR "
+            f"values {self.mri_window.lower:.4g} to {self.mri_window.upper:.4g}. {accepted}{DISCLAIMER}"
         )[:1024]

@@ -47,6 +47,8 @@ def load(path: str | Path, modality: Modality | None = None, series: str | None 
     if nifti.is_nifti(path):
         if modality is None:
             raise StudyError(f"{path} is NIfTI, which does not say its modality; state it (modality=..., --modality).")
+        if series is not None:
+            raise StudyError(f"{path} is NIfTI and holds no series to choose from; leave the series out.")
         return nifti.read(path, modality)
     volume = dicom.read(path, series)
     found = meta_of(volume)["modality"]

@@ -1,4 +1,4 @@
-"""The steps of the line as MONAI dictionary transforms, and our reader and writers as MONAI's.
+"""The steps of the line as MONAI dictionary transforms, and our reader and writers as MONAI's::
 
     Compose([
         LoadStudyd("mri", modality="MR"), LoadStudyd("partner"),
@@ -29,8 +29,8 @@ from medfuse.gesenet.engine import DEFAULT_BATCH_SIZE, fuse_slices
 from medfuse.gesenet.loading import load_network
 from medfuse.intensity import Window, choose_window, outside_value, scale
 from medfuse.monai_io import DicomSeriesWriter, NiftiWriter, StudyReader
-from medfuse.registration import Registration, register, resample
-from medfuse.slices import Plane, replane
+from medfuse.registration import Registration, judge, register, resample
+from medfuse.slices import Plane, replane, require_same_grid
 from medfuse.volume import Modality, grid_of, like, plain
 
 __all__ = [
@@ -69,7 +69,7 @@ class LoadStudyd(MapTransform):
 class Registerd(MapTransform):
     """Align the moving volume to the fixed one; leaves a `Registration` (fixed → moving), moves no voxel.
 
-    A registration that is given is taken as it is.
+    A registration that is given is taken as it is, if the studies overlap under it.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Registerd(MapTransform):
 
     def __call__(self, data: Data) -> dict[Hashable, Any]:
         found = (
-            self.method
+            judge(self.method, data[self.fixed], data[self.moving])
             if isinstance(self.method, Registration)
             else register(data[self.fixed], data[self.moving], self.method, progress=self.progress)
         )
@@ -197,7 +197,7 @@ class JoinColourd(MapTransform):
         if self.palette is None:
             return dict(data)
         luma, uptake = data[self.luma], data[self.uptake]
-        x, y, slices = luma.shape[1:]
+        x, y, slices = require_same_grid(luma, uptake).shape
         stored = torch.empty((slices, y, x, 3), dtype=torch.uint8)  # the order of files, so that a slice is contiguous
         grey = torch.full((2, 1, 1), colour.NEUTRAL_CHROMA)
         for k in range(slices):

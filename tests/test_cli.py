@@ -3,6 +3,8 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -168,6 +170,30 @@ def test_usage_errors_exit_with_2(run, study, tmp_path, arguments):
 def test_choices_that_do_not_fit_exit_with_3(run, study, tmp_path, arguments):
     done = run("fuse", study / "mri", study / "partner", "--out", tmp_path / "out", *HEADER, *arguments)
     assert done.exit_code == 3
+    assert not (tmp_path / "out").exists()
+
+
+def test_results_of_an_earlier_run_do_not_stay_beside_new_ones(run, study, tmp_path):
+    arguments = ["fuse", study / "mri", study / "partner", "--out", tmp_path / "out", *HEADER]
+    assert run(*arguments, "--format", "dicom").exit_code == 0
+    assert run(*arguments, "--format", "nifti", "--overwrite").exit_code == 0
+    assert not (tmp_path / "out" / "dicom").exists()
+
+
+def test_an_existing_folder_on_another_disk_is_written(run, study, tmp_path):
+    elsewhere = Path("/dev/shm")
+    if not elsewhere.is_dir() or elsewhere.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is no second file system")
+    with tempfile.TemporaryDirectory(dir=elsewhere) as place:
+        (tmp_path / "link").symlink_to(place)
+        done = run("fuse", study / "mri", study / "partner", "--out", tmp_path / "link", *HEADER, "--format", "nifti")
+        assert done.exit_code == 0, done.output
+        assert (Path(place) / "fused.nii.gz").exists()
+
+
+def test_an_alignment_that_is_no_file_is_a_usage_error(run, study, tmp_path):
+    done = run("fuse", study / "mri", study / "partner", "--out", tmp_path / "out", "--align", "ridgid")
+    assert done.exit_code == 2
     assert not (tmp_path / "out").exists()
 
 

@@ -228,3 +228,68 @@ def test_the_writer_for_phantoms_refuses_what_does_not_fit(tmp_path):
     with pytest.raises(MedfuseError, match="16 bits"):
         write_acquisition(too_high, tmp_path / "x", study=1, series_number=1)
     assert not (tmp_path / "x").exists()
+
+
+def test_a_damaged_file_does_not_shorten_the_volume(series):
+    for path in sorted(series.iterdir())[-2:]:
+        path.write_bytes(path.read_bytes()[:700])
+    assert scan(series).damaged == 2
+    assert "2 of the DICOM files" in refused(series)
+
+
+@pytest.mark.parametrize("keyword", ["FrameOfReferenceUID", "StudyInstanceUID", "PatientID", "PatientName"])
+def test_one_series_is_of_one_origin(series, keyword):
+    edit(series, lambda dataset, k: k > 6 and setattr(dataset, keyword, "1.2.3"))
+    message = refused(series)
+    assert f"mixes different values of {keyword}, first in instance 8" in message
+    assert "1.2.3" not in message
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value"),
+    [
+        ("PixelSpacing", [1.0]),
+        ("PixelSpacing", [0.0, 0.0]),
+        ("ImagePositionPatient", [1.0, 2.0]),
+        ("ImageOrientationPatient", [1.0, 0.0, 0.0, 0.0, 1.0]),
+        ("Rows", 0),
+        ("Columns", None),
+    ],
+)
+def test_headers_without_sense_are_a_verdict_not_a_crash(series, keyword, value):
+    edit(series, lambda dataset, _: setattr(dataset, keyword, value))
+    (found,) = scan(series).series
+    assert found.grid is None
+    assert "series 4 (MR)" in found.problem
+    refused(series)
+
+
+def test_a_series_number_that_is_none_does_not_stop_the_scan(series):
+    path = sorted(series.iterdir())[0]
+    content = path.read_bytes()
+    with path.open("wb") as file:  # IS "4 " of SeriesNumber becomes text
+        file.write(content.replace(b"\x20\x00\x11\x00IS\x02\x004 ", b"\x20\x00\x11\x00IS\x02\x00ab"))
+    assert scan(series).series
+
+
+def test_a_ct_without_rescale_is_not_called_hu(tmp_path):
+    volume, _, _ = acquired(oblique_grid(), "CT")
+    write_acquisition(volume, tmp_path / "ct", study=1, series_number=4)
+
+    def strip(dataset, _):
+        for keyword in ("RescaleSlope", "RescaleIntercept", "RescaleType"):
+            delattr(dataset, keyword)
+
+    edit(tmp_path / "ct", strip)
+    assert medfuse.load(tmp_path / "ct").meta["unit"] == "arbitrary"
+
+
+def test_ill_formed_identifiers_are_not_quoted(series, capfd, recwarn):
+    edit(series, lambda dataset, _: setattr(dataset, "StudyID", "x"))
+    for path in series.iterdir():
+        content = path.read_bytes()
+        uid = pydicom.dcmread(path).StudyInstanceUID.encode()
+        path.write_bytes(content.replace(uid, b"1.2.DOE^JOHN".ljust(len(uid), b"7")))
+    medfuse.load(series)
+    assert not recwarn.list
+    assert "DOE" not in "".join(capfd.readouterr())

@@ -1,6 +1,7 @@
 import json
 import shutil
 import subprocess
+import warnings
 
 import numpy as np
 import pydicom
@@ -12,7 +13,7 @@ from synthetic import acquired, oblique_grid, world_linear, worst_linear_error
 import medfuse
 from medfuse.dicom import write_series
 from medfuse.dicom.simulate import write_acquisition
-from medfuse.errors import ExportError
+from medfuse.errors import ExportError, GeometryError
 from medfuse.grid import Grid
 from medfuse.intensity import Window
 from medfuse.provenance import Provenance
@@ -269,3 +270,32 @@ def test_dcm2niix_gives_the_base_affine_and_our_pixels(tmp_path, name):
     index = np.stack(np.meshgrid(*(np.arange(length) for length in grid.shape), indexing="ij"), -1).reshape(-1, 3)
     found = at_world(values, converted.affine, grid.world(index))
     np.testing.assert_array_equal(found, image.as_tensor().movedim(0, -1).numpy()[tuple(index.T)])
+
+
+def test_slices_that_dicom_cannot_place_are_refused(tmp_path):
+    affine = np.eye(4)
+    affine[0, 1] = 0.15
+    image = make_volume(torch.rand(1, 5, 6, 7), Grid((5, 6, 7), affine), modality="MR")
+    with pytest.raises(GeometryError, match="perpendicular"):
+        write_series(image, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_ill_formed_values_are_not_passed_on(tmp_path):
+    mri, partner = sources(tmp_path, GRIDS["oblique"])
+    header = mri.meta["source"].first
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        header["PatientBirthDate"].value = "1950-01-01"
+        header["PatientSex"].value = "male"
+        write_series(fused_on(mri, 3), tmp_path / "out", partner=partner.meta["source"], provenance=provenance())
+    written = pydicom.dcmread(tmp_path / "out" / "0001.dcm")
+    assert not written.PatientBirthDate
+    assert not written.PatientSex
+
+
+def test_burned_in_annotation_is_inherited(tmp_path):
+    mri, _ = sources(tmp_path, GRIDS["oblique"])
+    mri.meta["source"].first.BurnedInAnnotation = "YES"
+    write_series(fused_on(mri, 1), tmp_path / "out")
+    assert pydicom.dcmread(tmp_path / "out" / "0001.dcm").BurnedInAnnotation == "YES"

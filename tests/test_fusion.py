@@ -263,3 +263,46 @@ def test_metadata_survives_monai_copies(pet_phantom, tmp_path):
 def test_make_volume_refuses_values_that_do_not_fill_the_grid():
     with pytest.raises(medfuse.GeometryError, match="do not fill"):
         make_volume(torch.zeros(1, 2, 3, 4), oblique_grid(), modality="MR")
+
+
+def test_an_alignment_that_leaves_no_overlap_is_refused(pet_phantom):
+    far = np.eye(4)
+    far[0, 3] = 1000
+    with pytest.raises(RegistrationError, match="do not overlap"):
+        medfuse.fuse(pet_phantom.mri, pet_phantom.partner, align=Registration(far, "file", {}))
+
+
+@pytest.mark.parametrize("change", [{"align": "rigidly"}, {"plane": "oblique"}, {"batch_size": 0}])
+def test_unknown_choices_are_value_errors(pet_phantom, change):
+    with pytest.raises(ValueError, match="must be"):
+        medfuse.fuse(pet_phantom.mri, pet_phantom.partner, **change)
+
+
+def test_colour_is_joined_only_on_one_grid(pet_phantom):
+    study = medfuse.fuse(pet_phantom.mri, pet_phantom.partner, align="header")
+    moved = study.partner.affine.clone()
+    moved[0, 3] += 5
+    data = {"fused": study.mri, "partner": MetaTensor(study.partner.as_tensor(), affine=moved)}
+    with pytest.raises(medfuse.GeometryError):
+        JoinColourd("fused", "partner", "hot-iron")(data)
+
+
+def test_accepted_differences_of_identity_are_recorded(pet_phantom):
+    study = medfuse.fuse(pet_phantom.mri, pet_phantom.partner, align="header", different_patients=True)
+    assert study.sidecar()["Medfuse"]["different_patients"]
+    assert "different patients" in study.provenance.sentence()
+
+
+def test_an_input_file_is_never_replaced(tmp_path, pet_phantom):
+    import nibabel as nib
+
+    for name, volume in (("mri", pet_phantom.mri), ("partner", pet_phantom.partner)):
+        image = nib.Nifti1Image(volume.as_tensor()[0].numpy(), np.asarray(volume.affine))
+        nib.save(image, tmp_path / f"{name}.nii.gz")
+    mri, partner = medfuse.load(tmp_path / "mri.nii.gz", "MR"), medfuse.load(tmp_path / "partner.nii.gz", "PT")
+    study = medfuse.fuse(mri, partner, align="header")
+    before = (tmp_path / "mri.nii.gz").read_bytes()
+    with pytest.raises(medfuse.ExportError, match="input"):
+        study.write_nifti(tmp_path / "mri.nii.gz", overwrite=True)
+    assert (tmp_path / "mri.nii.gz").read_bytes() == before
+    study.write_nifti(tmp_path / "fused.nii.gz")

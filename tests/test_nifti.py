@@ -71,10 +71,39 @@ def test_ct_is_in_hu_only_if_it_holds_air(tmp_path):
     assert medfuse.load(save(tmp_path / "b.nii", low), "CT").meta["unit"] == "HU"
 
 
-def test_values_that_are_not_finite_become_nothing(tmp_path):
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_values_that_are_not_finite_become_nothing(tmp_path, value):
     volume = world_linear(oblique_grid())
-    volume[0, 2, 3, 4] = float("nan")
+    volume[0, 2, 3, 4] = value
     assert medfuse.load(save(tmp_path / "a.nii", volume), "PT")[0, 2, 3, 4] == 0
+    low = like(volume.as_tensor() - 1500, volume)
+    ct = medfuse.load(save(tmp_path / "b.nii", low), "CT")
+    assert ct.meta["unit"] == "HU"
+    assert ct[0, 2, 3, 4] == -1000
+
+
+def test_complex_numbers_are_refused(tmp_path):
+    nib.save(nib.Nifti1Image(np.ones((4, 5, 6), np.complex64), np.eye(4)), tmp_path / "a.nii")
+    with pytest.raises(SeriesError, match="complex"):
+        medfuse.load(tmp_path / "a.nii", "MR")
+
+
+def test_an_unknown_unit_of_length_is_refused(tmp_path):
+    path = save(tmp_path / "a.nii", world_linear(oblique_grid()))
+    content = bytearray(path.read_bytes())
+    content[123] = 7
+    path.write_bytes(content)
+    with pytest.raises(GeometryError, match="unknown unit"):
+        medfuse.load(path, "MR")
+
+
+def test_a_corrupt_gzip_is_refused(tmp_path):
+    path = save(tmp_path / "a.nii.gz", world_linear(oblique_grid()))
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2 :] = bytes(len(content) - len(content) // 2)
+    path.write_bytes(content)
+    with pytest.raises(SeriesError, match="cannot be read"):
+        medfuse.load(path, "MR")
 
 
 @pytest.mark.parametrize("shape", [(5, 6), (5, 6, 1), (5, 6, 7, 3)])

@@ -233,7 +233,7 @@ def test_foreign_files_are_refused(tmp_path: Path) -> None:
     sitk.WriteTransform(sitk.BSplineTransform(3), str(tmp_path / "warp.tfm"))
     sitk.WriteTransform(sitk.Euler2DTransform(), str(tmp_path / "flat.tfm"))
     for name in ("junk.tfm", "warp.tfm", "flat.tfm", "absent.tfm", "absent.txt"):
-        with pytest.raises(RegistrationError, match="could not be read"):
+        with pytest.raises(RegistrationError, match=r"could not be read|there is no registration file"):
             Registration.load(tmp_path / name)
     with pytest.raises(RegistrationError, match="suffix"):
         Registration.load(tmp_path / "map.mat")

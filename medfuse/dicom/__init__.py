@@ -6,6 +6,6 @@
 from medfuse.dicom.read import DicomSource, read
 from medfuse.dicom.scan import Scan, scan
 from medfuse.dicom.series import Series
-from medfuse.dicom.write import write_series
+from medfuse.dicom.write import require_slices, write_series
 
-__all__ = ["DicomSource", "Scan", "Series", "read", "scan", "write_series"]
+__all__ = ["DicomSource", "Scan", "Series", "read", "require_slices", "scan", "write_series"]

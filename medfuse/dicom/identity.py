@@ -9,8 +9,11 @@ from collections.abc import Sequence
 from copy import deepcopy
 from datetime import datetime
 
+from pydicom import config
 from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
 from pydicom.uid import generate_uid
+from pydicom.valuerep import validate_value
 
 PATIENT = (
     "PatientName",
@@ -96,10 +99,22 @@ MR_ACQUISITION_UNKNOWN = {
 
 
 def copy_elements(source: Dataset, target: Dataset, keywords: Sequence[str]) -> None:
-    """Copy the named elements that the source holds, decimal strings with their text."""
+    """Copy the named elements that the source holds, decimal strings with their text; ill-formed values stay behind."""
     for keyword in keywords:
-        if keyword in source:
+        if keyword in source and _well_formed(source, keyword):
             target[keyword] = deepcopy(source[keyword])
+
+
+def _well_formed(source: Dataset, keyword: str) -> bool:
+    try:
+        element = source[keyword]
+        values = element.value if isinstance(element.value, MultiValue) else [element.value]
+        for value in values:
+            if element.VR != "SQ" and value is not None:
+                validate_value(element.VR, getattr(value, "original_string", None) or str(value), config.RAISE)
+    except (ValueError, TypeError):
+        return False
+    return True
 
 
 def identity(base: Dataset | None, partner: Dataset | None) -> Dataset:

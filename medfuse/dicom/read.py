@@ -63,6 +63,11 @@ def read(path: str | Path, series: str | None = None) -> MetaTensor:
 def read_series(series: Series, path: Path) -> MetaTensor:
     """Read the pixels of a scanned series; see `read`."""
     grid = series.require_volume()
+    with quiet():
+        return _read_pixels(series, grid, path)
+
+
+def _read_pixels(series: Series, grid: Grid, path: Path) -> MetaTensor:
     columns, rows, slices = grid.shape
     # Filled in the order of the files; (X, Y, Z) is a view of it, so that a slice stays contiguous.
     values = np.empty((slices, rows, columns), dtype=np.float32)
@@ -70,18 +75,18 @@ def read_series(series: Series, path: Path) -> MetaTensor:
     start = 0
     for instance in series.instances:
         try:
-            with quiet():
-                dataset = dcmread(instance.path, force=True)
-                frames = np.asarray(dataset.pixel_array).reshape(-1, rows, columns)
+            dataset = dcmread(instance.path, force=True)
+            frames = np.asarray(dataset.pixel_array).reshape(-1, rows, columns)
+            slope, intercept = float(dataset.get("RescaleSlope", 1)), float(dataset.get("RescaleIntercept", 0))
         except Exception as error:  # Each decoder raises its own kinds.
             raise SeriesError(
                 f"the pixels of instance {instance.number} of {series.name} cannot be decoded "
-                f"({type(error).__name__}): the file is damaged or its compression is not supported. Export the "
-                "series again."
+                f"({type(error).__name__}): the file is damaged, its compression is not supported, or its rescale is "
+                "no number. Export the series again."
             ) from error
         into = values[start : start + len(frames)]
-        np.multiply(frames, float(dataset.get("RescaleSlope", 1)), out=into, casting="unsafe")
-        into += float(dataset.get("RescaleIntercept", 0))
+        np.multiply(frames, slope, out=into, casting="unsafe")
+        into += intercept
         start += len(frames)
         headers.append(instance.header)
     first = series.first
@@ -90,7 +95,7 @@ def read_series(series: Series, path: Path) -> MetaTensor:
         modality=modality,
         frame_of_reference=str(first.get("FrameOfReferenceUID", "")) or None,
         references=(f"urn:oid:{series.uid}",),
-        path=path,
+        path=path.resolve(),
         headers=tuple(headers),
         grid=grid,
     )
@@ -101,7 +106,8 @@ def read_series(series: Series, path: Path) -> MetaTensor:
 def _unit(header: Dataset, modality: Modality) -> Unit:
     """What the values are measured in; nothing is guessed."""
     if modality == "CT":
-        return "HU" if str(header.get("RescaleType", "HU")) in ("HU", "") else "arbitrary"
+        rescaled = "RescaleSlope" in header and "RescaleIntercept" in header
+        return "HU" if rescaled and str(header.get("RescaleType", "HU")) in ("HU", "") else "arbitrary"
     if modality == "PT":
         return PET_UNITS.get(str(header.get("Units", "")), "arbitrary")
     return "counts" if modality == "NM" else "arbitrary"

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pydicom import dcmread
-from pydicom.errors import InvalidDicomError
 from pydicom.misc import is_dicom
 
-from medfuse.dicom.series import Instance, Series
+from medfuse.dicom.series import READABLE, Instance, Series
 from medfuse.errors import SeriesError
 
 
@@ -27,10 +26,11 @@ def quiet() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Scan:
-    """What lies under a path: its series, and how many files are not DICOM images."""
+    """What lies under a path: its series, how many files are not DICOM images, and how many are but cannot be read."""
 
     series: tuple[Series, ...]
     ignored: int
+    damaged: int
 
 
 def scan(path: str | Path) -> Scan:
@@ -51,16 +51,21 @@ def scan(path: str | Path) -> Scan:
         raise SeriesError(f"there is no file or folder {path}; check the path.")
     files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
     groups: dict[str, list[Instance]] = defaultdict(list)
-    ignored = 0
-    for file in files:
-        instance = _read_header(file)
-        if instance is None:
-            ignored += 1
-        else:
-            groups[str(instance.header.get("SeriesInstanceUID", "")) or "none"].append(instance)
-    series = [Series.assemble(uid, instances) for uid, instances in groups.items()]
-    series.sort(key=lambda one: (int(one.first.get("SeriesNumber") or 0), one.uid))
-    return Scan(tuple(series), ignored)
+    ignored = damaged = 0
+    with quiet():
+        for file in files:
+            try:
+                instance = _read_header(file)
+            except SeriesError:
+                damaged += 1
+                continue
+            if instance is None:
+                ignored += 1
+            else:
+                groups[str(instance.header.get("SeriesInstanceUID", "")) or "none"].append(instance)
+        series = [Series.assemble(uid, instances) for uid, instances in groups.items()]
+    series.sort(key=lambda one: (len(one.number), one.number, one.uid))
+    return Scan(tuple(series), ignored, damaged)
 
 
 def choose(path: str | Path, series: str | None = None) -> Series:
@@ -79,7 +84,12 @@ def choose(path: str | Path, series: str | None = None) -> Series:
         If there is none, or more than one, or the one is not a volume.
     """
     found = scan(path)
-    candidates = [one for one in found.series if series in (None, one.uid, str(one.first.get("SeriesNumber")))]
+    if found.damaged:
+        raise SeriesError(
+            f"{found.damaged} of the DICOM files in {path} cannot be read to their pixels: they are cut short, damaged "
+            "or locked, and slices would be missing. Export the series again, or remove what does not belong to it."
+        )
+    candidates = [one for one in found.series if series in (None, one.uid, one.number)]
     if not found.series:
         files = (
             f"{found.ignored} file{'s' if found.ignored != 1 else ''} but no DICOM image"
@@ -98,13 +108,20 @@ def choose(path: str | Path, series: str | None = None) -> Series:
 
 
 def _read_header(file: Path) -> Instance | None:
-    """Read a file's header, or None where the file is no DICOM image."""
+    """Read a file's header, or None where the file is no DICOM image; `SeriesError` where it is one but damaged."""
+    marked = False
     try:
-        with quiet():
-            # Files without the DICM mark are taken only if they still parse as an image.
-            header = dcmread(file, stop_before_pixels=True, force=not is_dicom(file))
-            if "Rows" not in header or "SOPInstanceUID" not in header:
-                return None
-    except (InvalidDicomError, OSError, ValueError, NotImplementedError, AttributeError, KeyError, EOFError):
+        marked = is_dicom(file)
+        # Files without the DICM mark are taken only if they still parse as an image.
+        header = dcmread(file, stop_before_pixels=True, force=not marked)
+        image = "Rows" in header and "SOPInstanceUID" in header
+        meant = str(header.get("SOPClassUID", "")) in READABLE
+    except OSError as error:
+        raise SeriesError("the file cannot be opened") from error
+    except Exception as error:  # pydicom raises many kinds on hostile bytes
+        if marked:
+            raise SeriesError("the header cannot be parsed") from error
         return None
-    return Instance(file, header)
+    if meant and not image:
+        raise SeriesError("the header is cut short")
+    return Instance(file, header) if image else None

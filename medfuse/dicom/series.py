@@ -16,7 +16,7 @@ from pydicom.uid import (
     PositronEmissionTomographyImageStorage,
 )
 
-from medfuse.errors import SeriesError
+from medfuse.errors import GeometryError, SeriesError
 from medfuse.grid import LPS_FROM_RAS, Grid
 from medfuse.volume import Modality
 
@@ -27,6 +27,12 @@ READABLE: dict[str, Modality] = {
     NuclearMedicineImageStorage: "NM",
 }
 """SOP classes that are read, and the modality each means."""
+
+ONE_PER_SERIES = (
+    *("SOPClassUID", "StudyInstanceUID", "FrameOfReferenceUID", "PatientID", "PatientName"),
+    *("Modality", "SamplesPerPixel", "Units", "RescaleType"),
+)
+"""What all files of a series must agree on."""
 
 POSITION_TOLERANCE = 0.02
 """How far a slice may lie off its place on the regular lattice, as a share of the slice spacing."""
@@ -45,7 +51,7 @@ class Instance:
     @property
     def number(self) -> str:
         """How messages name it: the InstanceNumber, never a file name, which may hold a patient's."""
-        return str(self.header.get("InstanceNumber") or "without number")
+        return _text_of(self.header, "InstanceNumber") or "without number"
 
 
 @dataclass(frozen=True)
@@ -64,10 +70,16 @@ class Series:
     @classmethod
     def assemble(cls, uid: str, instances: Sequence[Instance]) -> Series:
         """Order the files and work out the grid, or note what stands against it."""
+        name = _name(instances)
         try:
-            ordered, grid = _arrange(instances, _name(instances))
+            ordered, grid = _arrange(instances, name)
         except SeriesError as error:
             return cls(uid, tuple(instances), None, str(error))
+        except GeometryError as error:
+            return cls(uid, tuple(instances), None, f"{name} has no usable geometry: {error}")
+        except Exception as error:  # values that are no numbers fail where pydicom first reads them, in many ways
+            problem = f"the header of {name} cannot be interpreted ({type(error).__name__}). Export the series again."
+            return cls(uid, tuple(instances), None, problem)
         return cls(uid, tuple(ordered), grid, None)
 
     @property
@@ -82,7 +94,7 @@ class Series:
     @property
     def number(self) -> str:
         """The SeriesNumber as text; a dash where there is none."""
-        return str(self.first.get("SeriesNumber") or "–")
+        return _text_of(self.first, "SeriesNumber") or "–"
 
     @property
     def name(self) -> str:
@@ -98,9 +110,18 @@ class Series:
 
 def _name(instances: Sequence[Instance]) -> str:
     header = instances[0].header
-    modality = str(header.get("Modality", "")) or "unknown modality"
-    number = header.get("SeriesNumber")
-    return f"series {number} ({modality})" if number is not None else f"the {modality} series without a number"
+    modality = _text_of(header, "Modality") or "unknown modality"
+    number = _text_of(header, "SeriesNumber")
+    return f"series {number} ({modality})" if number else f"the {modality} series without a number"
+
+
+def _text_of(header: Dataset, keyword: str) -> str:
+    """A short value for a message; nothing where it is no plain code or number, for then it may be anything."""
+    try:
+        text = str(header.get(keyword, "") or "") if header.get(keyword) != 0 else "0"
+    except (ValueError, TypeError):
+        return ""
+    return text if text.isascii() and text.isalnum() and len(text) <= 12 else ""
 
 
 def _arrange(instances: Sequence[Instance], name: str) -> tuple[list[Instance], Grid]:
@@ -111,6 +132,9 @@ def _arrange(instances: Sequence[Instance], name: str) -> tuple[list[Instance], 
             f"{name} is {getattr(found, 'name', None) or 'of no stated SOP class'}; medfuse reads classic MR, CT and "
             "PET series and NM tomography. Choose another series, or export this one in classic form."
         )
+    if not str(instances[0].header.get("SeriesInstanceUID", "")):
+        raise SeriesError(f"{name} has no SeriesInstanceUID: which files belong together is unknown. Export it again.")
+    _require_one_origin(instances, name)
     if instances[0].header.get("SamplesPerPixel", 1) != 1:
         raise SeriesError(
             f"{name} holds colour pictures; a volume of measured values is needed. Choose another series."
@@ -125,11 +149,11 @@ def _stack(instances: Sequence[Instance], name: str) -> tuple[list[Instance], Gr
     if len(instances) < 2:
         raise SeriesError(f"{name} has one slice only; a volume needs at least two. Choose the whole series.")
     for instance in instances:
-        for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"):
-            if not _numbers(instance.header, keyword):
+        for keyword, count in (("ImagePositionPatient", 3), ("ImageOrientationPatient", 6), ("PixelSpacing", 2)):
+            if len(_numbers(instance.header, keyword)) != count:
                 raise SeriesError(
-                    f"instance {instance.number} of {name} has no {keyword}: its place in the patient is unknown. "
-                    "Export the original series, not a derived or screen copy."
+                    f"instance {instance.number} of {name} has no {keyword} of {count} numbers: its place in the "
+                    "patient is unknown. Export the original series, not a derived or screen copy."
                 )
     _require_common(instances, name)
     header = instances[0].header
@@ -164,6 +188,8 @@ def _tomography_grid(instances: Sequence[Instance], name: str) -> Grid:
             "patient is unknown. Export the reconstruction with its geometry."
         )
     frames = int(header.get("NumberOfFrames", 1))
+    if frames < 2:
+        raise SeriesError(f"{name} has one slice only; a volume needs at least two. Choose the whole reconstruction.")
     if [int(value) for value in np.atleast_1d(header.get("SliceVector", []))] != list(range(1, frames + 1)):
         raise SeriesError(
             f"{name} does not list its {frames} frames as one stack of slices (SliceVector). Export again."
@@ -176,6 +202,18 @@ def _tomography_grid(instances: Sequence[Instance], name: str) -> Grid:
     shape = (int(header.Columns), int(header.Rows), frames)
     position = np.array(_numbers(detectors[0], "ImagePositionPatient"))
     return _grid(shape, row * between_columns, column * between_rows, step, position)
+
+
+def _require_one_origin(instances: Sequence[Instance], name: str) -> None:
+    """One series is of one patient, study, world and unit; messages name what differs, never the values."""
+    first = instances[0].header
+    for instance in instances[1:]:
+        for keyword in ONE_PER_SERIES:
+            if instance.header.get(keyword) != first.get(keyword):
+                raise SeriesError(
+                    f"{name} mixes different values of {keyword}, first in instance {instance.number}: its files do "
+                    "not belong to one volume. Separate them before fusing."
+                )
 
 
 def _require_common(instances: Sequence[Instance], name: str) -> None:
@@ -256,8 +294,13 @@ def _grid(
 
 
 def _numbers(header: Dataset, keyword: str) -> list[float]:
-    value = header.get(keyword)
-    return [] if value is None else [float(number) for number in cast("Sequence[float]", value)]
+    """The finite numbers an element holds; none where it is absent or holds anything else."""
+    try:
+        value = header.get(keyword)
+        numbers = [] if value is None else [float(number) for number in cast("Sequence[float]", value)]
+    except (ValueError, TypeError):
+        return []
+    return numbers if np.isfinite(numbers).all() else []
 
 
 def _text(numbers: Sequence[float]) -> str:

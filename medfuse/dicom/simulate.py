@@ -24,8 +24,8 @@ from pydicom.uid import (
     NuclearMedicineImageStorage,
     PositronEmissionTomographyImageStorage,
 )
-from pydicom.valuerep import format_number_as_ds
 
+from medfuse.dicom.decimals import decimals
 from medfuse.dicom.references import coded
 from medfuse.errors import GeometryError, IntensityError
 from medfuse.export import whole
@@ -143,16 +143,16 @@ def _place(dataset: Dataset, grid: Grid) -> None:
     """Matrix, spacing and orientation (PS3.3 C.7.6.2); where each slice lies follows from its index."""
     dataset.Columns, dataset.Rows, _ = grid.shape
     between_columns, between_rows, between_slices = grid.spacing
-    dataset.PixelSpacing = _decimals([between_rows, between_columns])
+    dataset.PixelSpacing = decimals([between_rows, between_columns])
     directions = LPS_FROM_RAS[:3, :3] @ grid.directions
-    dataset.ImageOrientationPatient = _decimals([*directions[:, 0], *directions[:, 1]])
+    dataset.ImageOrientationPatient = decimals([*directions[:, 0], *directions[:, 1]])
     apart = between_slices * abs(float(np.cross(directions[:, 0], directions[:, 1]) @ directions[:, 2]))
-    dataset.SliceThickness = dataset.SpacingBetweenSlices = _decimals([apart])[0]
+    dataset.SliceThickness = dataset.SpacingBetweenSlices = decimals([apart])[0]
 
 
 def _position(grid: Grid, k: int) -> list[str]:
     """ImagePositionPatient of slice ``k``: the centre of its first voxel, LPS mm."""
-    return _decimals(LPS_FROM_RAS[:3, :3] @ grid.world((0, 0, k)))
+    return decimals(LPS_FROM_RAS[:3, :3] @ grid.world((0, 0, k)))
 
 
 def _describe_mr(dataset: Dataset) -> None:
@@ -240,7 +240,7 @@ def _save_slices(
         slope, intercept = 1.0, HU_OF_ZERO if modality == "CT" else 0
         if modality == "PT":
             template.ImageIndex = k + 1
-            template.RescaleSlope = _decimals([max(float(plane.max()), 1e-3) / PET_STEPS])[0]
+            template.RescaleSlope = decimals([max(float(plane.max()), 1e-3) / PET_STEPS])[0]
             template.RescaleIntercept = "0"
             slope = float(template.RescaleSlope)
         _save(template, _stored(plane, slope, intercept), folder / f"{k + 1:04d}.dcm")
@@ -298,8 +298,3 @@ def _uid(*what: object) -> UID:
     """A UID under 2.25 that depends on nothing but ``what``."""
     name = "/".join(str(part) for part in ("medfuse phantom", *what))
     return UID(f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, name).int}")
-
-
-def _decimals(numbers: npt.ArrayLike) -> list[str]:
-    """Decimal strings of at most 16 characters; rounding noise around zero becomes 0."""
-    return [format_number_as_ds(0.0 if abs(number) < 1e-12 else float(number)) for number in np.asarray(numbers)]

@@ -22,12 +22,13 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
     generate_uid,
 )
-from pydicom.valuerep import format_number_as_ds
 
+from medfuse.dicom.decimals import decimals
 from medfuse.dicom.identity import acquisition, identity
 from medfuse.dicom.read import DicomSource
 from medfuse.dicom.references import SPATIAL_RESAMPLING, Contribution, coded, equipment, refer
-from medfuse.errors import ExportError
+from medfuse.dicom.scan import quiet
+from medfuse.errors import ExportError, GeometryError
 from medfuse.export import require_outside, whole
 from medfuse.grid import LPS_FROM_RAS, Grid
 from medfuse.provenance import DISCLAIMER, SOFTWARE, Provenance
@@ -77,27 +78,39 @@ def write_series(
     if not isinstance(base, DicomSource):
         image = replane(image, _nearest_plane(grid_of(image)))
     grid = grid_of(image)
+    require_slices(grid)
     contributions = _contributions(base, partner, provenance)
-    template = _template(image, base, partner, contributions, provenance)
+    with quiet():
+        template = _template(image, base, partner, contributions, provenance)
     values = plain(image).cpu()
     slices = grid.shape[2]
     normal = np.cross(grid.directions[:, 0], grid.directions[:, 1])
     along = range(slices) if grid.directions[:, 2] @ normal > 0 else range(slices - 1, -1, -1)
     digits = max(4, len(str(slices)))
-    with whole(out, overwrite) as folder:
+    with whole(out, overwrite) as folder, quiet():
         folder.mkdir()
         for number, k in enumerate(along, start=1):
             dataset = Dataset()
             dataset.update(template)
             dataset.InstanceNumber = number
             dataset.SOPInstanceUID = generate_uid(prefix=None)
-            dataset.ImagePositionPatient = _decimals(LPS_FROM_RAS[:3, :3] @ grid.world((0, 0, k)))
+            dataset.ImagePositionPatient = decimals(LPS_FROM_RAS[:3, :3] @ grid.world((0, 0, k)))
             refer(dataset, contributions, grid, k)
             dataset.PixelData = _pixels(values[..., k].permute(2, 1, 0).numpy())
             dataset["PixelData"].VR = "OB" if dataset.BitsAllocated == 8 else "OW"
             _save(dataset, folder / f"{number:0{digits}d}.dcm")
             if progress:
                 progress(number / slices)
+
+
+def require_slices(grid: Grid) -> None:
+    """Raise `GeometryError` where rows and columns are not perpendicular: no DICOM image plane can say so."""
+    columns, rows, _ = grid.directions.T
+    if abs(columns @ rows) > 1e-4:
+        raise GeometryError(
+            f"rows and columns of the slices must be perpendicular for DICOM; found a cosine of {columns @ rows:.3f}. "
+            "Resample the MRI first, or write NIfTI alone."
+        )
 
 
 def _contributions(base: Source | None, partner: Source | None, provenance: Provenance | None) -> list[Contribution]:
@@ -135,7 +148,8 @@ def _template(
     dataset.DerivationDescription = provenance.sentence() if provenance else DISCLAIMER
     dataset.DerivationCodeSequence = coded(SPATIAL_RESAMPLING)
     dataset.ContributingEquipmentSequence = equipment(contributions, SOFTWARE)
-    dataset.BurnedInAnnotation = "NO"
+    burned = any(one.source.first.get("BurnedInAnnotation") == "YES" for one in contributions)
+    dataset.BurnedInAnnotation = "YES" if burned else "NO"
     _note_lossy_sources(dataset, contributions)
     _place(dataset, grid_of(image), base_header)
     if len(image) == 3:
@@ -160,12 +174,12 @@ def _place(dataset: Dataset, grid: Grid, base: Dataset | None) -> None:
     columns, rows, _ = grid.shape
     dataset.Rows, dataset.Columns = rows, columns
     along_columns, along_rows, along_slices = grid.spacing
-    dataset.PixelSpacing = _decimals([along_rows, along_columns])
+    dataset.PixelSpacing = decimals([along_rows, along_columns])
     directions = LPS_FROM_RAS[:3, :3] @ grid.directions
-    dataset.ImageOrientationPatient = _decimals([*directions[:, 0], *directions[:, 1]])
+    dataset.ImageOrientationPatient = decimals([*directions[:, 0], *directions[:, 1]])
     dataset.PatientOrientation = [_orientation_letters(directions[:, axis]) for axis in (0, 1)]
     normal = np.cross(directions[:, 0], directions[:, 1])
-    dataset.SliceThickness = _decimals([along_slices * abs(float(normal @ directions[:, 2]))])[0]
+    dataset.SliceThickness = decimals([along_slices * abs(float(normal @ directions[:, 2]))])[0]
     if "PatientPosition" not in dataset:
         dataset.PatientPosition = None
 
@@ -219,11 +233,6 @@ def _save(dataset: Dataset, path: Path) -> None:
         dataset.save_as(path, enforce_file_format=True)
     except (ValueError, TypeError) as error:
         raise ExportError(f"slice {dataset.InstanceNumber} cannot be encoded ({type(error).__name__}).") from error
-
-
-def _decimals(numbers: npt.ArrayLike) -> list[str]:
-    """Decimal strings of at most 16 characters; rounding noise around zero becomes 0."""
-    return [format_number_as_ds(0.0 if abs(number) < 1e-12 else float(number)) for number in np.asarray(numbers)]
 
 
 def _nearest_plane(grid: Grid) -> Plane:

@@ -29,6 +29,8 @@ def resolve_device(device: str) -> torch.device:
         resolved = torch.device(device)
     except RuntimeError:
         raise DeviceError(f"expected a device auto, cpu or cuda; found {device!r}.") from None
+    if resolved.type not in ("cpu", "cuda"):
+        raise DeviceError(f"expected a device auto, cpu or cuda; found {device!r}.")
     if resolved.type == "cuda" and (resolved.index or 0) >= torch.cuda.device_count():
         raise DeviceError(
             f"the device {device} was asked for, but this machine offers {torch.cuda.device_count()} CUDA devices; use "
@@ -54,7 +56,7 @@ def fuse_slices(
     mri, partner
         (1, X, Y, Z) in [0, 1] on one grid.
     batch_size
-        Slices at once, at least 1; halved as often as memory runs out. It does not change the result.
+        Slices at once, at least 1; halved as often as memory runs out. It changes the result by float32 rounding only.
     progress
         Called with the share done, in (0, 1].
 
@@ -70,6 +72,8 @@ def fuse_slices(
     DeviceError
         If not even one slice fits into memory.
     """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1; found {batch_size}.")
     x, y, slices = require_same_grid(mri, partner).shape
     device = next(network.parameters()).device
     network.eval()

@@ -18,6 +18,18 @@ from medfuse.errors import WeightsError
 from medfuse.gesenet.engine import resolve_device
 from medfuse.gesenet.network import GeSeNet
 
+UNREADABLE = (
+    SafetensorError,
+    pickle.UnpicklingError,
+    BadZipFile,
+    RuntimeError,
+    EOFError,
+    ValueError,
+    KeyError,
+    OSError,
+)
+"""What the readers raise on files that are no weights."""
+
 PUBLISHED_BRANCHES = {"inf_": "mri.", "vis_": "partner."}
 
 PUBLISHED_BRANCH_PARTS = {
@@ -105,12 +117,13 @@ def _read(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         arrays = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, BadZipFile, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except UNREADABLE as error:
         raise WeightsError(
             f"{path.name} is no readable weights file, or holds more than arrays ({type(error).__name__}); give a "
             ".safetensors file, or the published GeSeNet.pth."
         ) from error
-    if not isinstance(arrays, dict) or not all(isinstance(array, Tensor) for array in arrays.values()):
+    named = isinstance(arrays, dict) and all(isinstance(name, str) for name in arrays)
+    if not named or not all(isinstance(array, Tensor) for array in arrays.values()):
         raise WeightsError(
             f"{path.name} does not hold named arrays; give the published GeSeNet.pth or a .safetensors file."
         )

@@ -58,6 +58,8 @@ class TrainingConfig:
     def from_yaml(cls, path: Path) -> TrainingConfig:
         """Read a YAML mapping of field names to values; unknown names raise `ValueError`."""
         values = yaml.safe_load(path.read_text())
+        if not isinstance(values, dict):
+            raise ValueError(f"{path} must map settings to values; see TrainingConfig.")
         unknown = set(values) - {field.name for field in fields(cls)}
         if unknown:
             raise ValueError(f"unknown training settings: {', '.join(sorted(unknown))}")

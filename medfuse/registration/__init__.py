@@ -3,8 +3,8 @@
 A `Registration` maps points **fixed → moving** in RAS+ mm, as an ITK resampler uses it. SimpleITK's LPS+ stays in here.
 """
 
-from medfuse.registration.align import register
+from medfuse.registration.align import judge, register
 from medfuse.registration.resampling import resample
 from medfuse.registration.transform import Registration
 
-__all__ = ["Registration", "register", "resample"]
+__all__ = ["Registration", "judge", "register", "resample"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -55,6 +56,8 @@ def register(
     """
     if method not in ("auto", "header", "rigid"):
         raise ValueError(f"method must be 'auto', 'header' or 'rigid'; found {method!r}.")
+    if seed < 1:
+        raise ValueError(f"seed must be positive, for ITK takes 0 for the clock; found {seed}.")
     began = time.perf_counter()
     report = progress or (lambda share: None)
     report(0.0)
@@ -65,14 +68,25 @@ def register(
         found = "identity"
     elif method != "header":
         matrix, found, scores = search(fixed, moving, seed, report)
-    scores["overlap"] = _overlap(grid_of(fixed), grid_of(moving), matrix)
-    if scores["overlap"] == 0:
-        raise RegistrationError(
-            "the fields of view do not overlap where the headers place them: expected one patient in one place; "
-            "check that the studies belong together, or pass method='rigid'."
-        )
     report(1.0)
-    return Registration(matrix, found, scores, time.perf_counter() - began)
+    return judge(Registration(matrix, found, scores, time.perf_counter() - began), fixed, moving)
+
+
+def judge(registration: Registration, fixed: MetaTensor, moving: MetaTensor) -> Registration:
+    """Add the overlap of the fields of view to a registration's scores.
+
+    Raises
+    ------
+    RegistrationError
+        If there is none.
+    """
+    overlap = _overlap(grid_of(fixed), grid_of(moving), registration.matrix)
+    if overlap == 0:
+        raise RegistrationError(
+            f"the fields of view do not overlap where the alignment ({registration.method}) places them: expected one "
+            "patient in one place; check that the studies belong together, or align them by 'rigid'."
+        )
+    return replace(registration, scores={**registration.scores, "overlap": overlap})
 
 
 def _same_frame(fixed: MetaTensor, moving: MetaTensor) -> bool:

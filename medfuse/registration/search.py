@@ -29,7 +29,7 @@ WINDOW_HU = (-200.0, 1000.0)
 
 NOT_COMPARABLE = (
     "no position was found in which the two studies overlap enough to compare: expected one head in both; check that "
-    "the studies belong together, or pass method='header'."
+    "the studies belong together, or align them by 'header'."
 )
 
 LEAST_SIMILARITY = 1.01
@@ -67,7 +67,7 @@ def search(
     if max(at_header, similarity) < LEAST_SIMILARITY:
         raise RegistrationError(
             f"the two studies share almost nothing: expected a normalised mutual information above {LEAST_SIMILARITY}, "
-            f"found {similarity:.3f}; check that both show the same head, or pass method='header'."
+            f"found {similarity:.3f}; check that both show the same head, or align them by 'header'."
         )
     apart = _distances(ends, centre)
     scores = {
@@ -140,7 +140,7 @@ def _working_image(volume: MetaTensor, role: str) -> sitk.Image:
     if volume.shape[0] != 1 or min(volume.shape[1:]) < 4:
         raise RegistrationError(
             f"the {role} volume must have one channel and at least 4 voxels along each axis; found "
-            f"{tuple(volume.shape)}. Pass method='header' to trust its position."
+            f"{tuple(volume.shape)}. Align by 'header' to trust its position."
         )
     grid = grid_of(volume)
     values = plain(volume)[0].detach().cpu().numpy().astype(np.float32)  # a copy, changed below
@@ -154,7 +154,7 @@ def _working_image(volume: MetaTensor, role: str) -> sitk.Image:
     image = sitk.GetImageFromArray(values)
     image.SetSpacing(grid.spacing[::-1])
     image.SetOrigin((LPS_FROM_RAS @ grid.affine)[:3, 3])
-    # ITK takes any regular direction, sheared too; only its gradients suppose perpendicular axes (see _search).
+    # ITK takes any regular direction, sheared too; only its gradients suppose perpendicular axes (see search).
     image.SetDirection((LPS_FROM_RAS[:3, :3] @ grid.directions)[:, ::-1].ravel())
     scaled: sitk.Image = (_shrink(image, 2) - low) / (high - low)
     return scaled

@@ -58,7 +58,7 @@ class Registration:
         if not np.isfinite(matrix).all() or not np.allclose(matrix[3], (0, 0, 0, 1), rtol=0, atol=1e-9):
             raise RegistrationError("a registration needs finite numbers and the last row 0 0 0 1; check the matrix.")
         volume = float(np.linalg.det(matrix[:3, :3]))
-        if volume < 1e-6:
+        if not 0.2 < volume < 5:
             raise RegistrationError(
                 f"a registration must keep the patient whole and unmirrored: expected a determinant near 1, found "
                 f"{volume:.3g}; check the matrix."
@@ -141,6 +141,8 @@ class Registration:
         path = Path(path)
         if path.suffix not in (".tfm", ".txt"):
             raise RegistrationError(f"a registration is read from .tfm or .txt; found the suffix {path.suffix!r}.")
+        if not path.is_file():
+            raise RegistrationError(f"there is no registration file {path}; check the path.")
         try:
             if path.suffix == ".tfm":
                 matrix = ras_matrix(sitk.ReadTransform(str(path)))

@@ -167,7 +167,7 @@ def _values(image: Any, path: Path) -> npt.NDArray[np.float32]:
 
 
 def _check_sum(path: Path) -> None:
-    """Read a gzip file to its end, where the checksum stands: nibabel stops before it, and damage can decode to noise."""
+    """Read a gzip file to its end, where its checksum stands; nibabel stops before it, and damage decodes to noise."""
     with gzip.open(path) as stream:
         while stream.read(2**20):
             pass

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, cast
 
@@ -121,10 +122,15 @@ def fuse(
         for entry in RESULTS:
             require_outside(out / entry, [mri, partner])
         with whole_entries(out, overwrite, RESULTS) as folder:
-            tell("load", 0.0)
-            mri_volume = medfuse.load(mri, "MR" if nifti.is_nifti(mri) else None, mri_series)
-            partner_volume = medfuse.load(partner, cast("Modality | None", modality and modality.value), partner_series)
-            tell("load", 1.0)
+            mri_volume = medfuse.load(
+                mri, "MR" if nifti.is_nifti(mri) else None, mri_series, progress=partial(tell, "MRI")
+            )
+            partner_volume = medfuse.load(
+                partner,
+                cast("Modality | None", modality and modality.value),
+                partner_series,
+                progress=partial(tell, "partner"),
+            )
             if format_ is not Format.NIFTI and plane is PlaneName.NATIVE:
                 dicom.require_slices(grid_of(mri_volume))  # before the minutes of fusion, not after
             study = medfuse.fuse(
@@ -221,7 +227,7 @@ def _alignment(align: str) -> Align | medfuse.Registration:
 
 def _write(study: FusedStudy, folder: Path, format_: Format, tell: Tell) -> None:
     if format_ in (Format.DICOM, Format.BOTH):
-        study.write_dicom(folder / "dicom", progress=lambda share: tell("write", share))
+        study.write_dicom(folder / "dicom", progress=partial(tell, "write"))
     if format_ in (Format.NIFTI, Format.BOTH):
         study.write_nifti(folder / "fused.nii.gz")
         (folder / "dataset_description.json").write_text(json.dumps(nifti.dataset_description(), indent=2) + "\n")

@@ -198,7 +198,7 @@ def fuse(
             Scaled("partner", window),
             SplitLumad("partner", "luma", palette),
             FuseSlicesd("mri", "luma", "fused", network, batch_size, progress=progress and partial(progress, "fuse")),
-            JoinColourd("fused", "partner", palette),
+            JoinColourd("fused", "partner", palette, progress=progress and partial(progress, "colour")),
         ]
     )
     data = _run(line, {"mri": mri, "partner": partner})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from monai.data.meta_tensor import MetaTensor
@@ -15,7 +16,13 @@ LIKELY_CT_AIR = -500.0
 """An MRI has no reason to hold values this low; CT air does."""
 
 
-def load(path: str | Path, modality: Modality | None = None, series: str | None = None) -> MetaTensor:
+def load(
+    path: str | Path,
+    modality: Modality | None = None,
+    series: str | None = None,
+    *,
+    progress: Callable[[float], None] | None = None,
+) -> MetaTensor:
     """Load one volume from a DICOM folder or file, or a NIfTI file.
 
     Parameters
@@ -26,6 +33,8 @@ def load(path: str | Path, modality: Modality | None = None, series: str | None 
         MR, CT, PT or NM. Needed for NIfTI, which does not say; checked against the header for DICOM.
     series
         SeriesInstanceUID or SeriesNumber, where a folder holds several series.
+    progress
+        Called with the share of a DICOM series' files read, in (0, 1].
 
     Returns
     -------
@@ -50,7 +59,7 @@ def load(path: str | Path, modality: Modality | None = None, series: str | None 
         if series is not None:
             raise StudyError(f"{path} is NIfTI and holds no series to choose from; leave the series out.")
         return nifti.read(path, modality)
-    volume = dicom.read(path, series)
+    volume = dicom.read(path, series, progress=progress)
     found = meta_of(volume)["modality"]
     if modality not in (None, found):
         raise StudyError(

@@ -189,9 +189,16 @@ class JoinColourd(MapTransform):
     Leaves (3, X, Y, Z) uint8 RGB in place of the (1, X, Y, Z) luma.
     """
 
-    def __init__(self, luma: str = "fused", uptake: str = "partner", palette: str | None = None) -> None:
+    def __init__(
+        self,
+        luma: str = "fused",
+        uptake: str = "partner",
+        palette: str | None = None,
+        progress: Progress | None = None,
+    ) -> None:
         super().__init__((luma, uptake))
         self.luma, self.uptake, self.palette = luma, uptake, palette
+        self.progress = progress
 
     def __call__(self, data: Data) -> dict[Hashable, Any]:
         if self.palette is None:
@@ -205,4 +212,6 @@ class JoinColourd(MapTransform):
             chroma = colour.fuse_chroma(grey.expand_as(partner), partner)
             rgb = colour.join_luma_chroma(plain(luma)[..., k], chroma)
             stored[k] = rgb.mul_(255).round_().to(torch.uint8).permute(2, 1, 0)
+            if self.progress:
+                self.progress((k + 1) / slices)
         return dict(data) | {self.luma: like(stored.permute(3, 2, 1, 0), luma)}

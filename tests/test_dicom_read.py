@@ -110,6 +110,12 @@ def test_monochrome1_does_not_turn_values_round(series):
     assert medfuse.load(series).as_tensor().equal(expected.as_tensor())
 
 
+def test_progress_follows_the_files(series):
+    shares = []
+    medfuse.load(series, progress=shares.append)
+    assert shares == pytest.approx([k / 13 for k in range(1, 14)])
+
+
 def refused(folder):
     with pytest.raises(SeriesError) as caught:
         medfuse.load(folder)

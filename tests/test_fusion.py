@@ -131,7 +131,11 @@ def test_provenance_says_what_was_done_and_that_it_is_for_research(pet_phantom):
 def test_progress_names_the_steps(pet_phantom):
     told = []
     medfuse.fuse(pet_phantom.mri, pet_phantom.partner, align="header", progress=lambda *step: told.append(step))
-    assert [share for step, share in told if step == "fuse"][-1] == 1
+    assert [step for step, _ in dict.fromkeys((step, 0) for step, _ in told)] == ["align", "fuse", "colour"]
+    for step in ("align", "fuse", "colour"):
+        shares = [share for told_step, share in told if told_step == step]
+        assert shares == sorted(shares)
+        assert shares[-1] == 1
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,7 +37,7 @@ class DicomSource(Source):
         return self.headers[0]
 
 
-def read(path: str | Path, series: str | None = None) -> MetaTensor:
+def read(path: str | Path, series: str | None = None, *, progress: Callable[[float], None] | None = None) -> MetaTensor:
     """Read the one series under ``path``.
 
     Parameters
@@ -45,6 +46,8 @@ def read(path: str | Path, series: str | None = None) -> MetaTensor:
         A folder or file.
     series
         SeriesInstanceUID or SeriesNumber, where the path holds several.
+    progress
+        Called with the share of the files read, in (0, 1].
 
     Returns
     -------
@@ -57,17 +60,17 @@ def read(path: str | Path, series: str | None = None) -> MetaTensor:
     SeriesError
         If the files do not form one volume.
     """
-    return read_series(choose(path, series), Path(path))
+    return read_series(choose(path, series), Path(path), progress)
 
 
-def read_series(series: Series, path: Path) -> MetaTensor:
+def read_series(series: Series, path: Path, progress: Callable[[float], None] | None = None) -> MetaTensor:
     """Read the pixels of a scanned series; see `read`."""
     grid = series.require_volume()
     with quiet():
-        return _read_pixels(series, grid, path)
+        return _read_pixels(series, grid, path, progress or (lambda share: None))
 
 
-def _read_pixels(series: Series, grid: Grid, path: Path) -> MetaTensor:
+def _read_pixels(series: Series, grid: Grid, path: Path, report: Callable[[float], None]) -> MetaTensor:
     columns, rows, slices = grid.shape
     # Filled in the order of the files; (X, Y, Z) is a view of it, so that a slice stays contiguous.
     values = np.empty((slices, rows, columns), dtype=np.float32)
@@ -89,6 +92,7 @@ def _read_pixels(series: Series, grid: Grid, path: Path) -> MetaTensor:
         into += intercept
         start += len(frames)
         headers.append(instance.header)
+        report(len(headers) / len(series.instances))
     first = series.first
     modality = READABLE[str(first.SOPClassUID)]
     source = DicomSource(

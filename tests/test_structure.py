@@ -31,7 +31,6 @@ ORDER = [
         "gesenet",
         "phantom",
         "monai_io",
-        "monai_io",
         "transforms",
         "report",
         "fusion",

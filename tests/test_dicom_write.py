@@ -299,3 +299,12 @@ def test_burned_in_annotation_is_inherited(tmp_path):
     mri.meta["source"].first.BurnedInAnnotation = "YES"
     write_series(fused_on(mri, 1), tmp_path / "out")
     assert pydicom.dcmread(tmp_path / "out" / "0001.dcm").BurnedInAnnotation == "YES"
+
+
+def test_a_series_number_that_is_none_does_not_stop_the_writer(tmp_path):
+    mri, _ = sources(tmp_path, GRIDS["oblique"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        mri.meta["source"].first.SeriesNumber = [2, 3]
+        write_series(fused_on(mri, 1), tmp_path / "out")
+    assert pydicom.dcmread(tmp_path / "out" / "0001.dcm").SeriesNumber == 9000

@@ -139,8 +139,7 @@ def _template(
         setattr(dataset, f"{keyword}Date", now.strftime("%Y%m%d"))
         setattr(dataset, f"{keyword}Time", now.strftime("%H%M%S.%f"))
     dataset.SeriesInstanceUID = generate_uid(prefix=None)
-    number = base_header.get("SeriesNumber") if base_header is not None else None
-    dataset.SeriesNumber = SERIES_NUMBER_OFFSET + int(number or 0) % SERIES_NUMBER_OFFSET
+    dataset.SeriesNumber = SERIES_NUMBER_OFFSET + _series_number(base_header) % SERIES_NUMBER_OFFSET
     dataset.SeriesDescription = f"FUSED MR+{provenance.partner_modality} GeSeNet" if provenance else "DERIVED medfuse"
     dataset.Manufacturer = "medfuse"
     dataset.ManufacturerModelName = "medfuse"
@@ -157,6 +156,14 @@ def _template(
     else:
         _describe_grey(dataset, base_header)
     return dataset
+
+
+def _series_number(base: Dataset | None) -> int:
+    """The base's SeriesNumber; 0 where it has none, or one that is no number."""
+    try:
+        return int(base.get("SeriesNumber") or 0) if base is not None else 0
+    except (ValueError, TypeError):
+        return 0
 
 
 def _note_lossy_sources(dataset: Dataset, contributions: list[Contribution]) -> None:

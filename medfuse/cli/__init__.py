@@ -1,0 +1,18 @@
+"""The command: argument parsing, progress, exit codes, and nothing else. One module a command."""
+
+from __future__ import annotations
+
+import signal
+import sys
+
+from medfuse.cli import fuse, inspect
+from medfuse.cli.console import app
+
+__all__ = ["app", "fuse", "inspect", "main"]
+
+
+def main() -> None:
+    """Run the command."""
+    # Leave as on Ctrl-C, so that nothing half-written stays behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    app()

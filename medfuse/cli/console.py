@@ -1,0 +1,89 @@
+"""What every command shares: the consoles, progress bars, and the one way out on bad input."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from medfuse.errors import DeviceError, ExportError, MedfuseError, RegistrationError
+from medfuse.grid import Grid
+from medfuse.provenance import DISCLAIMER
+
+EXIT_USAGE, EXIT_INPUT, EXIT_NOT_ALIGNED, EXIT_EXPORT = 2, 3, 4, 5
+
+EXIT_CODES = "Exit codes: 0 done · 2 usage · 3 input refused · 4 not aligned · 5 export failed."
+
+app = typer.Typer(
+    help=f"Fuse an MRI with its CT, PET or SPECT. {DISCLAIMER}",
+    epilog=EXIT_CODES,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,  # its tracebacks print local values, which may be a patient's
+)
+
+stdout = Console()
+stderr = Console(stderr=True)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results that are there already.")]
+
+Tell = Callable[[str, float], None]
+"""Called with the step's name and the share of it that is done."""
+
+
+def describe(grid: Grid | None) -> dict[str, Any]:
+    """Say where a grid lies, in the words of ``--json``; None for what is no volume."""
+    if grid is None:
+        return {"shape": None, "spacing_mm": None, "axes": None, "affine": None}
+    return {
+        "shape": list(grid.shape),
+        "spacing_mm": [round(length, 6) for length in grid.spacing],
+        "axes": grid.axcodes,
+        "affine": grid.affine.tolist(),
+    }
+
+
+@contextmanager
+def steps() -> Iterator[Tell]:
+    """Show one progress bar a step on standard error, where that is a terminal."""
+    columns = (TextColumn("{task.description:8}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
+    with Progress(*columns, TimeElapsedColumn(), console=stderr, disable=not stderr.is_terminal) as bars:
+        tasks: dict[str, Any] = {}
+
+        def tell(step: str, share: float) -> None:
+            if step not in tasks:
+                tasks[step] = bars.add_task(step, total=1.0)
+            bars.update(tasks[step], completed=share)
+
+        yield tell
+
+
+@contextmanager
+def refusing(as_json: bool) -> Iterator[None]:
+    """Turn medfuse's errors into one sentence on standard error and an exit code."""
+    try:
+        yield
+    except MedfuseError as error:
+        _refuse(error, as_json)
+
+
+def _refuse(error: MedfuseError, as_json: bool) -> NoReturn:
+    code = EXIT_INPUT
+    if isinstance(error, RegistrationError):
+        code = EXIT_NOT_ALIGNED
+    elif isinstance(error, ExportError):
+        code = EXIT_EXPORT
+    elif isinstance(error, DeviceError):
+        code = EXIT_USAGE
+    if as_json:
+        failure = {"error": {"kind": type(error).__name__, "message": str(error), "exit_code": code}}
+        sys.stdout.write(json.dumps(failure, indent=2) + "\n")
+    stderr.print(f"{type(error).__name__}: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+    raise typer.Exit(code)

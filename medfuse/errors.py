@@ -6,6 +6,7 @@
     ├ StudyError(ValueError)            the two studies do not belong together
     ├ IntensityError(ValueError)        what the values mean cannot be told
     ├ RegistrationError(RuntimeError)   the verdict is "not aligned"
+    ├ TrainingError(ValueError)         settings or pictures that cannot be trained with
     ├ WeightsError(RuntimeError)        the weights are not GeSeNet's, or not safe to read
     ├ ExportError(RuntimeError)         the output cannot be written
     └ DeviceError(RuntimeError)         the processor asked for is not there, or too small
@@ -36,6 +37,10 @@ class IntensityError(MedfuseError, ValueError):
 
 class RegistrationError(MedfuseError, RuntimeError):
     """The studies could not be aligned."""
+
+
+class TrainingError(MedfuseError, ValueError):
+    """The settings, pictures or patients cannot be trained with as asked."""
 
 
 class WeightsError(MedfuseError, RuntimeError):

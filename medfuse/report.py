@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -49,6 +50,32 @@ def picture(study: FusedStudy, *, dots_per_inch: int = 110) -> bytes:
     figure.suptitle(DISCLAIMER, color="0.7", fontsize=8)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dots_per_inch, facecolor="black", metadata={"Software": "medfuse"})
+    return buffer.getvalue()
+
+
+def training_curves(rows: Sequence[Mapping[str, float]]) -> bytes:
+    """Draw a training log, one panel a figure, training and validation together, as PNG.
+
+    Parameters
+    ----------
+    rows
+        Lines of the log, each with ``step`` and figures named ``train_NAME`` and ``validation_NAME``.
+    """
+    names = list(dict.fromkeys(key.split("_", 1)[1] for row in rows for key in row if "_" in key))
+    figure = Figure(figsize=(10, 2.4 * ((len(names) + 2) // 3)), layout="constrained")
+    FigureCanvasAgg(figure)
+    for place, name in enumerate(names, start=1):
+        axis = figure.add_subplot((len(names) + 2) // 3, 3, place)
+        for kind, style in (("train", "--"), ("validation", "-")):
+            points = [(row["step"], row[f"{kind}_{name}"]) for row in rows if f"{kind}_{name}" in row]
+            if points:
+                axis.plot(*zip(*points, strict=True), style, label=kind)
+        axis.set_title(name, fontsize=9)
+        axis.set_xlabel("step", fontsize=8)
+        axis.tick_params(labelsize=7)
+        axis.legend(fontsize=7)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110, metadata={"Software": "medfuse"})
     return buffer.getvalue()
 
 

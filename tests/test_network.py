@@ -84,7 +84,9 @@ def test_masked_convolutions_follow_their_definition():
         current = out.relu()
         expected.append(current)
         into = principal[:, layer]
-    torch.testing.assert_close(body(features, spatial), body.collect(torch.cat(expected, 1)), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        body(features, spatial, body.channel_mask()), body.collect(torch.cat(expected, 1)), atol=1e-5, rtol=1e-5
+    )
 
 
 def test_both_sources_reach_the_fused_slice(network):

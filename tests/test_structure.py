@@ -34,6 +34,7 @@ ORDER = [
         "transforms",
         "report",
         "fusion",
+        "train",
         "cli",
     ),
 ]

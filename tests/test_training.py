@@ -1,5 +1,7 @@
 import csv
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,9 +9,28 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 
+import medfuse
+from medfuse.errors import TrainingError
 from medfuse.gesenet import load_network
-from medfuse.gesenet.losses import FusionLoss, content_loss, gradient_loss, sobel_magnitude
-from medfuse.gesenet.training import Trainer, TrainingConfig
+from medfuse.gesenet.config import TrainingConfig
+from medfuse.gesenet.losses import (
+    FusionLoss,
+    LossWeights,
+    channel_mask_loss,
+    complement_loss,
+    content_loss,
+    gradient_loss,
+    semantic_loss,
+    sobel,
+    spatial_mask_loss,
+    structure,
+)
+from medfuse.gesenet.masks import watch_masks, work_share
+from medfuse.gesenet.network import GeSeNet, Parts
+from medfuse.gesenet.pictures import PatchSampler, read_pairs, with_classes
+from medfuse.gesenet.semantic import TISSUES, SemanticModule, TissueClasses
+from medfuse.gesenet.training import Trainer
+from medfuse.train import study_pairs, train
 
 
 @pytest.fixture
@@ -29,9 +50,24 @@ def pairs(tmp_path):
     return tmp_path / "pairs.csv"
 
 
+SETTINGS = {
+    "steps": 6,
+    "batch_pixels": 2 * 24 * 24,
+    "patch_sizes": (24, 32),
+    "validate_every": 3,
+    "validate_share": 1.0,
+    "validation_cases": ("MRI-CT/2",),
+    "semantic_pretraining": 2,
+    "device": "cpu",
+}
+
+
 def config(pairs, out, **more):
-    settings = {"steps": 6, "batch_size": 2, "patch_size": 24, "validate_every": 3, "validation_cases": ("MRI-CT/2",)}
-    return TrainingConfig(pairs=str(pairs), out=str(out), **(settings | more))
+    return TrainingConfig(pairs=str(pairs), out=str(out), **(SETTINGS | more))
+
+
+def trainer_of(settings):
+    return Trainer(settings, read_pairs(Path(settings.pairs)))
 
 
 def log(folder):
@@ -40,40 +76,40 @@ def log(folder):
 
 def test_the_same_seed_trains_the_same_network(pairs, tmp_path):
     for name in "ab":
-        Trainer(config(pairs, tmp_path / name)).run()
+        trainer_of(config(pairs, tmp_path / name)).run()
     assert log(tmp_path / "a") == log(tmp_path / "b")
-    Trainer(config(pairs, tmp_path / "c", seed=1)).run()
+    trainer_of(config(pairs, tmp_path / "c", seed=1)).run()
     assert log(tmp_path / "c") != log(tmp_path / "a")
 
 
 def test_a_run_that_was_cut_resumes_to_the_same_end(pairs, tmp_path):
-    Trainer(config(pairs, tmp_path / "whole")).run()
-    cut = Trainer(config(pairs, tmp_path / "cut"))
+    trainer_of(config(pairs, tmp_path / "whole")).run()
+    cut = trainer_of(config(pairs, tmp_path / "cut"))
     original, cut._record = cut._record, lambda figures: (original(figures), (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         cut.run()
     assert len(log(tmp_path / "cut")) == 1
-    resumed = Trainer(config(pairs, tmp_path / "cut"))
+    resumed = trainer_of(config(pairs, tmp_path / "cut"))
     assert resumed.step == 3
     resumed.run()
     assert log(tmp_path / "cut") == log(tmp_path / "whole")
 
 
 def test_validation_patients_are_not_trained_on(pairs, tmp_path):
-    trainer = Trainer(config(pairs, tmp_path / "a"))
+    trainer = trainer_of(config(pairs, tmp_path / "a"))
     assert {pair.case for pair in trainer.training} == {"MRI-CT/1", "MRI-PET/1", "MRI-PET/2"}
     assert {pair.case for pair in trainer.validation} == {"MRI-CT/2"}
 
 
 @pytest.mark.slow
 def test_training_lowers_the_loss(pairs, tmp_path):
-    Trainer(config(pairs, tmp_path / "a", steps=120, validate_every=30)).run()
+    trainer_of(config(pairs, tmp_path / "a", steps=120, validate_every=30)).run()
     rows = log(tmp_path / "a")
     assert rows[-1]["validation_total"] < 0.7 * rows[0]["validation_total"]
 
 
 def test_weights_carry_their_origin_and_no_paths(pairs, tmp_path):
-    Trainer(config(pairs, tmp_path / "a")).run()
+    trainer_of(config(pairs, tmp_path / "a")).run()
     with safe_open(tmp_path / "a" / "best.safetensors", "pt") as file:
         metadata = file.metadata()
     assert json.loads(metadata["config"])["seed"] == config(pairs, "x").seed
@@ -92,17 +128,175 @@ def test_the_shipped_weights_say_what_made_them():
     assert "/" not in json.loads(metadata["config"])["pairs"]
 
 
-def test_settings_come_from_yaml_and_unknown_ones_are_refused(tmp_path):
-    (tmp_path / "a.yaml").write_text("pairs: p.csv\nout: o\nsteps: 7\nvalidation_cases: [MRI-CT/1]\n")
-    assert TrainingConfig.from_yaml(tmp_path / "a.yaml") == TrainingConfig("p.csv", "o", ("MRI-CT/1",), steps=7)
-    (tmp_path / "b.yaml").write_text("pairs: p.csv\nout: o\nstep: 7\n")
-    with pytest.raises(ValueError, match="unknown training settings: step"):
-        TrainingConfig.from_yaml(tmp_path / "b.yaml")
+def test_settings_come_from_yaml_and_flags_go_first(tmp_path):
+    (tmp_path / "a.yaml").write_text(
+        "pairs: p.csv\nout: o\nsteps: 7\nlearning_rate: 1e-4\nvalidation_cases: [MRI-CT/1]\n"
+    )
+    read = TrainingConfig.from_yaml(tmp_path / "a.yaml", seed=4, steps=None)
+    assert (read.steps, read.seed, read.learning_rate, read.validation_cases) == (7, 4, 1e-4, ("MRI-CT/1",))
+    assert read.pairs == str(tmp_path / "p.csv")
 
 
-def test_sobel_magnitude_measures_a_ramp():
+def test_the_resolved_settings_read_back_the_same(pairs, tmp_path):
+    settings = config(pairs, tmp_path / "a")
+    trainer_of(settings)
+    assert TrainingConfig.from_yaml(tmp_path / "a" / "config.yaml") == settings
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("step: 7\n", "unknown training settings: step"),
+        ("steps: many\n", "the setting steps must be like 20000; found 'many'"),
+        ("edge: 1\n", "the setting edge must be like True"),
+        ("- 1\n", "must map settings to values"),
+        ("a: [\n", "is not YAML"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(tmp_path, text, message):
+    (tmp_path / "a.yaml").write_text(text)
+    with pytest.raises(TrainingError, match=message):
+        TrainingConfig.from_yaml(tmp_path / "a.yaml")
+
+
+def test_a_checkpoint_of_other_settings_is_not_continued(pairs, tmp_path):
+    trainer_of(config(pairs, tmp_path / "a")).run()
+    with pytest.raises(TrainingError, match=r"other settings \(learning_rate\)"):
+        trainer_of(config(pairs, tmp_path / "a", learning_rate=0.1))
+
+
+def test_a_run_stops_when_validation_no_longer_improves(pairs, tmp_path):
+    settings = config(
+        pairs, tmp_path / "a", steps=40, validate_every=1, learning_rate=0.0, final_learning_rate=0.0, patience=3
+    )
+    trainer_of(settings).run()
+    assert len(log(tmp_path / "a")) == 4  # the first is the best, three are not better
+
+
+def test_an_absent_validation_patient_is_named(pairs, tmp_path):
+    with pytest.raises(TrainingError, match="MRI-CT/77"):
+        trainer_of(config(pairs, tmp_path / "a", validation_cases=("MRI-CT/77",)))
+
+
+def test_pairs_that_cannot_be_read_are_named(pairs, tmp_path):
+    with pytest.raises(TrainingError, match="there is no file"):
+        read_pairs(tmp_path / "absent.csv")
+    with pytest.raises(TrainingError, match=r"absent\.png is no readable picture"):
+        read_pairs(pairs, split="test")
+    (tmp_path / "short.csv").write_text("split,task\n")
+    with pytest.raises(TrainingError, match="columns case, mri, partner"):
+        read_pairs(tmp_path / "short.csv")
+
+
+def test_train_leaves_weights_log_curves_and_settings(pairs, tmp_path):
+    stages = []
+    weights = train(config(pairs, tmp_path / "a"), progress=lambda stage, share: stages.append((stage, share)))
+    assert {path.name for path in weights.parent.iterdir()} == {
+        "best.safetensors",
+        "checkpoint.pt",
+        "config.yaml",
+        "curves.png",
+        "log.jsonl",
+    }
+    assert stages[-1] == ("train", 1.0)
+    assert stages[0][0] == "pretrain"
+
+
+def test_weights_of_a_network_without_parts_say_so(pairs, tmp_path):
+    trainer_of(config(pairs, tmp_path / "a", region=False, skip=False)).run()
+    assert load_network(tmp_path / "a" / "best.safetensors").parts == Parts(region=False, skip=False)
+
+
+@pytest.mark.parametrize("part", ["edge", "region", "refinement", "skip", "swapped", "none"])
+def test_every_part_of_the_network_can_be_left_out(part):
+    parts = Parts() if part == "none" else replace(Parts(), **{part: part == "swapped"})
+    network = GeSeNet(parts)
+    fused = network(torch.rand(2, 1, 33, 20), torch.rand(2, 1, 33, 20))
+    assert fused.shape == (2, 1, 33, 20)
+    fused.sum().backward()
+    assert all(value.grad is not None for value in network.parameters())
+    count = sum(value.numel() for value in network.parameters())
+    assert (count < sum(value.numel() for value in GeSeNet().parameters())) == (part != "none")
+
+
+def test_whole_studies_are_trained_on_as_they_are_fused(tmp_path):
+    phantom = medfuse.phantom_study("CT")
+    phantom.write_dicom(tmp_path / "study")
+    study = {"mri": tmp_path / "study" / "mri", "partner": tmp_path / "study" / "partner", "case": "a"}
+    found = list(study_pairs(study))
+    assert {(pair.task, pair.case) for pair in found} == {("MRI-CT", "MRI-CT/a")}
+    for pair in found:
+        assert pair.mri.shape == pair.partner.shape
+        assert pair.mri.dtype == torch.float32
+        assert 0 <= pair.mri.min() <= pair.mri.max() <= 1
+    with pytest.raises(TrainingError, match="mri, partner and case"):
+        list(study_pairs({"mri": "x"}))
+
+
+def test_patches_are_balanced_over_tasks_and_prefer_tissue(pairs):
+    found = read_pairs(pairs)
+    black = [replace(found[0], mri=torch.zeros_like(found[0].mri), partner=torch.zeros_like(found[0].mri))]
+    sampler = PatchSampler(found[:1] + black * 9, (24,), 400 * 24 * 24, 0.0, torch.Generator().manual_seed(1))
+    mri, partner, _ = sampler.draw()
+    with_tissue = (torch.maximum(mri, partner).mean((1, 2, 3)) > 0.05).float().mean()
+    assert len(mri) == 400
+    assert with_tissue > 0.05  # and it ends, though nine pictures of ten are black
+    tasks = PatchSampler([*found[:1] * 30, *found[2:3]], (24,), 400 * 24 * 24, 0.0, torch.Generator().manual_seed(1))
+    assert len(tasks.by_task) == 2
+    with pytest.raises(TrainingError, match="patches of 64 pixels do not fit into pictures of 48"):
+        PatchSampler(found, (64,), 4096, 0.0, torch.Generator())
+
+
+def test_tissue_classes_separate_what_only_both_sources_show():
+    mri, partner = torch.zeros(2, 1, 60, 60).unbind()
+    mri[:, 10:50, 10:30], mri[:, 10:50, 30:50] = 0.3, 0.8
+    partner[:, 10:30, 10:50] = 0.2
+    partner[:, 40:50, 10:50] = 1.0
+    classes = TissueClasses([(mri, partner)])(mri, partner)
+    assert classes.dtype == torch.uint8
+    assert classes[0, 2, 2] == TISSUES.index("air")
+    assert classes[0, 46, 15] == TISSUES.index("bright in partner")
+    assert classes[0, 20, 15] < classes[0, 20, 45]
+    assert torch.equal(classes, TissueClasses([(mri, partner)])(mri, partner))
+    with pytest.raises(TrainingError, match="black"):
+        TissueClasses([(torch.zeros(1, 9, 9), torch.zeros(1, 9, 9))])
+
+
+def test_classes_move_with_their_patch(pairs):
+    found = with_classes(read_pairs(pairs), seed=1)
+    sampler = PatchSampler(found[:1], (24,), 16 * 24 * 24, 0.0, torch.Generator().manual_seed(5))
+    sampler._jitter = lambda batch: batch
+    mri, partner, classes = sampler.draw()
+    find = TissueClasses([(pair.mri.float() / 255, pair.partner.float() / 255) for pair in found[:2]], seed=1)
+    inner = (slice(None), slice(1, -1), slice(1, -1))  # smoothing looks one pixel beyond
+    for k in range(len(mri)):
+        assert torch.equal(find(mri[k], partner[k])[inner].long(), classes[k : k + 1][inner])
+
+
+def test_the_semantic_module_learns_what_it_is_shown():
+    torch.manual_seed(0)
+    module = SemanticModule(classes=2)
+    optimizer = torch.optim.SGD(module.parameters(), 0.05, momentum=0.9)
+    fused = torch.zeros(4, 1, 33, 40)
+    fused[..., 16:] = 0.9
+    classes = (fused[:, 0] > 0.5).long()
+    losses = []
+    for _ in range(30):
+        main, subsidiary = module(fused)
+        assert main.shape == subsidiary.shape == (4, 2, 33, 40)
+        loss = semantic_loss(main, subsidiary, classes, 0.5)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.5 * losses[0]
+    assert semantic_loss(main, subsidiary, classes, 0.0) < loss
+
+
+def test_sobel_measures_a_ramp():
     ramp = torch.arange(10.0).expand(1, 1, 6, 10) / 10
-    assert torch.allclose(sobel_magnitude(ramp)[..., 1:-1], torch.tensor(0.8))
+    assert torch.allclose(sobel(ramp)[:, :1, :, 1:-1].abs(), torch.tensor(0.8))
+    assert torch.allclose(sobel(ramp)[:, 1:], torch.tensor(0.0), atol=1e-6)
 
 
 def test_losses_are_zero_where_nothing_can_be_better():
@@ -111,7 +305,78 @@ def test_losses_are_zero_where_nothing_can_be_better():
     brighter = torch.maximum(mri, partner)
     assert content_loss(brighter, mri, partner) == 0
     assert gradient_loss(mri, mri, mri) == 0
-    total, terms = FusionLoss()(mri, mri, mri)
+    weights = LossWeights(complement=0)  # what is the same in both sources has no complement
+    total, terms = FusionLoss(weights)(mri, mri, mri)
     assert total == pytest.approx(0, abs=1e-6)
-    assert set(terms) == {"content", "gradient", "ssim"}
+    assert set(terms) == {"content", "gradient", "ssim", "complement"}
     assert FusionLoss()(1 - brighter, mri, partner)[0] > FusionLoss()(brighter, mri, partner)[0]
+
+
+def test_the_gradient_loss_tells_a_dark_line_from_a_bright_one():
+    bright = torch.full((1, 1, 20, 20), 0.5)
+    bright[..., 10] = 0.8
+    dark = 1 - bright
+    assert torch.allclose(sobel(bright).abs(), sobel(dark).abs(), atol=1e-6)
+    assert gradient_loss(dark, bright, torch.zeros_like(bright)) > 0.05
+
+
+def test_the_complement_loss_asks_for_both_sources():
+    torch.manual_seed(0)
+    mri, partner = torch.rand(2, 3, 1, 24, 24).unbind()
+    assert complement_loss(mri + partner, mri, partner) == pytest.approx(0, abs=1e-3)
+    assert complement_loss(torch.maximum(mri, partner), mri, partner) > 0.05
+    flat = torch.zeros(1, 1, 24, 24)
+    assert torch.isfinite(complement_loss(flat, flat, flat))
+
+
+def test_structure_is_where_the_detail_is():
+    image = torch.zeros(1, 1, 40, 40)
+    image[..., 20:] = 0.6
+    found = structure(image)
+    assert found[..., 19:21].min() == 1
+    assert found[..., :10].max() == found[..., 30:].max() == 0
+    assert spatial_mask_loss(found, image) == 0
+    assert spatial_mask_loss(torch.ones_like(image), image) > 0.5
+
+
+def test_channel_masks_are_asked_to_decide_and_to_stay_under_their_share():
+    decided = torch.zeros(8, 4)
+    decided[:2] = 1
+    assert channel_mask_loss(decided, 0.25) == 0
+    assert channel_mask_loss(decided, 0.1) == pytest.approx(0.15)
+    assert channel_mask_loss(torch.full((8, 4), 0.5), 1.0) == pytest.approx(1.0)
+
+
+def test_the_work_share_counts_multiplications():
+    spatial = torch.zeros(1, 1, 4, 4)
+    spatial[..., :2] = 1
+    nothing, everything = torch.zeros(8, 4), torch.ones(8, 4)
+    assert work_share(spatial, nothing) == 0.5
+    assert work_share(spatial, everything) == 1
+    half = torch.zeros(8, 4)
+    half[:4] = 1
+    # Layer 1: half of the outputs everywhere; layers 2 to 4: half of the outputs from half of the inputs.
+    everywhere = (0.5 + 3 * 0.25) / 4
+    assert work_share(spatial, half) == pytest.approx(everywhere + (1 - everywhere) / 2)
+
+
+def test_masks_can_be_watched():
+    network = GeSeNet().eval()
+    with watch_masks(network) as seen, torch.no_grad():
+        network(torch.rand(2, 1, 16, 18), torch.rand(2, 1, 16, 18))
+    assert [(spatial.shape, channels.shape) for spatial, channels in seen] == [((2, 1, 16, 18), (32, 4))] * 2
+    with torch.no_grad():
+        network(torch.rand(2, 1, 16, 18), torch.rand(2, 1, 16, 18))
+    assert len(seen) == 2
+
+
+def test_at_temperature_zero_training_draws_the_masks_of_inference():
+    torch.manual_seed(0)
+    network = GeSeNet()
+    sources = torch.rand(1, 1, 16, 16), torch.rand(1, 1, 16, 16)
+    with torch.no_grad():
+        expected = network.eval()(*sources)
+        network.train().soften_masks(0.0)
+        torch.testing.assert_close(network(*sources), expected)
+        network.soften_masks(1.0)
+        assert not torch.equal(network(*sources), expected)

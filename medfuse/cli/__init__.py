@@ -5,10 +5,10 @@ from __future__ import annotations
 import signal
 import sys
 
-from medfuse.cli import fuse, inspect
+from medfuse.cli import fuse, inspect, train
 from medfuse.cli.console import app
 
-__all__ = ["app", "fuse", "inspect", "main"]
+__all__ = ["app", "fuse", "inspect", "main", "train"]
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from medfuse.errors import DeviceError, ExportError, MedfuseError, RegistrationError
 from medfuse.grid import Grid
@@ -54,7 +54,8 @@ def describe(grid: Grid | None) -> dict[str, Any]:
 def steps() -> Iterator[Tell]:
     """Show one progress bar a step on standard error, where that is a terminal."""
     columns = (TextColumn("{task.description:8}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
-    with Progress(*columns, TimeElapsedColumn(), console=stderr, disable=not stderr.is_terminal) as bars:
+    times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+    with Progress(*columns, *times, console=stderr, disable=not stderr.is_terminal) as bars:
         tasks: dict[str, Any] = {}
 
         def tell(step: str, share: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import pickle
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -10,13 +11,13 @@ from typing import Any, cast
 from zipfile import BadZipFile
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
 from medfuse.errors import WeightsError
 from medfuse.gesenet.engine import resolve_device
-from medfuse.gesenet.network import GeSeNet
+from medfuse.gesenet.network import GeSeNet, Parts
 
 UNREADABLE = (
     SafetensorError,
@@ -102,7 +103,7 @@ def load_network(weights: str | Path = "default", device: str = "cpu") -> GeSeNe
 
 
 def _build(path: Path, name: str, device: torch.device) -> GeSeNet:
-    network = GeSeNet()
+    network = GeSeNet(_parts(path))
     state = _read(path)
     _require_fit(state, network.state_dict(), name)
     network.load_state_dict(state)
@@ -110,6 +111,23 @@ def _build(path: Path, name: str, device: torch.device) -> GeSeNet:
     network.eval().requires_grad_(False).to(device)
     # Channels-last is faster on every device, and its annotation is missing in torch.
     return cast("GeSeNet", cast("Any", network).to(memory_format=torch.channels_last))
+
+
+def _parts(path: Path) -> Parts:
+    """Which modules the network has whose weights these are; files that do not say have them all."""
+    if path.suffix != ".safetensors":
+        return Parts()
+    try:
+        with safe_open(path, "pt") as file:
+            said = json.loads((file.metadata() or {}).get("parts", "{}"))
+        if not all(isinstance(value, bool) for value in said.values()):
+            raise TypeError
+        return Parts(**said)
+    except (*UNREADABLE, AttributeError, TypeError) as error:
+        raise WeightsError(
+            f"{path.name} is no readable weights file, or names unknown parts ({type(error).__name__}); give a "
+            "file that `medfuse train` wrote."
+        ) from error
 
 
 def _read(path: Path) -> dict[str, Tensor]:

@@ -1,15 +1,36 @@
 """What a good fused slice is, as differentiable terms.
 
-Li et al. (GeSeNet, doi:10.1109/TNNLS.2023.3293274), Eq. 9–14. All take (N, 1, H, W) tensors in [0, 1] and return a
-scalar.
+Li et al. (GeSeNet, doi:10.1109/TNNLS.2023.3293274), Eq. 9–17. Images are (N, 1, H, W) in [0, 1]; every term a scalar.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from monai.losses.ssim_loss import SSIMLoss
 from torch import Tensor, nn
 from torch.nn import functional
+
+DETAIL = 0.04
+"""Ten grey levels of 256 a pixel: above noise and shading, below the faintest gyrus of a T1 image."""
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """What each term counts; 0 leaves it out.
+
+    In the paper's letters: γ is ``gradient`` (over ``content``), α is ``ssim``, β is ``semantic`` and δ ``subsidiary``.
+    ``complement`` and ``mask`` are not in the paper's sum.
+    """
+
+    content: float = 4.0
+    gradient: float = 6.0
+    ssim: float = 0.8
+    complement: float = 0.2
+    semantic: float = 0.3
+    subsidiary: float = 0.5
+    mask: float = 0.5
 
 
 def content_loss(fused: Tensor, mri: Tensor, partner: Tensor) -> Tensor:
@@ -21,30 +42,84 @@ def content_loss(fused: Tensor, mri: Tensor, partner: Tensor) -> Tensor:
     return functional.l1_loss(fused, torch.maximum(mri, partner))
 
 
-def sobel_magnitude(image: Tensor) -> Tensor:
-    """Gradient magnitude, absolute values of x and y summed, by Sobel filters, borders repeated, shape kept."""
-    sobel = image.new_tensor([[1.0, 0.0, -1.0], [2.0, 0.0, -2.0], [1.0, 0.0, -1.0]])
-    kernels = torch.stack((sobel, sobel.T))[:, None]
-    padded = functional.pad(image, (1, 1, 1, 1), mode="replicate")
-    return functional.conv2d(padded, kernels).abs().sum(1, keepdim=True)
+def sobel(image: Tensor) -> Tensor:
+    """Gradient along x and y by Sobel filters, borders repeated: ``(N, 1, H, W) -> (N, 2, H, W)``."""
+    along_x = image.new_tensor([[1.0, 0.0, -1.0], [2.0, 0.0, -2.0], [1.0, 0.0, -1.0]])
+    kernels = torch.stack((along_x, along_x.T))[:, None]
+    return functional.conv2d(functional.pad(image, (1, 1, 1, 1), mode="replicate"), kernels)
 
 
 def gradient_loss(fused: Tensor, mri: Tensor, partner: Tensor) -> Tensor:
-    """Eq. 12: mean difference between the fused gradient magnitude and the stronger of the sources'."""
-    strongest = torch.maximum(sobel_magnitude(mri), sobel_magnitude(partner))
-    return functional.l1_loss(sobel_magnitude(fused), strongest)
+    """Eq. 12 with directions: mean difference between the fused gradient and the stronger of the sources'.
+
+    The paper compares magnitudes. They are the same for a dark line on a bright ground and a bright line on a dark one,
+    so a network may reach the right strength with the wrong picture; the vector of the stronger source cannot be
+    reached that way.
+    """
+    of_mri, of_partner = sobel(mri), sobel(partner)
+    stronger = of_mri.abs().sum(1, keepdim=True) > of_partner.abs().sum(1, keepdim=True)
+    wanted = torch.where(stronger, of_mri, of_partner)
+    return (sobel(fused) - wanted).abs().sum(1).mean()
+
+
+def complement_loss(fused: Tensor, mri: Tensor, partner: Tensor) -> Tensor:
+    """Mean of 1 − correlation between what fusion added to one source, and the other source; in [0, 2].
+
+    Where both sources are grey, copying the brighter one loses what the other says; this asks for it. The sum of the
+    correlations is the score of Aslantas and Bendes (2015), doi:10.1016/j.aeue.2015.09.004.
+    """
+    return 1 - (_correlation(fused - partner, mri) + _correlation(fused - mri, partner)).mean() / 2
+
+
+def _correlation(one: Tensor, other: Tensor) -> Tensor:
+    one = one - one.mean((1, 2, 3), keepdim=True)
+    other = other - other.mean((1, 2, 3), keepdim=True)
+    variances = one.square().mean((1, 2, 3)) * other.square().mean((1, 2, 3))
+    # Patches as flat as 1e-4 of the range say nothing, and would divide by nearly nothing.
+    return (one * other).mean((1, 2, 3)) / (variances + 1e-8).sqrt()
+
+
+def structure(image: Tensor) -> Tensor:
+    """Where an image holds detail: (N, 1, H, W) of 0 and 1.
+
+    1 where the mean Sobel gradient over 5×5 pixels exceeds `DETAIL`, as a share of that of a step from 0 to 1.
+    """
+    strength = sobel(image).abs().sum(1, keepdim=True) / 8
+    return (functional.avg_pool2d(strength, 5, 1, 2, count_include_pad=False) > DETAIL).to(image.dtype)
+
+
+def spatial_mask_loss(spatial: Tensor, source: Tensor) -> Tensor:
+    """Penalty on a spatial mask (N, 1, H, W) that computes where its branch's source is empty, or skips its detail.
+
+    A penalty on density alone empties the mask within a few hundred steps: the network learns to do without the masked
+    convolutions before they are worth anything.
+    """
+    return functional.l1_loss(spatial, structure(source))
+
+
+def channel_mask_loss(principal: Tensor, principal_share: float) -> Tensor:
+    """Penalty on the probability (channels, layers) of being principal: above a share in the mean, and undecided.
+
+    The second part is zero at 0 and 1 and greatest at a half, where all channels start; without it they all slide under
+    the share together, and none is principal.
+    """
+    return (principal.mean() - principal_share).relu() + 4 * (principal * (1 - principal)).mean()
+
+
+def semantic_loss(main: Tensor, subsidiary: Tensor, classes: Tensor, subsidiary_weight: float) -> Tensor:
+    """Eq. 15–17: cross-entropy of both heads' logits (N, C, H, W) against classes (N, H, W), main + δ·subsidiary."""
+    return functional.cross_entropy(main, classes) + subsidiary_weight * functional.cross_entropy(subsidiary, classes)
 
 
 class FusionLoss(nn.Module):
-    """Content + γ·gradient + α·SSIM, with the paper's weights by default.
+    """The weighted sum of the terms that compare pictures: content, gradient, SSIM and complement.
 
-    Called as ``loss(fused, mri, partner)``; returns the weighted sum and the unweighted terms by name (detached).
+    Called as ``loss(fused, mri, partner)``; returns the sum and the unweighted terms by name (detached).
     """
 
-    def __init__(self, gradient_weight: float = 10.0, ssim_weight: float = 0.5) -> None:
+    def __init__(self, weights: LossWeights | None = None) -> None:
         super().__init__()
-        self.gradient_weight = gradient_weight
-        self.ssim_weight = ssim_weight
+        self.weights = weights or LossWeights()
         self.dissimilarity = SSIMLoss(spatial_dims=2, data_range=1.0, kernel_type="uniform", win_size=7)
 
     def forward(self, fused: Tensor, mri: Tensor, partner: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -53,6 +128,7 @@ class FusionLoss(nn.Module):
             "gradient": gradient_loss(fused, mri, partner),
             # Eq. 13: one minus SSIM, summed over both sources.
             "ssim": self.dissimilarity(fused, mri) + self.dissimilarity(fused, partner),
+            "complement": complement_loss(fused, mri, partner),
         }
-        total = terms["content"] + self.gradient_weight * terms["gradient"] + self.ssim_weight * terms["ssim"]
+        total = torch.stack([getattr(self.weights, name) * term for name, term in terms.items()]).sum()
         return total, {name: term.detach() for name, term in terms.items()}

@@ -7,7 +7,9 @@ masked-out work may be skipped.
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +27,8 @@ def gumbel_softmax(logits: Tensor, temperature: float, dim: int) -> Tensor:
     logits
         Unnormalised log-probabilities, any shape, floating point.
     temperature
-        Softness, > 0; towards 0 the sample becomes one-hot.
+        Softness; towards 0 the sample becomes one-hot. At exactly 0 it is the one-hot arg max, without noise, with the
+        gradient of the plain softmax.
     dim
         The axis that holds the classes.
 
@@ -34,6 +37,10 @@ def gumbel_softmax(logits: Tensor, temperature: float, dim: int) -> Tensor:
     Tensor
         Same shape as ``logits``; non-negative, sums to 1 along ``dim``.
     """
+    if temperature == 0:
+        soft = logits.softmax(dim)
+        hard = torch.zeros_like(soft).scatter_(dim, soft.argmax(dim, keepdim=True), 1.0)
+        return hard + soft - soft.detach()
     exponential = torch.empty_like(logits).exponential_().clamp_min(torch.finfo(logits.dtype).tiny)
     return ((logits - exponential.log()) / temperature).softmax(dim)
 
@@ -51,6 +58,8 @@ class SpatialMask(nn.Module):
         self.enter = nn.Conv2d(channels, hidden, 3, padding=1)
         self.middle = nn.Conv2d(hidden, hidden, 3, padding=1)
         self.leave = nn.ConvTranspose2d(hidden, 2, 3, stride=2, padding=1)
+        # Nearly everything is marked at first: what is never computed never learns to be worth it.
+        cast("Tensor", self.leave.bias).data.copy_(torch.tensor([-1.0, 1.0]))
         self.temperature = 1.0
 
     def forward(self, features: Tensor) -> Tensor:
@@ -94,8 +103,12 @@ class CoupleMaskConvolutions(nn.Module):
             return gumbel_softmax(logits, self.temperature, dim=-1)[..., PRINCIPAL]
         return (logits[..., PRINCIPAL] >= logits[..., REDUNDANT]).to(logits.dtype)
 
-    def forward(self, features: Tensor, spatial: Tensor) -> Tensor:
-        mask = self.channel_mask()
+    def principal(self) -> Tensor:
+        """Probability (channels, layers) of each channel to be principal."""
+        return self.channel_logits[0].softmax(-1)[..., PRINCIPAL]
+
+    def forward(self, features: Tensor, spatial: Tensor, mask: Tensor) -> Tensor:
+        """Convolve (N, C, H, W) under a spatial mask (N, 1, H, W) and a channel mask (C, layers)."""
         collected = []
         into = torch.ones_like(mask[:, 0])
         for layer, convolution in enumerate(self.convolutions):
@@ -111,3 +124,46 @@ class CoupleMaskConvolutions(nn.Module):
             into = mask[:, layer]
         gathered: Tensor = self.collect(torch.cat(collected, dim=1))
         return gathered
+
+
+def work_share(spatial: Tensor, mask: Tensor) -> Tensor:
+    """Share of the masked convolutions' multiplications that their masks ask for.
+
+    Principal outputs of principal inputs are computed everywhere, all else only where the spatial mask is set.
+
+    Parameters
+    ----------
+    spatial
+        (N, 1, H, W) in [0, 1].
+    mask
+        (channels, layers), the share to which a channel is principal.
+
+    Returns
+    -------
+    Tensor
+        Scalar in [0, 1], differentiable in both.
+    """
+    principal = mask.mean(0)
+    before = torch.cat((torch.ones_like(principal[:1]), principal[:-1]))
+    everywhere = (before * principal).mean()
+    return everywhere + (1 - everywhere) * spatial.mean()
+
+
+@contextmanager
+def watch_masks(network: nn.Module) -> Iterator[list[tuple[Tensor, Tensor]]]:
+    """Collect the (spatial, channel) masks of every masked convolution that runs inside the ``with`` block.
+
+    In the order in which they run: the MRI's branch, then the partner's.
+    """
+    seen: list[tuple[Tensor, Tensor]] = []
+
+    def remember(_: nn.Module, inputs: tuple[Any, ...]) -> None:
+        seen.append((inputs[1], inputs[2]))
+
+    bodies = [module for module in network.modules() if isinstance(module, CoupleMaskConvolutions)]
+    hooks = [body.register_forward_pre_hook(remember) for body in bodies]
+    try:
+        yield seen
+    finally:
+        for hook in hooks:
+            hook.remove()

@@ -6,6 +6,8 @@ Li et al., "GeSeNet: A General Semantic-Guided Network With Couple Mask Ensemble
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -14,6 +16,21 @@ from medfuse.gesenet.masks import CoupleMaskConvolutions, SpatialMask
 
 STEM_CHANNELS = 16
 CHANNELS = 32
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Which of the paper's modules a network has; leaving one out shows what it is worth.
+
+    ``edge`` is E (else a 1×1 convolution widens the stem), ``region`` is M (else E's output passes), ``refinement`` is
+    R (else both branches pass), ``skip`` is the way from the partner's E to the decoder, ``swapped`` puts M before E.
+    """
+
+    edge: bool = True
+    region: bool = True
+    refinement: bool = True
+    skip: bool = True
+    swapped: bool = False
 
 
 class DenseBlock(nn.Module):
@@ -84,7 +101,7 @@ class RegionMask(nn.Module):
         self.attention = ChannelAttention(channels)
 
     def forward(self, features: Tensor) -> Tensor:
-        weighed: Tensor = self.attention(self.body(features, self.spatial(features)))
+        weighed: Tensor = self.attention(self.body(features, self.spatial(features), self.body.channel_mask()))
         return weighed + features
 
 
@@ -109,15 +126,24 @@ class GlobalRefinement(nn.Module):
 class Branch(nn.Module):
     """One source image's way through stem, E and M."""
 
-    def __init__(self) -> None:
+    def __init__(self, parts: Parts) -> None:
         super().__init__()
+        self.swapped = parts.swapped
         self.stem = nn.Conv2d(1, STEM_CHANNELS, 3, padding=1)
-        self.edge = EdgeEnhancement(STEM_CHANNELS, CHANNELS)
-        self.region = RegionMask(CHANNELS)
+        self.edge = (
+            EdgeEnhancement(STEM_CHANNELS, CHANNELS)
+            if parts.edge
+            else nn.Sequential(nn.Conv2d(STEM_CHANNELS, CHANNELS, 1), nn.LeakyReLU(0.1))
+        )
+        self.region = RegionMask(STEM_CHANNELS if parts.swapped else CHANNELS) if parts.region else nn.Identity()
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the output of E and the output of M, each (N, 32, H, W)."""
-        edges = self.edge(functional.leaky_relu(self.stem(image), 0.2))
+        """Return the output of E, and that of the last module, each (N, 32, H, W)."""
+        features = functional.leaky_relu(self.stem(image), 0.2)
+        if self.swapped:
+            edges = self.edge(self.region(features))
+            return edges, edges
+        edges = self.edge(features)
         return edges, self.region(edges)
 
 
@@ -129,26 +155,33 @@ class GeSeNet(nn.Module):
     deterministic.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, parts: Parts | None = None) -> None:
         super().__init__()
-        self.mri = Branch()
-        self.partner = Branch()
-        self.refinement = GlobalRefinement(CHANNELS)
-        self.origin = {"name": "untrained", "sha256": ""}
+        self.parts = parts or Parts()
+        self.mri = Branch(self.parts)
+        self.partner = Branch(self.parts)
+        if self.parts.refinement:
+            self.refinement = GlobalRefinement(CHANNELS)
+        into_decoder = 3 * CHANNELS if self.parts.skip else 2 * CHANNELS
         self.decoder = nn.Sequential(
-            nn.Conv2d(3 * CHANNELS, CHANNELS, 3, padding=1), nn.LeakyReLU(0.2), nn.Conv2d(CHANNELS, 1, 3, padding=1)
+            nn.Conv2d(into_decoder, CHANNELS, 3, padding=1), nn.LeakyReLU(0.2), nn.Conv2d(CHANNELS, 1, 3, padding=1)
         )
+        self.origin = {"name": "untrained", "sha256": ""}
 
     def forward(self, mri: Tensor, partner: Tensor) -> Tensor:
         mri_edges, mri_regions = self.mri(mri)
         partner_edges, partner_regions = self.partner(partner)
-        refined = self.refinement(torch.cat((partner_regions, mri_regions), dim=1), mri_edges)
-        # The partner's edges skip to the decoder; the MRI's already condition the refinement.
-        decoded: Tensor = self.decoder(torch.cat((refined, partner_edges), dim=1))
+        features = torch.cat((partner_regions, mri_regions), dim=1)
+        if self.parts.refinement:
+            features = self.refinement(features, mri_edges)
+        if self.parts.skip:
+            # The partner's edges skip to the decoder; the MRI's already condition the refinement.
+            features = torch.cat((features, partner_edges), dim=1)
+        decoded: Tensor = self.decoder(features)
         return decoded.tanh() / 2 + 0.5
 
-    def set_temperature(self, temperature: float) -> None:
-        """Set the softness of the couple masks while training (> 0; 1 is soft, 0.4 nearly hard)."""
-        for branch in (self.mri, self.partner):
-            branch.region.spatial.temperature = temperature
-            branch.region.body.temperature = temperature
+    def soften_masks(self, temperature: float) -> None:
+        """Set how couple masks are drawn while training: 1 is soft, 0.4 nearly hard, 0 hard and without noise."""
+        for module in self.modules():
+            if isinstance(module, SpatialMask | CoupleMaskConvolutions):
+                module.temperature = temperature

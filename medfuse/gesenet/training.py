@@ -1,282 +1,295 @@
-"""Train GeSeNet from aligned 2-D picture pairs.
-
-``python -m medfuse.gesenet.training CONFIG.yaml`` trains, logs, keeps checkpoints and resumes where it stopped. Every
-setting is a field of `TrainingConfig`; the resolved configuration is saved inside the weights.
-"""
+"""Train GeSeNet, and in turn with it the semantic module that watches over its results."""
 
 from __future__ import annotations
 
-import argparse
-import csv
+import contextlib
 import json
 import math
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import torch
-import yaml
-from PIL import Image
 from safetensors.torch import save_file
-from torch import Tensor
-from tqdm.auto import tqdm
+from torch import Tensor, nn
 
-from medfuse.gesenet.losses import FusionLoss
+from medfuse.errors import TrainingError
+from medfuse.gesenet.config import TrainingConfig
+from medfuse.gesenet.engine import resolve_device
+from medfuse.gesenet.losses import FusionLoss, channel_mask_loss, semantic_loss, spatial_mask_loss
+from medfuse.gesenet.masks import watch_masks, work_share
 from medfuse.gesenet.network import GeSeNet
+from medfuse.gesenet.pictures import Pair, PatchSampler, whole_pairs, with_classes
+from medfuse.gesenet.semantic import SemanticModule
 
+WARM_UP = 200
+"""Steps over which the learning rates rise: the first gradients of random masks are wild."""
 
-@dataclass(frozen=True)
-class TrainingConfig:
-    """All settings of a training run.
+MASK_SPEED = 10.0
+"""The channel masks' logits learn faster than the rest: at its pace they never leave their random start."""
 
-    ``pairs`` is a CSV file with the columns split, task, case, slice, mri, partner (paths beside the file); rows with
-    the split ``train`` are used. ``validation_cases`` names the held-out patients as ``TASK/CASE``.
-    """
-
-    pairs: str
-    out: str
-    validation_cases: tuple[str, ...] = ()
-    steps: int = 12_000
-    batch_size: int = 8
-    patch_size: int = 64
-    learning_rate: float = 1e-3
-    final_learning_rate: float = 1e-5
-    weight_decay: float = 2e-4
-    gradient_weight: float = 10.0
-    ssim_weight: float = 0.5
-    first_temperature: float = 1.0
-    last_temperature: float = 0.4
-    air_share: float = 0.05
-    validate_every: int = 500
-    seed: int = 20260101
-    threads: int = 0
-    device: str = "cpu"
-
-    @classmethod
-    def from_yaml(cls, path: Path) -> TrainingConfig:
-        """Read a YAML mapping of field names to values; unknown names raise `ValueError`."""
-        values = yaml.safe_load(path.read_text())
-        if not isinstance(values, dict):
-            raise ValueError(f"{path} must map settings to values; see TrainingConfig.")
-        unknown = set(values) - {field.name for field in fields(cls)}
-        if unknown:
-            raise ValueError(f"unknown training settings: {', '.join(sorted(unknown))}")
-        values["validation_cases"] = tuple(values.get("validation_cases", ()))
-        return cls(**values)
-
-
-@dataclass(frozen=True)
-class Pair:
-    """One aligned picture pair; ``mri`` and ``partner`` are (1, H, W) uint8 luma."""
-
-    task: str
-    case: str
-    mri: Tensor
-    partner: Tensor
-
-
-def read_luma(path: Path) -> Tensor:
-    """Read a picture as (1, H, W) uint8; colour becomes BT.601 luma."""
-    with Image.open(path) as picture:
-        return torch.from_numpy(np.array(picture.convert("L")))[None]
-
-
-def read_pairs(index: Path) -> list[Pair]:
-    """Read every pair whose split is ``train`` into memory."""
-    with index.open(newline="") as lines:
-        rows = [row for row in csv.DictReader(lines) if row["split"] == "train"]
-    return [
-        Pair(
-            row["task"],
-            f"{row['task']}/{row['case']}",
-            read_luma(index.parent / row["mri"]),
-            read_luma(index.parent / row["partner"]),
-        )
-        for row in rows
-    ]
-
-
-class PatchSampler:
-    """Draw augmented patch batches, tasks balanced, tissue preferred over air."""
-
-    def __init__(self, pairs: list[Pair], config: TrainingConfig, generator: torch.Generator) -> None:
-        self.by_task = [[pair for pair in pairs if pair.task == task] for task in sorted({pair.task for pair in pairs})]
-        self.config = config
-        self.generator = generator
-
-    def draw(self) -> tuple[Tensor, Tensor]:
-        """Return MRI and partner patches, each (batch, 1, patch, patch) float32 in [0, 1]."""
-        patches = [self._patch(self.by_task[self._integer(len(self.by_task))]) for _ in range(self.config.batch_size)]
-        mri, partner = (torch.stack(side) for side in zip(*patches, strict=True))
-        return self._jitter(mri), self._jitter(partner)
-
-    def _patch(self, pairs: list[Pair]) -> tuple[Tensor, Tensor]:
-        pair = pairs[self._integer(len(pairs))]
-        size = self.config.patch_size
-        air_allowed = self._uniform() < self.config.air_share
-        while True:
-            top = self._integer(pair.mri.shape[-2] - size + 1)
-            left = self._integer(pair.mri.shape[-1] - size + 1)
-            window = (slice(None), slice(top, top + size), slice(left, left + size))
-            mri, partner = pair.mri[window], pair.partner[window]
-            if air_allowed or torch.maximum(mri, partner).float().mean() > 25:
-                break
-        turns, mirrored = self._integer(4), self._integer(2) == 1
-        mri, partner = (torch.rot90(side, turns, (-2, -1)) for side in (mri, partner))
-        if mirrored:
-            mri, partner = mri.flip(-1), partner.flip(-1)
-        return mri.float() / 255, partner.float() / 255
-
-    def _jitter(self, batch: Tensor) -> Tensor:
-        """Vary gain and gamma per patch: clinical volumes are not as evenly windowed as atlas pictures."""
-        shape = (len(batch), 1, 1, 1)
-        gain = 0.6 + 0.5 * torch.rand(shape, generator=self.generator)
-        gamma = torch.exp(0.6 * (torch.rand(shape, generator=self.generator) - 0.5))
-        return (batch.pow(gamma) * gain).clamp(0, 1)
-
-    def _integer(self, below: int) -> int:
-        return int(torch.randint(below, (), generator=self.generator))
-
-    def _uniform(self) -> float:
-        return float(torch.rand((), generator=self.generator))
-
-
-def validation_batches(pairs: list[Pair]) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield every third validation pair whole, as (1, 1, H, W) float32 in [0, 1]."""
-    for pair in pairs[::3]:
-        yield pair.mri[None].float() / 255, pair.partner[None].float() / 255
+Progress = Callable[[str, float], None]
+"""Called with the stage's name and the share of it that is done."""
 
 
 class Trainer:
-    """One training run: its state, its checkpoint and its log, all under ``config.out``."""
+    """One training run: its state, its checkpoint and its log, all under ``config.out``.
 
-    def __init__(self, config: TrainingConfig) -> None:
+    Parameters
+    ----------
+    config
+        The settings.
+    pairs
+        Pictures of all patients; those of ``config.validation_cases`` are held out.
+    progress
+        Told how far each stage is.
+
+    Raises
+    ------
+    TrainingError
+        If no pair is left to train on, a held-out patient is not among the pairs, or the folder holds a checkpoint of
+        other settings.
+    """
+
+    def __init__(self, config: TrainingConfig, pairs: Sequence[Pair], progress: Progress | None = None) -> None:
         if config.threads:
             torch.set_num_threads(config.threads)
         torch.manual_seed(config.seed)
         self.config = config
+        self.progress: Progress = progress or (lambda stage, share: None)
         self.folder = Path(config.out)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.device = torch.device(config.device)
-        pairs = read_pairs(Path(config.pairs))
+        self.device = resolve_device(config.device)
+        absent = set(config.validation_cases) - {pair.case for pair in pairs}
+        if absent:
+            raise TrainingError(f"no pair is of the held-out patients {', '.join(sorted(absent))}.")
         self.training = [pair for pair in pairs if pair.case not in config.validation_cases]
-        self.validation = [pair for pair in pairs if pair.case in config.validation_cases]
-        self.sampler = PatchSampler(self.training, config, torch.Generator().manual_seed(config.seed))
-        self.network = cast("Any", GeSeNet()).to(self.device, memory_format=torch.channels_last)
-        self.loss = FusionLoss(config.gradient_weight, config.ssim_weight).to(self.device)
-        self.optimizer = torch.optim.Adam(
-            self.network.parameters(), config.learning_rate, weight_decay=config.weight_decay
+        if not self.training:
+            raise TrainingError("no pair is left to train on; hold out fewer patients.")
+        held_out = [pair for pair in pairs if pair.case in config.validation_cases]
+        self.validation = held_out[:: max(1, round(1 / config.validate_share))]
+        if config.semantic_weight:
+            self.training = with_classes(self.training, config.seed)
+        self.sampler = PatchSampler(
+            self.training,
+            config.patch_sizes,
+            config.batch_pixels,
+            config.air_share,
+            torch.Generator().manual_seed(config.seed),
         )
+        self.network = self._placed(GeSeNet(config.parts))
+        self.semantic = self._placed(SemanticModule())
+        self.loss = FusionLoss(config.loss_weights).to(self.device)
+        logits = [value for name, value in self.network.named_parameters() if name.endswith("channel_logits")]
+        others = [value for name, value in self.network.named_parameters() if not name.endswith("channel_logits")]
+        self.optimizer = torch.optim.Adam(
+            [
+                {"params": others, "weight_decay": config.weight_decay, "speed": 1.0},
+                {"params": logits, "speed": MASK_SPEED},
+            ],
+            config.learning_rate,
+        )
+        self.semantic_optimizer = torch.optim.SGD(
+            self.semantic.parameters(), config.semantic_learning_rate, momentum=0.9, weight_decay=5e-4
+        )
+        self.recorded: Callable[[], None] = lambda: None
         self.step = 0
         self.best = math.inf
+        self.without_better = 0
+        self.folder.mkdir(parents=True, exist_ok=True)
         if self.checkpoint.exists():
             self._resume()
+        (self.folder / "config.yaml").write_text(config.to_yaml())
+
+    def _placed(self, module: nn.Module) -> Any:
+        # Channels-last is faster on every device, and its annotation is missing in torch.
+        return cast("Any", module).to(self.device, memory_format=torch.channels_last)
 
     @property
     def checkpoint(self) -> Path:
+        """Everything that a resumed run needs."""
         return self.folder / "checkpoint.pt"
 
-    def run(self) -> None:
-        """Train to the last step, validating and saving on the way."""
-        autocast = torch.autocast(self.device.type, enabled=self.device.type == "cuda")
-        bar = tqdm(total=self.config.steps, initial=self.step, disable=None, unit="step")
-        sums: dict[str, float] = {}
-        while self.step < self.config.steps:
-            self._schedule(self.step / self.config.steps)
-            mri, partner = (side.to(self.device) for side in self.sampler.draw())
-            self.network.train()
-            with autocast:
-                fused = self.network(mri, partner)
-            total, terms = self.loss(fused.float(), mri, partner)
-            self.optimizer.zero_grad(set_to_none=True)
-            total.backward()
-            torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
-            self.optimizer.step()
-            self.step += 1
-            bar.update()
-            for name, value in {"total": total.detach(), **terms}.items():
-                sums[name] = sums.get(name, 0.0) + float(value)
-            if self.step % self.config.validate_every == 0 or self.step == self.config.steps:
-                count = (self.step - 1) % self.config.validate_every + 1
-                self._record({f"train_{name}": value / count for name, value in sums.items()})
-                sums = {}
-        bar.close()
+    @property
+    def log(self) -> Path:
+        """One JSON object a line and validation."""
+        return self.folder / "log.jsonl"
 
-    def _schedule(self, progress: float) -> None:
-        """Cosine learning rate; mask temperature falls linearly over the first two thirds, then stays."""
+    @property
+    def best_weights(self) -> Path:
+        """The weights with the lowest validation loss so far."""
+        return self.folder / "best.safetensors"
+
+    def rows(self) -> list[dict[str, float]]:
+        """Read the log."""
+        return [json.loads(line) for line in self.log.read_text().splitlines()] if self.log.exists() else []
+
+    def run(self) -> None:
+        """Train to the last step, or until validation stops improving."""
+        if self.step == 0 and self.config.semantic_weight:
+            self._pretrain()
+        sums: dict[str, float] = {}
+        since = self.step
+        while self.step < self.config.steps and not self._stopped_early():
+            for name, value in self._learn().items():
+                sums[name] = sums.get(name, 0.0) + float(value)
+            self.step += 1
+            self.progress("train", self.step / self.config.steps)
+            if self.step % self.config.validate_every == 0 or self.step == self.config.steps:
+                self._record({f"train_{name}": value / (self.step - since) for name, value in sums.items()})
+                sums, since = {}, self.step
+
+    def _stopped_early(self) -> bool:
+        return 0 < self.config.patience <= self.without_better
+
+    def _pretrain(self) -> None:
+        """Teach the semantic module on the brighter source, which is what the fused slice will roughly be."""
+        for step in range(self.config.semantic_pretraining):
+            mri, partner, classes = (side.to(self.device) for side in self.sampler.draw())
+            self._learn_semantics(torch.maximum(mri, partner), classes)
+            self.progress("pretrain", (step + 1) / self.config.semantic_pretraining)
+
+    def _learn(self) -> dict[str, Tensor]:
+        """One step of the fusion network, and at its turn one of the semantic module."""
         config = self.config
+        ramp = self._schedule()
+        mri, partner, classes = (side.to(self.device) for side in self.sampler.draw())
+        self.network.train()
+        with self._autocast(), watch_masks(self.network) as masks:
+            fused = self.network(mri, partner)
+        fused = fused.float()
+        total, terms = self.loss(fused, mri, partner)
+        if masks:
+            work = torch.stack([work_share(spatial.float(), channels) for spatial, channels in masks]).mean()
+            sides = zip(masks, (mri, partner), (self.network.mri, self.network.partner), strict=True)
+            penalties = [
+                spatial_mask_loss(spatial.float(), source)
+                + channel_mask_loss(branch.region.body.principal(), config.principal_share)
+                for (spatial, _), source, branch in sides
+            ]
+            terms["mask"] = torch.stack(penalties).mean()
+            total = total + ramp * config.mask_weight * terms["mask"]
+            terms["work"] = work
+        if config.semantic_weight:
+            semantics = self._semantic_loss(fused, classes, learning=False)
+            total = total + config.semantic_weight * semantics
+            terms["semantic"] = semantics.detach()
+        self.optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(total)
+        nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        self.optimizer.step()
+        if config.semantic_weight and self.step % config.semantic_every == 0:
+            self._learn_semantics(fused.detach(), classes)
+        return {name: term.detach() for name, term in {"total": total, **terms}.items()}
+
+    def _learn_semantics(self, fused: Tensor, classes: Tensor) -> None:
+        self.semantic_optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(self._semantic_loss(fused, classes, learning=True))
+        self.semantic_optimizer.step()
+
+    def _semantic_loss(self, fused: Tensor, classes: Tensor, *, learning: bool) -> Tensor:
+        """What the semantic module misses in the fused patches; its own weights move only while it is learning."""
+        with self._autocast():
+            main, subsidiary = self.semantic.requires_grad_(learning)(fused)
+        return semantic_loss(main.float(), subsidiary.float(), classes, self.config.subsidiary_weight)
+
+    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
+        """Reduced precision where asked for, until the last steps."""
+        wanted = self.config.precision == "bfloat16" or (
+            self.config.precision == "auto" and self.device.type == "cuda" and torch.cuda.is_bf16_supported()
+        )
+        return torch.autocast(
+            self.device.type, torch.bfloat16, enabled=wanted and not self._in_last(self.config.float32_share)
+        )
+
+    def _in_last(self, share: float) -> bool:
+        return self.step >= self.config.steps * (1 - share)
+
+    def _schedule(self) -> float:
+        """Set learning rates and mask temperature for this step; return how much of the mask penalty counts.
+
+        The rate rises, then falls along a cosine. The temperature falls linearly until the masks turn hard. The penalty
+        grows over the first third, so that masks learn what matters before they learn to save.
+        """
+        config = self.config
+        progress = self.step / config.steps
         swing = (1 + math.cos(math.pi * progress)) / 2
         rate = config.final_learning_rate + (config.learning_rate - config.final_learning_rate) * swing
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        cooled = min(1.0, 1.5 * progress)
-        self.network.set_temperature(
-            config.first_temperature + (config.last_temperature - config.first_temperature) * cooled
-        )
+            group["lr"] = rate * group["speed"] * min(1.0, (self.step + 1) / WARM_UP)
+        cooled = min(1.0, progress / max(1e-9, 1 - config.hard_share))
+        softness = config.first_temperature + (config.last_temperature - config.first_temperature) * cooled
+        self.network.soften_masks(0.0 if self._in_last(config.hard_share) else softness)
+        return min(1.0, 3 * progress)
 
     @torch.no_grad()
     def _validate(self) -> dict[str, float]:
         self.network.eval()
         sums: dict[str, float] = {}
-        batches = list(validation_batches(self.validation))
-        for mri, partner in batches:
+        for mri, partner, _ in whole_pairs(self.validation):
             mri, partner = mri.to(self.device), partner.to(self.device)
-            total, terms = self.loss(self.network(mri, partner), mri, partner)
+            with watch_masks(self.network) as masks:
+                total, terms = self.loss(self.network(mri, partner), mri, partner)
+            if masks:
+                terms["work"] = torch.stack([work_share(*pair) for pair in masks]).mean()
             for name, value in {"total": total, **terms}.items():
-                sums[f"validation_{name}"] = sums.get(f"validation_{name}", 0.0) + float(value) / len(batches)
+                sums[f"validation_{name}"] = sums.get(f"validation_{name}", 0.0) + float(value) / len(self.validation)
         return sums
 
     def _record(self, figures: dict[str, float]) -> None:
         figures |= self._validate()
         row = {"step": self.step} | {name: round(value, 6) for name, value in figures.items()}
-        with (self.folder / "log.jsonl").open("a") as log:
-            log.write(json.dumps(row) + "\n")
+        with self.log.open("a") as lines:
+            lines.write(json.dumps(row) + "\n")
         score = figures.get("validation_total", figures["train_total"])
+        self.without_better += 1
         if score < self.best:
-            self.best = score
-            self._save_weights(self.folder / "best.safetensors", row)
+            self.best, self.without_better = score, 0
+            self._save_weights(self.best_weights, row)
         state = {
             "step": self.step,
             "best": self.best,
+            "without_better": self.without_better,
             "network": self.network.state_dict(),
+            "semantic": self.semantic.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "semantic_optimizer": self.semantic_optimizer.state_dict(),
             "sampler": self.sampler.generator.get_state(),
             "torch": torch.get_rng_state(),
+            "config": json.dumps(asdict(self.config)),
         }
         beside = self.checkpoint.with_suffix(".new")
         torch.save(state, beside)
         beside.replace(self.checkpoint)
+        self.recorded()
 
     def _save_weights(self, path: Path, row: dict[str, float]) -> None:
-        # Where this machine keeps its files is nobody's business.
-        config = asdict(self.config) | {"pairs": Path(self.config.pairs).name}
+        # Where this machine keeps its files, and whose studies they are, is nobody's business.
+        config = asdict(self.config) | {"pairs": Path(self.config.pairs).name, "studies": len(self.config.studies)}
         config.pop("out")
         metadata = {
             "format": "medfuse GeSeNet 1",
+            "parts": json.dumps(asdict(self.config.parts)),
             "config": json.dumps(config),
             "training_cases": json.dumps(sorted({pair.case for pair in self.training})),
             "figures": json.dumps(row),
         }
-        tensors = {name: value.contiguous() for name, value in self.network.state_dict().items()}
-        save_file(tensors, path, metadata)
+        save_file({name: value.contiguous() for name, value in self.network.state_dict().items()}, path, metadata)
 
     def _resume(self) -> None:
         state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
-        self.step, self.best = state["step"], state["best"]
+        before, now = json.loads(state["config"]), json.loads(json.dumps(asdict(self.config)))
+        free = {"out", "pairs", "threads", "device", "patience"}
+        changed = [name for name in now if name not in free and before.get(name) != now[name]]
+        if changed:
+            raise TrainingError(
+                f"{self.folder} holds a checkpoint of a run with other settings ({', '.join(changed)}); give another "
+                "folder, or the same settings to resume it."
+            )
+        self.step, self.best, self.without_better = state["step"], state["best"], state["without_better"]
         self.network.load_state_dict(state["network"])
+        self.semantic.load_state_dict(state["semantic"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self.semantic_optimizer.load_state_dict(state["semantic_optimizer"])
         self.sampler.generator.set_state(state["sampler"].cpu())
         torch.set_rng_state(state["torch"].cpu())
-
-
-def main() -> None:
-    """Train as the configuration file says."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("config", type=Path, help="YAML file; see TrainingConfig for the settings")
-    Trainer(TrainingConfig.from_yaml(parser.parse_args().config)).run()
-
-
-if __name__ == "__main__":
-    main()

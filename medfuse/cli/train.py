@@ -1,0 +1,80 @@
+"""``medfuse train``: weights from a configuration file, whose every setting is also a flag."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from medfuse.cli.console import EXIT_CODES, app, refusing, stdout, steps
+from medfuse.gesenet.config import TrainingConfig
+from medfuse.provenance import DISCLAIMER
+from medfuse.train import train as run
+
+
+def with_settings(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command one optional flag a setting, so that file and flags cannot drift apart."""
+    own = [
+        each
+        for each in inspect.signature(command, eval_str=True).parameters.values()
+        if each.kind is not each.VAR_KEYWORD
+    ]
+    flags = []
+    for each in fields(TrainingConfig):
+        kind: Any = type(each.default)
+        help_ = each.metadata["help"]
+        if kind is tuple:
+            if each.name == "studies":
+                continue  # a list of mappings has no place on a command line
+            kind, help_ = str, f"{help_}; separated by commas"
+        text = f"{help_} (by default {_shown(each.default)})" if each.default != "" else help_
+        option = typer.Option(help=text, show_default=False, metavar=None if kind is bool else kind.__name__.upper())
+        annotation = Annotated[kind | None, option]
+        flags.append(inspect.Parameter(each.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
+    command.__signature__ = inspect.Signature([*own, *flags])  # type: ignore[attr-defined]
+    command.__annotations__ |= {flag.name: flag.annotation for flag in flags}
+    return command
+
+
+def _shown(default: object) -> str:
+    return ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
+
+
+@app.command(epilog=EXIT_CODES)
+@with_settings
+def train(
+    config: Annotated[Path, typer.Argument(help="YAML file of settings.", show_default=False)],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")] = False,
+    **flags: Any,
+) -> None:
+    """Train GeSeNet as CONFIG says; a flag goes before the file's setting. Resumes where it was cut."""
+    for each in fields(TrainingConfig):
+        if isinstance(each.default, tuple) and flags.get(each.name) is not None:
+            numbers = each.name == "patch_sizes"
+            parts = [part.strip() for part in flags[each.name].split(",") if part.strip()]
+            if numbers and not all(part.isdigit() for part in parts):
+                raise typer.BadParameter(f"expected whole numbers, separated by commas; found {flags[each.name]!r}.")
+            flags[each.name] = tuple(int(part) if numbers else part for part in parts)
+    with refusing(as_json), steps() as tell:
+        started = time.perf_counter()
+        settings = TrainingConfig.from_yaml(config, **flags)
+        weights = run(settings, progress=tell)
+    rows = [json.loads(line) for line in (weights.parent / "log.jsonl").read_text().splitlines()]
+    result = {"weights": str(weights), "first": rows[0], "last": rows[-1]}
+    result["seconds"] = round(time.perf_counter() - started, 2)
+    if as_json:
+        sys.stdout.write(json.dumps(result, indent=2) + "\n")
+        return
+    for name in ("train_total", "validation_total"):
+        if name in rows[-1]:
+            stdout.print(f"{name:16} {rows[0][name]:.4f} → {rows[-1][name]:.4f}", highlight=False)
+    stdout.print(f"{'weights':16} {weights}", soft_wrap=True, highlight=False, markup=False)
+    stdout.print(f"{'curves':16} {weights.parent / 'curves.png'}", soft_wrap=True, highlight=False, markup=False)
+    stdout.print(DISCLAIMER, style="dim")

@@ -1,0 +1,136 @@
+"""All settings of a training run in one flat record, so that YAML file, flags and weights agree on their names."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from medfuse.errors import TrainingError
+from medfuse.gesenet.losses import LossWeights
+from medfuse.gesenet.network import Parts
+
+
+def setting(default: Any, meaning: str) -> Any:
+    """Declare a setting with its default and what it means; the command's help prints the meaning."""
+    return field(default=default, metadata={"help": meaning})
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """The settings; each field's meaning is in its metadata and in ``medfuse train --help``."""
+
+    out: str = setting("", "folder for weights, checkpoint, log and the resolved configuration")
+    pairs: str = setting("", "CSV file with the columns split, task, case, mri, partner (pictures beside it)")
+    studies: tuple[dict[str, str], ...] = setting((), "own study pairs: mri, partner, case and, for NIfTI, modality")
+    validation_cases: tuple[str, ...] = setting((), "patients held out to choose the best weights, as TASK/CASE")
+    steps: int = setting(20_000, "batches that the fusion network learns from")
+    patch_sizes: tuple[int, ...] = setting((64, 64, 96, 128), "patch sizes; each batch has one of them, drawn evenly")
+    batch_pixels: int = setting(32_768, "pixels a batch; as many patches as fit")
+    air_share: float = setting(0.05, "share of patches that may be air")
+    learning_rate: float = setting(1e-3, "first learning rate; it falls along a cosine")
+    final_learning_rate: float = setting(1e-5, "last learning rate")
+    weight_decay: float = setting(2e-4, "of the fusion network; the couple masks' logits do not decay")
+    first_temperature: float = setting(1.0, "softness of the couple masks at first")
+    last_temperature: float = setting(0.4, "softness of the couple masks before they turn hard")
+    hard_share: float = setting(0.5, "last share of the steps, in which masks are hard and without noise")
+    float32_share: float = setting(0.2, "last share of the steps, in which arithmetic is float32 in any case")
+    content_weight: float = setting(LossWeights.content, "content loss")
+    gradient_weight: float = setting(LossWeights.gradient, "gradient loss, γ in the paper")
+    ssim_weight: float = setting(LossWeights.ssim, "SSIM loss, α in the paper")
+    complement_weight: float = setting(LossWeights.complement, "complement loss")
+    semantic_weight: float = setting(LossWeights.semantic, "semantic loss, β in the paper")
+    subsidiary_weight: float = setting(LossWeights.subsidiary, "subsidiary head in the semantic loss, δ in the paper")
+    mask_weight: float = setting(LossWeights.mask, "penalty on couple masks that do not follow the sources' detail")
+    principal_share: float = setting(0.25, "share of the channels that may be principal without a penalty")
+    semantic_pretraining: int = setting(400, "steps in which the semantic module first learns alone")
+    semantic_every: int = setting(4, "the semantic module learns once in so many steps of the fusion network")
+    semantic_learning_rate: float = setting(0.02, "of the semantic module (SGD, momentum 0.9, weight decay 5e-4)")
+    edge: bool = setting(True, "the edge enhancement module E")
+    region: bool = setting(True, "the region mask module M")
+    refinement: bool = setting(True, "the global refinement module R")
+    skip: bool = setting(True, "the skip connection S")
+    swapped: bool = setting(False, "M before E")
+    validate_every: int = setting(500, "steps between two lines of the log")
+    validate_share: float = setting(0.34, "share of the held-out pictures that each validation looks at")
+    patience: int = setting(0, "stop after so many validations without a better one; 0 never stops early")
+    precision: str = setting("auto", "float32, bfloat16, or auto: bfloat16 where a GPU has it")
+    seed: int = setting(20260101, "of everything random")
+    threads: int = setting(0, "CPU threads; 0 leaves it to torch")
+    device: str = setting("auto", "auto, cpu, cuda or cuda:N")
+
+    @classmethod
+    def from_yaml(cls, path: Path, **flags: Any) -> TrainingConfig:
+        """Read a YAML mapping of settings; flags that are not None go before it.
+
+        Relative paths in the file start at the file's folder, so that it means the same from everywhere.
+
+        Raises
+        ------
+        TrainingError
+            If the file is no mapping, names unknown settings, or a value has another type than its setting.
+        """
+        try:
+            values = yaml.safe_load(path.read_text())
+        except OSError as error:
+            raise TrainingError(f"{path} cannot be read: {error.strerror}.") from None
+        except (yaml.YAMLError, UnicodeDecodeError):
+            raise TrainingError(f"{path.name} is not YAML; expected lines such as 'steps: 20000'.") from None
+        if not isinstance(values, dict):
+            raise TrainingError(f"{path.name} must map settings to values, in lines such as 'steps: 20000'.")
+        _resolve(values, ("pairs", "out"), path.parent)
+        for study in values.get("studies") or ():
+            if isinstance(study, dict):
+                _resolve(study, ("mri", "partner"), path.parent)
+        values |= {name: value for name, value in flags.items() if value is not None}
+        return cls.from_mapping(values)
+
+    @classmethod
+    def from_mapping(cls, values: dict[str, Any]) -> TrainingConfig:
+        """Check names and types, and build the record; `TrainingError` says which setting is wrong."""
+        defaults = {each.name: each.default for each in fields(cls)}
+        unknown = values.keys() - defaults.keys()
+        if unknown:
+            raise TrainingError(
+                f"unknown training settings: {', '.join(sorted(map(str, unknown)))}; there are {', '.join(defaults)}."
+            )
+        checked: dict[str, Any] = {name: _as_type_of(defaults[name], name, value) for name, value in values.items()}
+        return cls(**checked)
+
+    @property
+    def parts(self) -> Parts:
+        """The network's modules."""
+        return Parts(**{each.name: getattr(self, each.name) for each in fields(Parts)})
+
+    @property
+    def loss_weights(self) -> LossWeights:
+        """What each term of the loss counts."""
+        return LossWeights(**{each.name: getattr(self, f"{each.name}_weight") for each in fields(LossWeights)})
+
+    def to_yaml(self) -> str:
+        """The resolved settings, in the form that `from_yaml` reads."""
+        values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        return yaml.safe_dump(values, sort_keys=False)
+
+
+def _resolve(values: dict[str, Any], names: tuple[str, ...], folder: Path) -> None:
+    for name in names:
+        if values.get(name) and isinstance(values[name], str):
+            values[name] = str(folder / values[name])
+
+
+def _as_type_of(default: object, name: str, value: object) -> object:
+    if isinstance(default, tuple):
+        if isinstance(value, list | tuple):
+            return tuple(value)
+    elif isinstance(default, float) and not isinstance(value, bool):
+        # YAML 1.1 reads 1e-3 as text.
+        try:
+            return float(value)  # type: ignore[arg-type]
+        except (TypeError, ValueError):
+            pass
+    elif type(value) is type(default):
+        return value
+    raise TrainingError(f"the setting {name} must be like {default!r}; found {value!r}.")

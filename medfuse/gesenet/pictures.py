@@ -1,0 +1,157 @@
+"""What the network learns from: aligned picture pairs in memory, and augmented patches drawn from them."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from medfuse.errors import TrainingError
+from medfuse.gesenet.semantic import TissueClasses
+
+TISSUE_LUMA = 0.1
+"""Mean brightness of the brighter source above which a patch counts as tissue."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One aligned picture pair.
+
+    ``mri`` and ``partner`` are (1, H, W) luma, uint8 or float32 in [0, 1]; ``classes`` is (1, H, W) uint8. ``task`` is
+    what is balanced, such as ``MRI-CT``; ``case`` names the patient as ``TASK/CASE``.
+    """
+
+    task: str
+    case: str
+    mri: Tensor
+    partner: Tensor
+    classes: Tensor | None = None
+
+
+def unit(luma: Tensor) -> Tensor:
+    """Bring stored luma to float32 in [0, 1]."""
+    return luma.float() / 255 if luma.dtype == torch.uint8 else luma
+
+
+def read_luma(path: Path) -> Tensor:
+    """Read a picture as (1, H, W) uint8; colour becomes BT.601 luma."""
+    try:
+        with Image.open(path) as picture:
+            return torch.from_numpy(np.array(picture.convert("L")))[None]
+    except OSError as error:
+        raise TrainingError(f"{path} is no readable picture ({type(error).__name__}); give PNG or TIFF.") from None
+
+
+def read_pairs(index: Path, split: str = "train") -> list[Pair]:
+    """Read every pair of one split into memory.
+
+    Parameters
+    ----------
+    index
+        A CSV file with the columns split, task, case, mri, partner; the last two are paths beside the file.
+
+    Raises
+    ------
+    TrainingError
+        If there is no such file, columns are missing, no row has the split, or the pictures of a pair differ in size.
+    """
+    if not index.is_file():
+        raise TrainingError(f"expected a CSV file of picture pairs; there is no file {index}.")
+    with index.open(newline="") as lines:
+        reader = csv.DictReader(lines)
+        missing = {"split", "task", "case", "mri", "partner"} - set(reader.fieldnames or ())
+        if missing:
+            raise TrainingError(f"{index.name} must have the columns {', '.join(sorted(missing))}; they are missing.")
+        rows = [row for row in reader if row["split"] == split]
+    if not rows:
+        raise TrainingError(f"{index.name} has no row whose split is {split!r}.")
+    return [_read_pair(index.parent, row) for row in rows]
+
+
+def _read_pair(folder: Path, row: dict[str, str]) -> Pair:
+    mri, partner = (read_luma(folder / row[side]) for side in ("mri", "partner"))
+    if mri.shape != partner.shape:
+        sizes = " and ".join(f"{side.shape[-1]} × {side.shape[-2]}" for side in (mri, partner))
+        raise TrainingError(f"{row['mri']} and {row['partner']} must have one size; found {sizes}.")
+    return Pair(row["task"], f"{row['task']}/{row['case']}", mri, partner)
+
+
+def with_classes(pairs: Sequence[Pair], seed: int) -> list[Pair]:
+    """Add tissue classes, found once per task over all of its pictures."""
+    classified = []
+    for task in sorted({pair.task for pair in pairs}):
+        own = [pair for pair in pairs if pair.task == task]
+        find = TissueClasses([(unit(pair.mri), unit(pair.partner)) for pair in own], seed)
+        classified += [replace(pair, classes=find(unit(pair.mri), unit(pair.partner))) for pair in own]
+    return classified
+
+
+class PatchSampler:
+    """Draw augmented patch batches, tasks balanced, tissue preferred over air.
+
+    Each batch has one patch size, drawn from ``sizes``, and as many patches as fit into ``pixels``: small ones bring
+    many places into a batch, large ones bring the channel means of whole slices.
+    """
+
+    def __init__(
+        self, pairs: Sequence[Pair], sizes: Sequence[int], pixels: int, air_share: float, generator: torch.Generator
+    ) -> None:
+        smallest = min(min(pair.mri.shape[-2:]) for pair in pairs)
+        if max(sizes) > smallest:
+            raise TrainingError(f"patches of {max(sizes)} pixels do not fit into pictures of {smallest}.")
+        self.by_task = [[pair for pair in pairs if pair.task == task] for task in sorted({pair.task for pair in pairs})]
+        self.sizes = tuple(sizes)
+        self.pixels = pixels
+        self.air_share = air_share
+        self.generator = generator
+
+    def draw(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return MRI and partner patches (N, 1, P, P) float32 in [0, 1], and classes (N, P, P) int64."""
+        size = self.sizes[self._integer(len(self.sizes))]
+        count = max(1, self.pixels // size**2)
+        patches = [self._patch(self.by_task[self._integer(len(self.by_task))], size) for _ in range(count)]
+        mri, partner, classes = (torch.stack(side) for side in zip(*patches, strict=True))
+        return self._jitter(mri), self._jitter(partner), classes[:, 0].long()
+
+    def _patch(self, pairs: list[Pair], size: int) -> list[Tensor]:
+        pair = pairs[self._integer(len(pairs))]
+        air_allowed = self._uniform() < self.air_share
+        while True:
+            top = self._integer(pair.mri.shape[-2] - size + 1)
+            left = self._integer(pair.mri.shape[-1] - size + 1)
+            window = (slice(None), slice(top, top + size), slice(left, left + size))
+            mri, partner = unit(pair.mri[window]), unit(pair.partner[window])
+            if air_allowed or torch.maximum(mri, partner).mean() > TISSUE_LUMA:
+                break
+            air_allowed = self._uniform() < 0.02  # a picture without tissue must not hold us for ever
+        classes = torch.zeros_like(mri, dtype=torch.uint8) if pair.classes is None else pair.classes[window]
+        turns, mirrored = self._integer(4), self._integer(2) == 1
+        sides = [torch.rot90(side, turns, (-2, -1)) for side in (mri, partner, classes)]
+        return [side.flip(-1) for side in sides] if mirrored else sides
+
+    def _jitter(self, batch: Tensor) -> Tensor:
+        """Vary gain and gamma of every second patch: clinical volumes are not as evenly windowed as atlas pictures."""
+        shape = (len(batch), 1, 1, 1)
+        gain = 0.4 + 0.8 * torch.rand(shape, generator=self.generator)
+        gamma = torch.exp(0.8 * (torch.rand(shape, generator=self.generator) - 0.5))
+        changed = torch.rand(shape, generator=self.generator) < 0.5
+        return torch.where(changed, (batch.pow(gamma) * gain).clamp(0, 1), batch)
+
+    def _integer(self, below: int) -> int:
+        return int(torch.randint(below, (), generator=self.generator))
+
+    def _uniform(self) -> float:
+        return float(torch.rand((), generator=self.generator))
+
+
+def whole_pairs(pairs: Sequence[Pair]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Yield pairs whole and as they are: (1, 1, H, W) float32 twice, and classes (1, H, W) int64."""
+    for pair in pairs:
+        classes = torch.zeros_like(pair.mri, dtype=torch.uint8) if pair.classes is None else pair.classes
+        yield unit(pair.mri)[None], unit(pair.partner)[None], classes.long()

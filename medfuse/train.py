@@ -1,0 +1,111 @@
+"""The school: pictures and whole studies in, weights out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.transforms.compose import Compose
+
+from medfuse import nifti, report
+from medfuse.errors import TrainingError
+from medfuse.fusion import DEFAULT_PALETTE
+from medfuse.gesenet.config import TrainingConfig
+from medfuse.gesenet.pictures import Pair, read_pairs
+from medfuse.gesenet.training import Progress, Trainer
+from medfuse.slices import slice_batch
+from medfuse.study import load, require_pair
+from medfuse.transforms import Registerd, ResampleOntod, Scaled, SplitLumad
+from medfuse.volume import meta_of
+
+STUDY_SETTINGS = {"mri", "partner", "case", "modality", "window", "palette", "align"}
+
+EMPTY_SLICE = 0.02
+"""Mean of the brighter source below which a slice holds nothing to learn from."""
+
+
+def train(config: TrainingConfig, *, progress: Progress | None = None) -> Path:
+    """Train GeSeNet on picture pairs, study pairs, or both.
+
+    Parameters
+    ----------
+    config
+        The settings. A run that was cut short goes on where its checkpoint is.
+    progress
+        Called with the stage's name and the share of it that is done.
+
+    Returns
+    -------
+    Path
+        The best weights, for ``medfuse.fuse(..., weights=...)``. Checkpoint, log, curves and the resolved configuration
+        lie beside them.
+
+    Raises
+    ------
+    TrainingError
+        If settings, pictures or patients do not fit.
+    MedfuseError
+        If a study cannot be read or aligned.
+    """
+    if not config.out:
+        raise TrainingError("expected a folder for the results; set out (or --out).")
+    pairs = read_pairs(Path(config.pairs)) if config.pairs else []
+    for number, study in enumerate(config.studies):
+        pairs += study_pairs(study)
+        if progress:
+            progress("studies", (number + 1) / len(config.studies))
+    if not pairs:
+        raise TrainingError("expected picture pairs or studies to learn from; set pairs, studies or both.")
+    trainer = Trainer(config, pairs, progress)
+    trainer.recorded = partial(_draw_curves, trainer)
+    trainer.run()
+    return trainer.best_weights
+
+
+def study_pairs(study: Mapping[str, Any]) -> Iterator[Pair]:
+    """Align one study pair as `medfuse.fuse` does, and yield its slices as training pairs.
+
+    Parameters
+    ----------
+    study
+        ``mri`` and ``partner`` are DICOM folders or NIfTI files and ``case`` is a name of your own for the patient; for
+        NIfTI, ``modality`` is the partner's. ``window``, ``palette`` and ``align`` are those of `medfuse.fuse`.
+
+    Yields
+    ------
+    Pair
+        (1, H, W) float32 in [0, 1], one for each slice that is not empty.
+    """
+    if not isinstance(study, Mapping) or not {"mri", "partner", "case"} <= study.keys() <= STUDY_SETTINGS:
+        raise TrainingError(
+            f"each of studies must have mri, partner and case, and may have "
+            f"{', '.join(sorted(STUDY_SETTINGS - {'mri', 'partner', 'case'}))}."
+        )
+    mri = load(study["mri"], "MR" if nifti.is_nifti(study["mri"]) else None)
+    partner = load(study["partner"], study.get("modality"))
+    require_pair(mri, partner)
+    modality = meta_of(partner)["modality"]
+    line = Compose(
+        [
+            Registerd("mri", "partner", study.get("align", "auto")),
+            ResampleOntod("partner", onto="mri"),
+            Scaled("mri"),
+            Scaled("partner", study.get("window")),
+            SplitLumad("partner", "luma", study.get("palette", None if modality == "CT" else DEFAULT_PALETTE)),
+        ]
+    )
+    data: Any = line({"mri": mri, "partner": partner})
+    task = f"MRI-{ {'PT': 'PET', 'NM': 'SPECT'}.get(modality, modality) }"
+    for k in range(mri.shape[-1]):
+        sides = [slice_batch(data[name], k, k + 1)[0].float() for name in ("mri", "luma")]
+        if torch.maximum(*sides).mean() > EMPTY_SLICE:
+            yield Pair(task, f"{task}/{study['case']}", *sides)
+
+
+def _draw_curves(trainer: Trainer) -> None:
+    beside = trainer.folder / "curves.new"
+    beside.write_bytes(report.training_curves(trainer.rows()))
+    beside.replace(trainer.folder / "curves.png")

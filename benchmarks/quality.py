@@ -1,0 +1,233 @@
+"""Score GeSeNet against other fusion methods, and write the tables and plots of the documentation's quality page.
+
+    python benchmarks/quality.py --pairs PAIRS.csv [--peers SCORES.csv] [--published GeSeNet.pth] [--weights FILE]
+
+PAIRS.csv lists aligned pictures as for training; its rows with the split ``test`` are scored. SCORES.csv (columns method,
+task, n, SSIM, SD, MI, VIF, SCD, Qabf) adds methods that were scored elsewhere by the same definitions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pywt
+import torch
+from matplotlib.figure import Figure
+from scipy.ndimage import gaussian_filter
+from torch import Tensor
+
+from medfuse.gesenet import load_network
+from medfuse.gesenet.pictures import Pair, read_pairs, unit
+from medfuse.metrics import CORE, score
+
+NAMES = (*CORE, "detail_mri", "detail_partner", "mef_ssim", "viff_program", "fmi_pixel", "en", "sf", "ag")
+COLUMNS = {"ssim": "SSIM", "sd": "SD", "mi": "MI", "vif": "VIF", "scd": "SCD", "qabf": "Qabf"}
+OURS = "medfuse"
+
+Method = Callable[[Tensor, Tensor], Tensor]
+"""(N, 1, H, W) MRI and partner in [0, 1] → fused in [0, 1]."""
+
+
+def average(mri: Tensor, partner: Tensor) -> Tensor:
+    return (mri + partner) / 2
+
+
+def laplacian_pyramid(mri: Tensor, partner: Tensor, levels: int = 4) -> Tensor:
+    """The stronger of both details at each scale, the brighter of both bases."""
+
+    def blurred(image: np.ndarray, sigma: float) -> np.ndarray:
+        return gaussian_filter(image, (0, 0, sigma, sigma))
+
+    fused = np.zeros(tuple(mri.shape))
+    one, other = mri.double().numpy(), partner.double().numpy()
+    for level in range(levels):
+        coarse_one, coarse_other = blurred(one, 2.0**level), blurred(other, 2.0**level)
+        detail_one, detail_other = one - coarse_one, other - coarse_other
+        fused += np.where(abs(detail_one) > abs(detail_other), detail_one, detail_other)
+        one, other = coarse_one, coarse_other
+    return torch.from_numpy(fused + np.maximum(one, other)).float().clamp(0, 1)
+
+
+def wavelets(mri: Tensor, partner: Tensor, levels: int = 3) -> Tensor:
+    """The stronger of both coefficients, the mean of both approximations."""
+    one, other = (pywt.wavedec2(side.double().numpy(), "db2", level=levels) for side in (mri, partner))
+    fused: list[object] = [(one[0] + other[0]) / 2]
+    for these, those in zip(one[1:], other[1:], strict=True):
+        fused.append(tuple(np.where(abs(a) > abs(b), a, b) for a, b in zip(these, those, strict=True)))
+    height, width = mri.shape[-2:]
+    return torch.from_numpy(pywt.waverec2(fused, "db2")[..., :height, :width]).float().clamp(0, 1)
+
+
+def by_network(weights: str) -> Method:
+    network = load_network(weights)
+
+    @torch.inference_mode()
+    def fuse(mri: Tensor, partner: Tensor) -> Tensor:
+        return torch.cat([network(*sides) for sides in zip(mri.split(4), partner.split(4), strict=True)])
+
+    return fuse
+
+
+def as_published(network: Method, *, black_air: bool) -> Method:
+    """The published program around its network: each picture stretched to its own range, then cut to whole numbers."""
+
+    def fuse(mri: Tensor, partner: Tensor) -> Tensor:
+        fused = network(mri, partner)
+        low, high = fused.amin((1, 2, 3), keepdim=True), fused.amax((1, 2, 3), keepdim=True)
+        fused = ((fused - low) / (high - low) * 255).floor() / 255
+        return torch.where(torch.maximum(mri, partner) * 255 <= 5, 0.0, fused) if black_air else fused
+
+    return fuse
+
+
+def methods(weights: str, published: str | None) -> dict[str, Method]:
+    found: dict[str, Method] = {OURS: by_network(weights)}
+    if published:
+        network = by_network(published)
+        found["published weights"] = as_published(network, black_air=False)
+        found["published weights, black air"] = as_published(network, black_air=True)
+    return found | {
+        "average": average,
+        "maximum": torch.maximum,
+        "Laplacian pyramid": laplacian_pyramid,
+        "wavelets": wavelets,
+    }
+
+
+def stacked(pairs: list[Pair]) -> tuple[Tensor, Tensor]:
+    return torch.stack([unit(pair.mri) for pair in pairs]), torch.stack([unit(pair.partner) for pair in pairs])
+
+
+def scores_of(fuse: Method, pairs: list[Pair]) -> dict[str, list[float]]:
+    mri, partner = stacked(pairs)
+    return {name: values.tolist() for name, values in score(fuse(mri, partner), mri, partner, NAMES).items()}
+
+
+def read_peers(path: Path) -> dict[tuple[str, str], dict[str, float]]:
+    """Mean scores by (method, task)."""
+    with path.open(newline="") as lines:
+        return {
+            (row["method"], row["task"]): {name: float(row[column]) for name, column in COLUMNS.items()}
+            for row in csv.DictReader(lines)
+        }
+
+
+def mean_ranks(means: dict[tuple[str, str], dict[str, float]]) -> dict[str, float]:
+    """Mean over tasks and core scores of a method's rank among the methods that have the task; ties share a rank."""
+    ranks: dict[str, list[float]] = {}
+    for task in {task for _, task in means}:
+        rivals = {method: row for (method, its_task), row in means.items() if its_task == task}
+        for name in CORE:
+            for method, row in rivals.items():
+                above = sum(other[name] > row[name] for other in rivals.values())
+                level = sum(other[name] == row[name] for other in rivals.values())
+                ranks.setdefault(method, []).append(above + (level + 1) / 2)
+    return {method: float(np.mean(values)) for method, values in ranks.items()}
+
+
+def table(means: dict[tuple[str, str], dict[str, float]], task: str, names: tuple[str, ...], ranks: bool) -> str:
+    rows = {method: row for (method, its_task), row in means.items() if its_task == task and set(names) <= row.keys()}
+    overall = mean_ranks(means)
+    best = {name: max(row[name] for row in rows.values()) for name in names}
+    text = io.StringIO()
+    heads = [COLUMNS.get(name, f"`{name}`") for name in names] + (["mean rank"] if ranks else [])
+    text.write(f"| method | {' | '.join(heads)} |\n|---|{'---:|' * len(heads)}\n")
+    for method in sorted(rows, key=overall.__getitem__):
+        digits = {"sd": 1, "mi": 3, "en": 2, "sf": 1, "ag": 2}
+        cells = [f"{rows[method][name]:.{digits.get(name, 4)}f}" for name in names]
+        cells = [
+            f"**{cell}**" if rows[method][name] == best[name] else cell for cell, name in zip(cells, names, strict=True)
+        ]
+        label = f"**{method}**" if method == OURS else method
+        text.write(f"| {label} | {' | '.join(cells + ([f'{overall[method]:.1f}'] if ranks else []))} |\n")
+    return text.getvalue()
+
+
+def boxes(singles: dict[tuple[str, str], dict[str, list[float]]], path: Path) -> None:
+    tasks = sorted({task for _, task in singles})
+    rivals = list(dict.fromkeys(method for method, _ in singles))
+    figure = Figure(figsize=(11, 2.6 * len(tasks)), layout="constrained")
+    axes = figure.subplots(len(tasks), len(CORE), squeeze=False)
+    for row, task in zip(axes, tasks, strict=True):
+        for axis, name in zip(row, CORE, strict=True):
+            axis.boxplot([singles[method, task][name] for method in rivals], widths=0.7, showfliers=False)
+            axis.set_title(f"{task} · {COLUMNS[name]}", fontsize=8)
+            axis.set_xticks(range(1, len(rivals) + 1), [method[:18] for method in rivals], rotation=90, fontsize=6)
+            axis.tick_params(axis="y", labelsize=6)
+    figure.savefig(path, dpi=110, metadata={"Software": "medfuse"})
+
+
+def patients(weights: str, published: str | None, pairs: list[Pair]) -> str:
+    """Mean and spread over each held-out patient."""
+    text = io.StringIO()
+    text.write(
+        f"| patient | slices | method | {' | '.join(COLUMNS.values())} |\n|---|---:|---|{'---:|' * len(COLUMNS)}\n"
+    )
+    for case in sorted({pair.case for pair in pairs}):
+        own = [pair for pair in pairs if pair.case == case]
+        for method, fuse in list(methods(weights, published).items())[: 3 if published else 1]:
+            if method == "published weights":
+                continue
+            found = scores_of(fuse, own)
+            cells = [f"{np.mean(found[name]):.3f} ± {np.std(found[name]):.3f}" for name in CORE]
+            text.write(f"| {case} | {len(own)} | {method} | {' | '.join(cells)} |\n")
+    return text.getvalue()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=Path, required=True)
+    parser.add_argument("--peers", type=Path)
+    parser.add_argument("--published")
+    parser.add_argument("--weights", default="default")
+    parser.add_argument("--held-out", nargs="*", default=[], metavar="TASK/CASE", help="training patients kept apart")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent.parent / "docs" / "quality")
+    given = parser.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
+    pairs = read_pairs(given.pairs, "test")
+    tasks = sorted({pair.task for pair in pairs})
+    singles: dict[tuple[str, str], dict[str, list[float]]] = {}
+    for method, fuse in methods(given.weights, given.published).items():
+        for task in tasks:
+            singles[method, task] = scores_of(fuse, [pair for pair in pairs if pair.task == task])
+            print(
+                f"{method:30} {task:10}", *(f"{name} {np.mean(singles[method, task][name]):.4f}" for name in NAMES[:8])
+            )
+    means = {key: {name: float(np.mean(values)) for name, values in row.items()} for key, row in singles.items()}
+    with_peers = means | (read_peers(given.peers) if given.peers else {})
+    for task in tasks:
+        name = task.lower()
+        (given.out / f"{name}.md").write_text(table(with_peers, task, CORE, ranks=True))
+        (given.out / f"{name}-more.md").write_text(table(means, task, NAMES[len(CORE) :], ranks=False))
+    boxes(singles, given.out / "boxes.png")
+    if given.held_out:
+        kept = [pair for pair in read_pairs(given.pairs) if pair.case in given.held_out]
+        (given.out / "patients.md").write_text(patients(given.weights, given.published, kept))
+    ranks = mean_ranks(with_peers)
+    (given.out / "scores.json").write_text(
+        json.dumps(
+            {
+                "means": {
+                    f"{method} · {task}": {k: round(v, 5) for k, v in row.items()}
+                    for (method, task), row in means.items()
+                },
+                "mean_ranks": {
+                    method: round(rank, 2) for method, rank in sorted(ranks.items(), key=lambda item: item[1])
+                },
+            },
+            indent=1,
+        )
+        + "\n"
+    )
+    for method, rank in sorted(ranks.items(), key=lambda item: item[1])[:8]:
+        print(f"mean rank {rank:5.2f}  {method}")
+
+
+if __name__ == "__main__":
+    main()

@@ -2,8 +2,8 @@
 
     python benchmarks/quality.py --pairs PAIRS.csv [--peers SCORES.csv] [--published GeSeNet.pth] [--weights FILE]
 
-PAIRS.csv lists aligned pictures as for training; its rows with the split ``test`` are scored. SCORES.csv (columns method,
-task, n, SSIM, SD, MI, VIF, SCD, Qabf) adds methods that were scored elsewhere by the same definitions.
+PAIRS.csv lists aligned pictures as for training; its rows with the split ``test`` are scored. SCORES.csv (columns
+method, task, n, SSIM, SD, MI, VIF, SCD, Qabf) adds methods that were scored elsewhere by the same definitions.
 """
 
 from __future__ import annotations

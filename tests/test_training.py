@@ -8,8 +8,10 @@ import pytest
 import torch
 from PIL import Image
 from safetensors import safe_open
+from typer.testing import CliRunner
 
 import medfuse
+from medfuse.cli import app
 from medfuse.errors import TrainingError
 from medfuse.gesenet import load_network
 from medfuse.gesenet.config import TrainingConfig
@@ -380,3 +382,35 @@ def test_at_temperature_zero_training_draws_the_masks_of_inference():
         torch.testing.assert_close(network(*sources), expected)
         network.soften_masks(1.0)
         assert not torch.equal(network(*sources), expected)
+
+
+def test_the_command_trains_and_its_flags_go_before_the_file(pairs, tmp_path):
+    lines = {name: list(value) if isinstance(value, tuple) else value for name, value in SETTINGS.items()}
+    (tmp_path / "a.yaml").write_text(json.dumps(lines | {"pairs": pairs.name, "out": "run"}))
+    flags = ["--steps", "3", "--patch-sizes", "24", "--no-skip", "--json"]
+    done = CliRunner().invoke(app, ["train", str(tmp_path / "a.yaml"), *flags])
+    assert done.exit_code == 0, done.output
+    result = json.loads(done.stdout)
+    assert result["last"]["step"] == 3
+    assert Path(result["weights"]) == tmp_path / "run" / "best.safetensors"
+    written = TrainingConfig.from_yaml(tmp_path / "run" / "config.yaml")
+    assert (written.steps, written.patch_sizes, written.skip, written.batch_pixels) == (3, (24,), False, 2 * 24 * 24)
+
+
+@pytest.mark.parametrize(
+    ("text", "flags", "code", "sentence"),
+    [
+        ("out: run\n", [], 3, "expected picture pairs or studies to learn from"),
+        ("pairs: p.csv\n", [], 3, "expected a folder for the results"),
+        ("out: run\npairs: p.csv\n", [], 3, "there is no file"),
+        ("out: run\npairs: p.csv\n", ["--steps", "many"], 2, "integer"),
+        ("out: run\npairs: p.csv\n", ["--patch-sizes", "64,x"], 2, "expected whole numbers"),
+        ("out: run\nstudies: [{mri: a}]\n", [], 3, "must have mri, partner and case"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_in_a_sentence(tmp_path, text, flags, code, sentence):
+    (tmp_path / "a.yaml").write_text(text)
+    done = CliRunner().invoke(app, ["train", str(tmp_path / "a.yaml"), *flags])
+    assert done.exit_code == code
+    assert sentence in " ".join(done.output.split())
+    assert not (tmp_path / "run").exists()

@@ -337,8 +337,11 @@ def test_structure_is_where_the_detail_is():
     found = structure(image)
     assert found[..., 19:21].min() == 1
     assert found[..., :10].max() == found[..., 30:].max() == 0
-    assert spatial_mask_loss(found, image) == 0
-    assert spatial_mask_loss(torch.ones_like(image), image) > 0.5
+    agreeing = torch.cat((1 - found, found), dim=1) * 20
+    assert spatial_mask_loss(agreeing, image) < 1e-6
+    full = torch.cat((-20 * torch.ones_like(image), 20 * torch.ones_like(image)), dim=1).requires_grad_()
+    spatial_mask_loss(full, image).backward()
+    assert full.grad[..., :10].abs().min() > 1e-4  # a mask that is full can still be emptied where nothing is
 
 
 def test_channel_masks_are_asked_to_decide_and_to_stay_under_their_share():
@@ -366,7 +369,9 @@ def test_masks_can_be_watched():
     network = GeSeNet().eval()
     with watch_masks(network) as seen, torch.no_grad():
         network(torch.rand(2, 1, 16, 18), torch.rand(2, 1, 16, 18))
-    assert [(spatial.shape, channels.shape) for spatial, channels in seen] == [((2, 1, 16, 18), (32, 4))] * 2
+    assert [tuple(map(tuple, (each.spatial.shape, each.channels.shape, each.logits.shape))) for each in seen] == [
+        ((2, 1, 16, 18), (32, 4), (2, 2, 16, 18))
+    ] * 2
     with torch.no_grad():
         network(torch.rand(2, 1, 16, 18), torch.rand(2, 1, 16, 18))
     assert len(seen) == 2

@@ -25,12 +25,12 @@ class LossWeights:
     """
 
     content: float = 4.0
-    gradient: float = 6.0
+    gradient: float = 7.0
     ssim: float = 0.8
     complement: float = 0.2
     semantic: float = 0.3
     subsidiary: float = 0.5
-    mask: float = 0.5
+    mask: float = 0.3
 
 
 def content_loss(fused: Tensor, mri: Tensor, partner: Tensor) -> Tensor:
@@ -88,13 +88,14 @@ def structure(image: Tensor) -> Tensor:
     return (functional.avg_pool2d(strength, 5, 1, 2, count_include_pad=False) > DETAIL).to(image.dtype)
 
 
-def spatial_mask_loss(spatial: Tensor, source: Tensor) -> Tensor:
-    """Penalty on a spatial mask (N, 1, H, W) that computes where its branch's source is empty, or skips its detail.
+def spatial_mask_loss(logits: Tensor, source: Tensor) -> Tensor:
+    """Cross-entropy between a spatial mask's logits (N, 2, H, W) and the `structure` of its branch's source.
 
     A penalty on density alone empties the mask within a few hundred steps: the network learns to do without the masked
-    convolutions before they are worth anything.
+    convolutions before they are worth anything. The logits are compared, not the mask: a mask that is full has no
+    gradient left to become less.
     """
-    return functional.l1_loss(spatial, structure(source))
+    return functional.cross_entropy(logits, structure(source)[:, 0].long())
 
 
 def channel_mask_loss(principal: Tensor, principal_share: float) -> Tensor:

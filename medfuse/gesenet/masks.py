@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -149,19 +149,35 @@ def work_share(spatial: Tensor, mask: Tensor) -> Tensor:
     return everywhere + (1 - everywhere) * spatial.mean()
 
 
+class Masks(NamedTuple):
+    """What one branch's masks were: spatial (N, 1, H, W), channels (C, layers), and the spatial logits (N, 2, H, W)."""
+
+    spatial: Tensor
+    channels: Tensor
+    logits: Tensor
+
+
 @contextmanager
-def watch_masks(network: nn.Module) -> Iterator[list[tuple[Tensor, Tensor]]]:
-    """Collect the (spatial, channel) masks of every masked convolution that runs inside the ``with`` block.
+def watch_masks(network: nn.Module) -> Iterator[list[Masks]]:
+    """Collect the masks of every masked convolution that runs inside the ``with`` block.
 
     In the order in which they run: the MRI's branch, then the partner's.
     """
-    seen: list[tuple[Tensor, Tensor]] = []
+    seen: list[Masks] = []
+    logits: list[Tensor] = []
+
+    def remember_logits(_: nn.Module, __: tuple[Any, ...], output: Tensor) -> None:
+        logits.append(output)
 
     def remember(_: nn.Module, inputs: tuple[Any, ...]) -> None:
-        seen.append((inputs[1], inputs[2]))
+        seen.append(Masks(inputs[1], inputs[2], logits.pop()))
 
-    bodies = [module for module in network.modules() if isinstance(module, CoupleMaskConvolutions)]
-    hooks = [body.register_forward_pre_hook(remember) for body in bodies]
+    hooks = []
+    for module in network.modules():
+        if isinstance(module, SpatialMask):
+            hooks.append(module.leave.register_forward_hook(remember_logits))
+        elif isinstance(module, CoupleMaskConvolutions):
+            hooks.append(module.register_forward_pre_hook(remember))
     try:
         yield seen
     finally:

@@ -160,12 +160,12 @@ class Trainer:
         fused = fused.float()
         total, terms = self.loss(fused, mri, partner)
         if masks:
-            work = torch.stack([work_share(spatial.float(), channels) for spatial, channels in masks]).mean()
+            work = torch.stack([work_share(watched.spatial.float(), watched.channels) for watched in masks]).mean()
             sides = zip(masks, (mri, partner), (self.network.mri, self.network.partner), strict=True)
             penalties = [
-                spatial_mask_loss(spatial.float(), source)
+                spatial_mask_loss(watched.logits.float(), source)
                 + channel_mask_loss(branch.region.body.principal(), config.principal_share)
-                for (spatial, _), source, branch in sides
+                for watched, source, branch in sides
             ]
             terms["mask"] = torch.stack(penalties).mean()
             total = total + ramp * config.mask_weight * terms["mask"]
@@ -209,7 +209,7 @@ class Trainer:
         """Set learning rates and mask temperature for this step; return how much of the mask penalty counts.
 
         The rate rises, then falls along a cosine. The temperature falls linearly until the masks turn hard. The penalty
-        grows over the first third, so that masks learn what matters before they learn to save.
+        grows over the first tenth, so that the masked convolutions are worth something before they are restricted.
         """
         config = self.config
         progress = self.step / config.steps
@@ -220,7 +220,7 @@ class Trainer:
         cooled = min(1.0, progress / max(1e-9, 1 - config.hard_share))
         softness = config.first_temperature + (config.last_temperature - config.first_temperature) * cooled
         self.network.soften_masks(0.0 if self._in_last(config.hard_share) else softness)
-        return min(1.0, 3 * progress)
+        return min(1.0, 10 * progress)
 
     @torch.no_grad()
     def _validate(self) -> dict[str, float]:
@@ -231,7 +231,7 @@ class Trainer:
             with watch_masks(self.network) as masks:
                 total, terms = self.loss(self.network(mri, partner), mri, partner)
             if masks:
-                terms["work"] = torch.stack([work_share(*pair) for pair in masks]).mean()
+                terms["work"] = torch.stack([work_share(watched.spatial, watched.channels) for watched in masks]).mean()
             for name, value in {"total": total, **terms}.items():
                 sums[f"validation_{name}"] = sums.get(f"validation_{name}", 0.0) + float(value) / len(self.validation)
         return sums

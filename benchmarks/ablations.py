@@ -12,7 +12,8 @@ import io
 from pathlib import Path
 
 import numpy as np
-from quality import COLUMNS, by_network, scores_of
+from quality import COLUMNS, scores_of
+from rivals import by_network
 
 from medfuse.gesenet.config import TrainingConfig
 from medfuse.gesenet.pictures import read_pairs

@@ -1,0 +1,147 @@
+"""The shipped weights against other methods, as an independent program scored those."""
+
+import csv
+import tempfile
+
+import pytest
+import torch
+
+import medfuse
+from medfuse.gesenet import load_network
+from medfuse.gesenet.pictures import read_pairs, unit
+from medfuse.metrics import CORE, score
+
+COLUMNS = dict(zip(CORE, ("SSIM", "SD", "MI", "VIF", "SCD", "Qabf"), strict=True))
+TASKS = ("MRI-CT", "MRI-PET", "MRI-SPECT")
+
+
+@pytest.fixture(scope="module")
+def peers(shared_data):
+    scores = shared_data.parent / "peers" / "scores.csv"
+    if not scores.exists():
+        pytest.skip(f"{scores} is not here")
+    with scores.open(newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+@pytest.fixture(scope="module")
+def ours(shared_data):
+    """Fused pictures, sources and mean scores by task."""
+    found = {}
+    network = load_network()
+    pairs = read_pairs(shared_data / "harvard" / "pairs.csv", "test")
+    for task in TASKS:
+        mri, partner = (
+            torch.stack([unit(getattr(pair, side)) for pair in pairs if pair.task == task])
+            for side in ("mri", "partner")
+        )
+        with torch.inference_mode():
+            fused = torch.cat([network(*sides) for sides in zip(mri.split(4), partner.split(4), strict=True)])
+        names = (*CORE, "detail_mri", "detail_partner")
+        means = {name: values.mean().item() for name, values in score(fused, mri, partner, names).items()}
+        found[task] = fused, mri, partner, means
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", TASKS)
+def test_every_score_is_above_that_of_the_published_weights(ours, peers, task):
+    for variant in ("gesenet-eval", "gesenet-official", "gesenet-bgmask"):
+        theirs = next(row for row in peers if row["method"] == variant and row["task"] == task)
+        for name, column in COLUMNS.items():
+            assert ours[task][3][name] > float(theirs[column]), f"{column} of {variant}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", TASKS)
+def test_no_method_keeps_edges_better(ours, peers, task):
+    assert ours[task][3]["qabf"] > max(float(row["Qabf"]) for row in peers if row["task"] == task)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", TASKS)
+def test_neither_source_vanishes_under_the_other(ours, shared_data, task):
+    """Edges under the brighter source are kept at least as well as by the published weights, black air or not."""
+    _, mri, partner, means = ours[task]
+    network = load_network(shared_data / "reference" / "GeSeNet.pth")
+    with torch.inference_mode():
+        theirs = torch.cat([network(*sides) for sides in zip(mri.split(4), partner.split(4), strict=True)])
+    low, high = theirs.amin((1, 2, 3), keepdim=True), theirs.amax((1, 2, 3), keepdim=True)
+    theirs = (theirs - low) / (high - low)
+    for name in ("detail_mri", "detail_partner"):
+        assert means[name] >= score(theirs, mri, partner, [name])[name].mean().item()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", TASKS)
+def test_air_is_black(ours, task):
+    fused, mri, partner, _ = ours[task]
+    source = torch.maximum(mri, partner)
+    air = -torch.nn.functional.max_pool2d(-(source == 0).float(), 9, 1, 4) == 1  # four pixels from anything
+    assert (fused[air] * 255).mean() < 0.25
+    assert (fused[air] * 255 > 2).float().mean() < 1e-3
+
+
+@pytest.fixture(scope="module")
+def head():
+    """Middle slices of a phantom head: MRI, CT and PET luma in [0, 1] by name."""
+    from medfuse.train import study_pairs
+
+    found = {}
+    for modality in ("CT", "PT"):
+        with tempfile.TemporaryDirectory() as place:
+            medfuse.phantom_study(modality, coarsen=1.5).write_dicom(place)
+            pairs = list(study_pairs({"mri": f"{place}/mri", "partner": f"{place}/partner", "case": "a"}))
+        found["MR"], found[modality] = (
+            side[None] for side in (pairs[len(pairs) // 2].mri, pairs[len(pairs) // 2].partner)
+        )
+    return found
+
+
+def correlation(one, other):
+    return torch.corrcoef(torch.stack((one.flatten(), other.flatten())))[0, 1].item()
+
+
+@pytest.mark.parametrize("gain", [0.25, 0.5, 1.0])
+def test_a_dark_mri_keeps_its_contrast(head, gain):
+    """An outlier in a 16-bit MRI leaves the rest of the range dark."""
+    network = load_network()
+    with torch.inference_mode():
+        fused = network(gain * head["MR"], torch.zeros_like(head["MR"]))
+    assert correlation(fused, head["MR"]) > 0.97
+    assert (fused > 0.995).float().mean() < 0.01
+
+
+@pytest.mark.parametrize("partner", ["CT", "PT"])
+def test_what_is_bright_in_both_does_not_saturate(head, partner):
+    network = load_network()
+    with torch.inference_mode():
+        fused = network(head["MR"], head[partner])
+    brightest = torch.maximum(head["MR"], head[partner])
+    assert (fused > 0.995).float().mean() < (brightest > 0.995).float().mean() + 0.01
+
+
+def test_a_very_hot_lesion_leaves_the_rest_to_the_mri(head):
+    """With the window at the lesion's maximum, everything else of the PET is faint."""
+    partner = 0.08 * head["PT"]
+    row, column = (int(at) for at in (head["PT"][0, 0] == head["PT"].max()).nonzero()[0])
+    rows, columns = (torch.arange(size) for size in partner.shape[-2:])
+    distance = ((rows[:, None] - row) ** 2 + (columns - column) ** 2).float().sqrt()
+    partner = torch.maximum(partner, torch.exp(-((distance / 5) ** 2)))
+    with torch.inference_mode():
+        fused = load_network()(head["MR"], partner)
+    assert fused[0, 0, row, column] > 0.85
+    away = distance > 20
+    assert correlation(fused[0, 0][away], head["MR"][0, 0][away]) > 0.97
+
+
+def test_sixteen_bits_come_through_as_finer_steps(head):
+    """Inputs that differ by less than an 8-bit step give outputs that differ by about as little."""
+    network = load_network()
+    step = torch.linspace(0, 1 / 255, 8)[:, None, None, None]
+    mri = (head["MR"] * 0.9 + step).clamp(0, 1)
+    with torch.inference_mode():
+        fused = network(mri, head["CT"].expand_as(mri))
+    change = (fused[1:] - fused[:-1]).abs()
+    assert change.mean() < 2 / 7 / 255
+    assert change.max() < 0.1

@@ -28,6 +28,7 @@ ORDER = [
         "registration",
         "study",
         "colour",
+        "metrics",
         "gesenet",
         "phantom",
         "monai_io",

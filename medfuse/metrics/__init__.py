@@ -4,7 +4,8 @@
 them: the constants of published scores, from SSIM's to the eye's noise, are made for it.
 """
 
+from medfuse.metrics.evenness import flicker
 from medfuse.metrics.pictures import eight_bit
 from medfuse.metrics.registry import CORE, SCORES, Score, score
 
-__all__ = ["CORE", "SCORES", "Score", "eight_bit", "score"]
+__all__ = ["CORE", "SCORES", "Score", "eight_bit", "flicker", "score"]

@@ -19,13 +19,19 @@ class Edges(NamedTuple):
     direction: Tensor
 
 
-def sobel(picture: Tensor) -> Edges:
-    """Gradient by Sobel filters, zeros beyond the border; (N, 1, H, W) → the same size."""
+def gradient(picture: Tensor) -> tuple[Tensor, Tensor]:
+    """Differences along rows (left minus right) and columns (below minus above) by Sobel filters, zeros beyond."""
     padded = functional.pad(picture, (1, 1, 1, 1))
     across = padded[..., :-2] - padded[..., 2:]
     across = across[..., :-2, :] + 2 * across[..., 1:-1, :] + across[..., 2:, :]
     down = padded[..., 2:, :] - padded[..., :-2, :]
     down = down[..., :-2] + 2 * down[..., 1:-1] + down[..., 2:]
+    return across, down
+
+
+def sobel(picture: Tensor) -> Edges:
+    """Strength and direction of the Sobel gradient; (N, 1, H, W) → the same size."""
+    across, down = gradient(picture)
     direction = torch.where(across == 0, math.pi / 2, (down / across).atan())
     return Edges((across * across + down * down).sqrt_(), direction)
 
@@ -66,3 +72,70 @@ def qabf(fused: Tensor, mri: Tensor, partner: Tensor) -> Tensor:
     kept = kept + total(edge_preservation(of_fused, of_partner) * of_partner.strength)
     there = total(of_mri.strength + of_partner.strength)
     return torch.where(there > 0, kept / there, torch.zeros_like(kept))
+
+
+BRIGHT = 0.5
+"""Share of its brightest pixel above which a source counts as bright."""
+
+
+def detail_mri(fused: Tensor, mri: Tensor, partner: Tensor) -> Tensor:
+    """Which of the MRI's edges survive where the partner is bright, where they are lost first.
+
+    Edge preservation from the MRI, weighted by the strength of the MRI's edges, over the inner pixels at which the
+    partner is above half of its own maximum.
+
+    Parameters
+    ----------
+    fused, mri, partner
+        (N, 1, H, W) on the 8-bit scale.
+
+    Returns
+    -------
+    Tensor
+        (N,) in [0, 1); 0 where the MRI has no edge there.
+    """
+    return _edges_kept(fused, mri, partner)
+
+
+def detail_partner(fused: Tensor, mri: Tensor, partner: Tensor) -> Tensor:
+    """`detail_mri` with the sources' parts exchanged: the partner's edges where the MRI is bright."""
+    return _edges_kept(fused, partner, mri)
+
+
+def detail_mri_correlation(fused: Tensor, mri: Tensor, partner: Tensor) -> Tensor:
+    """Correlation of the fused gradient with the MRI's where the partner is bright: the cosine between both fields.
+
+    Unlike `detail_mri` it tells an edge from its inverse, and counts foreign edges against the result. (N,) in
+    [-1, 1]; 0 where either field is zero.
+    """
+    return _gradients_agree(fused, mri, partner)
+
+
+def detail_partner_correlation(fused: Tensor, mri: Tensor, partner: Tensor) -> Tensor:
+    """`detail_mri_correlation` with the sources' parts exchanged."""
+    return _gradients_agree(fused, partner, mri)
+
+
+def _where_bright(source: Tensor) -> Tensor:
+    """Pixels of a bright source, without the outermost: what lies beyond the picture would be an edge there."""
+    bright = source > BRIGHT * source.amax(dim=(1, 2, 3), keepdim=True)
+    return functional.pad(bright[..., 1:-1, 1:-1], (1, 1, 1, 1))
+
+
+def _edges_kept(fused: Tensor, source: Tensor, other: Tensor) -> Tensor:
+    of_source = sobel(source)
+    weight = of_source.strength * _where_bright(other)
+    there = total(weight)
+    kept = total(edge_preservation(sobel(fused), of_source) * weight)
+    return torch.where(there > 0, kept / there, torch.zeros_like(kept))
+
+
+def _gradients_agree(fused: Tensor, source: Tensor, other: Tensor) -> Tensor:
+    where = _where_bright(other)
+    of_fused, of_source = (gradient(picture) for picture in (fused, source))
+    product, *powers = (
+        total((one[0] * two[0] + one[1] * two[1]) * where)
+        for one, two in ((of_fused, of_source), (of_fused, of_fused), (of_source, of_source))
+    )
+    length = (powers[0] * powers[1]).sqrt()
+    return torch.where(length > 0, product / length, torch.zeros_like(length))

@@ -36,6 +36,7 @@ ORDER = [
         "report",
         "fusion",
         "train",
+        "scoring",
         "cli",
     ),
 ]

@@ -22,7 +22,7 @@ from medfuse.errors import ExportError, GeometryError, IntensityError, SeriesErr
 from medfuse.export import whole
 from medfuse.grid import Grid
 from medfuse.provenance import DISCLAIMER, SOFTWARE
-from medfuse.volume import Modality, Source, Unit, grid_of, make_volume, plain, source_of
+from medfuse.volume import Modality, Source, Unit, grid_of, like, make_volume, plain, source_of
 
 SUFFIXES = (".nii", ".nii.gz")
 
@@ -98,6 +98,39 @@ def read_grid(path: str | Path) -> Grid:
     return _grid((x, y, z), _place(image, path)[0], path)
 
 
+def read_fused(path: str | Path) -> MetaTensor:
+    """Read a fused volume as `write` writes it: RGB24, or grey in [0, 1] (or, unscaled, in bytes).
+
+    Returns
+    -------
+    MetaTensor
+        (3, X, Y, Z) uint8 RGB, or (1, X, Y, Z) float32 in [0, 1].
+
+    Raises
+    ------
+    SeriesError, GeometryError
+        As `read`.
+    IntensityError
+        If grey values lie outside of [0, 1].
+    """
+    path = Path(path)
+    image = _open(path)
+    if image.get_data_dtype().names == ("R", "G", "B") and len(image.shape) == 3:
+        affine, _ = _place(image, path)
+        stored = _stored(image, path)
+        rgb = torch.from_numpy(np.stack([stored[colour] for colour in ("R", "G", "B")]))
+        return make_volume(rgb, _grid((rgb.shape[1], rgb.shape[2], rgb.shape[3]), affine, path), modality="MR")
+    volume = read(path, "MR")
+    values = plain(volume) / (255 if image.get_data_dtype() == np.uint8 and plain(volume).max() > 1 else 1)
+    lowest, highest = float(values.min()), float(values.max())
+    if lowest < 0 or highest > 1 + 1e-6:
+        raise IntensityError(
+            f"{path} holds values from {lowest:.4g} to {highest:.4g}; a fused volume has grey values in [0, 1], bytes, "
+            "or RGB. Scale it first."
+        )
+    return like(values, volume)
+
+
 def _grid(shape: tuple[int, int, int], affine: npt.NDArray[np.float64], path: Path) -> Grid:
     try:
         return Grid(shape, affine)
@@ -152,18 +185,22 @@ def _require_scalar_volume(image: Any, path: Path) -> None:
 
 def _values(image: Any, path: Path) -> npt.NDArray[np.float32]:
     _require_scalar_volume(image, path)
-    try:
-        if path.suffix.lower() == ".gz":
-            _check_sum(path)
-        values = np.asanyarray(image.dataobj, dtype=np.float32)
-    except (OSError, ValueError, EOFError, MemoryError, TypeError, zlib.error) as error:
-        raise SeriesError(
-            f"the voxels of {path} cannot be read ({type(error).__name__}); check that it is whole."
-        ) from error
+    values = _stored(image, path, np.float32)
     if not np.isfinite(values).any():
         raise IntensityError(f"{path} holds no finite value; check that it is the image you mean.")
     # A file may be memory-mapped read-only.
     return np.array(values.reshape(image.shape[:3]), copy=not values.flags.writeable)
+
+
+def _stored(image: Any, path: Path, dtype: npt.DTypeLike | None = None) -> npt.NDArray[Any]:
+    try:
+        if path.suffix.lower() == ".gz":
+            _check_sum(path)
+        return np.asanyarray(image.dataobj, dtype=dtype)
+    except (OSError, ValueError, EOFError, MemoryError, TypeError, zlib.error) as error:
+        raise SeriesError(
+            f"the voxels of {path} cannot be read ({type(error).__name__}); check that it is whole."
+        ) from error
 
 
 def _check_sum(path: Path) -> None:

@@ -28,6 +28,7 @@ ORDER = [
         "registration",
         "study",
         "colour",
+        "metrics",
         "gesenet",
         "phantom",
         "monai_io",
@@ -35,6 +36,7 @@ ORDER = [
         "report",
         "fusion",
         "train",
+        "scoring",
         "cli",
     ),
 ]

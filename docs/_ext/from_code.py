@@ -1,6 +1,7 @@
 """What the reference reads off the code: tables and signatures written by hand would be wrong after the next change.
 
-``command-options`` lists the arguments and options of one command, ``ct-windows`` the windows by name.
+``command-options`` lists the arguments and options of one command, ``ct-windows`` the windows and ``scores`` the scores
+by name.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typer.models import ArgumentInfo
 
 from medfuse.cli import app
 from medfuse.intensity import CT_WINDOWS_HU, DEFAULT_CT_WINDOW
+from medfuse.metrics import CORE, SCORES
 
 
 class _Table(Directive):
@@ -89,6 +91,22 @@ class CtWindows(_Table):
         return self.table(("name", "from, HU", "to, HU"), rows, "50 25 25")
 
 
+class ScoreTable(_Table):
+    """``.. scores::``: every score by name, what it is, the sizes it takes and who defined it."""
+
+    def run(self) -> list[nodes.Node]:
+        rows = (
+            (
+                f"``{name}``" + (" (core)" if name in CORE else ""),
+                each.meaning,
+                f"{each.smallest} × {each.smallest}" if each.smallest > 2 else "–",
+                f"`{each.doi} <https://doi.org/{each.doi}>`__" if each.doi else "medfuse",
+            )
+            for name, each in SCORES.items()
+        )
+        return self.table(("name", "what it is", "at least", "definition"), rows, "28 40 12 20")
+
+
 def _own_signature(
     _app: Sphinx, what: str, _name: str, documented: Any, _options: Any, signature: str | None, _returns: str | None
 ) -> tuple[str, str] | None:
@@ -107,4 +125,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("autodoc-process-signature", _own_signature)
     app.add_directive("command-options", CommandOptions)
     app.add_directive("ct-windows", CtWindows)
+    app.add_directive("scores", ScoreTable)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -419,3 +419,13 @@ def test_what_cannot_be_trained_is_refused_in_a_sentence(tmp_path, text, flags, 
     assert done.exit_code == code
     assert sentence in " ".join(done.output.split())
     assert not (tmp_path / "run").exists()
+
+
+def test_training_can_start_from_weights(pairs, tmp_path):
+    still = config(pairs, tmp_path / "a", start="default", learning_rate=0.0, final_learning_rate=0.0)
+    trainer = trainer_of(still)
+    trainer.run()
+    first, last = load_network().state_dict(), load_network(tmp_path / "a" / "best.safetensors").state_dict()
+    assert all(torch.equal(first[name], last[name]) for name in first)
+    with pytest.raises(TrainingError, match="other parts"):
+        trainer_of(config(pairs, tmp_path / "b", start="default", skip=False))

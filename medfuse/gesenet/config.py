@@ -26,6 +26,7 @@ class TrainingConfig:
     pairs: str = setting("", "CSV file with the columns split, task, case, mri, partner (pictures beside it)")
     studies: tuple[dict[str, str], ...] = setting((), "own study pairs: mri, partner, case and, for NIfTI, modality")
     validation_cases: tuple[str, ...] = setting((), "patients held out to choose the best weights, as TASK/CASE")
+    start: str = setting("", "weights to start from: default, or a file; else the network starts untrained")
     steps: int = setting(20_000, "batches that the fusion network learns from")
     patch_sizes: tuple[int, ...] = setting((64, 64, 96, 128), "patch sizes; each batch has one of them, drawn evenly")
     batch_pixels: int = setting(32_768, "pixels a batch; as many patches as fit")
@@ -80,7 +81,7 @@ class TrainingConfig:
             raise TrainingError(f"{path.name} is not YAML; expected lines such as 'steps: 20000'.") from None
         if not isinstance(values, dict):
             raise TrainingError(f"{path.name} must map settings to values, in lines such as 'steps: 20000'.")
-        _resolve(values, ("pairs", "out"), path.parent)
+        _resolve(values, ("pairs", "out", "start"), path.parent)
         for study in values.get("studies") or ():
             if isinstance(study, dict):
                 _resolve(study, ("mri", "partner"), path.parent)
@@ -117,7 +118,7 @@ class TrainingConfig:
 
 def _resolve(values: dict[str, Any], names: tuple[str, ...], folder: Path) -> None:
     for name in names:
-        if values.get(name) and isinstance(values[name], str):
+        if values.get(name) not in (None, "", "default") and isinstance(values[name], str):
             values[name] = str(folder / values[name])
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from medfuse.errors import TrainingError
 from medfuse.gesenet.config import TrainingConfig
 from medfuse.gesenet.engine import resolve_device
+from medfuse.gesenet.loading import load_network
 from medfuse.gesenet.losses import FusionLoss, channel_mask_loss, semantic_loss, spatial_mask_loss
 from medfuse.gesenet.masks import watch_masks, work_share
 from medfuse.gesenet.network import GeSeNet
@@ -77,7 +78,7 @@ class Trainer:
             config.air_share,
             torch.Generator().manual_seed(config.seed),
         )
-        self.network = self._placed(GeSeNet(config.parts))
+        self.network = self._placed(_first_network(config))
         self.semantic = self._placed(SemanticModule())
         self.loss = FusionLoss(config.loss_weights).to(self.device)
         logits = [value for name, value in self.network.named_parameters() if name.endswith("channel_logits")]
@@ -265,7 +266,8 @@ class Trainer:
 
     def _save_weights(self, path: Path, row: dict[str, float]) -> None:
         # Where this machine keeps its files, and whose studies they are, is nobody's business.
-        config = asdict(self.config) | {"pairs": Path(self.config.pairs).name, "studies": len(self.config.studies)}
+        names = {name: Path(getattr(self.config, name)).name for name in ("pairs", "start")}
+        config = asdict(self.config) | names | {"studies": len(self.config.studies)}
         config.pop("out")
         metadata = {
             "format": "medfuse GeSeNet 1",
@@ -279,7 +281,7 @@ class Trainer:
     def _resume(self) -> None:
         state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
         before, now = json.loads(state["config"]), json.loads(json.dumps(asdict(self.config)))
-        free = {"out", "pairs", "threads", "device", "patience"}
+        free = {"out", "pairs", "start", "threads", "device", "patience"}
         changed = [name for name in now if name not in free and before.get(name) != now[name]]
         if changed:
             raise TrainingError(
@@ -293,3 +295,14 @@ class Trainer:
         self.semantic_optimizer.load_state_dict(state["semantic_optimizer"])
         self.sampler.generator.set_state(state["sampler"].cpu())
         torch.set_rng_state(state["torch"].cpu())
+
+
+def _first_network(config: TrainingConfig) -> GeSeNet:
+    if not config.start:
+        return GeSeNet(config.parts)
+    network = load_network(config.start).requires_grad_(True)
+    if network.parts != config.parts:
+        raise TrainingError(
+            f"the weights to start from have other parts than the settings; set them alike: {network.parts}."
+        )
+    return network

@@ -11,24 +11,39 @@ from pathlib import Path
 
 import torch
 from matplotlib.figure import Figure
-from rivals import methods
+from rivals import Method, methods
 from torch import Tensor
 
 import medfuse
 from medfuse.gesenet import load_network
 from medfuse.gesenet.masks import watch_masks, work_share
+from medfuse.metrics import CORE, eight_bit, flicker, score
 from medfuse.train import study_pairs
+
+JUDGED_IN_3D = ("medfuse", "published weights", "maximum")
 
 TASKS = {"CT": "MRI-CT", "PT": "MRI-PET", "NM": "MRI-SPECT"}
 
 
-def middle_slice(modality: str) -> tuple[Tensor, Tensor]:
-    """MRI and partner luma of a phantom study, (1, 1, H, W) in [0, 1]."""
+def phantom_slices(modality: str) -> tuple[Tensor, Tensor]:
+    """MRI and partner luma of a phantom study, (slices, 1, H, W) in [0, 1], finer than 8 bit."""
     with tempfile.TemporaryDirectory() as place:
         medfuse.phantom_study(modality).write_dicom(place)
         pairs = list(study_pairs({"mri": f"{place}/mri", "partner": f"{place}/partner", "case": "phantom"}))
-    pair = pairs[len(pairs) // 2]
-    return pair.mri[None], pair.partner[None]
+    return torch.stack([pair.mri for pair in pairs]), torch.stack([pair.partner for pair in pairs])
+
+
+def volume_row(fuse: Method, task: str, mri: Tensor, partner: Tensor) -> str:
+    """Scores of every third slice from 16-bit and from 8-bit sources, and the flicker of the volume."""
+    fused = fuse(mri, partner)
+    coarse = [(side * 255).round() / 255 for side in (mri, partner)]
+    means = [
+        {name: values.mean().item() for name, values in score(pictures[::3], mri[::3], partner[::3], CORE).items()}
+        for pictures in (fused, fuse(*coarse))
+    ]
+    cells = [f"{means[0][name]:.3f} ({means[1][name] - means[0][name]:+.3f})" for name in CORE]
+    uneven = flicker(*(eight_bit(side) for side in (fused, mri, partner))).item()
+    return f"{task} | {' | '.join(cells)} | {uneven:.2f} |"
 
 
 def sheet(rows: list[list[tuple[str, Tensor]]], path: Path) -> None:
@@ -47,8 +62,11 @@ def draw(weights: str, published: str | None, out: Path) -> None:
     network = load_network(weights)
     rivals = methods(weights, published)
     compared, masked, shares = [], [], {}
+    lines = [f"| method | task | {' | '.join(name.upper() for name in CORE)} | flicker |", f"|---|---|{'---:|' * 7}"]
     for modality, task in TASKS.items():
-        mri, partner = middle_slice(modality)
+        volumes = phantom_slices(modality)
+        lines += [f"| {name} | {volume_row(rivals[name], task, *volumes)}" for name in rivals if name in JUDGED_IN_3D]
+        mri, partner = (side[len(side) // 2][None] for side in volumes)
         sources = [("MRI", mri), (task.removeprefix("MRI-"), partner)]
         compared.append([*sources, *((name, fuse(mri, partner)) for name, fuse in rivals.items())])
         with torch.inference_mode(), watch_masks(network) as masks:
@@ -59,6 +77,7 @@ def draw(weights: str, published: str | None, out: Path) -> None:
             "spatial": [round(float(each.spatial.mean()), 3) for each in masks],
             "work": [round(float(work_share(each.spatial, each.channels)), 3) for each in masks],
         }
+    (out / "volumes.md").write_text("\n".join(lines) + "\n")
     sheet(compared, out / "methods.png")
     sheet(masked, out / "masks.png")
     (out / "masks.json").write_text(json.dumps(shares, indent=1) + "\n")

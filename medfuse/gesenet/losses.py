@@ -16,6 +16,11 @@ DETAIL = 0.04
 """Ten grey levels of 256 a pixel: above noise and shading, below the faintest gyrus of a T1 image."""
 
 
+MRI_MUST_EXCEED = 1.3
+"""How much steeper than the partner the MRI must be to be followed: its texture is everywhere, and would else drown the
+few soft edges of the other."""
+
+
 @dataclass(frozen=True)
 class LossWeights:
     """What each term counts; 0 leaves it out.
@@ -54,10 +59,10 @@ def gradient_loss(fused: Tensor, mri: Tensor, partner: Tensor) -> Tensor:
 
     The paper compares magnitudes. They are the same for a dark line on a bright ground and a bright line on a dark one,
     so a network may reach the right strength with the wrong picture; the vector of the stronger source cannot be
-    reached that way.
+    reached that way. The MRI counts as stronger where it exceeds the partner by `MRI_MUST_EXCEED`.
     """
     of_mri, of_partner = sobel(mri), sobel(partner)
-    stronger = of_mri.abs().sum(1, keepdim=True) > of_partner.abs().sum(1, keepdim=True)
+    stronger = of_mri.abs().sum(1, keepdim=True) > MRI_MUST_EXCEED * of_partner.abs().sum(1, keepdim=True)
     wanted = torch.where(stronger, of_mri, of_partner)
     return (sobel(fused) - wanted).abs().sum(1).mean()
 

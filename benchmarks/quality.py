@@ -24,7 +24,7 @@ from torch import Tensor
 from medfuse.gesenet.pictures import Pair, read_pairs, unit
 from medfuse.metrics import CORE, score
 
-NAMES = (*CORE, "detail_mri", "detail_partner", "mef_ssim", "viff_program", "fmi_pixel", "en", "sf", "ag")
+NAMES = (*CORE, "detail_mri", "detail_partner", "mef_ssim", "viff", "en", "sf", "ag")
 COLUMNS = {"ssim": "SSIM", "sd": "SD", "mi": "MI", "vif": "VIF", "scd": "SCD", "qabf": "Qabf"}
 
 

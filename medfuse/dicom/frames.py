@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
 from pydicom.uid import NuclearMedicineImageStorage
 
 from medfuse.dicom.header import ENHANCED, Instance, listed, numbers
@@ -31,15 +32,12 @@ ENHANCED_TRAITS = (
     *(("FrameContentSequence", "StackID"), ("MRImageFrameTypeSequence", "FrameType")),
     *(("MRImageFrameTypeSequence", "ComplexImageComponent"), ("CTImageFrameTypeSequence", "FrameType")),
     *(("PETFrameTypeSequence", "FrameType"), ("MREchoSequence", "EffectiveEchoTime")),
-    *(("FrameContentSequence", "TemporalPositionIndex"), ("MRDiffusionSequence", "DiffusionBValue")),
-    *(
-        ("MRDiffusionSequence", "DiffusionDirectionality"),
-        ("CardiacSynchronizationSequence", "NominalCardiacTriggerDelayTime"),
-    ),
+    *(("MRDiffusionSequence", "DiffusionBValue"), ("MRDiffusionSequence", "DiffusionDirectionality")),
+    ("CardiacSynchronizationSequence", "NominalCardiacTriggerDelayTime"),
     *(("CTReconstructionSequence", "ConvolutionKernel"), ("CTXRayDetailsSequence", "KVP")),
     *(("MRModifierSequence", "InversionTimes"), ("MRTimingAndRelatedParametersSequence", "FlipAngle")),
-    *(("PETReconstructionSequence", "ReconstructionType"), ("FrameContentSequence", "FrameAcquisitionNumber")),
-    *(("FrameContentSequence", "FrameReferenceDateTime"),),
+    *(("PETReconstructionSequence", "ReconstructionType"), ("FrameContentSequence", "TemporalPositionIndex")),
+    *(("FrameContentSequence", "FrameAcquisitionNumber"), ("FrameContentSequence", "FrameReferenceDateTime")),
 )
 """The same for frames of enhanced files: functional group and attribute."""
 
@@ -145,10 +143,10 @@ def _enhanced_frames(instance: Instance, name: str) -> list[Frame]:
         for group, keyword in ENHANCED_TRAITS:
             value = group_of(header, index, group).get(keyword)
             if value is not None:
-                traits[keyword] = str(value)
+                traits[keyword] = _said(value)
         directions = group_of(header, index, "MRDiffusionSequence").get("DiffusionGradientDirectionSequence")
         if directions:
-            traits["DiffusionGradientOrientation"] = str(directions[0].get("DiffusionGradientOrientation"))
+            traits["DiffusionGradientOrientation"] = _said(directions[0].get("DiffusionGradientOrientation"))
         slope, intercept = _rescale(values, header)
         frames.append(Frame(instance, index + 1, None, _matrix(header), *place, slope, intercept, traits))
     return frames
@@ -246,4 +244,9 @@ def _rescale(values: Dataset, header: Dataset) -> tuple[float, float]:
 
 
 def _traits(header: Dataset, keywords: Sequence[str]) -> dict[str, str]:
-    return {keyword: str(header.get(keyword)) for keyword in keywords if header.get(keyword) is not None}
+    return {keyword: _said(header.get(keyword)) for keyword in keywords if header.get(keyword) is not None}
+
+
+def _said(value: object) -> str:
+    """A value as the Standard writes it, several joined by backslashes."""
+    return "\\".join(map(str, value)) if isinstance(value, MultiValue) else str(value)

@@ -78,7 +78,7 @@ def short_text(header: Dataset, keyword: str) -> str:
     """A short value for a message; nothing where it is no plain code or number, for then it may be anything."""
     try:
         text = str(header.get(keyword, "") or "") if header.get(keyword) != 0 else "0"
-    except (ValueError, TypeError):
+    except Exception:  # pydicom converts values where they are first read, and raises many kinds on damaged ones
         return ""
     return text if text.isascii() and text.isalnum() and len(text) <= 12 else ""
 
@@ -88,7 +88,7 @@ def numbers(header: Dataset, keyword: str) -> list[float]:
     try:
         value = header.get(keyword)
         found = [] if value is None else [float(number) for number in cast("Sequence[float]", value)]
-    except (ValueError, TypeError):
+    except Exception:  # as above
         return []
     return found if np.isfinite(found).all() else []
 

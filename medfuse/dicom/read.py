@@ -27,8 +27,8 @@ from medfuse.dicom.header import READABLE, Instance
 from medfuse.dicom.lattice import Stack
 from medfuse.dicom.scan import choose, quiet
 from medfuse.dicom.series import Series
-from medfuse.errors import SeriesError
-from medfuse.grid import Grid
+from medfuse.errors import MedfuseError, SeriesError
+from medfuse.grid import MOST_VOXELS, Grid
 from medfuse.volume import Modality, Source, Unit, make_volume
 
 PET_UNITS: dict[str, Unit] = {"BQML": "Bq/ml", "CNTS": "counts"}
@@ -101,9 +101,16 @@ def read_series(series: Series, path: Path, progress: Callable[[float], None] | 
     """Read the pixels of a scanned series; see `read`."""
     found = series.require_volume()
     with quiet():
-        _require_room(found, series.name)
-        values = _read_pixels(found, series.name, progress or (lambda share: None))
-        return _wrap(values, series, found, path)
+        try:
+            _require_room(found, series.name)
+            values = _read_pixels(found, series.name, progress or (lambda share: None))
+            return _wrap(values, series, found, path)
+        except (AttributeError, LookupError, NotImplementedError, ValueError, TypeError) as error:
+            if isinstance(error, MedfuseError):
+                raise
+            raise SeriesError(
+                f"the header of {series.name} cannot be interpreted ({type(error).__name__}). Export the series again."
+            ) from error
 
 
 def _wrap(values: npt.NDArray[np.float32], series: Series, found: Stack, path: Path) -> MetaTensor:
@@ -130,6 +137,8 @@ def _wrap(values: npt.NDArray[np.float32], series: Series, found: Stack, path: P
 
 def _require_room(found: Stack, name: str) -> None:
     """Refuse sizes that the files cannot hold, before memory is asked for."""
+    if np.prod(found.grid.shape, dtype=np.float64) > MOST_VOXELS:
+        raise SeriesError(f"{name} claims {found.grid!r}: no study is so large. Export the series again.")
     compressed = stored = 0
     for instance in {id(frame.instance): frame.instance for frame in found.frames}.values():
         header = instance.header

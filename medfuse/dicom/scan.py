@@ -16,6 +16,12 @@ from medfuse.dicom.header import READABLE, Instance, short_text
 from medfuse.dicom.series import Series
 from medfuse.errors import SeriesError
 
+ALWAYS_READ = (
+    *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID", "Modality"),
+    *("PatientID", "PatientName", "Rows", "Columns", "NumberOfFrames", "BitsAllocated"),
+)
+"""What every file is asked for; pydicom finds damage only where a value is asked for."""
+
 MOST_LISTED = 12
 """A message names no more series than this."""
 
@@ -137,6 +143,8 @@ def _read_header(file: Path) -> Instance | None:
         # Files without the DICM mark are taken only if they still parse as an image.
         header = dcmread(file, stop_before_pixels=True, force=not marked)
         image = "Rows" in header and "SOPInstanceUID" in header
+        for keyword in ALWAYS_READ:
+            header.get(keyword)
         meant = str(header.get("SOPClassUID", "")) in READABLE
     except OSError as error:
         raise SeriesError("the file cannot be opened") from error

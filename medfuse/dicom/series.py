@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -23,6 +24,9 @@ ONE_PER_SERIES = (
 
 TRAITS = (*(keyword for _, keyword in ENHANCED_TRAITS), *CLASSIC_TRAITS, *NM_TRAITS, "file")
 """What tells the volumes of one series apart, the most telling first."""
+
+CODE = re.compile(r"[A-Z0-9_ .+\\-]{1,64}")
+"""Code strings and decimal numbers of the Standard (PS3.5 6.2), several joined by backslashes."""
 
 
 @dataclass(frozen=True)
@@ -218,10 +222,19 @@ def _by_traits(frames: list[Frame]) -> list[tuple[str, list[Frame]]]:
             for frame in group:
                 values.setdefault(frame.traits.get(trait, ""), []).append(frame)
             telling = len(values) > 1 and min(map(len, values.values())) > 1 and _repeats(group)
-            shown = {value: ", ".join(filter(None, (said, f"{trait} {value}"))) for value in values}
+            shown = {
+                value: ", ".join(filter(None, (said, f"{trait} {_shown(trait, value, number)}")))
+                for number, value in enumerate(values, start=1)
+            }
             split += [(shown[value], some) for value, some in values.items()] if telling else [(said, group)]
         groups = split
     return groups
+
+
+def _shown(trait: str, value: str, number: int) -> str:
+    """A trait's value where it is a code or a number; else its place in line, for it may be anything or a date."""
+    plain = CODE.fullmatch(value) and trait not in ("AcquisitionTime", "FrameReferenceDateTime", "StackID", "file")
+    return value if plain else f"no. {number}"
 
 
 def _repeats(frames: Sequence[Frame]) -> bool:

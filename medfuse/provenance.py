@@ -48,7 +48,7 @@ class Provenance:
         colours = f", coloured with the palette {self.palette}" if self.palette else ""
         accepted = "Sources that name different patients were accepted. " if self.different_patients else ""
         filled = "".join(
-            f"{count} missing {name} slices were interpolated. "
+            f"{name} slices missing and interpolated: {count}. "
             for name, count in (("MR", self.mri_filled_slices), (self.partner_modality, self.partner_filled_slices))
             if count
         )

@@ -2,6 +2,8 @@
 
 import copy
 import shutil
+import subprocess
+import tracemalloc
 
 import numpy as np
 import pydicom
@@ -19,8 +21,8 @@ from medfuse.errors import SeriesError
 from medfuse.volume import grid_of, like
 
 
-def classic(folder, modality="MR", change=lambda values: values, turns=(12, -7, 25)):
-    volume, scale, offset = acquired(oblique_grid(turns=turns), modality)
+def classic(folder, modality="MR", change=lambda values: values, turns=(12, -7, 25), shape=(17, 22, 13)):
+    volume, scale, offset = acquired(oblique_grid(shape, turns=turns), modality)
     write_acquisition(like(change(volume.as_tensor()), volume), folder, study=1, series_number=4)
     return folder, scale, offset
 
@@ -160,6 +162,74 @@ def test_copies_of_a_file_count_once_and_lookalikes_are_refused(tmp_path):
         medfuse.load(folder)
 
 
+def test_a_slice_exported_again_under_another_uid_counts_once(tmp_path):
+    folder, scale, offset = classic(tmp_path / "ct", "CT")
+    for path in sorted(folder.iterdir())[3:5]:
+        header = pydicom.dcmread(path)
+        header.SOPInstanceUID, header.InstanceNumber = f"{header.SOPInstanceUID}.1", int(header.InstanceNumber) + 100
+        header.save_as(folder / f"again{path.name}")
+    assert worst_linear_error(medfuse.load(folder), scale, offset) < 0.02
+    header.PixelData = bytes(len(header.PixelData))
+    header.save_as(folder / f"again{path.name}")
+    with pytest.raises(SeriesError, match=r"instances 5 and 105 .* lie at the same position"):
+        medfuse.load(folder)
+
+
+SYNTAXES = [
+    *(pydicom.uid.ImplicitVRLittleEndian, pydicom.uid.ExplicitVRBigEndian, pydicom.uid.DeflatedExplicitVRLittleEndian),
+    *(pydicom.uid.RLELossless, pydicom.uid.JPEG2000Lossless, pydicom.uid.JPEGLSLossless),
+]
+
+
+@pytest.mark.parametrize("form", ["classic", "enhanced", "NM"])
+@pytest.mark.parametrize("syntax", SYNTAXES, ids=lambda syntax: syntax.name)
+def test_transfer_syntaxes_do_not_change_a_voxel(tmp_path, form, syntax):
+    folder, scale, offset = classic(tmp_path / "first", "NM" if form == "NM" else "CT", shape=(66, 70, 5))
+    if form == "enhanced":
+        folder = enhance([folder], tmp_path / "enhanced" / "1.dcm", shuffled=True).parent
+    for path in folder.iterdir():
+        header = pydicom.dcmread(path)
+        if syntax.is_compressed and not syntax.is_deflated:
+            header.compress(syntax, generate_instance_uid=False)
+            header.save_as(path)
+            continue
+        if not syntax.is_little_endian:
+            header.PixelData = header.pixel_array.astype(">u2").tobytes()
+            list(header.iterall())  # values are converted, not bytes carried over
+            options = {"implicit_vr": False, "little_endian": False, "force_encoding": True}
+            header.file_meta.TransferSyntaxUID = syntax
+            pydicom.dcmwrite(path, header, **options)
+            continue
+        header.file_meta.TransferSyntaxUID = syntax
+        header.save_as(path, implicit_vr=syntax.is_implicit_VR, little_endian=True)
+    assert worst_linear_error(medfuse.load(folder), scale, offset) < 0.02
+
+
+def test_files_without_a_preamble_are_read(tmp_path):
+    folder, scale, offset = classic(tmp_path / "ct", "CT")
+    for path in folder.iterdir():
+        header = pydicom.dcmread(path)
+        del header.file_meta
+        header.preamble = None
+        header.save_as(path, implicit_vr=True, little_endian=True)
+    assert worst_linear_error(medfuse.load(folder), scale, offset) < 0.02
+
+
+@pytest.mark.parametrize("form", ["classic", "enhanced"])
+def test_the_pixels_are_in_memory_once(tmp_path, form):
+    volume, _, _ = acquired(oblique_grid((192, 256, 30), spacing=(0.9, 0.8, 1.1)))
+    write_acquisition(volume, tmp_path / "classic", study=1, series_number=4)
+    path = tmp_path / "classic"
+    if form == "enhanced":
+        path = enhance([path], tmp_path / "enhanced" / "1.dcm")
+    medfuse.load(path)  # what is loaded lazily is loaded now
+    tracemalloc.start()
+    loaded = medfuse.load(path)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 1.5 * loaded.as_tensor().numpy().nbytes
+
+
 def without(folder, *places):
     files = sorted(folder.iterdir())
     for place in places:
@@ -202,7 +272,7 @@ def test_filled_slices_stand_in_the_provenance(tmp_path):
     without(ct, 6, 7)
     study = medfuse.fuse(medfuse.load(mri), medfuse.load(ct, fill_gaps=True), align="header")
     assert (study.provenance.mri_filled_slices, study.provenance.partner_filled_slices) == (0, 2)
-    assert "2 missing CT slices were interpolated" in study.provenance.sentence()
+    assert "CT slices missing and interpolated: 2." in study.provenance.sentence()
 
 
 @pytest.mark.parametrize("backwards", [False, True])
@@ -275,3 +345,17 @@ def test_an_enhanced_base_is_referenced_frame_by_frame(tmp_path):
         frame = item.ReferencedFrameNumber
         assert places[int(frame) - 1] == number
         assert item.ReferencedSOPClassUID == pydicom.uid.EnhancedMRImageStorage
+
+
+@pytest.mark.judge
+@pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dciodvfy is not installed")
+@pytest.mark.parametrize("channels", [1, 3])
+def test_dciodvfy_finds_nothing_in_what_is_written_on_an_enhanced_base(tmp_path, channels):
+    folder, _, _ = classic(tmp_path / "classic")
+    base = medfuse.load(enhance([folder], tmp_path / "enhanced" / "all.dcm"))
+    values = torch.rand((channels, *base.shape[1:]))
+    image = like((values * 255).to(torch.uint8) if channels == 3 else values, base)
+    medfuse.dicom.write_series(image, tmp_path / "out")
+    for path in (tmp_path / "out").iterdir():
+        done = subprocess.run(["dciodvfy", "-new", path], capture_output=True, text=True, check=False)
+        assert (done.stdout + done.stderr).strip() in {"SCImage", "MRImage"}

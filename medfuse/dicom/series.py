@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from pydicom import dcmread
 from pydicom.dataset import Dataset
 
+from medfuse.dicom.copies import without_copies, without_twins
 from medfuse.dicom.frames import CLASSIC_TRAITS, ENHANCED_TRAITS, NM_TRAITS, Frame, frames_of
 from medfuse.dicom.header import READABLE, Instance, series_name, short_text
 from medfuse.dicom.lattice import SAME_POSITION_MM, Stack, same_plane, stack
@@ -62,12 +62,8 @@ class Series:
         name = series_name(instances)
         try:
             _require_one_kind(instances, name)
-            instances = _without_copies(instances, name)
-            frames = frames_of(instances, name)
-            try:
-                return [_volume(cls, uid, stack(frames, name, fill_gaps=fill_gaps))]
-            except (SeriesError, GeometryError) as error:
-                return _parts(cls, uid, frames, name, fill_gaps, error)
+            instances = without_copies(instances, name)
+            return _volumes(cls, uid, frames_of(instances, name), name, fill_gaps)
         except SeriesError as error:
             problem = str(error)
         except GeometryError as error:
@@ -113,6 +109,21 @@ class Series:
         return self.stack
 
 
+def _volumes(cls: type[Series], uid: str, frames: Sequence[Frame], name: str, fill_gaps: bool) -> list[Series]:
+    """The one volume that the frames form, or the several."""
+    try:
+        return [_volume(cls, uid, stack(frames, name, fill_gaps=fill_gaps))]
+    except (SeriesError, GeometryError) as error:
+        reason = error
+    parts = _parts(cls, uid, frames, name, fill_gaps)
+    if parts:
+        return parts
+    once = without_twins(frames)
+    if len(once) == len(frames):
+        raise reason
+    return [_volume(cls, uid, stack(once, name, fill_gaps=fill_gaps))]
+
+
 def _volume(cls: type[Series], uid: str, found: Stack, traits: str = "") -> Series:
     return cls(uid, _files(found.frames), found, None, traits=traits)
 
@@ -151,26 +162,8 @@ def _require_one_kind(instances: Sequence[Instance], name: str) -> None:
         )
 
 
-def _without_copies(instances: Sequence[Instance], name: str) -> Sequence[Instance]:
-    """Drop files that are copies of another: one SOPInstanceUID names one object (PS3.5 9)."""
-    known: dict[str, Instance] = {}
-    for instance in instances:
-        uid = str(instance.header.get("SOPInstanceUID", ""))
-        twin = known.setdefault(uid, instance)
-        if twin is not instance and not (
-            twin.header == instance.header and dcmread(twin.path, force=True) == dcmread(instance.path, force=True)
-        ):
-            raise SeriesError(
-                f"{name} holds two different files, instances {twin.number} and {instance.number}, with one "
-                "SOPInstanceUID: which of them is meant is unknown. Remove one."
-            )
-    return list(known.values())
-
-
-def _parts(
-    cls: type[Series], uid: str, frames: Sequence[Frame], name: str, fill_gaps: bool, error: Exception
-) -> list[Series]:
-    """Take a series apart that is not one volume; raise the error that said so where no part would be one."""
+def _parts(cls: type[Series], uid: str, frames: Sequence[Frame], name: str, fill_gaps: bool) -> list[Series]:
+    """Take a series apart that is not one volume; nothing where no part would be one."""
     parts: list[Series] = []
     for plane in _by_plane(frames):
         for traits, group in _by_traits(plane):
@@ -182,7 +175,7 @@ def _parts(
                 found = cls(uid, _files(group), None, str(reason), traits=traits, beside=scouts)
             parts.append(found)
     if len(parts) < 2 or not any(part.stack for part in parts):
-        raise error
+        return []
     return _numbered(parts)
 
 

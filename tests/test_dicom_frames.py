@@ -330,7 +330,12 @@ def test_a_mosaic_without_its_private_header_is_refused(tmp_path, shared_data):
 
 def test_an_enhanced_base_is_referenced_frame_by_frame(tmp_path):
     folder, _, _ = classic(tmp_path / "classic")
-    path = enhance([folder], tmp_path / "enhanced" / "all.dcm", shuffled=True)
+    path = enhance(
+        [folder],
+        tmp_path / "enhanced" / "all.dcm",
+        lambda group, _: setattr(group, "MREchoSequence", one(EffectiveEchoTime=31.5)),
+        shuffled=True,
+    )
     base = medfuse.load(path)
     image = like(torch.rand(base.shape), base)
     medfuse.dicom.write_series(image, tmp_path / "out")
@@ -341,7 +346,9 @@ def test_an_enhanced_base_is_referenced_frame_by_frame(tmp_path):
         for group in base.meta["source"].first.PerFrameFunctionalGroupsSequence
     ]
     for number, written in enumerate(sorted((tmp_path / "out").iterdir()), start=1):
-        (item,) = pydicom.dcmread(written).SourceImageSequence
+        header = pydicom.dcmread(written)
+        assert header.EchoTime == 31.5
+        (item,) = header.SourceImageSequence
         frame = item.ReferencedFrameNumber
         assert places[int(frame) - 1] == number
         assert item.ReferencedSOPClassUID == pydicom.uid.EnhancedMRImageStorage

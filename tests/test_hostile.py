@@ -2,6 +2,7 @@
 
 import random
 import struct
+import sys
 
 import pydicom
 import pytest
@@ -111,6 +112,17 @@ def test_an_absurd_position_asks_for_no_memory(forms, tmp_path):
     for fill_gaps in (False, True):
         with pytest.raises(MedfuseError), limited_memory():
             medfuse.load(tmp_path, fill_gaps=fill_gaps)
+
+
+def test_a_deflated_bomb_is_not_inflated(forms, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules["medfuse.dicom.scan"], "MOST_INFLATED", 2**24)
+    path = sorted((forms / "MR").iterdir())[0]
+    header = pydicom.dcmread(path)
+    header.PixelData = bytes(2**26)
+    header.file_meta.TransferSyntaxUID = pydicom.uid.DeflatedExplicitVRLittleEndian
+    header.save_as(tmp_path / "bomb.dcm", implicit_vr=False, little_endian=True)
+    assert (tmp_path / "bomb.dcm").stat().st_size < 2**18
+    assert scan(tmp_path).damaged == 1
 
 
 def test_deep_nesting_is_a_verdict(tmp_path):

@@ -207,10 +207,12 @@ def _decode(frames: Sequence[Frame], places: Sequence[int], name: str) -> Iterat
 def _pixels(instance: Instance, indices: list[int]) -> Iterator[npt.NDArray[Any]]:
     """Decode frames by index from 0, (rows, columns) each, and hold no more than one at a time."""
     syntax = _transfer_syntax(instance)
+    # To decode all frames goes through a file once; to ask for each may look for it from the start.
+    wanted = None if indices == list(range(instance.frames)) else indices
     if syntax == DeflatedExplicitVRLittleEndian:
-        yield from iter_pixels(dcmread(instance.path), indices=indices)
+        yield from iter_pixels(dcmread(instance.path), indices=wanted)
     else:
-        yield from iter_pixels(instance.path, indices=indices, transfer_syntax_uid=syntax)
+        yield from iter_pixels(instance.path, indices=wanted, transfer_syntax_uid=syntax)
 
 
 def _transfer_syntax(instance: Instance) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 import warnings
+import zlib
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +13,7 @@ from pathlib import Path
 
 from pydicom import dcmread
 from pydicom.misc import is_dicom
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from medfuse.dicom.header import READABLE, Instance, short_text
 from medfuse.dicom.series import Series
@@ -21,6 +24,9 @@ ALWAYS_READ = (
     *("PatientID", "PatientName", "Rows", "Columns", "NumberOfFrames", "BitsAllocated"),
 )
 """What every file is asked for; pydicom finds damage only where a value is asked for."""
+
+MOST_INFLATED = 2**31
+"""A deflated file holds one slice or one volume, and no more bytes than this."""
 
 MOST_LISTED = 12
 """A message names no more series than this."""
@@ -135,11 +141,27 @@ def choose(path: str | Path, series: str | None = None, *, fill_gaps: bool = Fal
     return candidates[0]
 
 
+def _require_modest(file: Path) -> None:
+    """Raise where a deflated file swells beyond all use: pydicom inflates it whole to read its header."""
+    with file.open("rb") as stream:
+        head = stream.read(1024)
+        if DeflatedExplicitVRLittleEndian.encode() not in head:
+            return
+        (length,) = struct.unpack_from("<I", head, 140)  # of the meta group, which alone is not deflated
+        stream.seek(144 + length)
+        inflate, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
+        while (block := inflate.unconsumed_tail or stream.read(2**16)) and not inflate.eof:
+            size += len(inflate.decompress(block, 2**22))
+            if size > MOST_INFLATED:
+                raise ValueError("the deflated file is too large")
+
+
 def _read_header(file: Path) -> Instance | None:
     """Read a file's header, or None where the file is no DICOM image; `SeriesError` where it is one but damaged."""
     marked = False
     try:
         marked = is_dicom(file)
+        _require_modest(file)
         # Files without the DICM mark are taken only if they still parse as an image.
         header = dcmread(file, stop_before_pixels=True, force=not marked)
         image = "Rows" in header and "SOPInstanceUID" in header

@@ -89,6 +89,17 @@ def test_several_volumes_of_one_file_are_told_apart(tmp_path, change, said):
         assert len(frames) == 13
 
 
+def test_enhanced_files_of_one_frame_each_are_one_volume(tmp_path):
+    folder, scale, offset = classic(tmp_path / "classic", "CT")
+    for number, path in enumerate(sorted(folder.iterdir())):
+        (tmp_path / "single" / str(number)).mkdir(parents=True)
+        path.rename(tmp_path / "single" / str(number) / path.name)
+        enhance([tmp_path / "single" / str(number)], tmp_path / "enhanced" / f"{number}.dcm")
+    loaded = medfuse.load(tmp_path / "enhanced")
+    assert worst_linear_error(loaded, scale, offset) < 0.02
+    assert loaded.meta["source"].slices == tuple(((k, 1),) for k in range(13))
+
+
 def test_two_stacks_of_different_orientation_are_two_volumes(tmp_path):
     first, scale, offset = classic(tmp_path / "first")
     second, _, _ = classic(tmp_path / "second", turns=(100, 15, -80))

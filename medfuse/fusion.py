@@ -216,6 +216,8 @@ def fuse(
         palette=palette,
         weights=network.origin,
         different_patients=different_patients,
+        mri_filled_slices=sources[0].filled_slices if sources[0] else 0,
+        partner_filled_slices=sources[1].filled_slices if sources[1] else 0,
     )
     return FusedStudy(data["fused"], mri, partner, data["registration"], provenance)
 

@@ -18,6 +18,9 @@ Points = npt.NDArray[np.float64]
 LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """The one constant between RAS+ (medfuse, NIfTI) and LPS+ (DICOM, ITK); it is its own inverse."""
 
+MOST_VOXELS = 2**32
+"""No study is larger (16 GiB as float32); headers that claim more are damaged, or made to exhaust the memory."""
+
 
 @dataclass(frozen=True, eq=False)
 class Grid:

@@ -29,10 +29,19 @@ def _one(places: Sequence[Place] | Place) -> Path | None:
 class StudyReader(ImageReader):
     """MONAI's `LoadImage` through `medfuse.load`: ``LoadImage(reader=StudyReader(modality="MR"))``."""
 
-    def __init__(self, modality: Modality | None = None, series: str | None = None) -> None:
+    def __init__(
+        self,
+        modality: Modality | None = None,
+        series: str | None = None,
+        *,
+        volume: int | None = None,
+        fill_gaps: bool = False,
+    ) -> None:
         super().__init__()
         self.modality = modality
         self.series = series
+        self.volume = volume
+        self.fill_gaps = fill_gaps
 
     def verify_suffix(self, filename: Sequence[Place] | Place) -> bool:
         """Whether one path is a NIfTI file, a folder or a DICOM file."""
@@ -44,7 +53,7 @@ class StudyReader(ImageReader):
         path = _one(data)
         if path is None:
             raise SeriesError("one path is needed: the folder of a series, or one file.")
-        return study.load(path, self.modality, self.series)
+        return study.load(path, self.modality, self.series, volume=self.volume, fill_gaps=self.fill_gaps)
 
     def get_data(self, img: MetaTensor) -> tuple[np.ndarray[Any, Any], dict[str, Any]]:
         """Return the (X, Y, Z) voxels and the metadata in MONAI's words."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,11 +21,14 @@ from nibabel.spatialimages import HeaderDataError
 
 from medfuse.errors import ExportError, GeometryError, IntensityError, SeriesError
 from medfuse.export import whole
-from medfuse.grid import Grid
+from medfuse.grid import MOST_VOXELS, Grid
 from medfuse.provenance import DISCLAIMER, SOFTWARE
 from medfuse.volume import Modality, Source, Unit, grid_of, like, make_volume, plain, source_of
 
 SUFFIXES = (".nii", ".nii.gz")
+
+PAIR_SUFFIXES = (".hdr", ".img", ".hdr.gz", ".img.gz")
+"""Header and voxels in two files; read, never written."""
 
 TEMPLATE_SPACES = {3: "Talairach", 4: "MNI152"}
 """Form codes (nifti1.h, NIFTI_XFORM_*) that declare a common world; scanner and aligned space are each image's own."""
@@ -32,49 +36,67 @@ TEMPLATE_SPACES = {3: "Talairach", 4: "MNI152"}
 LEAST_AIR_HU = -200.0
 """A CT in HU holds air far below this; one that does not is in some other unit."""
 
+TRAILING_BYTES = 2**26
+"""What may follow the voxels in a gzip file before it counts as a decompression bomb."""
+
 MM_PER_UNIT = {"mm": 1.0, "unknown": 1.0, "meter": 1000.0, "micron": 0.001}
 
 
 @dataclass(frozen=True)
 class NiftiSource(Source):
-    """The form codes a volume was read with, so that the output can carry them on."""
+    """The form code a volume was read with, so that the output can carry it on.
+
+    ``forms_apart_mm`` is how far sform and qform put a corner of the volume from each other; 0 where one is not set.
+    """
 
     form_code: int
+    forms_apart_mm: float = 0.0
 
 
 def is_nifti(path: str | Path) -> bool:
-    """Whether the name ends in .nii or .nii.gz, and is no folder's."""
-    return str(path).lower().endswith(SUFFIXES) and not Path(path).is_dir()
+    """Whether the name ends as NIfTI's do, and is no folder's; an .img counts only beside its .hdr."""
+    path, name = Path(path), str(path).lower()
+    if path.is_dir() or not name.endswith((*SUFFIXES, *PAIR_SUFFIXES)):
+        return False
+    stem = name.removesuffix(".gz")
+    return not stem.endswith(".img") or any(_header_beside(path).parent.glob(_header_beside(path).name + "*"))
 
 
-def read(path: str | Path, modality: Modality) -> MetaTensor:
+def _header_beside(path: Path) -> Path:
+    return path.with_name(path.name.removesuffix(".gz").removesuffix(".GZ")).with_suffix(".hdr")
+
+
+def read(path: str | Path, modality: Modality, volume: int | None = None) -> MetaTensor:
     """Read a NIfTI volume.
 
     Parameters
     ----------
     path
-        A .nii or .nii.gz file.
+        A .nii or .nii.gz file, or one of a pair of .hdr and .img.
     modality
         What the file holds; NIfTI has no field for it.
+    volume
+        Which volume of a 4-D file, counted from 0; only this one is read.
 
     Returns
     -------
     MetaTensor
-        (1, X, Y, Z) float32, axes as stored. The affine is the sform where its code is positive, else the qform, in mm
-        whatever the file's unit. CT counts as HU only if it holds air; other values are arbitrary. Values that are not
-        finite become 0, CT air.
+        (1, X, Y, Z) float32, axes as stored, scaled by scl_slope and scl_inter. The affine is the sform where its code
+        is positive, else the qform, in mm whatever the file's unit; where both are set and disagree, the source says by
+        how much. CT counts as HU only if it holds air; other values are arbitrary. Values that are not finite become
+        0, CT air.
 
     Raises
     ------
     SeriesError
-        If the file cannot be read or is not one scalar 3-D image.
+        If the file cannot be read, is not one scalar 3-D image, or has no such volume.
     GeometryError
         If neither form code is set, or the affine is singular.
     """
     path = Path(path)
     image = _open(path)
     affine, code = _place(image, path)
-    values = _values(image, path)
+    values = _values(image, path, volume)
     grid = _grid((values.shape[0], values.shape[1], values.shape[2]), affine, path)
     unknown = ~np.isfinite(values)
     unit: Unit = "HU" if modality == "CT" and values[~unknown].min() < LEAST_AIR_HU else "arbitrary"
@@ -82,9 +104,10 @@ def read(path: str | Path, modality: Modality) -> MetaTensor:
     source = NiftiSource(
         modality=modality,
         frame_of_reference=TEMPLATE_SPACES.get(code),
-        references=(path.name,),
+        references=(path.name if volume is None else f"{path.name}[{volume}]",),
         path=path.resolve(),
         form_code=code,
+        forms_apart_mm=_forms_apart(image, grid),
     )
     return make_volume(torch.from_numpy(values)[None], grid, modality=modality, unit=unit, source=source)
 
@@ -93,7 +116,7 @@ def read_grid(path: str | Path) -> Grid:
     """Read only the geometry of a NIfTI volume; raises as `read`."""
     path = Path(path)
     image = _open(path)
-    _require_scalar_volume(image, path)
+    _require_scalar_volume(image, path, None)
     x, y, z = image.shape[:3]
     return _grid((x, y, z), _place(image, path)[0], path)
 
@@ -156,6 +179,18 @@ def _place(image: Any, path: Path) -> tuple[npt.NDArray[np.float64], int]:
     return affine, code
 
 
+def _forms_apart(image: Any, grid: Grid) -> float:
+    """Largest distance between where sform and qform put a corner, mm; 0 where they need not agree."""
+    if min(int(image.header["sform_code"]), int(image.header["qform_code"])) <= 0:
+        return 0.0
+    try:
+        scale = MM_PER_UNIT[image.header.get_xyzt_units()[0]]
+        quaternion = Grid(grid.shape, np.diag([scale, scale, scale, 1.0]) @ image.header.get_qform())
+    except (HeaderDataError, GeometryError, ValueError):
+        return float("inf")
+    return grid.corner_distance(quaternion)
+
+
 def _open(path: Path) -> Any:
     if not path.is_file():
         raise SeriesError(f"there is no file {path}; check the path.")
@@ -165,49 +200,75 @@ def _open(path: Path) -> Any:
         raise SeriesError(
             f"{path} is not a readable NIfTI file ({type(error).__name__}); check that it is whole."
         ) from error
-    if not isinstance(image, nib.nifti1.Nifti1Image):
+    if not isinstance(image, nib.nifti1.Nifti1Pair):
         raise SeriesError(
             f"{path} is not NIfTI but {type(image).__name__}, which has no full geometry; convert it first."
         )
     return image
 
 
-def _require_scalar_volume(image: Any, path: Path) -> None:
+def _require_scalar_volume(image: Any, path: Path, volume: int | None) -> None:
     shape = image.shape
     dtype = image.get_data_dtype()
     if dtype.fields is not None or dtype.kind not in "fiu":
         raise SeriesError(f"{path} holds colour or complex numbers; a volume of measured values is needed.")
-    if len(shape) < 3 or min(shape) < 1 or any(length != 1 for length in shape[3:]):
+    if len(shape) < 3 or min(shape) < 1:
         raise SeriesError(f"{path} has the shape {shape}; one 3-D volume is needed. Extract the volume you mean.")
+    count = int(np.prod(shape[3:], dtype=np.float64))
+    if count > 1 and volume is None:
+        raise SeriesError(
+            f"{path} has the shape {shape}; one 3-D volume is needed. Say which (volume=0 to volume={count - 1}; "
+            "--mri-volume, --partner-volume)."
+        )
+    if volume is not None and (not 0 <= volume < count or max(shape[3:], default=1) != count):
+        raise SeriesError(f"{path} has the shape {shape} and no volume {volume}; the first is 0, of {count}.")
     if min(shape[:3]) < 2:
         raise SeriesError(f"{path} has the shape {shape}: one slice only; a volume needs at least two.")
+    if np.prod(shape[:3], dtype=np.float64) > MOST_VOXELS:
+        raise SeriesError(f"{path} has the shape {shape}: no study is so large; check that it is whole.")
 
 
-def _values(image: Any, path: Path) -> npt.NDArray[np.float32]:
-    _require_scalar_volume(image, path)
-    values = _stored(image, path, np.float32)
+def _values(image: Any, path: Path, volume: int | None) -> npt.NDArray[np.float32]:
+    _require_scalar_volume(image, path, volume)
+    values = _stored(image, path, np.float32, volume)
     if not np.isfinite(values).any():
         raise IntensityError(f"{path} holds no finite value; check that it is the image you mean.")
     # A file may be memory-mapped read-only.
     return np.array(values.reshape(image.shape[:3]), copy=not values.flags.writeable)
 
 
-def _stored(image: Any, path: Path, dtype: npt.DTypeLike | None = None) -> npt.NDArray[Any]:
+def _stored(image: Any, path: Path, dtype: npt.DTypeLike | None = None, volume: int | None = None) -> npt.NDArray[Any]:
+    """The voxels of the image, or of one volume of a 4-D image, once the file is known to hold them."""
     try:
-        if path.suffix.lower() == ".gz":
-            _check_sum(path)
-        return np.asanyarray(image.dataobj, dtype=dtype)
+        _require_whole(image, path)
+        stored = image.dataobj
+        if volume is not None:
+            time = [axis for axis, length in enumerate(image.shape) if axis > 2 and length > 1]
+            stored = stored[tuple(volume if axis in time else slice(None) for axis in range(len(image.shape)))]
+        return np.asanyarray(stored, dtype=dtype)
     except (OSError, ValueError, EOFError, MemoryError, TypeError, zlib.error) as error:
         raise SeriesError(
             f"the voxels of {path} cannot be read ({type(error).__name__}); check that it is whole."
         ) from error
 
 
-def _check_sum(path: Path) -> None:
-    """Read a gzip file to its end, where its checksum stands; nibabel stops before it, and damage decodes to noise."""
-    with gzip.open(path) as stream:
-        while stream.read(2**20):
-            pass
+def _require_whole(image: Any, path: Path) -> None:
+    """Raise where the file does not hold the bytes that its header claims, before memory is asked for.
+
+    A gzip file is read to its end, where its checksum stands; nibabel stops before it, and damage decodes to noise.
+    """
+    claimed = int(image.dataobj.offset) + image.get_data_dtype().itemsize * math.prod(map(int, image.shape))
+    voxels = Path(image.file_map["image"].filename)
+    found = voxels.stat().st_size
+    if voxels.suffix.lower() == ".gz":
+        found = 0
+        with gzip.open(voxels) as stream:
+            while block := stream.read(2**20):
+                found += len(block)
+                if found > claimed + TRAILING_BYTES:
+                    raise EOFError("more voxels than the header claims")
+    if found < claimed:
+        raise EOFError("fewer voxels than the header claims")
 
 
 def write(image: MetaTensor, path: str | Path, sidecar: Mapping[str, object], *, overwrite: bool = False) -> None:
@@ -231,7 +292,7 @@ def write(image: MetaTensor, path: str | Path, sidecar: Mapping[str, object], *,
         If the suffix is another, a file is taken, or they cannot be written.
     """
     path = Path(path)
-    if not is_nifti(path):
+    if not str(path).lower().endswith(SUFFIXES) or path.is_dir():
         raise ExportError(f"a NIfTI file ends in .nii or .nii.gz; found {path.name}.")
     grid = grid_of(image)
     values = plain(image).cpu().numpy()

@@ -18,8 +18,8 @@ class Provenance:
     """The steps between the sources and the fused volume, in the order in which they were taken.
 
     ``registration`` is `Registration.to_dict()`; ``weights`` names the network's weights and their SHA-256; the
-    windows are in each volume's own unit; ``different_patients`` says that differing
-    identities were accepted.
+    windows are in each volume's own unit; ``different_patients`` says that differing identities were accepted;
+    the counts of filled slices say how many of a source's slices were interpolated because it has gaps.
     """
 
     mri_source: tuple[str, ...]
@@ -33,6 +33,8 @@ class Provenance:
     palette: str | None
     weights: dict[str, str]
     different_patients: bool = False
+    mri_filled_slices: int = 0
+    partner_filled_slices: int = 0
     software: str = SOFTWARE
 
     def to_dict(self) -> dict[str, Any]:
@@ -45,9 +47,14 @@ class Provenance:
         window = f"{self.partner_window.lower:.4g} to {self.partner_window.upper:.4g}{unit}"
         colours = f", coloured with the palette {self.palette}" if self.palette else ""
         accepted = "Sources that name different patients were accepted. " if self.different_patients else ""
+        filled = "".join(
+            f"{name} slices missing and interpolated: {count}. "
+            for name, count in (("MR", self.mri_filled_slices), (self.partner_modality, self.partner_filled_slices))
+            if count
+        )
         return (
             f"MR fused slice by slice with {self.partner_modality} by GeSeNet ({self.software}, weights "
             f"{self.weights['name'][:40]}, sha256 {self.weights['sha256'][:12]}). {self.partner_modality} alignment: "
             f"{self.registration['method']}; resampled once onto the MR grid, values {window} shown{colours}; MR "
-            f"values {self.mri_window.lower:.4g} to {self.mri_window.upper:.4g}. {accepted}{DISCLAIMER}"
+            f"values {self.mri_window.lower:.4g} to {self.mri_window.upper:.4g}. {filled}{accepted}{DISCLAIMER}"
         )[:1024]

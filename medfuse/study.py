@@ -21,6 +21,8 @@ def load(
     modality: Modality | None = None,
     series: str | None = None,
     *,
+    volume: int | None = None,
+    fill_gaps: bool = False,
     progress: Callable[[float], None] | None = None,
 ) -> MetaTensor:
     """Load one volume from a DICOM folder or file, or a NIfTI file.
@@ -28,13 +30,19 @@ def load(
     Parameters
     ----------
     path
-        A folder that holds a DICOM series, one DICOM file, or a .nii or .nii.gz file.
+        A folder that holds a DICOM series, one DICOM file, or a NIfTI file: .nii, .nii.gz, or .hdr beside .img.
     modality
         MR, CT, PT or NM. Needed for NIfTI, which does not say; checked against the header for DICOM.
     series
-        SeriesInstanceUID or SeriesNumber, where a folder holds several series.
+        SeriesInstanceUID or SeriesNumber, where a folder holds several series; with ``:2`` for the second volume of a
+        series that holds several.
+    volume
+        Which volume of a 4-D NIfTI file, counted from 0.
+    fill_gaps
+        Interpolate where slices of a DICOM series are missing or unevenly spaced, instead of refusing it; provenance
+        says how many slices were.
     progress
-        Called with the share of a DICOM series' files read, in (0, 1].
+        Called with the share of a DICOM series' slices read, in (0, 1].
 
     Returns
     -------
@@ -58,14 +66,18 @@ def load(
             raise StudyError(f"{path} is NIfTI, which does not say its modality; state it (modality=..., --modality).")
         if series is not None:
             raise StudyError(f"{path} is NIfTI and holds no series to choose from; leave the series out.")
-        return nifti.read(path, modality)
-    volume = dicom.read(path, series, progress=progress)
-    found = meta_of(volume)["modality"]
+        return nifti.read(path, modality, volume)
+    if volume is not None:
+        raise StudyError(
+            f"{path} is DICOM, whose volumes are chosen by series; leave the volume out and name the series."
+        )
+    loaded = dicom.read(path, series, fill_gaps=fill_gaps, progress=progress)
+    found = meta_of(loaded)["modality"]
     if modality not in (None, found):
         raise StudyError(
             f"expected {modality} in {path}, found {found}; give the other study, or leave the modality out."
         )
-    return volume
+    return loaded
 
 
 def require_pair(mri: MetaTensor, partner: MetaTensor, *, different_patients: bool = False) -> None:

@@ -54,15 +54,27 @@ Progress = Callable[[float], None]
 class LoadStudyd(MapTransform):
     """Load the study whose path stands under each key; see `medfuse.load`."""
 
-    def __init__(self, keys: KeysCollection, modality: Modality | None = None, series: str | None = None) -> None:
+    def __init__(
+        self,
+        keys: KeysCollection,
+        modality: Modality | None = None,
+        series: str | None = None,
+        *,
+        volume: int | None = None,
+        fill_gaps: bool = False,
+    ) -> None:
         super().__init__(keys)
         self.modality = modality
         self.series = series
+        self.volume = volume
+        self.fill_gaps = fill_gaps
 
     def __call__(self, data: Data) -> dict[Hashable, Any]:
         loaded = dict(data)
         for key in self.key_iterator(loaded):
-            loaded[key] = study.load(loaded[key], self.modality, self.series)
+            loaded[key] = study.load(
+                loaded[key], self.modality, self.series, volume=self.volume, fill_gaps=self.fill_gaps
+            )
         return loaded
 
 

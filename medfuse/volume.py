@@ -7,7 +7,7 @@ compute on ``as_tensor()``, wrap the result again with `make_volume` or `like`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -30,13 +30,15 @@ class Source:
 
     ``frame_of_reference`` is equal for two sources exactly where their headers declare one common world: a DICOM Frame
     of Reference UID, or a named template space. ``references`` identify the source in provenance; ``path`` is for
-    telling sources and outputs apart and is never written anywhere.
+    telling sources and outputs apart and is never written anywhere. ``filled_slices`` counts the slices that were
+    interpolated because the source has gaps.
     """
 
     modality: Modality
     frame_of_reference: str | None
     references: tuple[str, ...]
     path: Path
+    filled_slices: int = field(default=0, kw_only=True)
 
     def __deepcopy__(self, memo: dict[int, object]) -> Source:
         # Immutable, and possibly holding hundreds of headers: MONAI may copy metadata as often as it likes.

@@ -7,11 +7,15 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
+from enhanced import enhance
+from synthetic import acquired, oblique_grid
 from typer.testing import CliRunner
 
 import medfuse
 from medfuse.cli import app
+from medfuse.dicom.simulate import write_acquisition
 
 HEADER = ["--align", "header"]
 
@@ -253,3 +257,38 @@ def test_the_demo_leaves_a_study_and_its_fusion(run, tmp_path):
     }
     for name in ("dicom", "picture.png"):
         assert str(tmp_path / "demo" / name) in done.stdout
+
+
+def test_an_enhanced_mri_with_a_gap_in_its_partner_is_fused(run, tmp_path):
+    mri, _, _ = acquired(oblique_grid())
+    ct, _, _ = acquired(oblique_grid(), "CT")
+    write_acquisition(mri, tmp_path / "classic", study=1, series_number=4)
+    enhance([tmp_path / "classic"], tmp_path / "mri" / "1.dcm", shuffled=True)
+    write_acquisition(ct, tmp_path / "ct", study=1, series_number=5)
+    sorted((tmp_path / "ct").iterdir())[4].unlink()
+    arguments = ["fuse", tmp_path / "mri", tmp_path / "ct", "--out", tmp_path / "out", *HEADER, "--json"]
+    refused = run(*arguments)
+    assert refused.exit_code != 0
+    assert "--fill-gaps" in json.loads(refused.stdout)["error"]["message"]
+    done = run(*arguments, "--fill-gaps")
+    assert done.exit_code == 0, done.output
+    provenance = json.loads(done.stdout)["provenance"]
+    assert (provenance["mri_filled_slices"], provenance["partner_filled_slices"]) == (0, 1)
+    written = pydicom.dcmread(tmp_path / "out" / "dicom" / "0005.dcm")
+    base, *partners = written.SourceImageSequence
+    assert base.ReferencedSOPClassUID == pydicom.uid.EnhancedMRImageStorage
+    assert "ReferencedFrameNumber" in base
+    assert len(partners) == 2  # the two neighbours that the missing slice was made of
+    assert "CT slices missing and interpolated: 1." in written.DerivationDescription
+
+
+def test_the_volumes_of_one_series_are_listed(run, tmp_path):
+    mri, _, _ = acquired(oblique_grid())
+    write_acquisition(mri, tmp_path / "classic", study=1, series_number=4)
+    enhance([tmp_path / "classic"] * 2, tmp_path / "mri" / "1.dcm")
+    rows = json.loads(run("inspect", tmp_path / "mri", "--json").stdout)["series"]
+    assert [(row["number"], row["traits"], row["problem"]) for row in rows] == [
+        ("4:1", "TemporalPositionIndex 1", None),
+        ("4:2", "TemporalPositionIndex 2", None),
+    ]
+    assert "4:2" in run("inspect", tmp_path / "mri").stdout

@@ -1,10 +1,12 @@
 import contextlib
+import gzip
 import json
 
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from hostile import limited_memory
 from synthetic import oblique_grid, world_linear, worst_linear_error
 
 import medfuse
@@ -203,3 +205,102 @@ def test_nothing_is_overwritten_or_left_half(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["f.json", "f.nii.gz"]
     with pytest.raises(ExportError, match=r"\.nii or \.nii\.gz"):
         nifti.write(image, tmp_path / "f.png", {})
+
+
+def series_of(count=3):
+    """A 4-D image of world-linear volumes, the n-th 100 n brighter, and its file's affine."""
+    volume = world_linear(oblique_grid())
+    values = np.stack([volume.as_tensor()[0].numpy() + 100 * number for number in range(count)], axis=-1)
+    return nib.Nifti1Image(values, grid_of(volume).affine)
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_one_volume_of_a_4d_file_is_read_on_request(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    nib.save(series_of(), path)
+    for number in range(3):
+        loaded = medfuse.load(path, "MR", volume=number)
+        assert worst_linear_error(like(loaded.as_tensor() - 100 * number, loaded)) < 1e-3
+    assert loaded.meta["source"].references == (f"{path.name}[2]",)
+    with pytest.raises(SeriesError, match=r"Say which \(volume=0 to volume=2"):
+        medfuse.load(path, "MR")
+    with pytest.raises(SeriesError, match="no volume 3; the first is 0, of 3"):
+        medfuse.load(path, "MR", volume=3)
+
+
+def test_the_volume_of_a_dicom_series_is_not_chosen_by_number(tmp_path):
+    with pytest.raises(MedfuseError, match=r"name the series|no DICOM|no file"):
+        medfuse.load(tmp_path, "MR", volume=0)
+
+
+def test_big_endian_and_scaled_integers(tmp_path):
+    volume = world_linear(oblique_grid())
+    stored = np.rint(volume.as_tensor()[0].numpy() * 20).astype(">i2")
+    image = nib.Nifti1Image(stored, grid_of(volume).affine, nib.Nifti1Header(endianness=">"))
+    image.header.set_data_dtype(">i2")
+    image.header.set_slope_inter(0.05, -7)
+    nib.save(image, tmp_path / "a.nii")
+    assert (tmp_path / "a.nii").read_bytes()[:4] == b"\0\0\1\x5c"
+    loaded = medfuse.load(tmp_path / "a.nii", "MR")
+    assert worst_linear_error(like(loaded.as_tensor() + 7, loaded)) < 0.03
+
+
+@pytest.mark.parametrize("ending", ["hdr", "img"])
+def test_header_and_voxels_in_two_files(tmp_path, ending):
+    volume = world_linear(oblique_grid())
+    nib.save(nib.Nifti1Pair(volume.as_tensor()[0].numpy(), grid_of(volume).affine), tmp_path / "a.img")
+    assert worst_linear_error(medfuse.load(tmp_path / f"a.{ending}", "MR")) < 1e-3
+
+
+def test_analyze_is_refused_for_lack_of_geometry(tmp_path):
+    for kind in (nib.AnalyzeImage, nib.Spm2AnalyzeImage):
+        nib.save(kind(np.ones((4, 5, 6), np.float32), np.eye(4)), tmp_path / "a.img")
+        for name in ("a.img", "a.hdr"):
+            with pytest.raises(SeriesError, match="which has no full geometry"):
+                medfuse.load(tmp_path / name, "MR")
+
+
+def test_colours_are_refused(tmp_path):
+    nifti.write(fused(3), tmp_path / "f.nii", {})
+    with pytest.raises(SeriesError, match="colour"):
+        medfuse.load(tmp_path / "f.nii", "MR")
+
+
+def test_the_sform_goes_before_a_qform_that_disagrees(tmp_path):
+    volume = world_linear(oblique_grid())
+    image = nib.Nifti1Image(volume.as_tensor()[0].numpy(), None)
+    image.set_sform(grid_of(volume).affine, 2)
+    shifted = grid_of(volume).affine.copy()
+    shifted[0, 3] += 12
+    image.set_qform(shifted, 1)
+    nib.save(image, tmp_path / "a.nii")
+    loaded = medfuse.load(tmp_path / "a.nii", "MR")
+    assert worst_linear_error(loaded) < 1e-3
+    assert loaded.meta["source"].form_code == 2
+    assert loaded.meta["source"].forms_apart_mm == pytest.approx(12, abs=1e-3)
+    image.set_qform(grid_of(volume).affine, 1)
+    nib.save(image, tmp_path / "b.nii")
+    assert medfuse.load(tmp_path / "b.nii", "MR").meta["source"].forms_apart_mm < 1e-3
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_a_header_that_claims_too_much_asks_for_no_memory(tmp_path, suffix):
+    header = bytearray(nib.Nifti1Header().binaryblock)
+    plain = nib.Nifti1Image(np.zeros((4, 5, 6), np.float32), np.eye(4))
+    nib.save(plain, tmp_path / "plain.nii")
+    header = bytearray((tmp_path / "plain.nii").read_bytes())
+    for lengths in ((32000, 32000, 32000), (1500, 1500, 1400)):
+        header[42:48] = np.array(lengths, "<i2").tobytes()
+        path = tmp_path / f"a{suffix}"
+        path.write_bytes(gzip.compress(bytes(header)) if suffix.endswith("gz") else bytes(header))
+        with limited_memory(), pytest.raises(SeriesError, match=r"no study is so large|cannot be read"):
+            medfuse.load(path, "MR")
+
+
+def test_a_gzip_that_never_ends_is_left(tmp_path):
+    path = save(tmp_path / "a.nii.gz", world_linear(oblique_grid()))
+    with gzip.open(path, "ab", compresslevel=1) as stream:
+        for _ in range(70):
+            stream.write(bytes(2**20))
+    with pytest.raises(SeriesError, match="cannot be read"):
+        medfuse.load(path, "MR")

@@ -78,9 +78,17 @@ def fuse(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     batch_size: Annotated[int, typer.Option(min=1, help="Slices at once; halved where memory runs out.")] = 4,
     mri_series: Annotated[
-        str | None, typer.Option(help="Number or UID of the MRI series, where the folder holds several.")
+        str | None,
+        typer.Option(
+            help="Number or UID of the MRI series, where the folder holds several; NUMBER:2 for its second volume."
+        ),
     ] = None,
     partner_series: Annotated[str | None, typer.Option(help="The same for the partner.")] = None,
+    mri_volume: Annotated[int | None, typer.Option(min=0, help="Which volume of a 4-D NIfTI MRI, from 0.")] = None,
+    partner_volume: Annotated[int | None, typer.Option(min=0, help="The same for the partner.")] = None,
+    fill_gaps: Annotated[
+        bool, typer.Option("--fill-gaps", help="Interpolate missing DICOM slices instead of refusing the series.")
+    ] = False,
     different_patients: Annotated[
         bool, typer.Option("--different-patients", help="Accept headers that name different patients.")
     ] = False,
@@ -94,20 +102,27 @@ def fuse(
         for entry in RESULTS:
             require_outside(out / entry, [mri, partner])
         with whole_entries(out, overwrite, RESULTS) as folder:
-            mri_volume = medfuse.load(
-                mri, "MR" if nifti.is_nifti(mri) else None, mri_series, progress=partial(tell, "MRI")
+            loaded = medfuse.load(
+                mri,
+                "MR" if nifti.is_nifti(mri) else None,
+                mri_series,
+                volume=mri_volume,
+                fill_gaps=fill_gaps,
+                progress=partial(tell, "MRI"),
             )
-            partner_volume = medfuse.load(
+            other = medfuse.load(
                 partner,
                 cast("Modality | None", modality and modality.value),
                 partner_series,
+                volume=partner_volume,
+                fill_gaps=fill_gaps,
                 progress=partial(tell, "partner"),
             )
             if format_ is not Format.NIFTI and plane is PlaneName.NATIVE:
-                dicom.require_slices(grid_of(mri_volume))  # before the minutes of fusion, not after
+                dicom.require_slices(grid_of(loaded))  # before the minutes of fusion, not after
             study = medfuse.fuse(
-                mri_volume,
-                partner_volume,
+                loaded,
+                other,
                 align=alignment,
                 window=window,
                 palette=palette,

@@ -37,7 +37,7 @@ def inspect(
     for row in rows:
         size = " × ".join(map(str, row["shape"] or ())) or "–"
         spacing = " × ".join(f"{length:.3g}" for length in row["spacing_mm"] or ()) or "–"
-        verdict = "volume"
+        verdict = f"volume ({row['traits']})" if row["traits"] else "volume"
         if row["problem"] is not None:
             problems.append(row["problem"])
             verdict = f"no volume ({len(problems)})"
@@ -48,7 +48,7 @@ def inspect(
             size,
             spacing,
             row["axes"] or "–",
-            verdict,
+            escape(verdict),
         )
     stdout.print(table)
     for number, problem in enumerate(problems, start=1):
@@ -72,6 +72,7 @@ def _inspect_dicom(path: Path) -> tuple[list[dict[str, Any]], int, int]:
             "uid": series.uid,
             "modality": series.modality,
             "files": len(series.instances),
+            "traits": series.traits,
             "problem": series.problem,
         }
         rows.append(row | describe(series.grid))
@@ -79,7 +80,8 @@ def _inspect_dicom(path: Path) -> tuple[list[dict[str, Any]], int, int]:
 
 
 def _inspect_nifti(path: Path) -> tuple[list[dict[str, Any]], int, int]:
-    row: dict[str, Any] = {"number": path.name, "uid": None, "modality": "not stated", "files": 1, "problem": None}
+    row: dict[str, Any] = {"number": path.name, "uid": None, "modality": "not stated", "files": 1}
+    row |= {"traits": "", "problem": None}
     grid = None
     try:
         grid = nifti.read_grid(path)

@@ -11,9 +11,12 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import MRImageStorage, SecondaryCaptureImageStorage
 
+from medfuse.dicom.frames import frames_of
+from medfuse.dicom.header import Instance, series_name
+from medfuse.dicom.lattice import stack
 from medfuse.dicom.read import read_series
 from medfuse.dicom.scan import quiet, scan
-from medfuse.dicom.series import Instance, Series
+from medfuse.dicom.series import Series
 from medfuse.errors import SeriesError
 from medfuse.volume import like, make_volume, plain
 
@@ -49,20 +52,21 @@ def read_fused(path: str | Path) -> MetaTensor:
 
 def _read_colour(series: Series) -> MetaTensor:
     # Its slices lie as those of any stack; only what their pixels mean is different.
-    placed = Series.assemble(series.uid, [Instance(one.path, _as_grey(one.header)) for one in series.instances])
-    grid = placed.require_volume()
-    columns, rows, slices = grid.shape
+    grey = [Instance(one.path, _as_grey(one.header)) for one in series.instances]
+    name = series_name(grey)
+    placed = stack(frames_of(grey, name), name)
+    columns, rows, slices = placed.grid.shape
     values = np.empty((slices, rows, columns, 3), dtype=np.uint8)
-    for into, instance in zip(values, placed.instances, strict=True):
+    for into, frame in zip(values, placed.frames, strict=True):
         try:
             with quiet():
-                into[:] = dcmread(instance.path, force=True).pixel_array
+                into[:] = dcmread(frame.instance.path, force=True).pixel_array
         except Exception as error:  # Each decoder raises its own kinds.
             raise SeriesError(
-                f"the pixels of instance {instance.number} of {placed.name} cannot be read as 8-bit colour "
+                f"the pixels of {frame.label} of {name} cannot be read as 8-bit colour "
                 f"({type(error).__name__}). Fuse the study again."
             ) from error
-    return make_volume(torch.from_numpy(values).permute(3, 2, 1, 0), grid, modality="MR")
+    return make_volume(torch.from_numpy(values).permute(3, 2, 1, 0), placed.grid, modality="MR")
 
 
 def _as_grey(header: Dataset) -> Dataset:

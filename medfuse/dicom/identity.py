@@ -8,12 +8,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from copy import deepcopy
 from datetime import datetime
+from math import isfinite
 
 from pydicom import config
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.uid import generate_uid
 from pydicom.valuerep import validate_value
+
+from medfuse.dicom.decimals import decimals
+from medfuse.dicom.frames import group_of
 
 PATIENT = (
     "PatientName",
@@ -98,6 +102,14 @@ MR_ACQUISITION_UNKNOWN = {
 """Type 1 and 2 of the MR Image module (PS3.3 C.8.3.1) where the source does not say."""
 
 
+MR_FRAME_ACQUISITION = {
+    "EchoTime": ("MREchoSequence", "EffectiveEchoTime"),
+    "RepetitionTime": ("MRTimingAndRelatedParametersSequence", "RepetitionTime"),
+    "FlipAngle": ("MRTimingAndRelatedParametersSequence", "FlipAngle"),
+}
+"""Where an enhanced MR keeps them: functional group and attribute (PS3.3 C.8.13.5)."""
+
+
 def copy_elements(source: Dataset, target: Dataset, keywords: Sequence[str]) -> None:
     """Copy the named elements that the source holds, decimal strings with their text; ill-formed values stay behind."""
     for keyword in keywords:
@@ -145,11 +157,21 @@ def identity(base: Dataset | None, partner: Dataset | None) -> Dataset:
     return dataset
 
 
-def acquisition(base: Dataset | None) -> Dataset:
-    """Acquisition attributes of the base MR, or that they are unknown."""
+def acquisition(base: Dataset | None, frame: int | None = None) -> Dataset:
+    """Acquisition attributes of the base MR, or that they are unknown; an enhanced one has them in a frame's groups.
+
+    ``frame`` counts from 1.
+    """
     dataset = Dataset()
     if base is not None:
         copy_elements(base, dataset, MR_ACQUISITION)
+        if frame is not None:
+            for keyword, (group, element) in MR_FRAME_ACQUISITION.items():
+                found = group_of(base, frame - 1, group).get(element)
+                if isinstance(found, (int, float)) and isfinite(found):
+                    setattr(dataset, keyword, decimals([found])[0])
+        if "IR" not in str(dataset.get("ScanningSequence", "")) and "InversionTime" in dataset:
+            del dataset.InversionTime  # may not be present otherwise (PS3.3 C.8.3.1)
     for keyword, unknown in MR_ACQUISITION_UNKNOWN.items():
         if keyword not in dataset:
             setattr(dataset, keyword, unknown)

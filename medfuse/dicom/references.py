@@ -41,7 +41,7 @@ class Contribution:
     to_source: npt.NDArray[np.float64]
     preserved: bool
 
-    def frames(self, grid: Grid, k: int) -> range:
+    def slices(self, grid: Grid, k: int) -> range:
         """Which slices of the source the fused slice ``k`` was interpolated from."""
         i, j, _ = grid.shape
         corners = np.array([(a, b, k) for a in (0, i - 1) for b in (0, j - 1)], dtype=np.float64)
@@ -54,13 +54,18 @@ class Contribution:
         return range(first_used, last_used + 1)
 
     def source_images(self, grid: Grid, k: int) -> list[Dataset]:
-        """Items of SourceImageSequence for the fused slice ``k`` (PS3.3 C.7.6.1.1.4)."""
-        frames = self.frames(grid, k)
-        if len(self.source.headers) == 1:
-            item = self._item(self.source.first)
-            item.ReferencedFrameNumber = [frame + 1 for frame in frames]
-            return [item]
-        return [self._item(self.source.headers[frame]) for frame in frames]
+        """Items of SourceImageSequence for the fused slice ``k``, one a file (PS3.3 C.7.6.1.1.4)."""
+        files: dict[int, set[int]] = {}
+        for used in self.slices(grid, k):
+            for header, frame in self.source.slices[used]:
+                files.setdefault(header, set()).update(() if frame is None else (frame,))
+        items = []
+        for header, frames in files.items():
+            item = self._item(self.source.headers[header])
+            if frames:
+                item.ReferencedFrameNumber = sorted(frames)
+            items.append(item)
+        return items
 
     def _item(self, header: Dataset) -> Dataset:
         item = Dataset()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 import warnings
+import zlib
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,9 +13,23 @@ from pathlib import Path
 
 from pydicom import dcmread
 from pydicom.misc import is_dicom
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-from medfuse.dicom.series import READABLE, Instance, Series
+from medfuse.dicom.header import READABLE, Instance, short_text
+from medfuse.dicom.series import Series
 from medfuse.errors import SeriesError
+
+ALWAYS_READ = (
+    *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID", "Modality"),
+    *("PatientID", "PatientName", "Rows", "Columns", "NumberOfFrames", "BitsAllocated"),
+)
+"""What every file is asked for; pydicom finds damage only where a value is asked for."""
+
+MOST_INFLATED = 2**31
+"""A deflated file holds one slice or one volume, and no more bytes than this."""
+
+MOST_LISTED = 12
+"""A message names no more series than this."""
 
 
 @contextmanager
@@ -33,13 +49,16 @@ class Scan:
     damaged: int
 
 
-def scan(path: str | Path) -> Scan:
+def scan(path: str | Path, *, fill_gaps: bool = False) -> Scan:
     """List the series in a folder tree, or of one file.
 
     Parameters
     ----------
     path
-        A folder, searched with all its subfolders, or one DICOM file. Pixels are not read.
+        A folder, searched with all its subfolders, or one DICOM file. Pixels are not read. A series that holds several
+        volumes (echoes, times, b-values, stacks, kinds of picture) is listed once for each.
+    fill_gaps
+        Count series with missing or unevenly spaced slices as volumes, for these slices can be interpolated.
 
     Raises
     ------
@@ -50,7 +69,7 @@ def scan(path: str | Path) -> Scan:
     if not path.exists():
         raise SeriesError(f"there is no file or folder {path}; check the path.")
     files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-    groups: dict[str, list[Instance]] = defaultdict(list)
+    groups: dict[tuple[str, str], list[Instance]] = defaultdict(list)
     ignored = damaged = 0
     with quiet():
         for file in files:
@@ -62,13 +81,19 @@ def scan(path: str | Path) -> Scan:
             if instance is None:
                 ignored += 1
             else:
-                groups[str(instance.header.get("SeriesInstanceUID", "")) or "none"].append(instance)
-        series = [Series.assemble(uid, instances) for uid, instances in groups.items()]
-    series.sort(key=lambda one: (len(one.number), one.number, one.uid))
+                # Some exports number their series but forget to give each a UID.
+                uid = str(instance.header.get("SeriesInstanceUID", "")) or "none"
+                groups[uid, short_text(instance.header, "SeriesNumber")].append(instance)
+        series = [
+            part
+            for (uid, _), instances in groups.items()
+            for part in Series.assemble(uid, instances, fill_gaps=fill_gaps)
+        ]
+    series.sort(key=lambda one: (len(whole := one.number.split(":")[0]), whole, one.uid, one.part or 0))
     return Scan(tuple(series), ignored, damaged)
 
 
-def choose(path: str | Path, series: str | None = None) -> Series:
+def choose(path: str | Path, series: str | None = None, *, fill_gaps: bool = False) -> Series:
     """Find the one series under ``path`` that is meant.
 
     Parameters
@@ -76,20 +101,26 @@ def choose(path: str | Path, series: str | None = None) -> Series:
     path
         A folder or file.
     series
-        SeriesInstanceUID or SeriesNumber; needed where the path holds several series.
+        SeriesInstanceUID or SeriesNumber; needed where the path holds several series. ``:2`` after it chooses the
+        second volume of a series that holds several; scouts and pictures of another kind beside one volume need no
+        choice.
+    fill_gaps
+        See `scan`.
 
     Raises
     ------
     SeriesError
         If there is none, or more than one, or the one is not a volume.
     """
-    found = scan(path)
+    found = scan(path, fill_gaps=fill_gaps)
     if found.damaged:
         raise SeriesError(
             f"{found.damaged} of the DICOM files in {path} cannot be read to their pixels: they are cut short, damaged "
             "or locked, and slices would be missing. Export the series again, or remove what does not belong to it."
         )
-    candidates = [one for one in found.series if series in (None, one.uid, one.number)]
+    candidates = [one for one in found.series if one.answers(series)]
+    if len({one.uid for one in candidates}) == 1 and len(candidates) > 1:
+        candidates = [one for one in candidates if not one.beside]
     if not found.series:
         files = (
             f"{found.ignored} file{'s' if found.ignored != 1 else ''} but no DICOM image"
@@ -98,13 +129,31 @@ def choose(path: str | Path, series: str | None = None) -> Series:
         )
         raise SeriesError(f"expected a DICOM series in {path}, found {files}; give the folder of one series.")
     if len(candidates) != 1:
-        listed = "; ".join(f"{one.name}, {len(one.instances)} files" for one in found.series)
+        shown = [f"{one.name}, {len(one.instances)} files" for one in found.series]
+        listed = "; ".join(shown[:MOST_LISTED] + ["…"] * (len(shown) > MOST_LISTED))
         wanted = "one series" if series is None else f"one series {series}"
+        part = next((one for one in candidates if one.part), None)
+        how = f", such as {part.number} for part {part.part} of its series" if part else ""
         raise SeriesError(
-            f"expected {wanted} in {path}, found {len(candidates)} ({listed}); say which by number or UID."
+            f"expected {wanted} in {path}, found {len(candidates)} ({listed}); say which by number or UID{how}."
         )
     candidates[0].require_volume()
     return candidates[0]
+
+
+def _require_modest(file: Path) -> None:
+    """Raise where a deflated file swells beyond all use: pydicom inflates it whole to read its header."""
+    with file.open("rb") as stream:
+        head = stream.read(1024)
+        if DeflatedExplicitVRLittleEndian.encode() not in head:
+            return
+        (length,) = struct.unpack_from("<I", head, 140)  # of the meta group, which alone is not deflated
+        stream.seek(144 + length)
+        inflate, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
+        while (block := inflate.unconsumed_tail or stream.read(2**16)) and not inflate.eof:
+            size += len(inflate.decompress(block, 2**22))
+            if size > MOST_INFLATED:
+                raise ValueError("the deflated file is too large")
 
 
 def _read_header(file: Path) -> Instance | None:
@@ -112,9 +161,12 @@ def _read_header(file: Path) -> Instance | None:
     marked = False
     try:
         marked = is_dicom(file)
+        _require_modest(file)
         # Files without the DICM mark are taken only if they still parse as an image.
         header = dcmread(file, stop_before_pixels=True, force=not marked)
         image = "Rows" in header and "SOPInstanceUID" in header
+        for keyword in ALWAYS_READ:
+            header.get(keyword)
         meant = str(header.get("SOPClassUID", "")) in READABLE
     except OSError as error:
         raise SeriesError("the file cannot be opened") from error

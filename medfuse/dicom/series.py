@@ -1,32 +1,20 @@
-"""One DICOM series: its headers in order along the slice normal, its grid, or the reason why it is not a volume."""
+"""One DICOM series, or a part of it that is one volume: its frames in order, its grid, or why it is no volume."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
 from pydicom.dataset import Dataset
-from pydicom.uid import (
-    CTImageStorage,
-    MRImageStorage,
-    NuclearMedicineImageStorage,
-    PositronEmissionTomographyImageStorage,
-)
 
+from medfuse.dicom.copies import without_copies, without_twins
+from medfuse.dicom.frames import CLASSIC_TRAITS, ENHANCED_TRAITS, NM_TRAITS, Frame, frames_of
+from medfuse.dicom.header import READABLE, Instance, series_name, short_text
+from medfuse.dicom.lattice import SAME_POSITION_MM, Stack, same_plane, stack
 from medfuse.errors import GeometryError, SeriesError
-from medfuse.grid import LPS_FROM_RAS, Grid
-from medfuse.volume import Modality
-
-READABLE: dict[str, Modality] = {
-    MRImageStorage: "MR",
-    CTImageStorage: "CT",
-    PositronEmissionTomographyImageStorage: "PT",
-    NuclearMedicineImageStorage: "NM",
-}
-"""SOP classes that are read, and the modality each means."""
+from medfuse.grid import Grid
 
 ONE_PER_SERIES = (
     *("SOPClassUID", "StudyInstanceUID", "FrameOfReferenceUID", "PatientID", "PatientName"),
@@ -34,53 +22,60 @@ ONE_PER_SERIES = (
 )
 """What all files of a series must agree on."""
 
-POSITION_TOLERANCE = 0.02
-"""How far a slice may lie off its place on the regular lattice, as a share of the slice spacing."""
+TRAITS = (*(keyword for _, keyword in ENHANCED_TRAITS), *CLASSIC_TRAITS, *NM_TRAITS, "file")
+"""What tells the volumes of one series apart, the most telling first."""
 
-ORIENTATION_TOLERANCE = 1e-3
-"""How far direction cosines of one series may differ; headers round them, often to six decimals."""
-
-
-@dataclass(frozen=True)
-class Instance:
-    """One file of a series: where it lies and its header without pixels."""
-
-    path: Path
-    header: Dataset
-
-    @property
-    def number(self) -> str:
-        """How messages name it: the InstanceNumber, never a file name, which may hold a patient's."""
-        return _text_of(self.header, "InstanceNumber") or "without number"
+CODE = re.compile(r"[A-Z0-9_ .+\\-]{1,64}")
+"""Code strings and decimal numbers of the Standard (PS3.5 6.2), several joined by backslashes."""
 
 
 @dataclass(frozen=True)
 class Series:
-    """Files that share a SeriesInstanceUID.
+    """Files that share a SeriesInstanceUID, or a part of their frames.
 
-    ``instances`` stand in order along the slice normal where ``grid`` is not None; ``problem`` says otherwise why they
-    form no volume.
+    ``stack`` holds the frames in order where they form one volume; ``problem`` says otherwise why they do not, and
+    ``instances`` stand in the same order. A series that holds several volumes is several of these: ``part`` counts them
+    from 1 and ``traits`` says what tells each from the others. ``beside`` marks what lies in a series without being
+    one of its slices: scouts, and pictures of another kind.
     """
 
     uid: str
     instances: tuple[Instance, ...]
-    grid: Grid | None
+    stack: Stack | None
     problem: str | None
+    part: int | None = None
+    traits: str = ""
+    beside: bool = False
 
     @classmethod
-    def assemble(cls, uid: str, instances: Sequence[Instance]) -> Series:
-        """Order the files and work out the grid, or note what stands against it."""
-        name = _name(instances)
+    def assemble(cls, uid: str, instances: Sequence[Instance], *, fill_gaps: bool = False) -> list[Series]:
+        """Order the frames and work out the grid of each volume among them, or note what stands against it."""
+        slices = [instance for instance in instances if instance.sop_class in READABLE]
+        others = [instance for instance in instances if instance.sop_class not in READABLE]
+        if not slices or not others:
+            return cls._assemble(uid, instances, fill_gaps)
+        apart = cls(uid, tuple(others), None, _of_other_class(others[0], series_name(others)), None, "", beside=True)
+        return _numbered([*cls._assemble(uid, slices, fill_gaps), apart])
+
+    @classmethod
+    def _assemble(cls, uid: str, instances: Sequence[Instance], fill_gaps: bool) -> list[Series]:
+        name = series_name(instances)
         try:
-            ordered, grid = _arrange(instances, name)
+            _require_one_kind(instances, name)
+            instances = without_copies(instances, name)
+            return _volumes(cls, uid, frames_of(instances, name), name, fill_gaps)
         except SeriesError as error:
-            return cls(uid, tuple(instances), None, str(error))
+            problem = str(error)
         except GeometryError as error:
-            return cls(uid, tuple(instances), None, f"{name} has no usable geometry: {error}")
+            problem = f"{name} has no usable geometry: {error}"
         except Exception as error:  # values that are no numbers fail where pydicom first reads them, in many ways
             problem = f"the header of {name} cannot be interpreted ({type(error).__name__}). Export the series again."
-            return cls(uid, tuple(instances), None, problem)
-        return cls(uid, tuple(ordered), grid, None)
+        return [cls(uid, tuple(instances), None, problem)]
+
+    @property
+    def grid(self) -> Grid | None:
+        """Where the voxels are; None where the frames form no volume."""
+        return self.stack.grid if self.stack else None
 
     @property
     def first(self) -> Dataset:
@@ -89,124 +84,71 @@ class Series:
     @property
     def modality(self) -> str:
         """The DICOM code, also of series that medfuse does not read."""
-        return READABLE.get(str(self.first.get("SOPClassUID", "")), str(self.first.get("Modality", "")) or "unknown")
+        return READABLE.get(self.instances[0].sop_class, str(self.first.get("Modality", "")) or "unknown")
 
     @property
     def number(self) -> str:
-        """The SeriesNumber as text; a dash where there is none."""
-        return _text_of(self.first, "SeriesNumber") or "–"
+        """The SeriesNumber as text, a dash where there is none; with ``:2`` for the second part of several."""
+        return (short_text(self.first, "SeriesNumber") or "–") + (f":{self.part}" if self.part else "")
 
     @property
     def name(self) -> str:
         """How messages name the series: its number and modality."""
-        return _name(self.instances)
+        name = series_name(self.instances)
+        return f"{name}, part {self.part}" + (f" ({self.traits})" if self.traits else "") if self.part else name
 
-    def require_volume(self) -> Grid:
-        """Return the grid; raise `SeriesError` with the reason where there is none."""
-        if self.grid is None:
+    def answers(self, wanted: str | None) -> bool:
+        """Whether a number or UID, with or without ``:PART``, names this."""
+        whole = short_text(self.first, "SeriesNumber")
+        return wanted in (None, self.uid, whole or "–", self.number, f"{self.uid}:{self.part}")
+
+    def require_volume(self) -> Stack:
+        """Return the frames in order; raise `SeriesError` with the reason where there are none."""
+        if self.stack is None:
             raise SeriesError(self.problem or "")
-        return self.grid
+        return self.stack
 
 
-def _name(instances: Sequence[Instance]) -> str:
-    header = instances[0].header
-    modality = _text_of(header, "Modality") or "unknown modality"
-    number = _text_of(header, "SeriesNumber")
-    return f"series {number} ({modality})" if number else f"the {modality} series without a number"
-
-
-def _text_of(header: Dataset, keyword: str) -> str:
-    """A short value for a message; nothing where it is no plain code or number, for then it may be anything."""
+def _volumes(cls: type[Series], uid: str, frames: Sequence[Frame], name: str, fill_gaps: bool) -> list[Series]:
+    """The one volume that the frames form, or the several."""
     try:
-        text = str(header.get(keyword, "") or "") if header.get(keyword) != 0 else "0"
-    except (ValueError, TypeError):
-        return ""
-    return text if text.isascii() and text.isalnum() and len(text) <= 12 else ""
+        return [_volume(cls, uid, stack(frames, name, fill_gaps=fill_gaps))]
+    except (SeriesError, GeometryError) as error:
+        reason = error
+    parts = _parts(cls, uid, frames, name, fill_gaps)
+    if parts:
+        return parts
+    once = without_twins(frames)
+    if len(once) == len(frames):
+        raise reason
+    return [_volume(cls, uid, stack(once, name, fill_gaps=fill_gaps))]
 
 
-def _arrange(instances: Sequence[Instance], name: str) -> tuple[list[Instance], Grid]:
-    classes = {str(instance.header.get("SOPClassUID", "")) for instance in instances}
-    if not classes <= READABLE.keys():
-        found = instances[0].header.get("SOPClassUID")
-        raise SeriesError(
-            f"{name} is {getattr(found, 'name', None) or 'of no stated SOP class'}; medfuse reads classic MR, CT and "
-            "PET series and NM tomography. Choose another series, or export this one in classic form."
-        )
-    if not str(instances[0].header.get("SeriesInstanceUID", "")):
-        raise SeriesError(f"{name} has no SeriesInstanceUID: which files belong together is unknown. Export it again.")
-    _require_one_origin(instances, name)
-    if instances[0].header.get("SamplesPerPixel", 1) != 1:
-        raise SeriesError(
-            f"{name} holds colour pictures; a volume of measured values is needed. Choose another series."
-        )
-    if classes == {NuclearMedicineImageStorage}:
-        return list(instances), _tomography_grid(instances, name)
-    return _stack(instances, name)
+def _volume(cls: type[Series], uid: str, found: Stack, traits: str = "") -> Series:
+    return cls(uid, _files(found.frames), found, None, traits=traits)
 
 
-def _stack(instances: Sequence[Instance], name: str) -> tuple[list[Instance], Grid]:
-    """Sort single-frame slices by their projection on the normal and fit the grid."""
-    if len(instances) < 2:
-        raise SeriesError(f"{name} has one slice only; a volume needs at least two. Choose the whole series.")
-    for instance in instances:
-        for keyword, count in (("ImagePositionPatient", 3), ("ImageOrientationPatient", 6), ("PixelSpacing", 2)):
-            if len(_numbers(instance.header, keyword)) != count:
-                raise SeriesError(
-                    f"instance {instance.number} of {name} has no {keyword} of {count} numbers: its place in the "
-                    "patient is unknown. Export the original series, not a derived or screen copy."
-                )
-    _require_common(instances, name)
-    header = instances[0].header
-    row, column = (np.array(half) for half in np.split(np.array(_numbers(header, "ImageOrientationPatient")), 2))
-    row, column = _orthonormal(row, column, name)
-    normal = np.cross(row, column)
-    positions = np.array([_numbers(instance.header, "ImagePositionPatient") for instance in instances])
-    order = np.argsort(positions @ normal, kind="stable")
-    ordered = [instances[place] for place in order]
-    positions = positions[order]
-    step = _slice_step(ordered, positions, positions @ normal, name)
-    between_rows, between_columns = _numbers(header, "PixelSpacing")
-    shape = (int(header.Columns), int(header.Rows), len(ordered))
-    return ordered, _grid(shape, row * between_columns, column * between_rows, step, positions[0])
+def _files(frames: Sequence[Frame]) -> tuple[Instance, ...]:
+    """The files that hold the frames, each once, in the order of the frames."""
+    return tuple({id(frame.instance): frame.instance for frame in frames}.values())
 
 
-def _tomography_grid(instances: Sequence[Instance], name: str) -> Grid:
-    """Place NM reconstructed slices: position and orientation live in DetectorInformationSequence (PS3.3 C.8.4.10)."""
-    header = instances[0].header
-    if len(instances) > 1:
-        raise SeriesError(
-            f"{name} has {len(instances)} multi-frame NM files; one reconstruction is needed. Choose one."
-        )
-    if "RECON TOMO" not in [str(value) for value in header.get("ImageType", [])]:
-        raise SeriesError(
-            f"{name} is not a reconstructed tomography (ImageType RECON TOMO). Export the reconstruction."
-        )
-    detectors = header.get("DetectorInformationSequence")
-    if not detectors or not _numbers(detectors[0], "ImagePositionPatient") or not header.get("SpacingBetweenSlices"):
-        raise SeriesError(
-            f"{name} lacks ImagePositionPatient, ImageOrientationPatient or SpacingBetweenSlices: its place in the "
-            "patient is unknown. Export the reconstruction with its geometry."
-        )
-    frames = int(header.get("NumberOfFrames", 1))
-    if frames < 2:
-        raise SeriesError(f"{name} has one slice only; a volume needs at least two. Choose the whole reconstruction.")
-    if [int(value) for value in np.atleast_1d(header.get("SliceVector", []))] != list(range(1, frames + 1)):
-        raise SeriesError(
-            f"{name} does not list its {frames} frames as one stack of slices (SliceVector). Export again."
-        )
-    orientation = np.array(_numbers(detectors[0], "ImageOrientationPatient"))
-    row, column = _orthonormal(orientation[:3], orientation[3:], name)
-    # A negative spacing is legal here and means that frames run against the normal.
-    step = np.cross(row, column) * float(header.SpacingBetweenSlices)
-    between_rows, between_columns = _numbers(header, "PixelSpacing")
-    shape = (int(header.Columns), int(header.Rows), frames)
-    position = np.array(_numbers(detectors[0], "ImagePositionPatient"))
-    return _grid(shape, row * between_columns, column * between_rows, step, position)
+def _of_other_class(instance: Instance, name: str) -> str:
+    found = instance.header.get("SOPClassUID")
+    return (
+        f"{name} is {getattr(found, 'name', None) or 'of no stated SOP class'}; medfuse reads MR, CT and PET series, "
+        "classic or enhanced, and NM tomography. Choose another series, or export this one in such a form."
+    )
 
 
-def _require_one_origin(instances: Sequence[Instance], name: str) -> None:
-    """One series is of one patient, study, world and unit; messages name what differs, never the values."""
+def _require_one_kind(instances: Sequence[Instance], name: str) -> None:
+    """Files of one series are of one readable class, patient, study, world and unit; messages never name the values."""
     first = instances[0].header
+    for instance in instances:
+        if instance.sop_class not in READABLE:
+            raise SeriesError(_of_other_class(instances[0], name))
+    if not str(first.get("SeriesInstanceUID", "")):
+        raise SeriesError(f"{name} has no SeriesInstanceUID: which files belong together is unknown. Export it again.")
     for instance in instances[1:]:
         for keyword in ONE_PER_SERIES:
             if instance.header.get(keyword) != first.get(keyword):
@@ -214,94 +156,82 @@ def _require_one_origin(instances: Sequence[Instance], name: str) -> None:
                     f"{name} mixes different values of {keyword}, first in instance {instance.number}: its files do "
                     "not belong to one volume. Separate them before fusing."
                 )
-
-
-def _require_common(instances: Sequence[Instance], name: str) -> None:
-    """All slices of a volume share matrix, spacing and orientation."""
-    first = instances[0].header
-    for instance in instances[1:]:
-        header = instance.header
-        if (header.Rows, header.Columns) != (first.Rows, first.Columns):
-            raise SeriesError(
-                f"{name} mixes matrix sizes: {first.Columns} × {first.Rows}, but instance {instance.number} has "
-                f"{header.Columns} × {header.Rows}. Separate the series before fusing."
-            )
-        for keyword, tolerance in (("PixelSpacing", 1e-4), ("ImageOrientationPatient", ORIENTATION_TOLERANCE)):
-            expected, found = _numbers(first, keyword), _numbers(header, keyword)
-            if not np.allclose(expected, found, rtol=0, atol=tolerance):
-                what = "orientations" if keyword == "ImageOrientationPatient" else "pixel spacings"
-                raise SeriesError(
-                    f"{name} mixes {what}: {_text(expected)}, but instance {instance.number} has {_text(found)}. "
-                    "Separate scouts and reformats from the series before fusing."
-                )
-
-
-def _slice_step(
-    ordered: Sequence[Instance], positions: np.ndarray[Any, Any], heights: np.ndarray[Any, Any], name: str
-) -> np.ndarray[Any, Any]:
-    """The vector from each slice to the next, LPS mm; refuses duplicates and gaps.
-
-    The vector need not be parallel to the normal: a tilted gantry is a shear, which the affine holds exactly.
-    """
-    gaps = np.diff(heights)
-    typical = float(np.median(gaps))
-    for place in np.flatnonzero(gaps < max(0.1 * typical, 1e-4)).tolist():
+    if first.get("SamplesPerPixel", 1) != 1:
         raise SeriesError(
-            f"instances {ordered[place].number} and {ordered[place + 1].number} of {name} lie at the same position, "
-            f"{heights[place]:.2f} mm along the normal. Remove the duplicate, or separate the acquisitions it mixes."
+            f"{name} holds colour pictures; a volume of measured values is needed. Choose another series."
         )
-    for place in np.flatnonzero(np.abs(gaps - typical) > max(0.1 * typical, 0.01)).tolist():
-        missing = round(gaps[place] / typical) - 1
-        guess = f"; {missing} slice{'s seem' if missing > 1 else ' seems'} to be missing" if missing >= 1 else ""
-        raise SeriesError(
-            f"slice spacing is not uniform: {typical:.2f} mm, but {gaps[place]:.2f} mm between instances "
-            f"{ordered[place].number} and {ordered[place + 1].number} of {name}{guess}. Export the whole series again."
-        )
-    step = (positions[-1] - positions[0]) / (len(positions) - 1)
-    off = np.linalg.norm(positions - (positions[0] + np.arange(len(positions))[:, None] * step), axis=1)
-    if off.max() > max(POSITION_TOLERANCE * typical, 0.01):
-        worst = ordered[int(off.argmax())].number
-        raise SeriesError(
-            f"the slices of {name} do not lie on a regular lattice: instance {worst} is {off.max():.2f} mm off its "
-            "place. Export the series again without resorting or merging."
-        )
-    return np.asarray(step)
 
 
-def _orthonormal(
-    row: np.ndarray[Any, Any], column: np.ndarray[Any, Any], name: str
-) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    lengths = np.linalg.norm(row), np.linalg.norm(column)
-    if abs(lengths[0] - 1) > 0.01 or abs(lengths[1] - 1) > 0.01 or abs(row @ column) > 0.01:
-        raise SeriesError(
-            f"ImageOrientationPatient of {name} is not two perpendicular unit vectors: {_text([*row, *column])}. "
-            "Export the series again."
-        )
-    return row / lengths[0], column / lengths[1]
-
-
-def _grid(
-    shape: tuple[int, int, int],
-    along_columns: np.ndarray[Any, Any],
-    along_rows: np.ndarray[Any, Any],
-    along_slices: np.ndarray[Any, Any],
-    position: np.ndarray[Any, Any],
-) -> Grid:
-    """Grid whose axes are (column index, row index, slice index), from LPS vectors in mm."""
-    affine = np.eye(4)
-    affine[:3] = np.stack((along_columns, along_rows, along_slices, position), axis=1)
-    return Grid(shape, LPS_FROM_RAS @ affine)
-
-
-def _numbers(header: Dataset, keyword: str) -> list[float]:
-    """The finite numbers an element holds; none where it is absent or holds anything else."""
-    try:
-        value = header.get(keyword)
-        numbers = [] if value is None else [float(number) for number in cast("Sequence[float]", value)]
-    except (ValueError, TypeError):
+def _parts(cls: type[Series], uid: str, frames: Sequence[Frame], name: str, fill_gaps: bool) -> list[Series]:
+    """Take a series apart that is not one volume; nothing where no part would be one."""
+    parts: list[Series] = []
+    for plane in _by_plane(frames):
+        for traits, group in _by_traits(plane):
+            part = f"{name}, part {len(parts) + 1}"
+            try:
+                found = _volume(cls, uid, stack(group, part, fill_gaps=fill_gaps), traits)
+            except (SeriesError, GeometryError) as reason:
+                scouts = all("LOCALIZER" in frame.traits.get("ImageType", "") for frame in group)
+                found = cls(uid, _files(group), None, str(reason), traits=traits, beside=scouts)
+            parts.append(found)
+    if len(parts) < 2 or not any(part.stack for part in parts):
         return []
-    return numbers if np.isfinite(numbers).all() else []
+    return _numbered(parts)
 
 
-def _text(numbers: Sequence[float]) -> str:
-    return "\\".join(f"{number:.4g}" for number in numbers)
+def _numbered(parts: Iterable[Series]) -> list[Series]:
+    return [
+        Series(part.uid, part.instances, part.stack, part.problem, number, part.traits, part.beside)
+        for number, part in enumerate(parts, start=1)
+    ]
+
+
+def _by_plane(frames: Sequence[Frame]) -> list[list[Frame]]:
+    """Frames that share matrix, spacing and orientation, together."""
+    planes: list[list[Frame]] = []
+    for frame in frames:
+        for plane in planes:
+            if same_plane(plane[0], frame):
+                plane.append(frame)
+                break
+        else:
+            planes.append([frame])
+    return planes
+
+
+def _by_traits(frames: list[Frame]) -> list[tuple[str, list[Frame]]]:
+    """Split frames at one position by the first trait that leaves none, or as far as traits go.
+
+    A trait counts only where each of its values has several frames: one that differs from slice to slice, such as a
+    time, tells slices apart and not volumes.
+    """
+    groups = [("", frames)]
+    for trait in TRAITS:
+        if not any(_repeats(group) for _, group in groups):
+            break
+        split: list[tuple[str, list[Frame]]] = []
+        for said, group in groups:
+            values: dict[str, list[Frame]] = {}
+            for frame in group:
+                values.setdefault(frame.traits.get(trait, ""), []).append(frame)
+            telling = len(values) > 1 and min(map(len, values.values())) > 1 and _repeats(group)
+            shown = {
+                value: ", ".join(filter(None, (said, f"{trait} {_shown(trait, value, number)}")))
+                for number, value in enumerate(values, start=1)
+            }
+            split += [(shown[value], some) for value, some in values.items()] if telling else [(said, group)]
+        groups = split
+    return groups
+
+
+def _shown(trait: str, value: str, number: int) -> str:
+    """A trait's value where it is a code or a number; else its place in line, for it may be anything or a date."""
+    plain = CODE.fullmatch(value) and trait not in ("AcquisitionTime", "FrameReferenceDateTime", "StackID", "file")
+    return value if plain else f"no. {number}"
+
+
+def _repeats(frames: Sequence[Frame]) -> bool:
+    """Whether two of the frames, which share a plane, lie at one position."""
+    normal = np.cross(frames[0].row, frames[0].column)
+    heights = np.sort([frame.position @ normal for frame in frames])
+    return len(heights) > 1 and bool(np.diff(heights).min() < SAME_POSITION_MM)

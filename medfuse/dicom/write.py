@@ -154,7 +154,7 @@ def _template(
     if len(image) == 3:
         _describe_colour(dataset)
     else:
-        _describe_grey(dataset, base_header)
+        _describe_grey(dataset, base if isinstance(base, DicomSource) else None)
     return dataset
 
 
@@ -211,11 +211,11 @@ def _describe_colour(dataset: Dataset) -> None:
     dataset.ColorSpace = "SRGB"
 
 
-def _describe_grey(dataset: Dataset, base: Dataset | None) -> None:
+def _describe_grey(dataset: Dataset, base: DicomSource | None) -> None:
     dataset.SOPClassUID = MRImageStorage
     dataset.Modality = "MR"
     dataset.ImageType = ["DERIVED", "SECONDARY", "OTHER", "FUSED"]
-    dataset.update(acquisition(base))
+    dataset.update(acquisition(base.first, base.slices[0][0][1]) if base else acquisition(None))
     dataset.SamplesPerPixel = 1
     dataset.PhotometricInterpretation = "MONOCHROME2"
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 16, 16, 15, 0

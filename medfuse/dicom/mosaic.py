@@ -1,0 +1,79 @@
+"""Siemens mosaics: one picture that holds all slices as tiles, placed by a private header (CSA).
+
+The public position is that of a slice as large as the whole mosaic (nibabel's documentation of the format describes
+it); the private header says how many tiles are slices and to which side they are stacked.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+from pydicom.dataset import Dataset
+
+from medfuse.errors import SeriesError
+
+CSA_CREATOR = "SIEMENS CSA HEADER"
+CSA_IMAGE_HEADER = 0x10
+MOST_TAGS = 128
+"""No CSA header holds more; what claims to is damaged."""
+
+
+def is_mosaic(header: Dataset) -> bool:
+    """Whether the file is a mosaic, as its ImageType says."""
+    return "MOSAIC" in [str(value) for value in header.get("ImageType") or []]
+
+
+def mosaic_layout(header: Dataset, name: str) -> tuple[int, int, npt.NDArray[np.float64]]:
+    """Read how a mosaic is laid out.
+
+    Returns
+    -------
+    tuple
+        The number of slices, the number of tiles along each side, and the unit vector along which the slices are
+        stacked, LPS.
+
+    Raises
+    ------
+    SeriesError
+        If the private header is absent, as after some de-identification, or damaged.
+    """
+    try:
+        block = header.private_block(0x0029, CSA_CREATOR)
+        tags = dict(_csa_tags(bytes(block[CSA_IMAGE_HEADER].value)))
+        slices = int(tags["NumberOfImagesInMosaic"][0])
+        normal = np.array([float(text) for text in tags["SliceNormalVector"][:3]])
+    except (KeyError, IndexError, ValueError, TypeError, struct.error) as error:
+        raise SeriesError(
+            f"{name} is a Siemens mosaic without a readable private header (0029,1010), which alone says how its tiles "
+            "are stacked. Export it again with private elements, or as single slices."
+        ) from error
+    side = int(np.ceil(np.sqrt(max(slices, 0))))
+    if slices < 2 or header.Rows % side or header.Columns % side or abs(np.linalg.norm(normal) - 1) > 0.01:
+        raise SeriesError(
+            f"{name} is a Siemens mosaic of {header.Columns} × {header.Rows} whose private header names {slices} "
+            "slices that do not fit into it. Export it again."
+        )
+    return slices, side, normal / np.linalg.norm(normal)
+
+
+def _csa_tags(content: bytes) -> Iterator[tuple[str, list[str]]]:
+    """Go through a CSA2 header (``SV10``): 84 bytes a tag, then its items, each padded to four bytes."""
+    if content[:4] != b"SV10":
+        raise ValueError("no CSA2 header")
+    (count,) = struct.unpack_from("<I", content, 8)
+    at = 16
+    for _ in range(min(count, MOST_TAGS)):
+        name, _, _, _, items, _ = struct.unpack_from("<64si4siii", content, at)
+        at += 84
+        values = []
+        for _ in range(items):
+            length = struct.unpack_from("<4i", content, at)[1]
+            at += 16
+            if not 0 <= length <= len(content) - at:
+                raise ValueError("a CSA item is longer than its header")
+            values.append(content[at : at + length].split(b"\0")[0].decode("ascii", "replace").strip())
+            at += -(-length // 4) * 4
+        yield name.split(b"\0")[0].decode("ascii", "replace"), [value for value in values if value]

@@ -25,7 +25,7 @@ from medfuse.gesenet.pictures import Pair, PatchSampler, whole_pairs, with_class
 from medfuse.gesenet.semantic import SemanticModule
 
 WARM_UP = 200
-"""Steps over which the learning rates rise: the first gradients of random masks are wild."""
+"""Steps over which the learning rates rise, in short runs a twentieth: the first gradients of random masks are wild."""
 
 MASK_SPEED = 10.0
 """The channel masks' logits learn faster than the rest: at its pace they never leave their random start."""
@@ -216,8 +216,9 @@ class Trainer:
         progress = self.step / config.steps
         swing = (1 + math.cos(math.pi * progress)) / 2
         rate = config.final_learning_rate + (config.learning_rate - config.final_learning_rate) * swing
+        warm_up = max(1, min(WARM_UP, config.steps // 20))
         for group in self.optimizer.param_groups:
-            group["lr"] = rate * group["speed"] * min(1.0, (self.step + 1) / WARM_UP)
+            group["lr"] = rate * group["speed"] * min(1.0, (self.step + 1) / warm_up)
         cooled = min(1.0, progress / max(1e-9, 1 - config.hard_share))
         softness = config.first_temperature + (config.last_temperature - config.first_temperature) * cooled
         self.network.soften_masks(0.0 if self._in_last(config.hard_share) else softness)

@@ -149,7 +149,7 @@ def test_the_resolved_settings_read_back_the_same(pairs, tmp_path):
     ("text", "message"),
     [
         ("step: 7\n", "unknown training settings: step"),
-        ("steps: many\n", "the setting steps must be like 20000; found 'many'"),
+        ("steps: many\n", "the setting steps must be like 26000; found 'many'"),
         ("edge: 1\n", "the setting edge must be like True"),
         ("- 1\n", "must map settings to values"),
         ("a: [\n", "is not YAML"),

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from medfuse.errors import TrainingError
-from medfuse.gesenet.losses import LossWeights
+from medfuse.gesenet.losses import MRI_MUST_EXCEED, LossWeights
 from medfuse.gesenet.network import Parts
 
 
@@ -27,7 +27,7 @@ class TrainingConfig:
     studies: tuple[dict[str, str], ...] = setting((), "own study pairs: mri, partner, case and, for NIfTI, modality")
     validation_cases: tuple[str, ...] = setting((), "patients held out to choose the best weights, as TASK/CASE")
     start: str = setting("", "weights to start from: default, or a file; else the network starts untrained")
-    steps: int = setting(24_000, "batches that the fusion network learns from")
+    steps: int = setting(26_000, "batches that the fusion network learns from")
     patch_sizes: tuple[int, ...] = setting((64, 64, 96, 128), "patch sizes; each batch has one of them, drawn evenly")
     batch_pixels: int = setting(32_768, "pixels a batch; as many patches as fit")
     air_share: float = setting(0.05, "share of patches that may be air")
@@ -40,6 +40,7 @@ class TrainingConfig:
     float32_share: float = setting(0.2, "last share of the steps, in which arithmetic is float32 in any case")
     content_weight: float = setting(LossWeights.content, "content loss")
     gradient_weight: float = setting(LossWeights.gradient, "gradient loss, γ in the paper")
+    mri_must_exceed: float = setting(MRI_MUST_EXCEED, "how much stronger the MRI's gradient must be to be followed")
     ssim_weight: float = setting(LossWeights.ssim, "SSIM loss, α in the paper")
     complement_weight: float = setting(LossWeights.complement, "complement loss")
     semantic_weight: float = setting(LossWeights.semantic, "semantic loss, β in the paper")

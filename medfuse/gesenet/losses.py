@@ -29,9 +29,9 @@ class LossWeights:
     ``complement`` and ``mask`` are not in the paper's sum.
     """
 
-    content: float = 4.0
+    content: float = 5.0
     gradient: float = 7.0
-    ssim: float = 0.8
+    ssim: float = 0.6
     complement: float = 0.2
     semantic: float = 0.3
     subsidiary: float = 0.5
@@ -54,15 +54,15 @@ def sobel(image: Tensor) -> Tensor:
     return functional.conv2d(functional.pad(image, (1, 1, 1, 1), mode="replicate"), kernels)
 
 
-def gradient_loss(fused: Tensor, mri: Tensor, partner: Tensor) -> Tensor:
+def gradient_loss(fused: Tensor, mri: Tensor, partner: Tensor, mri_must_exceed: float = MRI_MUST_EXCEED) -> Tensor:
     """Eq. 12 with directions: mean difference between the fused gradient and the stronger of the sources'.
 
     The paper compares magnitudes. They are the same for a dark line on a bright ground and a bright line on a dark one,
     so a network may reach the right strength with the wrong picture; the vector of the stronger source cannot be
-    reached that way. The MRI counts as stronger where it exceeds the partner by `MRI_MUST_EXCEED`.
+    reached that way. The MRI counts as stronger where it exceeds the partner by the factor ``mri_must_exceed``.
     """
     of_mri, of_partner = sobel(mri), sobel(partner)
-    stronger = of_mri.abs().sum(1, keepdim=True) > MRI_MUST_EXCEED * of_partner.abs().sum(1, keepdim=True)
+    stronger = of_mri.abs().sum(1, keepdim=True) > mri_must_exceed * of_partner.abs().sum(1, keepdim=True)
     wanted = torch.where(stronger, of_mri, of_partner)
     return (sobel(fused) - wanted).abs().sum(1).mean()
 
@@ -123,15 +123,16 @@ class FusionLoss(nn.Module):
     Called as ``loss(fused, mri, partner)``; returns the sum and the unweighted terms by name (detached).
     """
 
-    def __init__(self, weights: LossWeights | None = None) -> None:
+    def __init__(self, weights: LossWeights | None = None, mri_must_exceed: float = MRI_MUST_EXCEED) -> None:
         super().__init__()
         self.weights = weights or LossWeights()
+        self.mri_must_exceed = mri_must_exceed
         self.dissimilarity = SSIMLoss(spatial_dims=2, data_range=1.0, kernel_type="uniform", win_size=7)
 
     def forward(self, fused: Tensor, mri: Tensor, partner: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         terms = {
             "content": content_loss(fused, mri, partner),
-            "gradient": gradient_loss(fused, mri, partner),
+            "gradient": gradient_loss(fused, mri, partner, self.mri_must_exceed),
             # Eq. 13: one minus SSIM, summed over both sources.
             "ssim": self.dissimilarity(fused, mri) + self.dissimilarity(fused, partner),
             "complement": complement_loss(fused, mri, partner),

@@ -80,7 +80,7 @@ class Trainer:
         )
         self.network = self._placed(_first_network(config))
         self.semantic = self._placed(SemanticModule())
-        self.loss = FusionLoss(config.loss_weights).to(self.device)
+        self.loss = FusionLoss(config.loss_weights, config.mri_must_exceed).to(self.device)
         logits = [value for name, value in self.network.named_parameters() if name.endswith("channel_logits")]
         others = [value for name, value in self.network.named_parameters() if not name.endswith("channel_logits")]
         self.optimizer = torch.optim.Adam(

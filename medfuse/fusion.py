@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
@@ -18,9 +18,9 @@ from medfuse.errors import MedfuseError
 from medfuse.export import require_outside, whole
 from medfuse.gesenet.engine import DEFAULT_BATCH_SIZE
 from medfuse.gesenet.loading import load_network
-from medfuse.intensity import Window, choose_window
+from medfuse.intensity import Window, choose_window, outside_value
 from medfuse.provenance import Provenance
-from medfuse.registration import Registration
+from medfuse.registration import Registration, resample
 from medfuse.slices import PLANES, Plane
 from medfuse.study import require_pair
 from medfuse.transforms import (
@@ -57,6 +57,8 @@ class FusedStudy:
         Maps MRI → partner world points, RAS+ mm.
     provenance
         The steps taken.
+    measured
+        The partner as it was loaded, in its own unit and place.
     """
 
     image: MetaTensor
@@ -64,11 +66,25 @@ class FusedStudy:
     partner: MetaTensor
     registration: Registration
     provenance: Provenance
+    measured: MetaTensor
+
+    @cached_property
+    def identity(self) -> dicom.Like:
+        """Whose patient, study and frame of reference all DICOM series of this study take, unless told otherwise."""
+        return dicom.identity_of(source_of(self.mri), source_of(self.measured))
 
     def write_dicom(
-        self, folder: str | Path, *, overwrite: bool = False, progress: Callable[[float], None] | None = None
+        self,
+        folder: str | Path,
+        *,
+        like: dicom.Like | None = None,
+        description: str | None = None,
+        number: int | None = None,
+        compression: dicom.Compression = "none",
+        overwrite: bool = False,
+        progress: Callable[[float], None] | None = None,
     ) -> None:
-        """Write a DICOM series, one file a slice; see `medfuse.dicom.write_series`.
+        """Write a DICOM series, one file a slice; see `medfuse.dicom.write_series` for what can be chosen.
 
         Raises
         ------
@@ -78,10 +94,49 @@ class FusedStudy:
         dicom.write_series(
             self.image,
             folder,
-            partner=source_of(self.partner),
+            like=self.identity if like is None else like,
+            partner=source_of(self.measured),
             provenance=self.provenance,
+            description=description,
+            number=number,
+            compression=compression,
             overwrite=overwrite,
             progress=progress,
+        )
+
+    def registered(self) -> MetaTensor:
+        """The partner on the MRI's grid in its own unit: (1, X, Y, Z) float32, interpolated once."""
+        return resample(self.measured, grid_of(self.image), self.registration, outside=outside_value(self.measured))
+
+    def write_partner(
+        self,
+        folder: str | Path,
+        *,
+        like: dicom.Like | None = None,
+        compression: dicom.Compression = "none",
+        overwrite: bool = False,
+        progress: Callable[[float], None] | None = None,
+    ) -> None:
+        """Write the registered partner as a DICOM series of measured values; see `medfuse.dicom.write_partner`."""
+        dicom.write_partner(
+            self.registered(),
+            folder,
+            mri=source_of(self.mri),
+            provenance=self.provenance,
+            like=self.identity if like is None else like,
+            compression=compression,
+            overwrite=overwrite,
+            progress=progress,
+        )
+
+    def write_alignment(self, folder: str | Path, *, overwrite: bool = False) -> None:
+        """Write the registration as a DICOM object; see `medfuse.dicom.write_alignment`."""
+        dicom.write_alignment(
+            folder,
+            mri=source_of(self.mri),
+            partner=source_of(self.measured),
+            provenance=self.provenance,
+            overwrite=overwrite,
         )
 
     def write_nifti(self, path: str | Path, *, overwrite: bool = False) -> None:
@@ -178,6 +233,7 @@ def fuse(
         If window, palette, weights or device are not as asked.
     """
     require_pair(mri, partner, different_patients=different_patients)
+    measured = partner
     unit = meta_of(partner)["unit"]
     modality = meta_of(partner)["modality"]
     if palette is None and modality != "CT":
@@ -219,7 +275,7 @@ def fuse(
         mri_filled_slices=sources[0].filled_slices if sources[0] else 0,
         partner_filled_slices=sources[1].filled_slices if sources[1] else 0,
     )
-    return FusedStudy(data["fused"], mri, partner, data["registration"], provenance)
+    return FusedStudy(data["fused"], mri, partner, data["registration"], provenance, measured)
 
 
 def _require_known(align: Align | Registration, plane: Plane, batch_size: int) -> None:

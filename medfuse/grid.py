@@ -115,6 +115,29 @@ class Grid:
         """Whether both grids have the same shape and no voxel is off by more than ``tolerance`` mm."""
         return self.shape == other.shape and self.corner_distance(other) <= tolerance
 
+    def turns_onto(self, other: Grid, tolerance: float = 1e-3) -> tuple[tuple[int, int, int], tuple[int, ...]] | None:
+        """How this grid's voxels become the other's where both are one lattice of the same points.
+
+        Returns
+        -------
+        order, flipped
+            ``values.transpose(order)``, then reversed along the axes ``flipped``, lies on the other grid; None where
+            a voxel would be off by more than ``tolerance`` mm.
+        """
+        step = np.linalg.inv(self.affine) @ other.affine
+        order = np.abs(step[:3, :3]).argmax(axis=0)
+        if sorted(order) != [0, 1, 2] or tuple(self.shape[axis] for axis in order) != other.shape:
+            return None
+        flipped = tuple(axis for axis in range(3) if step[order[axis], axis] < 0)
+        turned = np.array(self.affine)
+        turned[:3, :3] = self.affine[:3, order]
+        for axis in flipped:
+            turned[:3, 3] += turned[:3, axis] * (other.shape[axis] - 1)
+            turned[:3, axis] *= -1
+        if Grid(other.shape, turned).corner_distance(other) > tolerance:
+            return None
+        return (int(order[0]), int(order[1]), int(order[2])), flipped
+
     def __repr__(self) -> str:
         spacing = " × ".join(f"{length:.4g}" for length in self.spacing)
         return f"Grid({' × '.join(map(str, self.shape))} voxels, {spacing} mm, {self.axcodes})"

@@ -16,9 +16,12 @@ from medfuse.errors import DeviceError, ExportError, MedfuseError, RegistrationE
 from medfuse.grid import Grid
 from medfuse.provenance import DISCLAIMER
 
-EXIT_USAGE, EXIT_INPUT, EXIT_NOT_ALIGNED, EXIT_EXPORT = 2, 3, 4, 5
+EXIT_USAGE, EXIT_INPUT, EXIT_NOT_ALIGNED, EXIT_EXPORT, EXIT_FAULTS, EXIT_NOT_SENT = 2, 3, 4, 5, 6, 7
 
-EXIT_CODES = "Exit codes: 0 done · 2 usage · 3 input refused · 4 not aligned · 5 export failed."
+EXIT_CODES = (
+    "Exit codes: 0 done · 2 usage · 3 input refused · 4 not aligned · 5 export failed · 6 faults found · "
+    "7 not everything sent."
+)
 
 app = typer.Typer(
     help=f"Fuse an MRI with its CT, PET or SPECT. {DISCLAIMER}",

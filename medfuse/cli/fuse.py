@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from dataclasses import dataclass
 from enum import Enum
 from functools import partial
 from pathlib import Path
@@ -21,9 +22,9 @@ from medfuse.fusion import Align, FusedStudy
 from medfuse.intensity import CT_WINDOWS_HU
 from medfuse.phantom import phantom_study
 from medfuse.provenance import DISCLAIMER
-from medfuse.volume import Modality, grid_of
+from medfuse.volume import Modality, grid_of, source_of
 
-RESULTS = ("dicom", "fused.nii.gz", "fused.json", "dataset_description.json")
+RESULTS = ("dicom", "partner", "registration", "fused.nii.gz", "fused.json", "dataset_description.json")
 
 
 class Format(str, Enum):
@@ -32,6 +33,26 @@ class Format(str, Enum):
     DICOM = "dicom"
     NIFTI = "nifti"
     BOTH = "both"
+
+
+class CompressionName(str, Enum):
+    """How DICOM pixels are packed; none loses anything."""
+
+    NONE = "none"
+    RLE = "rle"
+    JPEG_2000 = "jpeg2000"
+    JPEG_LS = "jpeg-ls"
+
+
+@dataclass(frozen=True)
+class DicomChoices:
+    """What was asked of the DICOM output."""
+
+    like: dicom.Like | None = None
+    description: str | None = None
+    number: int | None = None
+    compression: dicom.Compression = "none"
+    with_partner: bool = False
 
 
 class PlaneName(str, Enum):
@@ -89,6 +110,23 @@ def fuse(
     fill_gaps: Annotated[
         bool, typer.Option("--fill-gaps", help="Interpolate missing DICOM slices instead of refusing the series.")
     ] = False,
+    with_partner: Annotated[
+        bool,
+        typer.Option("--with-partner", help="Also write the registered partner in its own unit, and the alignment."),
+    ] = False,
+    description: Annotated[str | None, typer.Option(help="SeriesDescription of the fused series.")] = None,
+    series_number: Annotated[int | None, typer.Option(help="Its SeriesNumber.", min=0)] = None,
+    compress: Annotated[
+        CompressionName, typer.Option(help="Pack the DICOM pixels without loss.")
+    ] = CompressionName.NONE,
+    template: Annotated[
+        Path | None,
+        typer.Option(help="DICOM series whose patient, study and frame of reference a NIfTI MRI takes.", metavar="DIR"),
+    ] = None,
+    identity: Annotated[
+        list[str] | None,
+        typer.Option(help="The same by hand, as PatientID=17; once for each attribute.", metavar="KEYWORD=VALUE"),
+    ] = None,
     different_patients: Annotated[
         bool, typer.Option("--different-patients", help="Accept headers that name different patients.")
     ] = False,
@@ -99,6 +137,13 @@ def fuse(
     with refusing(as_json), steps() as tell:
         started = time.perf_counter()
         alignment = _alignment(align)
+        choices = DicomChoices(
+            _like(template, identity),
+            description,
+            series_number,
+            compress.value,
+            with_partner and format_ is not Format.NIFTI,
+        )
         for entry in RESULTS:
             require_outside(out / entry, [mri, partner])
         with whole_entries(out, overwrite, RESULTS) as folder:
@@ -118,8 +163,12 @@ def fuse(
                 fill_gaps=fill_gaps,
                 progress=partial(tell, "partner"),
             )
+            # What the writer would refuse is refused before the minutes of fusion, not after.
             if format_ is not Format.NIFTI and plane is PlaneName.NATIVE:
-                dicom.require_slices(grid_of(loaded))  # before the minutes of fusion, not after
+                columns, rows, _ = dicom.require_slices(grid_of(loaded)).shape
+                dicom.require_compressible(choices.compression, rows, columns)
+            if choices.with_partner:
+                dicom.require_measurable(other)
             study = medfuse.fuse(
                 loaded,
                 other,
@@ -133,8 +182,9 @@ def fuse(
                 different_patients=different_patients,
                 progress=tell,
             )
-            _write(study, folder, format_, tell)
-        result = _summary(study, out, format_) | {"seconds": round(time.perf_counter() - started, 2)}
+            _write(study, folder, format_, tell, choices)
+            written = [entry.name for entry in folder.iterdir()]
+        result = _summary(study, out, written) | {"seconds": round(time.perf_counter() - started, 2)}
     _report(result, as_json)
 
 
@@ -154,10 +204,10 @@ def demo(
         study = medfuse.fuse(
             medfuse.load(folder / "study" / "mri"), medfuse.load(folder / "study" / "partner"), progress=tell
         )
-        _write(study, folder, Format.BOTH, tell)
+        _write(study, folder, Format.BOTH, tell, DicomChoices())
         study.write_picture(folder / "picture.png")
-    result = _summary(study, out, Format.BOTH)
-    result |= {"study": str(out / "study"), "picture": str(out / "picture.png")}
+        written = [entry.name for entry in folder.iterdir()]
+    result = _summary(study, out, written)
     _report(result, as_json)
 
 
@@ -169,31 +219,65 @@ def _alignment(align: str) -> Align | medfuse.Registration:
     return medfuse.Registration.load(Path(align))
 
 
-def _write(study: FusedStudy, folder: Path, format_: Format, tell: Tell) -> None:
+def _like(template: Path | None, identity: list[str] | None) -> dicom.Like | None:
+    if template is not None and identity:
+        raise typer.BadParameter("give --template or --identity, not both: each says whose the result is.")
+    if template is not None:
+        return dicom.read_source(template)
+    if not identity:
+        return None
+    pairs = [text.partition("=") for text in identity]
+    if not all(middle for _, middle, _ in pairs):
+        raise typer.BadParameter("expected --identity KEYWORD=VALUE, such as PatientID=17; an equals sign is missing.")
+    return dicom.Identity.given({keyword: value for keyword, _, value in pairs})
+
+
+def _write(study: FusedStudy, folder: Path, format_: Format, tell: Tell, choices: DicomChoices) -> None:
     if format_ in (Format.DICOM, Format.BOTH):
-        study.write_dicom(folder / "dicom", progress=partial(tell, "write"))
+        study.write_dicom(
+            folder / "dicom",
+            like=choices.like,
+            description=choices.description,
+            number=choices.number,
+            compression=choices.compression,
+            progress=partial(tell, "write"),
+        )
+    if choices.with_partner:
+        study.write_partner(
+            folder / "partner", like=choices.like, compression=choices.compression, progress=partial(tell, "measured")
+        )
+        if dicom.both_placed(source_of(study.mri), source_of(study.measured)):
+            study.write_alignment(folder / "registration")
     if format_ in (Format.NIFTI, Format.BOTH):
         study.write_nifti(folder / "fused.nii.gz")
         (folder / "dataset_description.json").write_text(json.dumps(nifti.dataset_description(), indent=2) + "\n")
 
 
-def _summary(study: FusedStudy, out: Path, format_: Format) -> dict[str, Any]:
+ENTRIES = {
+    "dicom": "dicom",
+    "partner": "partner",
+    "alignment": "registration",
+    "nifti": "fused.nii.gz",
+    "sidecar": "fused.json",
+    "study": "study",
+    "picture": "picture.png",
+}
+"""What `--json` calls the results, and where they lie."""
+
+
+def _summary(study: FusedStudy, out: Path, written: list[str]) -> dict[str, Any]:
+    places = {name: str(out / entry) for name, entry in ENTRIES.items() if entry in written}
     grid = grid_of(study.image)
-    written = {"out": str(out)}
-    if format_ in (Format.DICOM, Format.BOTH):
-        written["dicom"] = str(out / "dicom")
-    if format_ in (Format.NIFTI, Format.BOTH):
-        written |= {"nifti": str(out / "fused.nii.gz"), "sidecar": str(out / "fused.json")}
-    return written | {"grid": describe(grid), "provenance": study.provenance.to_dict()}
+    return {"out": str(out)} | places | {"grid": describe(grid), "provenance": study.provenance.to_dict()}
 
 
 def _report(result: dict[str, Any], as_json: bool) -> None:
     if as_json:
         sys.stdout.write(json.dumps(result, indent=2) + "\n")
         return
-    for name in ("study", "dicom", "nifti", "sidecar", "picture"):
+    for name in ENTRIES:
         if name in result:
-            stdout.print(f"{name:8} {result[name]}", soft_wrap=True, highlight=False, markup=False)
+            stdout.print(f"{name:9} {result[name]}", soft_wrap=True, highlight=False, markup=False)
     registration = result["provenance"]["registration"]
-    stdout.print(f"{'align':8} {registration['method']}", highlight=False)
+    stdout.print(f"{'align':9} {registration['method']}", highlight=False)
     stdout.print(DISCLAIMER, style="dim")

@@ -1,13 +1,37 @@
 """DICOM in and out: the only place that knows headers, UIDs and the Standard's own coordinates.
 
-`scan` lists the series under a path, `read` loads one, `write_series` writes a fused volume as a new one, and
-`read_fused` reads that back.
+`scan` lists the series under a path, `read` loads one, `write_series` writes a volume as a new one, and `read_fused`
+reads a fused one back.
 """
 
+from medfuse.dicom.alignment import both_placed, write_alignment
+from medfuse.dicom.compression import COMPRESSIONS, Compression, require_compressible
 from medfuse.dicom.fused import read_fused
-from medfuse.dicom.read import DicomSource, read
+from medfuse.dicom.identity import Identity
+from medfuse.dicom.instances import require_slices
+from medfuse.dicom.read import DicomSource, read, read_source
 from medfuse.dicom.scan import Scan, scan
 from medfuse.dicom.series import Series
-from medfuse.dicom.write import require_slices, write_series
+from medfuse.dicom.write import Like, identity_of, require_measurable, write_partner, write_series
 
-__all__ = ["DicomSource", "Scan", "Series", "read", "read_fused", "require_slices", "scan", "write_series"]
+__all__ = [
+    "COMPRESSIONS",
+    "Compression",
+    "DicomSource",
+    "Identity",
+    "Like",
+    "Scan",
+    "Series",
+    "both_placed",
+    "identity_of",
+    "read",
+    "read_fused",
+    "read_source",
+    "require_compressible",
+    "require_measurable",
+    "require_slices",
+    "scan",
+    "write_alignment",
+    "write_partner",
+    "write_series",
+]

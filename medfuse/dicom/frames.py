@@ -234,10 +234,22 @@ def _matrix(header: Dataset) -> tuple[int, int]:
     return int(header.Columns), int(header.Rows)
 
 
+def rescale_of(header: Dataset) -> tuple[float, float]:
+    """Slope and intercept from stored numbers to values.
+
+    MR and NM have no rescale; where they map linearly to real-world values in one way alone, that is theirs.
+    """
+    if "RescaleSlope" in header or "RescaleIntercept" in header:
+        return float(header.get("RescaleSlope", 1)), float(header.get("RescaleIntercept", 0))
+    mappings = header.get("RealWorldValueMappingSequence") or []
+    if len(mappings) == 1 and "RealWorldValueSlope" in mappings[0]:
+        return float(mappings[0].RealWorldValueSlope), float(mappings[0].get("RealWorldValueIntercept", 0))
+    return 1.0, 0.0
+
+
 def _rescale(values: Dataset, header: Dataset) -> tuple[float, float]:
     """Slope and intercept of a frame's own group, else of the file."""
-    holder = values if "RescaleSlope" in values else header
-    slope, intercept = float(holder.get("RescaleSlope", 1)), float(holder.get("RescaleIntercept", 0))
+    slope, intercept = rescale_of(values if "RescaleSlope" in values else header)
     if not np.isfinite([slope, intercept]).all() or slope == 0:
         raise ValueError("the rescale is no usable number")
     return slope, intercept

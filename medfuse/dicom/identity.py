@@ -5,19 +5,22 @@ Never a cloned header: what is not named here (private tags, institutions, opera
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from dataclasses import dataclass
 from datetime import datetime
 from math import isfinite
 
 from pydicom import config
+from pydicom.datadict import dictionary_VR
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.uid import generate_uid
-from pydicom.valuerep import validate_value
+from pydicom.valuerep import STR_VR, validate_value
 
 from medfuse.dicom.decimals import decimals
 from medfuse.dicom.frames import group_of
+from medfuse.errors import ExportError
 
 PATIENT = (
     "PatientName",
@@ -110,11 +113,51 @@ MR_FRAME_ACQUISITION = {
 """Where an enhanced MR keeps them: functional group and attribute (PS3.3 C.8.13.5)."""
 
 
+@dataclass(frozen=True)
+class Identity:
+    """Whose a series is, said by the user where no source's headers say it; series written with one share a study.
+
+    ``header`` holds the elements as a source's header would.
+    """
+
+    header: Dataset
+
+    @classmethod
+    def given(cls, values: Mapping[str, str] | None = None) -> Identity:
+        """Take DICOM keywords and their values, such as ``{"PatientID": "17"}``; what is not given stays empty.
+
+        Study and frame of reference get fresh UIDs unless they are given.
+
+        Raises
+        ------
+        ExportError
+            If a keyword is not one of patient, study or place, or its value is not as the Standard wants it.
+        """
+        header = Dataset()
+        allowed = (*PATIENT, *STUDY, *PLACE)
+        for keyword, value in (values or {}).items():
+            if keyword not in allowed or keyword.endswith("Sequence"):
+                plain = ", ".join(one for one in allowed if not one.endswith("Sequence"))
+                raise ExportError(f"{keyword[:40]!r} is no attribute of patient, study or place; expected {plain}.")
+            try:
+                validate_value(dictionary_VR(keyword), value, config.RAISE)
+                setattr(header, keyword, value)
+            except (ValueError, TypeError):
+                # Without the cause, which quotes the value.
+                raise ExportError(
+                    f"the value given for {keyword} is not as DICOM wants it; check its length and characters."
+                ) from None
+        return cls(identity(header, None))
+
+
 def copy_elements(source: Dataset, target: Dataset, keywords: Sequence[str]) -> None:
     """Copy the named elements that the source holds, decimal strings with their text; ill-formed values stay behind."""
     for keyword in keywords:
         if keyword in source and _well_formed(source, keyword):
             target[keyword] = deepcopy(source[keyword])
+            if target[keyword].VR == "SQ":
+                for item in target[keyword].value:
+                    item.remove_private_tags()
 
 
 def _well_formed(source: Dataset, keyword: str) -> bool:
@@ -122,7 +165,7 @@ def _well_formed(source: Dataset, keyword: str) -> bool:
         element = source[keyword]
         values = element.value if isinstance(element.value, MultiValue) else [element.value]
         for value in values:
-            if element.VR != "SQ" and value is not None:
+            if element.VR in STR_VR and value is not None:
                 validate_value(element.VR, getattr(value, "original_string", None) or str(value), config.RAISE)
     except (ValueError, TypeError):
         return False
@@ -141,11 +184,7 @@ def identity(base: Dataset | None, partner: Dataset | None) -> Dataset:
         copy_elements(person, dataset, (*PATIENT, *STUDY, *CLOCK))
     if base is not None:
         copy_elements(base, dataset, PLACE)
-    if not dataset.get("StudyInstanceUID"):
-        now = datetime.now()
-        dataset.StudyInstanceUID = generate_uid(prefix=None)
-        dataset.StudyDate, dataset.StudyTime = now.strftime("%Y%m%d"), now.strftime("%H%M%S")
-        dataset.StudyID = "1"
+    _fill_study(dataset)
     if not dataset.get("FrameOfReferenceUID"):
         dataset.FrameOfReferenceUID = generate_uid(prefix=None)
     if not dataset.get("BodyPartExamined"):
@@ -155,6 +194,19 @@ def identity(base: Dataset | None, partner: Dataset | None) -> Dataset:
         if keyword not in dataset:
             setattr(dataset, keyword, None)
     return dataset
+
+
+def _fill_study(dataset: Dataset) -> None:
+    """Begin a study of its own where none is named."""
+    if dataset.get("StudyInstanceUID"):
+        return
+    now = datetime.now()
+    dataset.StudyInstanceUID = generate_uid(prefix=None)
+    for keyword, value in (("StudyDate", now.strftime("%Y%m%d")), ("StudyTime", now.strftime("%H%M%S"))):
+        if not dataset.get(keyword):
+            setattr(dataset, keyword, value)
+    if not dataset.get("StudyID"):
+        dataset.StudyID = "1"
 
 
 def acquisition(base: Dataset | None, frame: int | None = None) -> Dataset:

@@ -59,6 +59,15 @@ class DicomSource(Source):
         """The header of the first slice."""
         return self.headers[0]
 
+    @property
+    def first_frame(self) -> int | None:
+        """The first slice's number in a multi-frame file, counted from 1; None in a single-frame one."""
+        return self.slices[0][0][1]
+
+    def header_of(self, k: int) -> Dataset:
+        """The header of slice ``k``; of the lower neighbour where it was interpolated."""
+        return self.headers[self.slices[k][0][0]]
+
 
 def read(
     path: str | Path,
@@ -97,6 +106,12 @@ def read(
     return read_series(choose(path, series, fill_gaps=fill_gaps), Path(path), progress)
 
 
+def read_source(path: str | Path, series: str | None = None) -> DicomSource:
+    """Read the headers of the one series under ``path`` and leave its pixels; raises as `read`."""
+    found = choose(path, series)
+    return _source_of(found, found.require_volume(), Path(path))
+
+
 def read_series(series: Series, path: Path, progress: Callable[[float], None] | None = None) -> MetaTensor:
     """Read the pixels of a scanned series; see `read`."""
     found = series.require_volume()
@@ -114,12 +129,20 @@ def read_series(series: Series, path: Path, progress: Callable[[float], None] | 
 
 
 def _wrap(values: npt.NDArray[np.float32], series: Series, found: Stack, path: Path) -> MetaTensor:
+    first = found.frames[0]
+    source = _source_of(series, found, path)
+    volume = torch.from_numpy(values).permute(2, 1, 0)[None]
+    more = _padding(first.instance.header, first)
+    unit = _unit(first, source.modality)
+    return make_volume(volume, found.grid, modality=source.modality, unit=unit, source=source, **more)
+
+
+def _source_of(series: Series, found: Stack, path: Path) -> DicomSource:
     first = found.frames[0].instance.header
-    modality = READABLE[str(first.SOPClassUID)]
     places = {id(instance): place for place, instance in enumerate(series.instances)}
     origins = [(places[id(frame.instance)], frame.number) for frame in found.frames]
-    source = DicomSource(
-        modality=modality,
+    return DicomSource(
+        modality=READABLE[str(first.SOPClassUID)],
         frame_of_reference=str(first.get("FrameOfReferenceUID", "")) or None,
         references=(f"urn:oid:{series.uid}",),
         path=path.resolve(),
@@ -127,11 +150,6 @@ def _wrap(values: npt.NDArray[np.float32], series: Series, found: Stack, path: P
         headers=tuple(instance.header for instance in series.instances),
         grid=found.grid,
         slices=tuple(tuple(origins[place] for place, _ in parts) for parts in found.slices),
-    )
-    volume = torch.from_numpy(values).permute(2, 1, 0)[None]
-    more = _padding(first, found.frames[0])
-    return make_volume(
-        volume, found.grid, modality=modality, unit=_unit(found.frames[0], modality), source=source, **more
     )
 
 

@@ -53,10 +53,10 @@ class Contribution:
         last_used = int(np.clip(np.ceil(heights.max() - 1e-3), first_used, last))
         return range(first_used, last_used + 1)
 
-    def source_images(self, grid: Grid, k: int) -> list[Dataset]:
-        """Items of SourceImageSequence for the fused slice ``k``, one a file (PS3.3 C.7.6.1.1.4)."""
+    def source_images(self, grid: Grid, slices: list[int]) -> list[Dataset]:
+        """Items of SourceImageSequence for the fused slices of one instance, one a file (PS3.3 C.7.6.1.1.4)."""
         files: dict[int, set[int]] = {}
-        for used in self.slices(grid, k):
+        for used in sorted({used for k in slices for used in self.slices(grid, k)}):
             for header, frame in self.source.slices[used]:
                 files.setdefault(header, set()).update(() if frame is None else (frame,))
         items = []
@@ -76,13 +76,13 @@ class Contribution:
         return item
 
 
-def refer(dataset: Dataset, contributions: list[Contribution], grid: Grid, k: int) -> None:
-    """Write the references of the fused slice ``k`` into its dataset, those of another study apart."""
+def refer(dataset: Dataset, contributions: list[Contribution], grid: Grid, slices: list[int]) -> None:
+    """Write what the slices of an instance were computed from into its dataset, sources of another study apart."""
     sources: list[Dataset] = []
     here: list[Dataset] = []
     elsewhere: list[Dataset] = []
     for contribution in contributions:
-        images = contribution.source_images(grid, k)
+        images = contribution.source_images(grid, slices)
         sources.extend(images)
         series = Dataset()
         header = contribution.source.first

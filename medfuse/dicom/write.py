@@ -1,67 +1,80 @@
-"""Write a fused volume as a DICOM series: geometry from its grid, identity from its sources' headers.
+"""Write a volume as a DICOM series: geometry from its grid, identity from its sources' headers.
 
-Colour becomes Secondary Capture with the Image Plane attributes (the only classic RGB form that viewers place), grey
-becomes MR Image Storage at 16 bits.
+Colour becomes Secondary Capture with the Image Plane attributes (the only classic RGB form that viewers place), a
+fused grey picture MR Image Storage at 16 bits, and measured values their modality's own kind with their unit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
-from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from monai.data.meta_tensor import MetaTensor
-from PIL import ImageCms
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import (
-    ExplicitVRLittleEndian,
-    MRImageStorage,
-    SecondaryCaptureImageStorage,
-    generate_uid,
-)
+from pydicom.dataset import Dataset
 
-from medfuse.dicom.decimals import decimals
-from medfuse.dicom.identity import acquisition, identity
+from medfuse.dicom.compression import Compression
+from medfuse.dicom.identity import Identity, identity
+from medfuse.dicom.instances import Draft, Stored
+from medfuse.dicom.kinds import describe_colour, describe_grey, describe_measured, require_times
 from medfuse.dicom.read import DicomSource
-from medfuse.dicom.references import SPATIAL_RESAMPLING, Contribution, coded, equipment, refer
+from medfuse.dicom.references import Contribution
 from medfuse.dicom.scan import quiet
-from medfuse.errors import ExportError, GeometryError
-from medfuse.export import require_outside, whole
-from medfuse.grid import LPS_FROM_RAS, Grid
-from medfuse.provenance import DISCLAIMER, SOFTWARE, Provenance
+from medfuse.dicom.stored import choose_storage, describe_storage, describe_window
+from medfuse.dicom.template import Naming, begin_series, place, series_number
+from medfuse.errors import GeometryError, StudyError
+from medfuse.grid import Grid
+from medfuse.intensity import Window
+from medfuse.provenance import DISCLAIMER, Provenance
 from medfuse.slices import DISPLAY_AXES, Plane, replane
-from medfuse.volume import Source, grid_of, plain, source_of
+from medfuse.volume import MODALITIES, Source, grid_of, meta_of, plain, source_of
+from medfuse.volume import like as on_grid_of
 
-SERIES_NUMBER_OFFSET = 9000
-"""Added to the base's SeriesNumber: sorts after what scanners number."""
+PARTNER_AFTER_FUSED = 1000
+"""How far the registered partner's SeriesNumber lies after the numbers of fused series."""
+
+Like = MetaTensor | Source | Identity
 
 
 def write_series(
-    image: MetaTensor,
+    volume: MetaTensor | torch.Tensor | npt.NDArray[Any],
     out: str | Path,
     *,
+    like: Like | None = None,
     partner: Source | None = None,
     provenance: Provenance | None = None,
+    description: str | None = None,
+    number: int | None = None,
+    compression: Compression = "none",
     overwrite: bool = False,
     progress: Callable[[float], None] | None = None,
 ) -> None:
-    """Write one file a slice, numbered along the slice normal.
+    """Write a volume as a new series, its slices numbered along the slice normal.
 
     Parameters
     ----------
-    image
-        (3, X, Y, Z) uint8 RGB, or (1, X, Y, Z) floating point in [0, 1]. Its ``meta["source"]`` is the base MRI's.
-        A volume that does not come from DICOM is turned to the usual view first, for a header knows no up and down of
-        its own.
+    volume
+        (3, X, Y, Z) uint8 RGB becomes Secondary Capture. (1, X, Y, Z) floating point is stored in its ``meta["unit"]``
+        under the class of its ``meta["modality"]``, with what leads from stored numbers back to values; with
+        ``provenance`` it is a fused picture in [0, 1] and becomes MR. A plain array needs ``like`` a volume and lies
+        on its grid; (X, Y, Z) counts as one channel.
     out
-        Folder to appear, with the files ``0001.dcm`` and so on.
+        Folder to appear, with the files ``0001.dcm`` and so on; one multi-frame file for NM.
+    like
+        Whose patient, study and frame of reference the series takes: a loaded volume, its source, or an `Identity`.
+        By default the volume's own source. Without a DICOM source identity is empty and UIDs are fresh. A volume that
+        does not come from DICOM is turned to the usual view first, for it knows no up and down of its own.
     partner
-        The other source, where there is one.
+        The other source of a fused picture, where there is one.
     provenance
-        What was done, where it is known; a partner needs it, for it holds the alignment.
+        What was done, where medfuse fused; a partner needs it, for it holds the alignment.
+    description, number
+        SeriesDescription and SeriesNumber; by default they begin with FUSED or DERIVED, and with 9000.
+    compression
+        ``none``, or without loss ``rle``, ``jpeg2000`` or ``jpeg-ls``.
     overwrite
         Whether a folder already there is replaced.
     progress
@@ -71,175 +84,176 @@ def write_series(
     ------
     ExportError
         If the folder is taken, lies in an input, or cannot be written; nothing is left behind.
+    GeometryError
+        If the slices cannot be placed, or a plain array does not fill its grid.
+    IntensityError
+        If a value is not finite.
     """
-    out = Path(out)
-    base = source_of(image)
-    require_outside(out, [source.path for source in (base, partner) if source is not None])
-    if not isinstance(base, DicomSource):
-        image = replane(image, _nearest_plane(grid_of(image)))
-    grid = grid_of(image)
-    require_slices(grid)
-    contributions = _contributions(base, partner, provenance)
+    image = _as_volume(volume, like)
+    base = _source_like(image, like)
+    header = _header_of(base)
+    image = _upright(image, source_of(image), base)
+    contributions = _contributions(base if isinstance(base, Source) else None, partner, provenance, grid_of(image))
+    encode: Callable[[Stored], Stored]
     with quiet():
-        template = _template(image, base, partner, contributions, provenance)
-    values = plain(image).cpu()
-    slices = grid.shape[2]
-    normal = np.cross(grid.directions[:, 0], grid.directions[:, 1])
-    along = range(slices) if grid.directions[:, 2] @ normal > 0 else range(slices - 1, -1, -1)
-    digits = max(4, len(str(slices)))
-    with whole(out, overwrite) as folder, quiet():
-        folder.mkdir()
-        for number, k in enumerate(along, start=1):
-            dataset = Dataset()
-            dataset.update(template)
-            dataset.InstanceNumber = number
-            dataset.SOPInstanceUID = generate_uid(prefix=None)
-            dataset.ImagePositionPatient = decimals(LPS_FROM_RAS[:3, :3] @ grid.world((0, 0, k)))
-            refer(dataset, contributions, grid, k)
-            dataset.PixelData = _pixels(values[..., k].permute(2, 1, 0).numpy())
-            dataset["PixelData"].VR = "OB" if dataset.BitsAllocated == 8 else "OW"
-            _save(dataset, folder / f"{number:0{digits}d}.dcm")
-            if progress:
-                progress(number / slices)
+        person = identity(header, _header_of(partner))
+        derivation = provenance.sentence() if provenance else f"Derived volume. {DISCLAIMER}"
+        template = begin_series(person, contributions, derivation)
+        name = f"FUSED MR+{provenance.partner_modality} GeSeNet" if provenance else "DERIVED medfuse"
+        Naming(description, number).apply(template, name, series_number(header))
+        place(template, grid_of(image))
+        if len(image) == 3:
+            describe_colour(template)
+            encode = _as_stored
+        elif provenance is not None:
+            describe_grey(template, base if isinstance(base, DicomSource) else None)
+            encode = _as_picture
+        else:
+            encode = _describe_values(template, image, base, None)
+    inputs = [one.path for one in (base, partner, source_of(image)) if isinstance(one, Source)]
+    Draft(image, template, contributions, encode, compression).write(Path(out), inputs, overwrite, progress)
 
 
-def require_slices(grid: Grid) -> None:
-    """Raise `GeometryError` where rows and columns are not perpendicular: no DICOM image plane can say so."""
-    columns, rows, _ = grid.directions.T
-    if abs(columns @ rows) > 1e-4:
-        raise GeometryError(
-            f"rows and columns of the slices must be perpendicular for DICOM; found a cosine of {columns @ rows:.3f}. "
-            "Resample the MRI first, or write NIfTI alone."
+def write_partner(
+    volume: MetaTensor,
+    out: str | Path,
+    *,
+    mri: Source | None,
+    provenance: Provenance,
+    like: Like | None = None,
+    description: str | None = None,
+    number: int | None = None,
+    compression: Compression = "none",
+    overwrite: bool = False,
+    progress: Callable[[float], None] | None = None,
+) -> None:
+    """Write the registered partner in its own unit, on the MRI's grid and in its study and frame of reference.
+
+    Parameters
+    ----------
+    volume
+        (1, X, Y, Z) in the unit of the partner, on the grid of the MRI.
+    mri
+        Where the MRI came from.
+    provenance
+        What was done; it holds the alignment.
+    like
+        Whose identity it takes, where that is not the MRI's, as in `write_series`.
+    out, description, number, compression, overwrite, progress
+        As in `write_series`.
+
+    Raises
+    ------
+    ExportError
+        As `write_series`; also for PET and SPECT from NIfTI, which do not say when and with what they were measured.
+    """
+    partner = source_of(volume)
+    base = mri if like is None else _source_like(volume, like)
+    header = _header_of(base)
+    volume = _upright(volume, mri, base)
+    contributions = _contributions(None, partner, provenance, grid_of(volume))
+    with quiet():
+        person = identity(header, _header_of(partner))
+        modality = provenance.partner_modality
+        derivation = (
+            f"{modality} resampled once onto the grid of the MR, linearly, values kept. Alignment: "
+            f"{provenance.registration['method']}. {DISCLAIMER}"
         )
+        template = begin_series(person, contributions, derivation)
+        Naming(description, number).apply(
+            template, f"REGISTERED {modality} on MR", series_number(header) + PARTNER_AFTER_FUSED
+        )
+        place(template, grid_of(volume))
+        encode = _describe_values(template, volume, partner, provenance.partner_window)
+    inputs = [one.path for one in (base, mri, partner) if isinstance(one, Source)]
+    Draft(volume, template, contributions, encode, compression).write(Path(out), inputs, overwrite, progress)
 
 
-def _contributions(base: Source | None, partner: Source | None, provenance: Provenance | None) -> list[Contribution]:
+def require_measurable(volume: MetaTensor) -> None:
+    """Raise `ExportError` where `write_partner` would refuse a loaded partner, before minutes are spent on it."""
+    source = source_of(volume)
+    require_times(meta_of(volume)["modality"], source if isinstance(source, DicomSource) else None)
+
+
+def identity_of(mri: Source | None, partner: Source | None) -> Source | Identity:
+    """Whose identity all series of one result share: the MRI's, or else one that holds what the partner knows."""
+    if isinstance(mri, DicomSource):
+        return mri
+    with quiet():
+        return Identity(identity(None, _header_of(partner)))
+
+
+def _describe_values(
+    template: Dataset, volume: MetaTensor, source: Source | Identity | None, window: Window | None
+) -> Callable[[Stored], Stored]:
+    """Describe measured values of a modality; returns how they are encoded."""
+    modality, unit = volume.meta.get("modality"), volume.meta.get("unit", "arbitrary")
+    if modality not in MODALITIES:
+        raise StudyError(f"the volume does not say its modality; make it with one of {', '.join(MODALITIES)}.")
+    if len(volume) != 1:
+        raise GeometryError(f"expected one channel of values or three of uint8 RGB; found {len(volume)} channels.")
+    measured = source if isinstance(source, DicomSource) and source.modality == modality else None
+    describe_measured(template, modality, unit, measured)
+    values = plain(volume)
+    storage = choose_storage(values, modality)
+    describe_storage(template, storage, modality, unit)
+    lower, upper = (window.lower, window.upper) if window else (float(values.min()), float(values.max()))
+    describe_window(template, storage, modality, lower, upper)
+    if modality == "PT":
+        template.NumberOfSlices = volume.shape[-1]
+    return storage.encode
+
+
+def _as_stored(values: Stored) -> Stored:
+    return values
+
+
+def _as_picture(values: Stored) -> Stored:
+    """From [0, 1] to all of 16 bits."""
+    return np.rint(values * 65535.0).astype("<u2")
+
+
+def _header_of(source: Source | Identity | None) -> Dataset | None:
+    if isinstance(source, Identity):
+        return source.header
+    return source.first if isinstance(source, DicomSource) else None
+
+
+def _as_volume(volume: MetaTensor | torch.Tensor | npt.NDArray[Any], like: Like | None) -> MetaTensor:
+    """The volume itself, or a plain array on the grid of what it is like."""
+    if isinstance(volume, MetaTensor):
+        return volume
+    if not isinstance(like, MetaTensor):
+        raise GeometryError("a plain array has no place; give like=, the loaded volume on whose grid it lies.")
+    values = torch.as_tensor(np.ascontiguousarray(volume) if isinstance(volume, np.ndarray) else volume)
+    values = values[None] if values.ndim == 3 else values
+    return on_grid_of(values if values.dtype == torch.uint8 and len(values) == 3 else values.float(), like)
+
+
+def _source_like(image: MetaTensor, like: Like | None) -> Source | Identity | None:
+    if like is None or isinstance(like, MetaTensor):
+        return source_of(image if like is None else like)
+    return like
+
+
+def _contributions(
+    base: Source | None, partner: Source | None, provenance: Provenance | None, grid: Grid
+) -> list[Contribution]:
     found = []
     if isinstance(base, DicomSource):
-        found.append(Contribution(base, np.eye(4), preserved=True))
+        # A template series shares the world, but need not share the voxels.
+        found.append(Contribution(base, np.eye(4), preserved=base.grid.turns_onto(grid) is not None))
     if isinstance(partner, DicomSource) and provenance is not None:
         found.append(Contribution(partner, np.array(provenance.registration["matrix"]), preserved=False))
     return found
 
 
-def _template(
-    image: MetaTensor,
-    base: Source | None,
-    partner: Source | None,
-    contributions: list[Contribution],
-    provenance: Provenance | None,
-) -> Dataset:
-    """All that the slices share."""
-    base_header = base.first if isinstance(base, DicomSource) else None
-    partner_header = partner.first if isinstance(partner, DicomSource) else None
-    dataset = identity(base_header, partner_header)
-    dataset.SpecificCharacterSet = "ISO_IR 192"
-    now = datetime.now()
-    for keyword in ("Series", "Content", "InstanceCreation"):
-        setattr(dataset, f"{keyword}Date", now.strftime("%Y%m%d"))
-        setattr(dataset, f"{keyword}Time", now.strftime("%H%M%S.%f"))
-    dataset.SeriesInstanceUID = generate_uid(prefix=None)
-    dataset.SeriesNumber = SERIES_NUMBER_OFFSET + _series_number(base_header) % SERIES_NUMBER_OFFSET
-    dataset.SeriesDescription = f"FUSED MR+{provenance.partner_modality} GeSeNet" if provenance else "DERIVED medfuse"
-    dataset.Manufacturer = "medfuse"
-    dataset.ManufacturerModelName = "medfuse"
-    dataset.SoftwareVersions = SOFTWARE
-    dataset.DerivationDescription = provenance.sentence() if provenance else DISCLAIMER
-    dataset.DerivationCodeSequence = coded(SPATIAL_RESAMPLING)
-    dataset.ContributingEquipmentSequence = equipment(contributions, SOFTWARE)
-    burned = any(one.source.first.get("BurnedInAnnotation") == "YES" for one in contributions)
-    dataset.BurnedInAnnotation = "YES" if burned else "NO"
-    _note_lossy_sources(dataset, contributions)
-    _place(dataset, grid_of(image), base_header)
-    if len(image) == 3:
-        _describe_colour(dataset)
-    else:
-        _describe_grey(dataset, base if isinstance(base, DicomSource) else None)
-    return dataset
-
-
-def _series_number(base: Dataset | None) -> int:
-    """The base's SeriesNumber; 0 where it has none, or one that is no number."""
-    try:
-        return int(base.get("SeriesNumber") or 0) if base is not None else 0
-    except (ValueError, TypeError):
-        return 0
-
-
-def _note_lossy_sources(dataset: Dataset, contributions: list[Contribution]) -> None:
-    """Loss is inherited: a source that was compressed with loss marks what is derived from it (PS3.3 C.7.6.1.1.5)."""
-    lossy = [one.source.first for one in contributions if one.source.first.get("LossyImageCompression") == "01"]
-    dataset.LossyImageCompression = "01" if lossy else "00"
-    for keyword in ("LossyImageCompressionRatio", "LossyImageCompressionMethod"):
-        for header in lossy:
-            if keyword in header:
-                setattr(dataset, keyword, header.get(keyword))
-
-
-def _place(dataset: Dataset, grid: Grid, base: Dataset | None) -> None:
-    """Image Plane attributes (PS3.3 C.7.6.2) but the position."""
-    columns, rows, _ = grid.shape
-    dataset.Rows, dataset.Columns = rows, columns
-    along_columns, along_rows, along_slices = grid.spacing
-    dataset.PixelSpacing = decimals([along_rows, along_columns])
-    directions = LPS_FROM_RAS[:3, :3] @ grid.directions
-    dataset.ImageOrientationPatient = decimals([*directions[:, 0], *directions[:, 1]])
-    dataset.PatientOrientation = [_orientation_letters(directions[:, axis]) for axis in (0, 1)]
-    normal = np.cross(directions[:, 0], directions[:, 1])
-    dataset.SliceThickness = decimals([along_slices * abs(float(normal @ directions[:, 2]))])[0]
-    if "PatientPosition" not in dataset:
-        dataset.PatientPosition = None
-
-
-def _orientation_letters(direction: npt.NDArray[np.float64]) -> str:
-    """PatientOrientation of one LPS direction: its letters by falling weight (PS3.3 C.7.6.1.1.1)."""
-    letters = (("R", "L"), ("A", "P"), ("F", "H"))
-    order = np.argsort(-np.abs(direction), kind="stable")
-    return "".join(letters[axis][int(direction[axis] > 0)] for axis in order if abs(direction[axis]) > 0.01)
-
-
-def _describe_colour(dataset: Dataset) -> None:
-    dataset.SOPClassUID = SecondaryCaptureImageStorage
-    dataset.Modality = "OT"
-    dataset.ConversionType = "WSD"
-    dataset.ImageType = ["DERIVED", "SECONDARY"]
-    dataset.SamplesPerPixel = 3
-    dataset.PhotometricInterpretation = "RGB"
-    dataset.PlanarConfiguration = 0
-    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 8, 8, 7, 0
-    dataset.ICCProfile = _srgb_profile()
-    dataset.ColorSpace = "SRGB"
-
-
-def _describe_grey(dataset: Dataset, base: DicomSource | None) -> None:
-    dataset.SOPClassUID = MRImageStorage
-    dataset.Modality = "MR"
-    dataset.ImageType = ["DERIVED", "SECONDARY", "OTHER", "FUSED"]
-    dataset.update(acquisition(base.first, base.slices[0][0][1]) if base else acquisition(None))
-    dataset.SamplesPerPixel = 1
-    dataset.PhotometricInterpretation = "MONOCHROME2"
-    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 16, 16, 15, 0
-    # The linear window that shows 0 as black and 65535 as white (PS3.3 C.11.2.1.2).
-    dataset.WindowCenter, dataset.WindowWidth = "32768", "65536"
-
-
-def _pixels(values: npt.NDArray[np.float32] | npt.NDArray[np.uint8]) -> bytes:
-    """Bytes of one slice, given as (rows, columns, channels)."""
-    if values.dtype != np.uint8:
-        values = np.rint(values * 65535.0).astype("<u2")
-    data = np.ascontiguousarray(values).tobytes()
-    return data + b"\0" * (len(data) % 2)
-
-
-def _save(dataset: Dataset, path: Path) -> None:
-    dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
-    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
-    try:
-        dataset.save_as(path, enforce_file_format=True)
-    except (ValueError, TypeError) as error:
-        raise ExportError(f"slice {dataset.InstanceNumber} cannot be encoded ({type(error).__name__}).") from error
+def _upright(volume: MetaTensor, origin: Source | None, base: Source | Identity | None) -> MetaTensor:
+    """Turn a volume to the usual view unless its grid is that of a DICOM series, made to be looked at as it is."""
+    grid = grid_of(volume)
+    if isinstance(origin, DicomSource) or (isinstance(base, DicomSource) and base.grid.matches(grid)):
+        return volume
+    return replane(volume, _nearest_plane(grid))
 
 
 def _nearest_plane(grid: Grid) -> Plane:
@@ -249,13 +263,3 @@ def _nearest_plane(grid: Grid) -> Plane:
 
 def _axis_pair(code: str) -> str:
     return next(pair for pair in ("LR", "AP", "IS") if code in pair)
-
-
-@cache
-def _srgb_profile() -> bytes:
-    """An sRGB profile of the input class ``scnr``, which the Standard asks for (PS3.3 C.11.15), with a fixed date."""
-    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
-    profile[12:16] = b"scnr"
-    profile[24:36] = bytes.fromhex("07ea00010001000000000000")  # 2026-01-01 00:00:00
-    profile[84:100] = bytes(16)  # no profile ID: it would be a digest of the above
-    return bytes(profile) + b"\0" * (len(profile) % 2)

@@ -1,0 +1,52 @@
+"""``medfuse send``: an export to an archive, with the status of every instance."""
+
+from __future__ import annotations
+
+import json
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from medfuse.cli.console import EXIT_CODES, EXIT_NOT_SENT, Json, app, refusing, stdout, steps
+from medfuse.dicom.send import CALLING_AET, Options
+from medfuse.dicom.send import send as deliver
+
+
+@app.command(epilog=EXIT_CODES)
+def send(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The export to send.", show_default=False)],
+    to: Annotated[
+        str,
+        typer.Option(help="HOST:PORT or HOST:PORT/AET for C-STORE; https://… for STOW-RS.", show_default=False),
+    ],
+    retries: Annotated[int, typer.Option(min=0, help="How often what failed is tried again.")] = 3,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for an answer.")] = 30.0,
+    aet: Annotated[str, typer.Option(help="Our own application entity title, at most 16 characters.")] = CALLING_AET,
+    tls: Annotated[bool, typer.Option("--tls", help="C-STORE over TLS.")] = False,
+    ca: Annotated[Path | None, typer.Option(help="PEM file of authorities to trust.", metavar="FILE")] = None,
+    as_json: Json = False,
+) -> None:
+    """Send DIR to an archive. What was cut off is resumed by the same command."""
+    if not 0 < len(aet) <= 16:
+        raise typer.BadParameter(f"an application entity title has 1 to 16 characters; found {len(aet)}.")
+    with refusing(as_json), steps() as tell:
+        options = Options(aet, timeout, tls, ca)
+        delivery = deliver(folder, to, retries=retries, options=options, progress=partial(tell, "send"))
+    if as_json:
+        sys.stdout.write(json.dumps(delivery.to_dict(), indent=2) + "\n")
+    else:
+        table = Table("series", "instances", "verdict")
+        for uid, one in delivery.to_dict()["series"].items():
+            verdict = "sent" if one["sent"] else f"not sent: {one['arrived']} of {one['instances']} arrived"
+            table.add_row(uid, str(one["instances"]), verdict)
+        stdout.print(table)
+        for parcel in delivery.parcels:
+            if parcel.status != "sent":
+                text = f"{parcel.status}: instance {parcel.number} of {parcel.series}: {parcel.detail}"
+                stdout.print(text, style="red", highlight=False, markup=False, soft_wrap=True)
+    if not delivery.complete:
+        raise typer.Exit(EXIT_NOT_SENT)

@@ -1,0 +1,42 @@
+"""``medfuse verify``: what every reader will see of an export, and what it will lose."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from medfuse.cli.console import EXIT_CODES, EXIT_FAULTS, Json, app, refusing, stdout
+from medfuse.verify import verify as ask
+
+
+@app.command(epilog=EXIT_CODES)
+def verify(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The export to look at.", show_default=False)],
+    source: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folder of a series it was made from; may be given several times.", metavar="DIR"),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Open DIR with every reader installed and say what each sees, what it loses, and what is wrong."""
+    with refusing(as_json):
+        report = ask(folder, source or ())
+    if as_json:
+        sys.stdout.write(json.dumps(report.to_dict(), indent=2) + "\n")
+    else:
+        table = Table("series", "kind", "reader", "verdict", "sees", "loses")
+        for one in report.readings:
+            table.add_row(one.series, one.kind, one.reader, one.verdict, one.detail, ", ".join(one.loses) or "–")
+        stdout.print(table)
+        for note in report.notes:
+            stdout.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
+        for fault in report.faults:
+            stdout.print(f"fault: {fault}", style="red", highlight=False, markup=False, soft_wrap=True)
+        stdout.print("nothing is wrong" if report.passed else f"{len(report.faults)} faults", highlight=False)
+    if not report.passed:
+        raise typer.Exit(EXIT_FAULTS)

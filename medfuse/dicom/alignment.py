@@ -1,0 +1,178 @@
+"""The alignment as a DICOM object: Spatial Registration (PS3.3 A.39.1), which viewers and planning systems apply."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+from pydicom.uid import SpatialRegistrationStorage, generate_uid
+from pydicom.valuerep import format_number_as_ds
+
+from medfuse.dicom.compression import save
+from medfuse.dicom.identity import identity
+from medfuse.dicom.read import DicomSource
+from medfuse.dicom.references import Contribution, equipment
+from medfuse.dicom.scan import quiet
+from medfuse.dicom.template import Naming, series_number
+from medfuse.errors import ExportError
+from medfuse.export import require_outside, whole
+from medfuse.grid import LPS_FROM_RAS
+from medfuse.provenance import SOFTWARE, Provenance
+from medfuse.volume import Source
+
+ALIGNMENT_AFTER_FUSED = 2000
+"""How far the registration's SeriesNumber lies after the numbers of fused series."""
+
+
+def write_alignment(
+    out: str | Path,
+    *,
+    mri: Source | None,
+    partner: Source | None,
+    provenance: Provenance,
+    description: str | None = None,
+    number: int | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write the registration between two DICOM series into the MRI's study.
+
+    Parameters
+    ----------
+    out
+        Folder to appear, with the file ``0001.dcm``.
+    mri, partner
+        The sources. The matrix leads from the partner's frame of reference to the MRI's, LPS+ mm.
+    provenance
+        What was done; it holds the alignment.
+    description, number, overwrite
+        As in `write_series`.
+
+    Raises
+    ------
+    ExportError
+        If a source is not DICOM or has no frame of reference, for then there is nothing to refer to; or if the folder
+        is taken or cannot be written.
+    """
+    if not isinstance(mri, DicomSource) or not isinstance(partner, DicomSource):
+        raise ExportError(
+            "a Spatial Registration refers to two DICOM series; found a source of another kind. Save the alignment "
+            "with Registration.save, or leave it out."
+        )
+    if not mri.frame_of_reference or not partner.frame_of_reference:
+        raise ExportError(
+            "a Spatial Registration joins two frames of reference; a source has no FrameOfReferenceUID. Save the "
+            "alignment with Registration.save, or leave it out."
+        )
+    out = Path(out)
+    require_outside(out, [mri.path, partner.path])
+    with quiet():
+        dataset = _header(mri, partner, provenance)
+        Naming(description, number).apply(
+            dataset, f"ALIGNMENT {provenance.partner_modality} to MR", series_number(mri.first) + ALIGNMENT_AFTER_FUSED
+        )
+        moving_to_fixed = np.linalg.inv(np.array(provenance.registration["matrix"], dtype=np.float64))
+        dataset.RegistrationSequence = Sequence(
+            [_item(mri, np.eye(4)), _item(partner, LPS_FROM_RAS @ moving_to_fixed @ LPS_FROM_RAS)]
+        )
+        _refer_to_series(dataset, (mri, partner))
+    with whole(out, overwrite) as folder, quiet():
+        folder.mkdir()
+        save(dataset, folder / "0001.dcm")
+
+
+def both_placed(mri: Source | None, partner: Source | None) -> bool:
+    """Whether both are DICOM series with a frame of reference, which a Spatial Registration can join."""
+    return all(isinstance(one, DicomSource) and one.frame_of_reference for one in (mri, partner))
+
+
+def _header(mri: DicomSource, partner: DicomSource, provenance: Provenance) -> Dataset:
+    dataset = identity(mri.first, partner.first)
+    if "PatientPosition" in dataset:
+        del dataset.PatientPosition
+    dataset.SpecificCharacterSet = "ISO_IR 192"
+    now = datetime.now()
+    for keyword in ("Series", "Content", "InstanceCreation"):
+        setattr(dataset, f"{keyword}Date", now.strftime("%Y%m%d"))
+        setattr(dataset, f"{keyword}Time", now.strftime("%H%M%S.%f"))
+    dataset.SOPClassUID = SpatialRegistrationStorage
+    dataset.SOPInstanceUID = generate_uid(prefix=None)
+    dataset.SeriesInstanceUID = generate_uid(prefix=None)
+    dataset.Modality = "REG"
+    dataset.InstanceNumber = 1
+    dataset.Manufacturer = dataset.ManufacturerModelName = "medfuse"
+    dataset.SoftwareVersions = SOFTWARE
+    dataset.DeviceSerialNumber = "0"
+    dataset.ContentLabel = "ALIGNMENT"
+    dataset.ContentDescription = f"{provenance.partner_modality} to MR, {provenance.registration['method']}"[:64]
+    dataset.ContentCreatorName = None
+    contributions = [Contribution(source, np.eye(4), preserved=True) for source in (mri, partner)]
+    dataset.ContributingEquipmentSequence = equipment(contributions, SOFTWARE)
+    return dataset
+
+
+def _item(source: DicomSource, matrix: npt.NDArray[np.float64]) -> Dataset:
+    """One source and the matrix from its world to the registered one (PS3.3 C.20.2)."""
+    step = Dataset()
+    step.FrameOfReferenceTransformationMatrix = [format_number_as_ds(_tidy(number)) for number in matrix.ravel()]
+    rotation = matrix[:3, :3]
+    rigid = np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-6) and np.linalg.det(rotation) > 0
+    step.FrameOfReferenceTransformationMatrixType = "RIGID" if rigid else "AFFINE"
+    registration = Dataset()
+    registration.FrameOfReferenceTransformationComment = None
+    registration.RegistrationTypeCodeSequence = Sequence([])
+    registration.MatrixSequence = Sequence([step])
+    item = Dataset()
+    item.FrameOfReferenceUID = source.frame_of_reference
+    item.ReferencedImageSequence = Sequence([_reference(header) for header in source.headers])
+    item.MatrixRegistrationSequence = Sequence([registration])
+    return item
+
+
+def _tidy(number: float) -> float:
+    return 0.0 if abs(number) < 1e-12 else float(number)
+
+
+def _reference(header: Dataset) -> Dataset:
+    item = Dataset()
+    item.ReferencedSOPClassUID = header.SOPClassUID
+    item.ReferencedSOPInstanceUID = header.SOPInstanceUID
+    return item
+
+
+def _refer_to_series(dataset: Dataset, sources: tuple[DicomSource, ...]) -> None:
+    """The Common Instance Reference module (PS3.3 C.12.2): series of this study, and of others apart."""
+    here: list[Dataset] = []
+    elsewhere: list[Dataset] = []
+    for source in sources:
+        series = Dataset()
+        series.SeriesInstanceUID = source.first.SeriesInstanceUID
+        series.ReferencedInstanceSequence = Sequence([_reference(header) for header in source.headers])
+        if source.first.get("StudyInstanceUID") == dataset.StudyInstanceUID:
+            here.append(series)
+        else:
+            study = Dataset()
+            study.StudyInstanceUID = source.first.StudyInstanceUID
+            study.ReferencedSeriesSequence = Sequence([series])
+            elsewhere.append(study)
+    if here:
+        dataset.ReferencedSeriesSequence = Sequence(here)
+    if elsewhere:
+        dataset.StudiesContainingOtherReferencedInstancesSequence = Sequence(elsewhere)
+
+
+def alignment_of(dataset: Dataset) -> dict[str, Any]:
+    """Read a registration back: each referenced instance's UID and the (4, 4) matrix to the common world, RAS+ mm."""
+    found: dict[str, Any] = {}
+    for item in dataset.RegistrationSequence:
+        matrix = np.eye(4)
+        for step in item.MatrixRegistrationSequence[0].MatrixSequence:
+            numbers = [float(number) for number in step.FrameOfReferenceTransformationMatrix]
+            matrix = np.array(numbers).reshape(4, 4) @ matrix
+        for reference in item.ReferencedImageSequence:
+            found[str(reference.ReferencedSOPInstanceUID)] = LPS_FROM_RAS @ matrix @ LPS_FROM_RAS
+    return found

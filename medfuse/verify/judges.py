@@ -1,0 +1,34 @@
+"""The validators: dciodvfy for each object, dcentvfy for all of them together, where they are installed."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+
+def judge_objects(paths: list[Path]) -> list[str] | None:
+    """What dciodvfy says of the files, each remark once and without values; None where it is not installed."""
+    if shutil.which("dciodvfy") is None:
+        return None
+    remarks: list[str] = []
+    for path in paths:
+        for line in _run(["dciodvfy", "-new", str(path)]):
+            # The first line is the kind of object. What stands behind an equals sign is a value, maybe a patient's.
+            remark = line.split(" = <")[0]
+            if line.startswith(("Error", "Warning")) and remark not in remarks:
+                remarks.append(remark)
+    return remarks
+
+
+def judge_together(paths: list[Path]) -> list[str] | None:
+    """What dcentvfy says of all files; None where it is not installed."""
+    if shutil.which("dcentvfy") is None:
+        return None
+    listing = _run(["dcentvfy", *map(str, paths)])
+    return sorted({line.split(":")[0].split("<")[0].strip() for line in listing if line.strip()})
+
+
+def _run(command: list[str]) -> list[str]:
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    return (done.stdout + done.stderr).splitlines()

@@ -1,0 +1,210 @@
+"""The same files through other people's programs: SimpleITK, GDCM, and dcm2niix with nibabel."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import numpy.typing as npt
+import SimpleITK as sitk
+
+from medfuse.grid import LPS_FROM_RAS
+
+Affine = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class View:
+    """What one program sees: (X, Y, Z, C) values and where they lie, voxel index → RAS+ mm.
+
+    ``affine`` is None where the program knows no place; the slices then stand in the order of the files.
+    """
+
+    values: npt.NDArray[Any]
+    affine: Affine | None
+
+
+class ReadingError(Exception):
+    """The program does not open the files; the text says how it put it."""
+
+
+def read_with_simple_itk(paths: list[Path], uid: str) -> View:
+    """Read as a pipeline would: let GDCM's sorter order the files of the folder."""
+    shown = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        if len(paths) == 1:
+            image = sitk.ReadImage(str(paths[0]))
+        else:
+            with _folder_of(paths) as folder:
+                reader = sitk.ImageSeriesReader()
+                reader.SetFileNames(reader.GetGDCMSeriesFileNames(folder, uid))
+                image = reader.Execute()
+    except RuntimeError as error:
+        raise ReadingError(type(error).__name__) from error
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(shown)
+    affine = np.eye(4)
+    affine[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * image.GetSpacing()
+    affine[:3, 3] = image.GetOrigin()
+    values = sitk.GetArrayFromImage(image)
+    values = values.reshape(*values.shape[:3], -1).transpose(2, 1, 0, 3)
+    return View(values, LPS_FROM_RAS @ affine)
+
+
+def read_with_gdcm(paths: list[Path], uid: str) -> View:
+    """Sort by position and decode file by file, as viewers built on GDCM do."""
+    import gdcm  # its import changes how libraries are loaded, so only where it is asked
+
+    names = [str(path) for path in paths]
+    readers = [_open_with_gdcm(name) for name in names[:2]]
+    placed = any(any(reader.GetImage().GetOrigin()) for reader in readers)
+    if len(names) > 1 and placed:
+        sorter = gdcm.IPPSorter()
+        sorter.SetComputeZSpacing(True)
+        sorter.SetZSpacingTolerance(1e-2)
+        if not sorter.Sort(names):
+            raise ReadingError("its sorter by position refuses the files")
+        names = list(sorter.GetFilenames())
+    slices, origins = [], []
+    for name in names:
+        reader = _open_with_gdcm(name)
+        image = reader.GetImage()
+        slices.append(_gdcm_pixels(image))
+        origins.append(np.array(image.GetOrigin()))
+    if not placed:  # what it holds of Secondary Capture: a picture without a place
+        return View(np.concatenate(slices).transpose(2, 1, 0, 3), None)
+    cosines, spacing = np.array(image.GetDirectionCosines()), image.GetSpacing()
+    values = np.concatenate(slices)
+    step = np.cross(cosines[:3], cosines[3:]) * spacing[2]
+    if len(origins) > 1:
+        step = (origins[-1] - origins[0]) / (len(origins) - 1)
+    affine = np.eye(4)
+    affine[:3] = np.stack((cosines[:3] * spacing[0], cosines[3:] * spacing[1], step, origins[0]), axis=1)
+    return View(values.transpose(2, 1, 0, 3), LPS_FROM_RAS @ affine)
+
+
+def _open_with_gdcm(name: str) -> Any:
+    """The reader, which owns the image."""
+    import gdcm
+
+    reader = gdcm.ImageReader()
+    reader.SetFileName(name)
+    if not reader.Read():
+        raise ReadingError("a file is not read")
+    return reader
+
+
+def _gdcm_pixels(image: Any) -> npt.NDArray[Any]:
+    """(frames, rows, columns, channels) of one file, rescaled as GDCM understands it."""
+    import gdcm
+
+    kinds = {
+        gdcm.PixelFormat.UINT8: np.uint8,
+        gdcm.PixelFormat.INT8: np.int8,
+        gdcm.PixelFormat.UINT16: np.uint16,
+        gdcm.PixelFormat.INT16: np.int16,
+    }
+    kind = kinds.get(image.GetPixelFormat().GetScalarType())
+    if kind is None:
+        raise ReadingError("an unexpected pixel format")
+    raw = image.GetBuffer().encode("utf-8", errors="surrogateescape")
+    columns, rows = image.GetDimension(0), image.GetDimension(1)
+    stored = np.frombuffer(raw, dtype=kind)
+    channels = image.GetPixelFormat().GetSamplesPerPixel()
+    if channels == 3 and image.GetPlanarConfiguration() == 1:
+        stored = stored.reshape(-1, 3, rows, columns).transpose(0, 2, 3, 1)
+    stored = stored.reshape(-1, rows, columns, channels)
+    slope, intercept = image.GetSlope(), image.GetIntercept()
+    return stored if (slope, intercept) == (1.0, 0.0) else stored * slope + intercept
+
+
+def read_with_dcm2niix(paths: list[Path], uid: str) -> View:
+    """Convert to NIfTI, and read that with nibabel."""
+    with _folder_of(paths) as folder, tempfile.TemporaryDirectory() as out:
+        command = ["dcm2niix", "-z", "n", "-b", "n", "-f", "converted", "-o", out, folder]
+        subprocess.run(command, capture_output=True, check=False, timeout=600)
+        converted = sorted(Path(out).glob("*.nii"))
+        if len(converted) != 1:
+            raise ReadingError(f"it made {len(converted)} volumes of one series")
+        return read_nifti(converted[0])
+
+
+def read_nifti(path: Path) -> View:
+    """Read a NIfTI file with nibabel, RGB as three channels."""
+    image: Any = nib.load(path)
+    if image.get_data_dtype().fields is not None:
+        stored = np.asarray(image.dataobj)
+        values = np.stack([stored[channel] for channel in "RGB"], axis=-1)
+    else:
+        values = np.asanyarray(image.dataobj)
+        values = values.reshape(*values.shape[:3], -1)
+    return View(values, np.asarray(image.affine, dtype=np.float64))
+
+
+class _folder_of:  # noqa: N801
+    """A folder in which nothing lies but links to these files, for programs that take folders."""
+
+    def __init__(self, paths: list[Path]) -> None:
+        self.paths = paths
+
+    def __enter__(self) -> str:
+        self.folder = tempfile.mkdtemp(prefix="medfuse-verify-")
+        for number, path in enumerate(self.paths):
+            Path(self.folder, f"{number:05d}.dcm").symlink_to(path.resolve())
+        return self.folder
+
+    def __exit__(self, *_: object) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+Reader = Callable[[list[Path], str], View]
+
+READERS: Mapping[str, Reader] = {
+    "SimpleITK": read_with_simple_itk,
+    "GDCM": read_with_gdcm,
+    "dcm2niix, nibabel": read_with_dcm2niix,
+}
+
+
+def installed() -> dict[str, Reader]:
+    """The readers that this machine has."""
+    there = {"SimpleITK": True, "GDCM": _has("python-gdcm"), "dcm2niix, nibabel": shutil.which("dcm2niix") is not None}
+    return {name: reader for name, reader in READERS.items() if there[name]}
+
+
+def _has(distribution: str) -> bool:
+    try:
+        return bool(version(distribution))
+    except PackageNotFoundError:
+        return False
+
+
+def resampled(source: list[Path], uid: str, to_moving: Affine, shape: tuple[int, int, int], onto: Affine) -> View:
+    """Interpolate a source series onto a grid with SimpleITK alone; ``to_moving`` maps that grid's world, RAS+ mm."""
+    view = read_with_simple_itk(source, uid)
+    assert view.affine is not None
+    lps = LPS_FROM_RAS @ view.affine
+    moving = sitk.GetImageFromArray(view.values[..., 0].transpose(2, 1, 0).astype(np.float32))
+    spacing = np.linalg.norm(lps[:3, :3], axis=0)
+    moving.SetSpacing(spacing.tolist())
+    moving.SetDirection((lps[:3, :3] / spacing).ravel().tolist())
+    moving.SetOrigin(lps[:3, 3].tolist())
+    # Index of the wanted grid → index-sized world, so that a sheared grid needs no direction matrix of its own.
+    total = LPS_FROM_RAS @ to_moving @ onto
+    transform = sitk.AffineTransform(3)
+    transform.SetMatrix(total[:3, :3].ravel().tolist())
+    transform.SetTranslation(total[:3, 3].tolist())
+    size = [int(length) for length in shape]
+    out = sitk.Resample(
+        moving, size, transform, sitk.sitkLinear, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), np.eye(3).ravel().tolist(), np.nan
+    )
+    return View(sitk.GetArrayFromImage(out).transpose(2, 1, 0)[..., None], onto)

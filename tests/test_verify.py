@@ -32,6 +32,14 @@ def exports(tmp_path_factory):
     return folder
 
 
+def test_sources_may_lie_in_the_same_folder(exports):
+    """As ``medfuse demo`` leaves them: they are no part of the export, and not its duplicates."""
+    place = exports / "CT"
+    report = verify(place, [place / "study" / "mri", place / "study" / "partner"])
+    assert report.faults == []
+    assert {one.verdict for one in report.readings} == {"same"}
+
+
 @pytest.fixture
 def export(exports, tmp_path):
     """A copy that may be spoiled: the folder of results, and the sources."""

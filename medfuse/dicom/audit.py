@@ -6,7 +6,7 @@ A series that was written once says many things twice; where the two disagree, o
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -64,8 +64,8 @@ class Audit:
     faults: list[str]
 
 
-def audit(folder: Path) -> Audit:
-    """Read every DICOM file under a folder.
+def audit(folder: Path, sources: Iterable[Path] = ()) -> Audit:
+    """Read every DICOM file under a folder, save those under its sources, which may lie in it too.
 
     Raises
     ------
@@ -74,10 +74,13 @@ def audit(folder: Path) -> Audit:
     """
     if not folder.is_dir():
         raise SeriesError(f"there is no folder {folder}; check the path.")
+    apart = [source.resolve() for source in sources]
     groups: dict[str, list[Instance]] = defaultdict(list)
     found = Audit([], [], [], [])
     with quiet():
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+            if any(path.resolve().is_relative_to(source) for source in apart):
+                continue
             try:
                 if not is_dicom(path):
                     continue

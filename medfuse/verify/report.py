@@ -72,7 +72,7 @@ def verify(folder: str | Path, sources: Iterable[str | Path] = ()) -> Report:
         If the folder holds no DICOM.
     """
     folder = Path(folder)
-    found = audit(folder)
+    found = audit(folder, sources := [Path(source) for source in sources])
     report = Report(faults=list(found.faults))
     originals = [series for source in sources for series in _originals(source)]
     for series in found.series:

@@ -4,6 +4,9 @@
 
 PAIRS.csv lists aligned pictures as for training; its rows with the split ``test`` are scored. SCORES.csv (columns
 method, task, n, SSIM, SD, MI, VIF, SCD, Qabf) adds methods that were scored elsewhere by the same definitions.
+
+Pictures are scored as they are seen: with the partner's colours, at 8 bit. Where a colour would leave the range of the
+screen it is cut off, and takes some of the fused luma with it.
 """
 
 from __future__ import annotations
@@ -12,29 +15,69 @@ import argparse
 import csv
 import io
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
 from pictures import draw
+from PIL import Image
 from rivals import OURS, Method, methods
 from torch import Tensor
 
+from medfuse.colour import NEUTRAL_CHROMA, join_luma_chroma, split_chroma
 from medfuse.gesenet.pictures import Pair, read_pairs, unit
 from medfuse.metrics import CORE, score
 
 NAMES = (*CORE, "detail_mri", "detail_partner", "mef_ssim", "viff", "en", "sf", "ag")
 COLUMNS = {"ssim": "SSIM", "sd": "SD", "mi": "MI", "vif": "VIF", "scd": "SCD", "qabf": "Qabf"}
 
+RUN_HERE = {
+    "max": "maximum",
+    "average": "average",
+    "gesenet-eval": "published weights",
+    "gesenet-bgmask": "published weights, black air",
+}
+"""Methods of scores.csv that are run here too, under a name that says more; one row of each is enough."""
 
-def stacked(pairs: list[Pair]) -> tuple[Tensor, Tensor]:
+
+def stacked(pairs: Sequence[Pair]) -> tuple[Tensor, Tensor]:
     return torch.stack([unit(pair.mri) for pair in pairs]), torch.stack([unit(pair.partner) for pair in pairs])
 
 
-def scores_of(fuse: Method, pairs: list[Pair]) -> dict[str, list[float]]:
+@dataclass(frozen=True)
+class ColourPair(Pair):
+    """A pair with the partner's chroma, (2, H, W) float32 in [0, 1]."""
+
+    chroma: Tensor = field(default_factory=lambda: torch.full((2, 1, 1), NEUTRAL_CHROMA))
+
+
+def read_coloured(index: Path, split: str) -> list[ColourPair]:
+    with index.open(newline="") as lines:
+        rows = [row for row in csv.DictReader(lines) if row["split"] == split]
+    found = []
+    for pair, row in zip(read_pairs(index, split), rows, strict=True):
+        rgb = np.array(Image.open(index.parent / row["partner"]).convert("RGB"))
+        chroma = split_chroma(torch.from_numpy(rgb).permute(2, 0, 1).float() / 255)
+        found.append(ColourPair(pair.task, pair.case, pair.mri, pair.partner, chroma=chroma))
+    return found
+
+
+def as_written(fused: Tensor, pairs: list[ColourPair]) -> Tensor:
+    """(N, 1, H, W) luma in [0, 1] → that of the coloured 8-bit pictures, (N, 1, H, W) uint8."""
+    found = []
+    for luma, pair in zip(fused, pairs, strict=True):
+        rgb = (join_luma_chroma(luma, pair.chroma) * 255).round().byte()
+        found.append(torch.from_numpy(np.array(Image.fromarray(rgb.permute(1, 2, 0).numpy()).convert("L"))))
+    return torch.stack(found)[:, None]
+
+
+def scores_of(fuse: Method, pairs: list[ColourPair]) -> dict[str, list[float]]:
     mri, partner = stacked(pairs)
-    return {name: values.tolist() for name, values in score(fuse(mri, partner), mri, partner, NAMES).items()}
+    found = score(as_written(fuse(mri, partner), pairs), mri, partner, NAMES)
+    return {name: values.tolist() for name, values in found.items()}
 
 
 def read_peers(path: Path) -> dict[tuple[str, str], dict[str, float]]:
@@ -91,7 +134,7 @@ def boxes(singles: dict[tuple[str, str], dict[str, list[float]]], path: Path) ->
     figure.savefig(path, dpi=110, metadata={"Software": "medfuse"})
 
 
-def patients(weights: str, published: str | None, pairs: list[Pair]) -> str:
+def patients(weights: str, published: str | None, pairs: list[ColourPair]) -> str:
     """Mean and spread over each held-out patient."""
     text = io.StringIO()
     text.write(
@@ -118,7 +161,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent.parent / "docs" / "quality")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
-    pairs = read_pairs(given.pairs, "test")
+    pairs = read_coloured(given.pairs, "test")
     tasks = sorted({pair.task for pair in pairs})
     singles: dict[tuple[str, str], dict[str, list[float]]] = {}
     for method, fuse in methods(given.weights, given.published).items():
@@ -127,15 +170,17 @@ def main() -> None:
             print(
                 f"{method:30} {task:10}", *(f"{name} {np.mean(singles[method, task][name]):.4f}" for name in NAMES[:8])
             )
+    run_here = {method for method, _ in singles}
     means = {key: {name: float(np.mean(values)) for name, values in row.items()} for key, row in singles.items()}
-    with_peers = means | (read_peers(given.peers) if given.peers else {})
+    scored_elsewhere = read_peers(given.peers) if given.peers else {}
+    with_peers = means | {key: row for key, row in scored_elsewhere.items() if RUN_HERE.get(key[0]) not in run_here}
     for task in tasks:
         name = task.lower()
         (given.out / f"{name}.md").write_text(table(with_peers, task, CORE, ranks=True))
         (given.out / f"{name}-more.md").write_text(table(means, task, NAMES[len(CORE) :], ranks=False))
     boxes(singles, given.out / "boxes.png")
     if given.held_out:
-        kept = [pair for pair in read_pairs(given.pairs) if pair.case in given.held_out]
+        kept = [pair for pair in read_coloured(given.pairs, "train") if pair.case in given.held_out]
         (given.out / "patients.md").write_text(patients(given.weights, given.published, kept))
     ranks = mean_ranks(with_peers)
     (given.out / "scores.json").write_text(

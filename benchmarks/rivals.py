@@ -65,7 +65,7 @@ def as_published(network: Method, *, black_air: bool) -> Method:
         fused = network(mri, partner)
         low, high = fused.amin((1, 2, 3), keepdim=True), fused.amax((1, 2, 3), keepdim=True)
         fused = ((fused - low) / (high - low) * 255).floor() / 255
-        return torch.where(torch.maximum(mri, partner) * 255 <= 5, 0.0, fused) if black_air else fused
+        return torch.where(torch.maximum(mri, partner) == 0, 0.0, fused) if black_air else fused
 
     return fuse
 

@@ -19,6 +19,7 @@ from medfuse.errors import (
     RegistrationError,
     SeriesError,
     StudyError,
+    TrainingError,
     WeightsError,
 )
 from medfuse.fusion import FusedStudy, fuse
@@ -40,6 +41,7 @@ __all__ = [
     "RegistrationError",
     "SeriesError",
     "StudyError",
+    "TrainingError",
     "WeightsError",
     "Window",
     "fuse",

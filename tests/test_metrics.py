@@ -5,6 +5,7 @@ import pytest
 import torch
 from PIL import Image
 from plain_scores import PLAIN, plain_ssim
+from stored_pictures import stored, to_luma
 
 from medfuse.errors import GeometryError
 from medfuse.gesenet import load_network
@@ -186,22 +187,6 @@ def test_devices_agree(name):
 # Published figures.
 
 
-def to_luma(rgb):
-    """OpenCV's integer luma and chroma: the pictures behind scores.csv were coloured with it."""
-    red, green, blue = (rgb[..., k].astype(int) for k in range(3))
-    luma = (4899 * red + 9617 * green + 1868 * blue + 8192) >> 14
-    chroma = [((one - luma) * weight + (128 << 14) + 8192) >> 14 for one, weight in ((red, 11682), (blue, 9241))]
-    return luma, *(one.clip(0, 255) for one in chroma)
-
-
-def to_rgb(luma, red_chroma, blue_chroma):
-    red_chroma, blue_chroma = red_chroma - 128, blue_chroma - 128
-    red = luma + ((22987 * red_chroma + 8192) >> 14)
-    green = luma + ((-5636 * blue_chroma - 11698 * red_chroma + 8192) >> 14)
-    blue = luma + ((29049 * blue_chroma + 8192) >> 14)
-    return np.stack((red, green, blue), -1).clip(0, 255).astype(np.uint8)
-
-
 def average(mri, partner):
     mri, partner = (one.astype(np.float32) / np.float32(255) for one in (mri, partner))
     return ((mri + partner) / 2 * 255).round().astype(int)
@@ -231,14 +216,6 @@ def test_pairs(shared_data):
         ]
 
     return pairs
-
-
-def stored(fused, partner, colour):
-    """A fused picture as it is read back from the file it was written to: in colour, and as luma."""
-    if not colour:
-        return fused.astype(np.uint8)
-    _, *chroma = to_luma(np.asarray(partner))
-    return np.asarray(Image.fromarray(to_rgb(fused, *chroma)).convert("L"))
 
 
 def as_batch(triples):

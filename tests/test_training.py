@@ -389,6 +389,19 @@ def test_at_temperature_zero_training_draws_the_masks_of_inference():
         assert not torch.equal(network(*sources), expected)
 
 
+def test_the_written_settings_mean_the_same_in_another_folder(tmp_path, monkeypatch):
+    (tmp_path / "run").mkdir()
+    monkeypatch.chdir(tmp_path)
+    given = TrainingConfig(
+        pairs="pairs.csv", out="run", start="default", studies=({"mri": "a/mri", "partner": "/b/pet", "case": "a"},)
+    )
+    (tmp_path / "run" / "config.yaml").write_text(given.to_yaml())
+    monkeypatch.chdir("/")
+    read = TrainingConfig.from_yaml(tmp_path / "run" / "config.yaml")
+    assert (read.pairs, read.out, read.start) == (f"{tmp_path}/pairs.csv", f"{tmp_path}/run", "default")
+    assert read.studies == ({"mri": f"{tmp_path}/a/mri", "partner": "/b/pet", "case": "a"},)
+
+
 def test_the_command_trains_and_its_flags_go_before_the_file(pairs, tmp_path):
     lines = {name: list(value) if isinstance(value, tuple) else value for name, value in SETTINGS.items()}
     (tmp_path / "a.yaml").write_text(json.dumps(lines | {"pairs": pairs.name, "out": "run"}))

@@ -16,7 +16,7 @@ from pydicom.valuerep import format_number_as_ds
 from medfuse.dicom.compression import save
 from medfuse.dicom.identity import identity
 from medfuse.dicom.read import DicomSource
-from medfuse.dicom.references import Contribution, equipment
+from medfuse.dicom.references import Contribution, equipment, refer_to_series, reference
 from medfuse.dicom.scan import quiet
 from medfuse.dicom.template import Naming, series_number
 from medfuse.errors import ExportError
@@ -79,7 +79,7 @@ def write_alignment(
         dataset.RegistrationSequence = Sequence(
             [_item(mri, np.eye(4)), _item(partner, LPS_FROM_RAS @ moving_to_fixed @ LPS_FROM_RAS)]
         )
-        _refer_to_series(dataset, (mri, partner))
+        refer_to_series(dataset, [(source.first, [*map(reference, source.headers)]) for source in (mri, partner)])
     with whole(out, overwrite) as folder, quiet():
         folder.mkdir()
         save(dataset, folder / "0001.dcm")
@@ -128,41 +128,13 @@ def _item(source: DicomSource, matrix: npt.NDArray[np.float64]) -> Dataset:
     registration.MatrixSequence = Sequence([step])
     item = Dataset()
     item.FrameOfReferenceUID = source.frame_of_reference
-    item.ReferencedImageSequence = Sequence([_reference(header) for header in source.headers])
+    item.ReferencedImageSequence = Sequence([*map(reference, source.headers)])
     item.MatrixRegistrationSequence = Sequence([registration])
     return item
 
 
 def _tidy(number: float) -> float:
     return 0.0 if abs(number) < 1e-12 else float(number)
-
-
-def _reference(header: Dataset) -> Dataset:
-    item = Dataset()
-    item.ReferencedSOPClassUID = header.SOPClassUID
-    item.ReferencedSOPInstanceUID = header.SOPInstanceUID
-    return item
-
-
-def _refer_to_series(dataset: Dataset, sources: tuple[DicomSource, ...]) -> None:
-    """The Common Instance Reference module (PS3.3 C.12.2): series of this study, and of others apart."""
-    here: list[Dataset] = []
-    elsewhere: list[Dataset] = []
-    for source in sources:
-        series = Dataset()
-        series.SeriesInstanceUID = source.first.SeriesInstanceUID
-        series.ReferencedInstanceSequence = Sequence([_reference(header) for header in source.headers])
-        if source.first.get("StudyInstanceUID") == dataset.StudyInstanceUID:
-            here.append(series)
-        else:
-            study = Dataset()
-            study.StudyInstanceUID = source.first.StudyInstanceUID
-            study.ReferencedSeriesSequence = Sequence([series])
-            elsewhere.append(study)
-    if here:
-        dataset.ReferencedSeriesSequence = Sequence(here)
-    if elsewhere:
-        dataset.StudiesContainingOtherReferencedInstancesSequence = Sequence(elsewhere)
 
 
 def alignment_of(dataset: Dataset) -> dict[str, Any]:
@@ -173,6 +145,6 @@ def alignment_of(dataset: Dataset) -> dict[str, Any]:
         for step in item.MatrixRegistrationSequence[0].MatrixSequence:
             numbers = [float(number) for number in step.FrameOfReferenceTransformationMatrix]
             matrix = np.array(numbers).reshape(4, 4) @ matrix
-        for reference in item.ReferencedImageSequence:
-            found[str(reference.ReferencedSOPInstanceUID)] = LPS_FROM_RAS @ matrix @ LPS_FROM_RAS
+        for image in item.ReferencedImageSequence:
+            found[str(image.ReferencedSOPInstanceUID)] = LPS_FROM_RAS @ matrix @ LPS_FROM_RAS
     return found

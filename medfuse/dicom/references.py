@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,9 +69,7 @@ class Contribution:
         return items
 
     def _item(self, header: Dataset) -> Dataset:
-        item = Dataset()
-        item.ReferencedSOPClassUID = header.SOPClassUID
-        item.ReferencedSOPInstanceUID = header.SOPInstanceUID
+        item = reference(header)
         item.PurposeOfReferenceCodeSequence = coded(SOURCE_IMAGE)
         item.SpatialLocationsPreserved = "YES" if self.preserved else "NO"
         return item
@@ -79,28 +78,46 @@ class Contribution:
 def refer(dataset: Dataset, contributions: list[Contribution], grid: Grid, slices: list[int]) -> None:
     """Write what the slices of an instance were computed from into its dataset, sources of another study apart."""
     sources: list[Dataset] = []
-    here: list[Dataset] = []
-    elsewhere: list[Dataset] = []
+    series: list[tuple[Dataset, list[Dataset]]] = []
     for contribution in contributions:
         images = contribution.source_images(grid, slices)
         sources.extend(images)
-        series = Dataset()
-        header = contribution.source.first
-        series.SeriesInstanceUID = header.SeriesInstanceUID
-        series.ReferencedInstanceSequence = Sequence([_bare(image) for image in images])
+        series.append((contribution.source.first, [_bare(image) for image in images]))
+    if sources:
+        dataset.SourceImageSequence = Sequence(sources)
+    refer_to_series(dataset, series)
+
+
+def refer_to_series(dataset: Dataset, series: Iterable[tuple[Dataset, list[Dataset]]]) -> None:
+    """The Common Instance Reference module (PS3.3 C.12.2): series of this study, and of others apart.
+
+    Each series comes as one of its headers and the references to its instances.
+    """
+    here: list[Dataset] = []
+    elsewhere: list[Dataset] = []
+    for header, references in series:
+        item = Dataset()
+        item.SeriesInstanceUID = header.SeriesInstanceUID
+        item.ReferencedInstanceSequence = Sequence(references)
         if header.get("StudyInstanceUID") == dataset.StudyInstanceUID:
-            here.append(series)
+            here.append(item)
         elif header.get("StudyInstanceUID"):
             study = Dataset()
             study.StudyInstanceUID = header.StudyInstanceUID
-            study.ReferencedSeriesSequence = Sequence([series])
+            study.ReferencedSeriesSequence = Sequence([item])
             elsewhere.append(study)
-    if sources:
-        dataset.SourceImageSequence = Sequence(sources)
     if here:
         dataset.ReferencedSeriesSequence = Sequence(here)
     if elsewhere:
         dataset.StudiesContainingOtherReferencedInstancesSequence = Sequence(elsewhere)
+
+
+def reference(header: Dataset) -> Dataset:
+    """The reference to an instance by its class and UID."""
+    item = Dataset()
+    item.ReferencedSOPClassUID = header.SOPClassUID
+    item.ReferencedSOPInstanceUID = header.SOPInstanceUID
+    return item
 
 
 def _bare(image: Dataset) -> Dataset:

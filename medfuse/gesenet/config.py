@@ -82,10 +82,7 @@ class TrainingConfig:
             raise TrainingError(f"{path.name} is not YAML; expected lines such as 'steps: 20000'.") from None
         if not isinstance(values, dict):
             raise TrainingError(f"{path.name} must map settings to values, in lines such as 'steps: 20000'.")
-        _resolve(values, ("pairs", "out", "start"), path.parent)
-        for study in values.get("studies") or ():
-            if isinstance(study, dict):
-                _resolve(study, ("mri", "partner"), path.parent)
+        _resolve(values, path.parent)
         values |= {name: value for name, value in flags.items() if value is not None}
         return cls.from_mapping(values)
 
@@ -112,15 +109,19 @@ class TrainingConfig:
         return LossWeights(**{each.name: getattr(self, f"{each.name}_weight") for each in fields(LossWeights)})
 
     def to_yaml(self) -> str:
-        """The resolved settings, in the form that `from_yaml` reads."""
+        """The resolved settings, in the form that `from_yaml` reads; paths are absolute, so the file may be moved."""
         values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        _resolve(values, Path.cwd())
         return yaml.safe_dump(values, sort_keys=False)
 
 
-def _resolve(values: dict[str, Any], names: tuple[str, ...], folder: Path) -> None:
-    for name in names:
-        if values.get(name) not in (None, "", "default") and isinstance(values[name], str):
-            values[name] = str(folder / values[name])
+def _resolve(values: dict[str, Any], folder: Path) -> None:
+    """Let the relative paths among the settings start at the folder."""
+    inside = [study for study in values.get("studies") or () if isinstance(study, dict)]
+    for mapping, names in [(values, ("pairs", "out", "start")), *((study, ("mri", "partner")) for study in inside)]:
+        for name in names:
+            if isinstance(mapping.get(name), str) and mapping[name] not in ("", "default"):
+                mapping[name] = str(folder / mapping[name])
 
 
 def _as_type_of(default: object, name: str, value: object) -> object:

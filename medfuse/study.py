@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from monai.data.meta_tensor import MetaTensor
@@ -18,21 +18,23 @@ LIKELY_CT_AIR = -500.0
 
 def load(
     path: str | Path,
-    modality: Modality | None = None,
+    modality: Modality | Sequence[Modality] | None = None,
     series: str | None = None,
     *,
     volume: int | None = None,
     fill_gaps: bool = False,
     progress: Callable[[float], None] | None = None,
 ) -> MetaTensor:
-    """Load one volume from a DICOM folder or file, or a NIfTI file.
+    """Load one volume from DICOM files, or a NIfTI file.
 
     Parameters
     ----------
     path
-        A folder that holds a DICOM series, one DICOM file, or a NIfTI file: .nii, .nii.gz, or .hdr beside .img.
+        A folder that holds a DICOM series, a DICOMDIR, a zip archive, one DICOM file, or a NIfTI file: .nii, .nii.gz,
+        or .hdr beside .img.
     modality
-        MR, CT, PT or NM. Needed for NIfTI, which does not say; checked against the header for DICOM.
+        MR, CT, PT or NM, or several that it may be. One is needed for NIfTI, which does not say. DICOM must agree with
+        it; a folder with several series is searched for the only one of it.
     series
         SeriesInstanceUID or SeriesNumber, where a folder holds several series; with ``:2`` for the second volume of a
         series that holds several.
@@ -59,24 +61,25 @@ def load(
     StudyError
         If the modality is missing or contradicts the header.
     """
-    if modality is not None and modality not in MODALITIES:
-        raise StudyError(f"expected a modality of {', '.join(MODALITIES)}; found {modality!r}.")
+    wanted = (modality,) if isinstance(modality, str) else tuple(modality or MODALITIES)
+    for one in wanted:
+        if one not in MODALITIES:
+            raise StudyError(f"expected a modality of {', '.join(MODALITIES)}; found {one!r}.")
     if nifti.is_nifti(path):
-        if modality is None:
+        if len(wanted) != 1:
             raise StudyError(f"{path} is NIfTI, which does not say its modality; state it (modality=..., --modality).")
         if series is not None:
             raise StudyError(f"{path} is NIfTI and holds no series to choose from; leave the series out.")
-        return nifti.read(path, modality, volume)
+        return nifti.read(path, wanted[0], volume)
     if volume is not None:
         raise StudyError(
             f"{path} is DICOM, whose volumes are chosen by series; leave the volume out and name the series."
         )
-    loaded = dicom.read(path, series, fill_gaps=fill_gaps, progress=progress)
+    loaded = dicom.read(path, series, modalities=wanted if modality else (), fill_gaps=fill_gaps, progress=progress)
     found = meta_of(loaded)["modality"]
-    if modality not in (None, found):
-        raise StudyError(
-            f"expected {modality} in {path}, found {found}; give the other study, or leave the modality out."
-        )
+    if found not in wanted:
+        either = " or ".join(filter(None, (", ".join(wanted[:-1]), wanted[-1])))
+        raise StudyError(f"expected {either} in {path}, found {found}; give the other study, or swap the two.")
     return loaded
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from monai.transforms.compose import Compose
 
-from medfuse import nifti, report
+from medfuse import report
 from medfuse.errors import TrainingError
 from medfuse.fusion import DEFAULT_PALETTE
 from medfuse.gesenet.config import TrainingConfig
@@ -19,7 +19,7 @@ from medfuse.gesenet.training import Progress, Trainer
 from medfuse.slices import slice_batch
 from medfuse.study import load, require_pair
 from medfuse.transforms import Registerd, ResampleOntod, Scaled, SplitLumad
-from medfuse.volume import meta_of
+from medfuse.volume import PARTNERS, meta_of
 
 STUDY_SETTINGS = {"mri", "partner", "case", "modality", "window", "palette", "align"}
 
@@ -84,8 +84,8 @@ def study_pairs(study: Mapping[str, Any]) -> Iterator[Pair]:
             f"each of studies must have mri, partner and case, and may have "
             f"{', '.join(sorted(STUDY_SETTINGS - {'mri', 'partner', 'case'}))}."
         )
-    mri = load(study["mri"], "MR" if nifti.is_nifti(study["mri"]) else None)
-    partner = load(study["partner"], study.get("modality"))
+    mri = load(study["mri"], "MR")
+    partner = load(study["partner"], study.get("modality", PARTNERS))
     require_pair(mri, partner)
     modality = meta_of(partner)["modality"]
     line = Compose(

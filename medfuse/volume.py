@@ -20,7 +20,10 @@ from medfuse.errors import GeometryError, StudyError
 from medfuse.grid import Grid
 
 Modality = Literal["MR", "CT", "PT", "NM"]
-MODALITIES: tuple[Modality, ...] = ("MR", "CT", "PT", "NM")
+PARTNERS: tuple[Modality, ...] = ("CT", "PT", "NM")
+"""What an MRI is fused with."""
+
+MODALITIES: tuple[Modality, ...] = ("MR", *PARTNERS)
 Unit = Literal["HU", "Bq/ml", "counts", "arbitrary"]
 
 

@@ -118,6 +118,11 @@ def wrong(study, tmp_path):
         for path in kept:
             shutil.copy(path, places[name])
     shutil.copytree(places["partner"], places["two"] / "partner")
+    for path in sorted(places["mri"].iterdir())[:4]:
+        repeated = pydicom.dcmread(path)
+        repeated.SeriesInstanceUID += ".1"
+        repeated.SeriesNumber = 77
+        repeated.save_as(places["two"] / f"repeated-{path.name}")
     places["flat"] = tmp_path / "flat.nii"
     places["flat"].write_bytes(b"\0" * 348)
     return places
@@ -134,7 +139,7 @@ def wrong(study, tmp_path):
         ("two", "partner", 3, "expected one series"),
         ("flat", "partner", 3, "not a readable NIfTI"),
         ("partner", "mri", 3, "swap the two"),
-        ("mri", "mri", 3, "found another MR"),
+        ("mri", "mri", 3, "expected CT, PT or NM"),
     ],
 )
 def test_wrong_input_gets_one_sentence(run, wrong, tmp_path, mri, partner, code, message):
@@ -233,7 +238,7 @@ def test_a_read_only_place_is_told(study, tmp_path):
 def test_inspect_lists_series_and_what_is_wrong(run, wrong):
     done = run("inspect", wrong["two"], "--json")
     listed = json.loads(done.stdout)
-    assert [row["modality"] for row in listed["series"]] == ["MR", "PT"]
+    assert sorted(row["modality"] for row in listed["series"]) == ["MR", "MR", "PT"]
     assert listed["series"][0]["problem"] is None
     table = run("inspect", wrong["gap"])
     assert table.exit_code == 0

@@ -22,7 +22,7 @@ from medfuse.fusion import Align, FusedStudy
 from medfuse.intensity import CT_WINDOWS_HU
 from medfuse.phantom import phantom_study
 from medfuse.provenance import DISCLAIMER
-from medfuse.volume import Modality, grid_of, source_of
+from medfuse.volume import PARTNERS, grid_of, source_of
 
 RESULTS = ("dicom", "partner", "registration", "fused.nii.gz", "fused.json", "dataset_description.json")
 
@@ -74,7 +74,9 @@ class PartnerModality(str, Enum):
 
 @app.command(epilog=EXIT_CODES)
 def fuse(
-    mri: Annotated[Path, typer.Argument(help="The MRI: a DICOM folder or a NIfTI file.", show_default=False)],
+    mri: Annotated[
+        Path, typer.Argument(help="The MRI: a DICOM folder or archive, or a NIfTI file.", show_default=False)
+    ],
     partner: Annotated[Path, typer.Argument(help="Its CT, PET or SPECT, likewise.", show_default=False)],
     out: Annotated[Path, typer.Option("--out", help="Folder for the results.", show_default=False)],
     format_: Annotated[Format, typer.Option("--format", help="What to write.")] = Format.BOTH,
@@ -149,7 +151,7 @@ def fuse(
         with whole_entries(out, overwrite, RESULTS) as folder:
             loaded = medfuse.load(
                 mri,
-                "MR" if nifti.is_nifti(mri) else None,
+                "MR",
                 mri_series,
                 volume=mri_volume,
                 fill_gaps=fill_gaps,
@@ -157,7 +159,7 @@ def fuse(
             )
             other = medfuse.load(
                 partner,
-                cast("Modality | None", modality and modality.value),
+                PARTNERS if modality is None else modality.value,
                 partner_series,
                 volume=partner_volume,
                 fill_gaps=fill_gaps,

@@ -18,7 +18,7 @@ from medfuse.errors import MedfuseError, SeriesError
 
 @app.command(epilog=EXIT_CODES)
 def inspect(
-    path: Annotated[Path, typer.Argument(help="A folder, or a DICOM or NIfTI file.", show_default=False)],
+    path: Annotated[Path, typer.Argument(help="A folder, DICOMDIR or zip, or one file.", show_default=False)],
     as_json: Json = False,
 ) -> None:
     """List the series under PATH, their geometry, and what is wrong with them."""

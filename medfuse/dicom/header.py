@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
@@ -46,10 +46,11 @@ READABLE: dict[str, Modality] = {
 
 @dataclass(frozen=True)
 class Instance:
-    """One file of a series: where it lies and its header without pixels."""
+    """One file of a series: where it lies and its header without pixels; ``kept`` keeps an unpacked file there."""
 
     path: Path
     header: Dataset
+    kept: object = field(default=None, compare=False, repr=False)
 
     @property
     def number(self) -> str:

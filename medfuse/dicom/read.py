@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,6 +73,7 @@ def read(
     path: str | Path,
     series: str | None = None,
     *,
+    modalities: Collection[str] = (),
     fill_gaps: bool = False,
     progress: Callable[[float], None] | None = None,
 ) -> MetaTensor:
@@ -81,10 +82,12 @@ def read(
     Parameters
     ----------
     path
-        A folder or file.
+        A folder, a DICOMDIR, a zip archive, or one file.
     series
         SeriesInstanceUID or SeriesNumber, where the path holds several; with ``:2`` for the second volume of a series
         that holds several.
+    modalities
+        Modalities to choose from where the path holds several series and only one of these.
     fill_gaps
         Interpolate linearly where slices are missing or unevenly spaced, instead of refusing the series. The source
         says how many slices were made so.
@@ -103,7 +106,8 @@ def read(
     SeriesError
         If the files do not form one volume.
     """
-    return read_series(choose(path, series, fill_gaps=fill_gaps), Path(path), progress)
+    found = choose(path, series, modalities=modalities, fill_gaps=fill_gaps)
+    return read_series(found, Path(path), progress)
 
 
 def read_source(path: str | Path, series: str | None = None) -> DicomSource:

@@ -6,7 +6,7 @@ import struct
 import warnings
 import zlib
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from pydicom import dcmread
 from pydicom.misc import is_dicom
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
+from medfuse.dicom.files import find_files
 from medfuse.dicom.header import READABLE, Instance, short_text
 from medfuse.dicom.series import Series
 from medfuse.errors import SeriesError
@@ -50,31 +51,30 @@ class Scan:
 
 
 def scan(path: str | Path, *, fill_gaps: bool = False) -> Scan:
-    """List the series in a folder tree, or of one file.
+    """List the series in a folder tree, a DICOMDIR or a zip archive, or of one file.
 
     Parameters
     ----------
     path
-        A folder, searched with all its subfolders, or one DICOM file. Pixels are not read. A series that holds several
-        volumes (echoes, times, b-values, stacks, kinds of picture) is listed once for each.
+        A folder, searched with all its subfolders; a DICOMDIR, whose files are read; a zip archive, which is unpacked
+        into a temporary folder for as long as the series are held; or one DICOM file. Pixels are not read. A series
+        that holds several volumes (echoes, times, b-values, stacks, kinds of picture) is listed once for each.
     fill_gaps
         Count series with missing or unevenly spaced slices as volumes, for these slices can be interpolated.
 
     Raises
     ------
     SeriesError
-        If the path does not exist.
+        If the path does not exist, or its files cannot be got at.
     """
-    path = Path(path)
-    if not path.exists():
-        raise SeriesError(f"there is no file or folder {path}; check the path.")
-    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    with quiet():
+        files = find_files(Path(path))
     groups: dict[tuple[str, str], list[Instance]] = defaultdict(list)
     ignored = damaged = 0
     with quiet():
-        for file in files:
+        for file in files.paths:
             try:
-                instance = _read_header(file)
+                instance = _read_header(file, files.kept)
             except SeriesError:
                 damaged += 1
                 continue
@@ -93,17 +93,26 @@ def scan(path: str | Path, *, fill_gaps: bool = False) -> Scan:
     return Scan(tuple(series), ignored, damaged)
 
 
-def choose(path: str | Path, series: str | None = None, *, fill_gaps: bool = False) -> Series:
+def choose(
+    path: str | Path,
+    series: str | None = None,
+    *,
+    modalities: Collection[str] = (),
+    fill_gaps: bool = False,
+) -> Series:
     """Find the one series under ``path`` that is meant.
 
     Parameters
     ----------
     path
-        A folder or file.
+        As of `scan`.
     series
         SeriesInstanceUID or SeriesNumber; needed where the path holds several series. ``:2`` after it chooses the
         second volume of a series that holds several; scouts and pictures of another kind beside one volume need no
         choice.
+    modalities
+        Where the path holds several series, the one of these modalities is meant; where there are several of them, or
+        another that is no volume, it must be said which.
     fill_gaps
         See `scan`.
 
@@ -119,6 +128,9 @@ def choose(path: str | Path, series: str | None = None, *, fill_gaps: bool = Fal
             "or locked, and slices would be missing. Export the series again, or remove what does not belong to it."
         )
     candidates = [one for one in found.series if one.answers(series)]
+    if series is None and len({one.uid for one in candidates}) > 1:
+        meant = [one for one in candidates if one.modality in modalities and not _is_scout(one)]
+        candidates = meant or candidates
     if len({one.uid for one in candidates}) == 1 and len(candidates) > 1:
         candidates = [one for one in candidates if not one.beside]
     if not found.series:
@@ -141,6 +153,11 @@ def choose(path: str | Path, series: str | None = None, *, fill_gaps: bool = Fal
     return candidates[0]
 
 
+def _is_scout(series: Series) -> bool:
+    """A short series for planning, no volume, that says so of itself."""
+    return series.stack is None and "LOCALIZER" in (series.first.get("ImageType") or ())
+
+
 def _require_modest(file: Path) -> None:
     """Raise where a deflated file swells beyond all use: pydicom inflates it whole to read its header."""
     with file.open("rb") as stream:
@@ -156,7 +173,7 @@ def _require_modest(file: Path) -> None:
                 raise ValueError("the deflated file is too large")
 
 
-def _read_header(file: Path) -> Instance | None:
+def _read_header(file: Path, kept: object = None) -> Instance | None:
     """Read a file's header, or None where the file is no DICOM image; `SeriesError` where it is one but damaged."""
     marked = False
     try:
@@ -176,4 +193,4 @@ def _read_header(file: Path) -> Instance | None:
         return None
     if meant and not image:
         raise SeriesError("the header is cut short")
-    return Instance(file, header) if image else None
+    return Instance(file, header, kept) if image else None

@@ -1,0 +1,128 @@
+"""Where the files of a study lie: in a folder tree, named by a DICOMDIR, or packed into a zip archive."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import weakref
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydicom import dcmread
+from pydicom.errors import InvalidDicomError
+from pydicom.multival import MultiValue
+from pydicom.uid import MediaStorageDirectoryStorage
+
+from medfuse.errors import SeriesError
+
+MOST_INFLATED_TIMES = 200
+"""An archive of pictures never shrinks to less than this part of itself; what claims to is a bomb."""
+
+HARMLESS_BYTES = 2**26
+"""An archive up to this size, unpacked, is harmless however well it is packed."""
+
+OFFSETS = ("OffsetOfTheNextDirectoryRecord", "OffsetOfReferencedLowerLevelDirectoryEntity")
+"""Where in a DICOMDIR its next record and its first child begin, in bytes."""
+
+
+class Unpacked:
+    """A folder of an archive's files, which goes when the last who knows it is gone."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="medfuse-"))
+        self._remover = weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class Files:
+    """Regular files in a stable order; ``kept`` must be held on to for as long as they are needed."""
+
+    paths: tuple[Path, ...]
+    kept: Unpacked | None = None
+
+
+def find_files(path: Path) -> Files:
+    """List the files of a folder tree, of a DICOMDIR, of a zip archive, or the one file given.
+
+    Raises
+    ------
+    SeriesError
+        If there is no such path, a DICOMDIR names files that are not there, or an archive cannot be unpacked.
+    """
+    if not path.exists():
+        raise SeriesError(f"there is no file or folder {path}; check the path.")
+    if path.is_dir():
+        return Files(tuple(sorted(file for file in path.rglob("*") if file.is_file())))
+    if path.suffix.lower() == ".zip":
+        return _unpack(path)
+    listed = _listed(path)
+    return Files((path,) if listed is None else listed)
+
+
+def _listed(path: Path) -> tuple[Path, ...] | None:
+    """The files that a DICOMDIR (PS3.3 F.3) names, in its order; None where the file is no DICOMDIR."""
+    try:
+        directory = dcmread(path, specific_tags=["DirectoryRecordSequence"])
+        if directory.file_meta.get("MediaStorageSOPClassUID") != MediaStorageDirectoryStorage:
+            return None
+        records = directory.get("DirectoryRecordSequence") or []
+        # pydicom ends a sequence where the file ends, and says nothing.
+        ends = [int(record.get(keyword) or 0) for record in records for keyword in OFFSETS]
+        if max(ends, default=0) >= path.stat().st_size:
+            raise EOFError
+        named = [record.ReferencedFileID for record in records if record.get("ReferencedFileID")]
+    except (InvalidDicomError, OSError):
+        return None
+    except Exception as error:  # pydicom raises many kinds on damaged files; a picture is judged where it is read
+        if path.name.upper() != "DICOMDIR":
+            return None
+        raise SeriesError(f"{path} is damaged or cut short; give the folder of its files.") from error
+    files = [_on_medium(path.parent, [*map(str, one)] if isinstance(one, MultiValue) else [str(one)]) for one in named]
+    missing = files.count(None)
+    if missing:
+        raise SeriesError(
+            f"{missing} of the {len(files)} files that {path} names are not beside it; give a complete copy of the "
+            "medium, or the folder of the files that there are."
+        )
+    return tuple(file for file in files if file is not None)
+
+
+def _on_medium(folder: Path, parts: list[str]) -> Path | None:
+    """The file of a record; media are often copied with their names in lower case."""
+    if any(part in ("", ".", "..") or "/" in part for part in parts):
+        return None
+    for spelling in (parts, [part.lower() for part in parts]):
+        file = folder.joinpath(*spelling)
+        if file.is_file():
+            return file
+    return None
+
+
+def _unpack(path: Path) -> Files:
+    """Unpack an archive under numbers, for the names inside may be a patient's."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = [member for member in archive.infolist() if not member.is_dir()]
+            claimed = sum(member.file_size for member in members)
+            if claimed > max(HARMLESS_BYTES, MOST_INFLATED_TIMES * path.stat().st_size):
+                raise SeriesError(f"{path} claims to hold {claimed} bytes, far more than pictures pack to; unpack it.")
+            unpacked = Unpacked()
+            if claimed > shutil.disk_usage(unpacked.folder).free:
+                raise SeriesError(
+                    f"unpacking {path} takes {claimed} bytes, more than are free in {unpacked.folder.parent}; free "
+                    "some, or set TMPDIR to a larger disk."
+                )
+            files = []
+            for number, member in enumerate(members):
+                files.append(unpacked.folder / f"{number:06d}")
+                with archive.open(member) as packed, files[-1].open("wb") as file:
+                    shutil.copyfileobj(packed, file)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+        raise SeriesError(f"{path} is no zip archive, or a damaged one; unpack it and give the folder.") from error
+    except RuntimeError as error:  # zipfile says so where a password is needed
+        raise SeriesError(f"{path} is locked by a password; unpack it and give the folder.") from error
+    except OSError as error:
+        raise SeriesError(f"{path} cannot be unpacked ({error.strerror}).") from error
+    return Files(tuple(files), unpacked)

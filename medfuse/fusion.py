@@ -21,6 +21,7 @@ from medfuse.gesenet.loading import load_network
 from medfuse.intensity import Window, choose_window, outside_value
 from medfuse.provenance import Provenance
 from medfuse.registration import Registration, resample
+from medfuse.sidecar import sidecar_path
 from medfuse.slices import PLANES, Plane
 from medfuse.study import require_pair
 from medfuse.transforms import (
@@ -148,7 +149,7 @@ class FusedStudy:
             If a file is taken, lies in an input, or cannot be written.
         """
         path = Path(path)
-        self._require_outside_sources(path, nifti.sidecar_path(path))
+        self._require_outside_sources(path, sidecar_path(path))
         nifti.write(self.image, path, self.sidecar(), overwrite=overwrite)
 
     def write_picture(self, path: str | Path, *, overwrite: bool = False) -> None:

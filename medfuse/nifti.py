@@ -7,7 +7,7 @@ import json
 import math
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from medfuse.errors import ExportError, GeometryError, IntensityError, SeriesErr
 from medfuse.export import whole
 from medfuse.grid import MOST_VOXELS, Grid
 from medfuse.provenance import DISCLAIMER, SOFTWARE
+from medfuse.sidecar import is_activity, read_pet_sidecar, sidecar_path
 from medfuse.volume import Modality, Source, Unit, grid_of, like, make_volume, plain, source_of
 
 SUFFIXES = (".nii", ".nii.gz")
@@ -47,10 +48,13 @@ class NiftiSource(Source):
     """The form code a volume was read with, so that the output can carry it on.
 
     ``forms_apart_mm`` is how far sform and qform put a corner of the volume from each other; 0 where one is not set.
+    ``sidecar`` holds what the JSON file beside a PET says of dose, weight and times, under the names of BIDS and
+    dcm2niix, and nothing else of it.
     """
 
     form_code: int
     forms_apart_mm: float = 0.0
+    sidecar: Mapping[str, object] = field(default_factory=dict)
 
 
 def is_nifti(path: str | Path) -> bool:
@@ -99,7 +103,10 @@ def read(path: str | Path, modality: Modality, volume: int | None = None) -> Met
     values = _values(image, path, volume)
     grid = _grid((values.shape[0], values.shape[1], values.shape[2]), affine, path)
     unknown = ~np.isfinite(values)
+    sidecar = read_pet_sidecar(path) if modality == "PT" else {}
     unit: Unit = "HU" if modality == "CT" and values[~unknown].min() < LEAST_AIR_HU else "arbitrary"
+    if is_activity(sidecar):
+        unit = "Bq/ml"
     values[unknown] = -1000.0 if unit == "HU" else 0.0
     source = NiftiSource(
         modality=modality,
@@ -108,6 +115,7 @@ def read(path: str | Path, modality: Modality, volume: int | None = None) -> Met
         path=path.resolve(),
         form_code=code,
         forms_apart_mm=_forms_apart(image, grid),
+        sidecar=sidecar,
     )
     return make_volume(torch.from_numpy(values)[None], grid, modality=modality, unit=unit, source=source)
 
@@ -327,9 +335,3 @@ def dataset_description() -> dict[str, object]:
         "DatasetType": "derivative",
         "GeneratedBy": [{"Name": name, "Version": version, "Description": DISCLAIMER}],
     }
-
-
-def sidecar_path(path: Path) -> Path:
-    """The JSON file that belongs to a NIfTI file."""
-    length = len(".nii.gz") if path.name.lower().endswith(".gz") else len(".nii")
-    return path.with_name(path.name[:-length] + ".json")

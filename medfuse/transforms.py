@@ -31,6 +31,7 @@ from medfuse.intensity import Window, choose_window, outside_value, scale
 from medfuse.monai_io import DicomSeriesWriter, NiftiWriter, StudyReader
 from medfuse.registration import Registration, judge, register, resample
 from medfuse.slices import Plane, replane, require_same_grid
+from medfuse.uptake import to_suv
 from medfuse.volume import Modality, grid_of, like, plain
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "Scaled",
     "SplitLumad",
     "StudyReader",
+    "ToSuvd",
 ]
 
 Data = Mapping[Hashable, Any]
@@ -104,6 +106,20 @@ class Registerd(MapTransform):
             else register(data[self.fixed], data[self.moving], self.method, progress=self.progress)
         )
         return dict(data) | {self.registration: found}
+
+
+class ToSuvd(MapTransform):
+    """Convert PET to SUV, body weight; see `medfuse.uptake.to_suv`."""
+
+    def __init__(self, keys: KeysCollection, weight_kg: float | None = None) -> None:
+        super().__init__(keys)
+        self.weight_kg = weight_kg
+
+    def __call__(self, data: Data) -> dict[Hashable, Any]:
+        converted = dict(data)
+        for key in self.key_iterator(converted):
+            converted[key] = to_suv(converted[key], weight_kg=self.weight_kg)
+        return converted
 
 
 class Replaned(MapTransform):

@@ -24,7 +24,7 @@ PARTNERS: tuple[Modality, ...] = ("CT", "PT", "NM")
 """What an MRI is fused with."""
 
 MODALITIES: tuple[Modality, ...] = ("MR", *PARTNERS)
-Unit = Literal["HU", "Bq/ml", "counts", "arbitrary"]
+Unit = Literal["HU", "Bq/ml", "SUV", "counts", "arbitrary"]
 
 
 @dataclass(frozen=True)

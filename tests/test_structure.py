@@ -26,10 +26,11 @@ ONE_DOOR = {
 }
 
 ORDER = [
-    *("errors", "grid", "volume", "export", "intensity", "provenance", "slices"),
+    *("errors", "grid", "volume", "export", "intensity", "provenance", "slices", "sidecar"),
     *(
         "dicom",
         "nifti",
+        "uptake",
         "registration",
         "study",
         "colour",

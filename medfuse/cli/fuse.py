@@ -22,6 +22,7 @@ from medfuse.fusion import Align, FusedStudy
 from medfuse.intensity import CT_WINDOWS_HU
 from medfuse.phantom import phantom_study
 from medfuse.provenance import DISCLAIMER
+from medfuse.uptake import to_suv
 from medfuse.volume import PARTNERS, grid_of, source_of
 
 RESULTS = ("dicom", "partner", "registration", "fused.nii.gz", "fused.json", "dataset_description.json")
@@ -92,6 +93,7 @@ def fuse(
             help=f"Partner values shown: LEVEL,WIDTH, a largest value, or, for CT, one of {', '.join(CT_WINDOWS_HU)}."
         ),
     ] = None,
+    suv: Annotated[bool, typer.Option("--suv", help="PET as SUV (body weight); the window is in SUV, too.")] = False,
     palette: Annotated[
         str | None,
         typer.Option(help=f"Colours of the partner: {', '.join(PALETTES)}. PET and SPECT: hot-iron; CT: none."),
@@ -165,6 +167,8 @@ def fuse(
                 fill_gaps=fill_gaps,
                 progress=partial(tell, "partner"),
             )
+            if suv:
+                other = to_suv(other)
             # What the writer would refuse is refused before the minutes of fusion, not after.
             if format_ is not Format.NIFTI and plane is PlaneName.NATIVE:
                 columns, rows, _ = dicom.require_slices(grid_of(loaded)).shape

@@ -56,7 +56,7 @@ NM_ACQUISITION = (
 )
 BODY = ("PatientWeight", "PatientSize", "PatientAge")
 
-PT_UNITS: Mapping[Unit, str] = {"Bq/ml": "BQML", "counts": "CNTS"}
+PT_UNITS: Mapping[Unit, str] = {"Bq/ml": "BQML", "SUV": "GML", "counts": "CNTS"}
 
 
 def describe_colour(dataset: Dataset) -> None:
@@ -100,6 +100,8 @@ def describe_measured(dataset: Dataset, modality: Modality, unit: Unit, source: 
         del dataset.PatientPosition  # one of the two says how the patient lies (PS3.3 C.7.3.1.1.2)
     if modality == "PT" and source is not None:
         dataset.Units = PT_UNITS.get(unit) or source.first.get("Units") or "PROPCNTS"
+        if unit == "SUV":
+            dataset.SUVType = "BW"
 
 
 def require_times(modality: Modality, source: DicomSource | None) -> None:

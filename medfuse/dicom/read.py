@@ -277,6 +277,8 @@ def _unit(frame: Frame, modality: Modality) -> Unit:
         rescaled = "RescaleSlope" in holder and "RescaleIntercept" in holder
         return "HU" if rescaled and str(holder.get("RescaleType") or "HU") == "HU" else "arbitrary"
     if modality == "PT":
+        if header.get("Units") == "GML" and str(header.get("SUVType") or "BW") == "BW":
+            return "SUV"  # by default of body weight (PS3.3 C.8.9.1)
         said = str(header.get("Units") or "") or str(values.get("RescaleType") or "")
         return PET_UNITS.get(said, "Bq/ml" if _maps_to_activity(mapping, frame) else "arbitrary")
     return "counts" if modality == "NM" else "arbitrary"

@@ -21,6 +21,7 @@ from medfuse.volume import Modality, Unit
 UNIT_CODES: dict[Unit, Code] = {
     "HU": Code("[hnsf'U]", "UCUM", "Hounsfield unit"),
     "Bq/ml": Code("Bq/ml", "UCUM", "Becquerels/milliliter"),
+    "SUV": Code("g/ml{SUVbw}", "UCUM", "Standardized Uptake Value body weight"),
     "counts": Code("{counts}", "UCUM", "Counts"),
     "arbitrary": Code("1", "UCUM", "no units"),
 }

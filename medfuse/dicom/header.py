@@ -46,10 +46,15 @@ READABLE: dict[str, Modality] = {
 
 @dataclass(frozen=True)
 class Instance:
-    """One file of a series: where it lies and its header without pixels; ``kept`` keeps an unpacked file there."""
+    """One file of a series: where it lies and its header without pixels.
+
+    ``pixels_at`` is the byte where the header ends and the pixels begin, where that is known; ``kept`` keeps an
+    unpacked file there.
+    """
 
     path: Path
     header: Dataset
+    pixels_at: int | None = None
     kept: object = field(default=None, compare=False, repr=False)
 
     @property

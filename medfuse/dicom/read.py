@@ -13,7 +13,10 @@ import numpy.typing as npt
 import torch
 from monai.data.meta_tensor import MetaTensor
 from pydicom import dcmread
+from pydicom.datadict import keyword_for_tag
 from pydicom.dataset import Dataset
+from pydicom.filereader import data_element_generator
+from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.utils import iter_pixels
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
@@ -188,7 +191,8 @@ def _read_pixels(found: Stack, name: str, report: Callable[[float], None]) -> np
         for place, weight in parts:
             targets[place].append((k, weight))
     # (X, Y, Z) is a view of it, so that a slice stays contiguous; sums need zeros to start from.
-    values = (np.zeros if found.filled else np.empty)((slices, rows, columns), dtype=np.float32)
+    filled = found.filled > 0
+    values = (np.zeros if filled else np.empty)((slices, rows, columns), dtype=np.float32)
     files: dict[int, list[int]] = defaultdict(list)
     for place, frame in enumerate(found.frames):
         files[id(frame.instance)].append(place)
@@ -197,7 +201,7 @@ def _read_pixels(found: Stack, name: str, report: Callable[[float], None]) -> np
         for place, stored in _decode(found.frames, places, name):
             frame = found.frames[place]
             for k, weight in targets[place]:
-                if found.filled:
+                if filled:
                     values[k] += np.float32(weight) * (stored * np.float32(frame.slope) + np.float32(frame.intercept))
                 else:
                     np.multiply(stored, frame.slope, out=values[k], casting="unsafe")
@@ -229,12 +233,37 @@ def _decode(frames: Sequence[Frame], places: Sequence[int], name: str) -> Iterat
 def _pixels(instance: Instance, indices: list[int]) -> Iterator[npt.NDArray[Any]]:
     """Decode frames by index from 0, (rows, columns) each, and hold no more than one at a time."""
     syntax = _transfer_syntax(instance)
+    if instance.pixels_at is not None and instance.frames == 1 and syntax in UNCOMPRESSED:
+        yield _plain_pixels(instance, instance.pixels_at, syntax)
+        return
     # To decode all frames goes through a file once; to ask for each may look for it from the start.
     wanted = None if indices == list(range(instance.frames)) else indices
     if syntax == DeflatedExplicitVRLittleEndian:
         yield from iter_pixels(dcmread(instance.path), indices=wanted)
     else:
         yield from iter_pixels(instance.path, indices=wanted, transfer_syntax_uid=syntax)
+
+
+def _plain_pixels(instance: Instance, start: int, syntax: str) -> npt.NDArray[Any]:
+    """Decode the one uncompressed frame of a file whose header is known, without reading that again."""
+    header = instance.header
+    with instance.path.open("rb") as stream:
+        stream.seek(start)
+        element = next(data_element_generator(stream, *header.original_encoding))
+    options: Any = {
+        "pixel_keyword": keyword_for_tag(element.tag),
+        "pixel_vr": element.VR or "OW",
+        "rows": header.Rows,
+        "columns": header.Columns,
+        "number_of_frames": 1,
+        "samples_per_pixel": header.get("SamplesPerPixel", 1),
+        "photometric_interpretation": header.get("PhotometricInterpretation", "MONOCHROME2"),
+        "bits_allocated": header.BitsAllocated,
+        "bits_stored": header.get("BitsStored", header.BitsAllocated),
+        "pixel_representation": header.get("PixelRepresentation", 0),
+    }
+    pixels, _ = get_decoder(syntax).as_array(element.value or b"", **options)
+    return pixels
 
 
 def _transfer_syntax(instance: Instance) -> str:

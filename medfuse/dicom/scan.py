@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import struct
 import warnings
 import zlib
@@ -10,9 +11,9 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from pydicom import dcmread
-from pydicom.misc import is_dicom
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from medfuse.dicom.files import find_files
@@ -39,6 +40,18 @@ def quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
+
+
+@contextmanager
+def _collector_at_rest() -> Iterator[None]:
+    """Keep Python's cycle collector from going through all headers again and again while they come in."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 @dataclass(frozen=True)
@@ -71,7 +84,7 @@ def scan(path: str | Path, *, fill_gaps: bool = False) -> Scan:
         files = find_files(Path(path))
     groups: dict[tuple[str, str], list[Instance]] = defaultdict(list)
     ignored = damaged = 0
-    with quiet():
+    with quiet(), _collector_at_rest():
         for file in files.paths:
             try:
                 instance = _read_header(file, files.kept)
@@ -158,29 +171,20 @@ def _is_scout(series: Series) -> bool:
     return series.stack is None and "LOCALIZER" in (series.first.get("ImageType") or ())
 
 
-def _require_modest(file: Path) -> None:
-    """Raise where a deflated file swells beyond all use: pydicom inflates it whole to read its header."""
-    with file.open("rb") as stream:
-        head = stream.read(1024)
-        if DeflatedExplicitVRLittleEndian.encode() not in head:
-            return
-        (length,) = struct.unpack_from("<I", head, 140)  # of the meta group, which alone is not deflated
-        stream.seek(144 + length)
-        inflate, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
-        while (block := inflate.unconsumed_tail or stream.read(2**16)) and not inflate.eof:
-            size += len(inflate.decompress(block, 2**22))
-            if size > MOST_INFLATED:
-                raise ValueError("the deflated file is too large")
-
-
 def _read_header(file: Path, kept: object = None) -> Instance | None:
     """Read a file's header, or None where the file is no DICOM image; `SeriesError` where it is one but damaged."""
     marked = False
     try:
-        marked = is_dicom(file)
-        _require_modest(file)
-        # Files without the DICM mark are taken only if they still parse as an image.
-        header = dcmread(file, stop_before_pixels=True, force=not marked)
+        with file.open("rb") as stream:
+            head = stream.read(1024)
+            marked = head[128:132] == b"DICM"
+            deflated = DeflatedExplicitVRLittleEndian.encode() in head
+            if deflated:
+                _require_modest(stream, head)
+            stream.seek(0)
+            # Files without the DICM mark are taken only if they still parse as an image.
+            header = dcmread(stream, stop_before_pixels=True, force=not marked)
+            pixels_at = None if deflated else stream.tell()
         image = "Rows" in header and "SOPInstanceUID" in header
         for keyword in ALWAYS_READ:
             header.get(keyword)
@@ -193,4 +197,15 @@ def _read_header(file: Path, kept: object = None) -> Instance | None:
         return None
     if meant and not image:
         raise SeriesError("the header is cut short")
-    return Instance(file, header, kept) if image else None
+    return Instance(file, header, pixels_at, kept) if image else None
+
+
+def _require_modest(stream: BinaryIO, head: bytes) -> None:
+    """Raise where a deflated file swells beyond all use: pydicom inflates it whole to read its header."""
+    (length,) = struct.unpack_from("<I", head, 140)  # of the meta group, which alone is not deflated
+    stream.seek(144 + length)
+    inflate, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
+    while (block := inflate.unconsumed_tail or stream.read(2**16)) and not inflate.eof:
+        size += len(inflate.decompress(block, 2**22))
+        if size > MOST_INFLATED:
+            raise ValueError("the deflated file is too large")

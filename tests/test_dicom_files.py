@@ -169,7 +169,15 @@ def test_archives_that_cannot_be_unpacked_are_refused(archive, tmp_path, monkeyp
     (tmp_path / "cut.zip").write_bytes(content[: len(content) // 2])
     content[2000:2100] = bytes(100)
     (tmp_path / "hurt.zip").write_bytes(content)
-    for name, reason in (("bomb", "far more than"), ("text", "no zip"), ("cut", "no zip"), ("hurt", "no zip")):
+    nameless = Path(archive).read_bytes().replace(b"readme.txt", bytes(10))  # found by fuzzing
+    (tmp_path / "nameless.zip").write_bytes(nameless)
+    for name, reason in (
+        ("nameless", "no zip"),
+        ("bomb", "far more than"),
+        ("text", "no zip"),
+        ("cut", "no zip"),
+        ("hurt", "no zip"),
+    ):
         with pytest.raises(SeriesError, match=reason):
             scan(tmp_path / f"{name}.zip")
 

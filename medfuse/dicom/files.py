@@ -6,7 +6,6 @@ import shutil
 import tempfile
 import weakref
 import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -119,10 +118,12 @@ def _unpack(path: Path) -> Files:
                 files.append(unpacked.folder / f"{number:06d}")
                 with archive.open(member) as packed, files[-1].open("wb") as file:
                     shutil.copyfileobj(packed, file)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-        raise SeriesError(f"{path} is no zip archive, or a damaged one; unpack it and give the folder.") from error
-    except RuntimeError as error:  # zipfile says so where a password is needed
-        raise SeriesError(f"{path} is locked by a password; unpack it and give the folder.") from error
+    except SeriesError:
+        raise
     except OSError as error:
         raise SeriesError(f"{path} cannot be unpacked ({error.strerror}).") from error
+    except Exception as error:  # zipfile raises many kinds on damaged archives
+        if type(error) is RuntimeError:
+            raise SeriesError(f"{path} is locked by a password; unpack it and give the folder.") from error
+        raise SeriesError(f"{path} is no zip archive, or a damaged one; unpack it and give the folder.") from error
     return Files(tuple(files), unpacked)

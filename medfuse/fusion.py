@@ -139,6 +139,12 @@ class FusedStudy:
             overwrite=overwrite,
         )
 
+    def write_blending(self, folder: str | Path, partner: str | Path, *, overwrite: bool = False) -> None:
+        """Write how to look at the MRI under what `write_partner` wrote; see `medfuse.dicom.write_blending`."""
+        dicom.write_blending(
+            folder, mri=source_of(self.mri), partner=partner, provenance=self.provenance, overwrite=overwrite
+        )
+
     def write_nifti(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write ``path`` (.nii or .nii.gz) and its JSON sidecar beside it; see `medfuse.nifti.write`.
 

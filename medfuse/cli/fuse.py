@@ -24,7 +24,7 @@ from medfuse.phantom import phantom_study
 from medfuse.provenance import DISCLAIMER
 from medfuse.volume import Modality, grid_of, source_of
 
-RESULTS = ("dicom", "partner", "registration", "fused.nii.gz", "fused.json", "dataset_description.json")
+RESULTS = ("dicom", "partner", "registration", "blending", "fused.nii.gz", "fused.json", "dataset_description.json")
 
 
 class Format(str, Enum):
@@ -112,7 +112,10 @@ def fuse(
     ] = False,
     with_partner: Annotated[
         bool,
-        typer.Option("--with-partner", help="Also write the registered partner in its own unit, and the alignment."),
+        typer.Option(
+            "--with-partner",
+            help="Also write the registered partner in its own unit, the alignment, and a blended view.",
+        ),
     ] = False,
     description: Annotated[str | None, typer.Option(help="SeriesDescription of the fused series.")] = None,
     series_number: Annotated[int | None, typer.Option(help="Its SeriesNumber.", min=0)] = None,
@@ -248,6 +251,8 @@ def _write(study: FusedStudy, folder: Path, format_: Format, tell: Tell, choices
         )
         if dicom.both_placed(source_of(study.mri), source_of(study.measured)):
             study.write_alignment(folder / "registration")
+        if dicom.unblendable(source_of(study.mri), folder / "partner") is None:
+            study.write_blending(folder / "blending", folder / "partner")
     if format_ in (Format.NIFTI, Format.BOTH):
         study.write_nifti(folder / "fused.nii.gz")
         (folder / "dataset_description.json").write_text(json.dumps(nifti.dataset_description(), indent=2) + "\n")
@@ -257,6 +262,7 @@ ENTRIES = {
     "dicom": "dicom",
     "partner": "partner",
     "alignment": "registration",
+    "blending": "blending",
     "nifti": "fused.nii.gz",
     "sidecar": "fused.json",
     "study": "study",

@@ -5,6 +5,7 @@ reads a fused one back.
 """
 
 from medfuse.dicom.alignment import both_placed, write_alignment
+from medfuse.dicom.blending import unblendable, write_blending
 from medfuse.dicom.compression import COMPRESSIONS, Compression, require_compressible
 from medfuse.dicom.fused import read_fused
 from medfuse.dicom.identity import Identity
@@ -31,7 +32,9 @@ __all__ = [
     "require_measurable",
     "require_slices",
     "scan",
+    "unblendable",
     "write_alignment",
+    "write_blending",
     "write_partner",
     "write_series",
 ]

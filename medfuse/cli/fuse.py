@@ -130,6 +130,10 @@ def fuse(
         list[str] | None,
         typer.Option(help="The same by hand, as PatientID=17; once for each attribute.", metavar="KEYWORD=VALUE"),
     ] = None,
+    deidentify: Annotated[
+        bool,
+        typer.Option("--deidentify", help="Write all results under a pseudonym: PS3.15 Basic Profile, dates shifted."),
+    ] = False,
     different_patients: Annotated[
         bool, typer.Option("--different-patients", help="Accept headers that name different patients.")
     ] = False,
@@ -140,8 +144,9 @@ def fuse(
     with refusing(as_json), steps() as tell:
         started = time.perf_counter()
         alignment = _alignment(align)
+        hidden = dicom.Deidentifier()
         choices = DicomChoices(
-            _like(template, identity),
+            _like(template, identity, hidden if deidentify else None),
             description,
             series_number,
             compress.value,
@@ -185,6 +190,8 @@ def fuse(
                 different_patients=different_patients,
                 progress=tell,
             )
+            if deidentify:
+                study = study.deidentified(hidden)
             _write(study, folder, format_, tell, choices)
             written = [entry.name for entry in folder.iterdir()]
         result = _summary(study, out, written) | {"seconds": round(time.perf_counter() - started, 2)}
@@ -222,13 +229,16 @@ def _alignment(align: str) -> Align | medfuse.Registration:
     return medfuse.Registration.load(Path(align))
 
 
-def _like(template: Path | None, identity: list[str] | None) -> dicom.Like | None:
+def _like(template: Path | None, identity: list[str] | None, hidden: dicom.Deidentifier | None) -> dicom.Like | None:
     if template is not None and identity:
         raise typer.BadParameter("give --template or --identity, not both: each says whose the result is.")
     if template is not None:
-        return dicom.read_source(template)
+        source = dicom.read_source(template)
+        return source if hidden is None else hidden.source(source)
     if not identity:
         return None
+    if hidden is not None:
+        raise typer.BadParameter("give --identity or --deidentify, not both: a result is somebody's, or nobody's.")
     pairs = [text.partition("=") for text in identity]
     if not all(middle for _, middle, _ in pairs):
         raise typer.BadParameter("expected --identity KEYWORD=VALUE, such as PatientID=17; an equals sign is missing.")

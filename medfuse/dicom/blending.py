@@ -7,7 +7,6 @@ the window that the fusion used. Both lie in one frame of reference, so that not
 from __future__ import annotations
 
 from collections.abc import Sequence as Items
-from datetime import datetime
 from pathlib import Path
 
 from pydicom import dcmread
@@ -18,7 +17,7 @@ from pydicom.uid import BlendingSoftcopyPresentationStateStorage, generate_uid
 from medfuse.dicom.compression import save
 from medfuse.dicom.decimals import decimals
 from medfuse.dicom.frames import group_of, rescale_of
-from medfuse.dicom.identity import identity
+from medfuse.dicom.identity import identity, stamp
 from medfuse.dicom.kinds import srgb_profile
 from medfuse.dicom.palettes import describe_palette
 from medfuse.dicom.read import DicomSource
@@ -115,7 +114,7 @@ def unblendable(mri: Source | None, partner: str | Path) -> str | None:
 
 def _headers(partner: Path) -> list[Dataset]:
     with quiet():
-        headers = [dcmread(path, stop_before_pixels=True) for path in sorted(partner.glob("*.dcm"))]
+        headers: list[Dataset] = [dcmread(path, stop_before_pixels=True) for path in sorted(partner.glob("*.dcm"))]
     if not headers:
         raise ExportError(f"expected the registered partner in {partner}, found no DICOM file; write it first.")
     return headers
@@ -137,10 +136,7 @@ def _header(partner: Dataset) -> Dataset:
         if keyword in dataset:
             del dataset[keyword]  # of images alone
     dataset.SpecificCharacterSet = "ISO_IR 192"
-    now = datetime.now()
-    for keyword in ("Series", "PresentationCreation", "InstanceCreation"):
-        setattr(dataset, f"{keyword}Date", now.strftime("%Y%m%d"))
-        setattr(dataset, f"{keyword}Time", now.strftime("%H%M%S.%f"))
+    stamp(dataset, "Series", "PresentationCreation", "InstanceCreation")
     dataset.SOPClassUID = BlendingSoftcopyPresentationStateStorage
     dataset.SOPInstanceUID = generate_uid(prefix=None)
     dataset.SeriesInstanceUID = generate_uid(prefix=None)

@@ -25,6 +25,9 @@ ALLOWED |= {"Manufacturer", "ManufacturerModelName", "SoftwareVersions"}  # of t
 NAMES = {"PatientName", "PatientID", "PatientBirthDate", "AccessionNumber", "StudyID", "ReferringPhysicianName"}
 
 
+MODALITIES = ["PT", pytest.param("CT", marks=pytest.mark.slow), pytest.param("NM", marks=pytest.mark.slow)]
+
+
 @pytest.fixture
 def study(tmp_path):
     """A study that bears identities wherever it can: its folder and what was planted."""
@@ -72,7 +75,7 @@ def fused(study, out, *more):
     return done, logs.getvalue()
 
 
-@pytest.mark.parametrize("modality", ["PT", "CT", "NM"])
+@pytest.mark.parametrize("modality", MODALITIES)
 def test_identity_stands_only_where_it_belongs(study, tmp_path, modality):
     done, logs = fused(study(modality), tmp_path / "out")
     said = done.stdout + done.stderr + logs
@@ -91,7 +94,7 @@ def test_identity_stands_only_where_it_belongs(study, tmp_path, modality):
     assert SECRET in str(written.PatientName)  # the audit sees what is there
 
 
-@pytest.mark.parametrize("modality", ["PT", "CT", "NM"])
+@pytest.mark.parametrize("modality", MODALITIES)
 def test_nothing_of_the_profile_is_left_where_it_was_asked_for(study, tmp_path, modality):
     from dicomanonymizer.simpledicomanonymizer import initialize_actions
 
@@ -126,7 +129,7 @@ def test_nothing_of_the_profile_is_left_where_it_was_asked_for(study, tmp_path, 
 
 
 @pytest.mark.judge
-@pytest.mark.parametrize("modality", ["PT", "CT", "NM"])
+@pytest.mark.parametrize("modality", MODALITIES)
 def test_validators_have_nothing_to_say_of_de_identified_objects(tmp_path, modality):
     sources(tmp_path / "in", oblique_grid(), modality)
     fused(tmp_path / "in", tmp_path / "out", "--deidentify", "--format", "dicom")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -64,7 +65,8 @@ def whole_entries(folder: Path, overwrite: bool = False, owned: Iterable[str] = 
     """
     require_free(folder, overwrite)
     folder = folder.resolve()
-    with _workplace(folder / "entries" if folder.is_dir() else folder) as workplace:
+    at_once = not folder.exists() or _empty_and_replaceable(folder)
+    with _workplace(folder if at_once else folder / "entries") as workplace:
         beside = workplace / folder.name
         beside.mkdir()
         try:
@@ -72,14 +74,37 @@ def whole_entries(folder: Path, overwrite: bool = False, owned: Iterable[str] = 
         except ExportError as error:
             # Whoever wrote into it knows only the temporary place.
             raise ExportError(str(error).replace(str(beside), str(folder))) from error
-        if folder.exists():
-            for name in owned:
-                if (folder / name).exists() and not (beside / name).exists():
-                    (folder / name).rename(workplace / f"stale-{name}")
-            for entry in sorted(beside.iterdir()):
-                _take_place(entry, folder / entry.name, workplace)
-        else:
+        if at_once:
             beside.rename(folder)
+        else:
+            _exchange(beside, folder, owned, workplace)
+
+
+def _empty_and_replaceable(folder: Path) -> bool:
+    """Whether a folder can be renamed onto another's empty place: nothing is in it or mounted there."""
+    parent = folder.parent
+    same_disk = folder.is_dir() and folder.stat().st_dev == parent.stat().st_dev and not folder.is_mount()
+    return same_disk and os.access(parent, os.W_OK) and not any(folder.iterdir())
+
+
+def _exchange(beside: Path, folder: Path, owned: Iterable[str], workplace: Path) -> None:
+    """Move entries into a folder whose others stay; all old ones go first, so that no two runs are ever mixed."""
+    new = sorted(entry.name for entry in beside.iterdir())
+    moved = []
+    try:
+        for name in dict.fromkeys([*new, *owned]):
+            if (folder / name).exists():
+                (folder / name).rename(workplace / f"replaced-{name}")
+                moved.append(name)
+        for name in new:
+            (beside / name).rename(folder / name)
+    except OSError:
+        for name in new:
+            if (folder / name).exists() and not (beside / name).exists():
+                (folder / name).rename(beside / name)
+        for name in moved:
+            (workplace / f"replaced-{name}").rename(folder / name)
+        raise
 
 
 @contextmanager

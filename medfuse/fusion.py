@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
@@ -33,7 +33,7 @@ from medfuse.transforms import (
     Scaled,
     SplitLumad,
 )
-from medfuse.volume import grid_of, meta_of, source_of
+from medfuse.volume import Source, grid_of, meta_of, plain, source_of
 
 DEFAULT_PALETTE = "hot-iron"
 
@@ -73,6 +73,34 @@ class FusedStudy:
     def identity(self) -> dicom.Like:
         """Whose patient, study and frame of reference all DICOM series of this study take, unless told otherwise."""
         return dicom.identity_of(source_of(self.mri), source_of(self.measured))
+
+    def deidentified(self, by: dicom.Deidentifier | None = None) -> FusedStudy:
+        """The same study as if its sources had been de-identified: all that it writes is so, and consistent.
+
+        Parameters
+        ----------
+        by
+            Gives UIDs, dates and pseudonym; a fresh one by default.
+
+        Raises
+        ------
+        ExportError
+            If a source says that text is burned into its pixels.
+        """
+        by = by or dicom.Deidentifier()
+        sources = {volume: by.source(source_of(getattr(self, volume))) for volume in ("mri", "measured")}
+        return replace(
+            self,
+            mri=_from(self.mri, sources["mri"]),
+            partner=_from(self.partner, sources["measured"]),
+            image=_from(self.image, sources["mri"]),
+            measured=_from(self.measured, sources["measured"]),
+            provenance=replace(
+                self.provenance,
+                mri_source=sources["mri"].references if sources["mri"] else (),
+                partner_source=sources["measured"].references if sources["measured"] else (),
+            ),
+        )
 
     def write_dicom(
         self,
@@ -138,6 +166,12 @@ class FusedStudy:
             partner=source_of(self.measured),
             provenance=self.provenance,
             overwrite=overwrite,
+        )
+
+    def write_blending(self, folder: str | Path, partner: str | Path, *, overwrite: bool = False) -> None:
+        """Write how to look at the MRI under what `write_partner` wrote; see `medfuse.dicom.write_blending`."""
+        dicom.write_blending(
+            folder, mri=source_of(self.mri), partner=partner, provenance=self.provenance, overwrite=overwrite
         )
 
     def write_nifti(self, path: str | Path, *, overwrite: bool = False) -> None:
@@ -277,6 +311,11 @@ def fuse(
         partner_filled_slices=sources[1].filled_slices if sources[1] else 0,
     )
     return FusedStudy(data["fused"], mri, partner, data["registration"], provenance, measured)
+
+
+def _from(volume: MetaTensor, source: Source | None) -> MetaTensor:
+    """The same voxels in the same place, said to come from another source."""
+    return MetaTensor(plain(volume), meta={**volume.meta, "source": source})
 
 
 def _require_known(align: Align | Registration, plane: Plane, batch_size: int) -> None:

@@ -1,6 +1,9 @@
 """Sending, against nodes and services that run in this process."""
 
 import json
+import shutil
+import ssl
+import subprocess
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -37,7 +40,7 @@ def export(tmp_path):
 
 
 @contextmanager
-def node(answer=lambda count: 0x0000, classes=None):
+def node(answer=lambda count: 0x0000, classes=None, tls=None):
     """A storage SCP: its port and what it took; ``answer`` gives the n-th status, or None to cut the line."""
     taken = {}
     counted = [0]
@@ -62,7 +65,9 @@ def node(answer=lambda count: 0x0000, classes=None):
     for context in AllStoragePresentationContexts:
         if classes is None or context.abstract_syntax in classes:
             entity.add_supported_context(context.abstract_syntax, AllTransferSyntaxes)
-    server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, on_store)])
+    server = entity.start_server(
+        ("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, on_store)], ssl_context=tls
+    )
     try:
         yield server.socket.getsockname()[1], taken
     finally:
@@ -157,7 +162,7 @@ def test_nobody_there(export):
 
 
 @contextmanager
-def service(answer=lambda count: 200, headers=None, silent=False):
+def service(answer=lambda count: 200, headers=None, silent=False, tls=None):
     """A DICOMweb service; ``answer`` gives the HTTP status of the n-th store, or None to cut the line."""
     taken = {}
     counted = [0]
@@ -212,9 +217,11 @@ def service(answer=lambda count: 200, headers=None, silent=False):
             self.reply(200, b"{}" if silent else stored.to_json().encode())
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}/dicom-web", taken
+        yield f"http{'s' if tls else ''}://127.0.0.1:{server.server_port}/dicom-web", taken
     finally:
         server.shutdown()
         server.server_close()
@@ -254,6 +261,54 @@ def test_credentials_come_from_the_environment_and_stay_on_safe_lines(export, mo
     assert "sesame" not in str(refused.value)
     with service(lambda count: 401) as (url, _), pytest.raises(ExportError, match="refuses the credentials"):
         send(export, url, options=FAST)
+
+
+@pytest.fixture(scope="module")
+def certified(tmp_path_factory):
+    """A certificate that nobody has signed but itself, and the server's side of TLS with it."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl, which makes the certificate, is not installed")
+    folder = tmp_path_factory.mktemp("tls")
+    certificate, key = folder / "certificate.pem", folder / "key.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=archive"]
+    command += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(command, check=True, capture_output=True)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate, key)
+    return certificate, tls
+
+
+def test_a_node_behind_tls_gets_everything_if_it_is_trusted(export, certified):
+    certificate, tls = certified
+    with node(tls=tls) as (port, taken):
+        delivery = send(export, f"127.0.0.1:{port}", options=Options(timeout_s=5.0, tls=True, ca=certificate))
+    assert delivery.complete, {one.detail for one in delivery.parcels}
+    same(taken, export)
+
+
+def test_a_service_behind_tls_gets_everything_if_it_is_trusted(export, certified, monkeypatch):
+    certificate, tls = certified
+    seen = []
+    monkeypatch.setenv("MEDFUSE_DICOMWEB_TOKEN", "open-sesame")
+    with service(headers=seen, tls=tls) as (url, taken):
+        delivery = send(export, url, options=Options(timeout_s=5.0, ca=certificate))
+    assert delivery.complete, {one.detail for one in delivery.parcels}
+    assert set(seen) == {"Bearer open-sesame"}
+    same(taken, export)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("web", [False, True])
+def test_nobody_who_is_not_trusted_gets_anything(export, certified, monkeypatch, web):
+    _, tls = certified
+    seen = []
+    monkeypatch.setenv("MEDFUSE_DICOMWEB_TOKEN", "open-sesame")
+    with service(headers=seen, tls=tls) if web else node(tls=tls) as (where, taken):
+        to = where if web else f"127.0.0.1:{where}"
+        delivery = send(export, to, retries=0, options=Options(timeout_s=5.0, tls=True))
+    assert {one.status for one in delivery.parcels} == {"failed"}
+    assert taken == {}
+    assert seen == []
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ ONE_DOOR = {
     "nibabel": {"nifti", "verify"},
     "gdcm": {"verify"},
     "pydicom": {"dicom"},
+    "dicomanonymizer": {"dicom"},
     "pynetdicom": {"dicom"},
     "dicomweb_client": {"dicom"},
     "requests": {"dicom"},

@@ -25,7 +25,7 @@ from medfuse.provenance import DISCLAIMER
 from medfuse.uptake import to_suv
 from medfuse.volume import PARTNERS, grid_of, source_of
 
-RESULTS = ("dicom", "partner", "registration", "fused.nii.gz", "fused.json", "dataset_description.json")
+RESULTS = ("dicom", "partner", "registration", "blending", "fused.nii.gz", "fused.json", "dataset_description.json")
 
 
 class Format(str, Enum):
@@ -116,7 +116,10 @@ def fuse(
     ] = False,
     with_partner: Annotated[
         bool,
-        typer.Option("--with-partner", help="Also write the registered partner in its own unit, and the alignment."),
+        typer.Option(
+            "--with-partner",
+            help="Also write the registered partner in its own unit, the alignment, and a blended view.",
+        ),
     ] = False,
     description: Annotated[str | None, typer.Option(help="SeriesDescription of the fused series.")] = None,
     series_number: Annotated[int | None, typer.Option(help="Its SeriesNumber.", min=0)] = None,
@@ -131,6 +134,10 @@ def fuse(
         list[str] | None,
         typer.Option(help="The same by hand, as PatientID=17; once for each attribute.", metavar="KEYWORD=VALUE"),
     ] = None,
+    deidentify: Annotated[
+        bool,
+        typer.Option("--deidentify", help="Write all results under a pseudonym: PS3.15 Basic Profile, dates shifted."),
+    ] = False,
     different_patients: Annotated[
         bool, typer.Option("--different-patients", help="Accept headers that name different patients.")
     ] = False,
@@ -141,8 +148,9 @@ def fuse(
     with refusing(as_json), steps() as tell:
         started = time.perf_counter()
         alignment = _alignment(align)
+        hidden = dicom.Deidentifier()
         choices = DicomChoices(
-            _like(template, identity),
+            _like(template, identity, hidden if deidentify else None),
             description,
             series_number,
             compress.value,
@@ -188,6 +196,8 @@ def fuse(
                 different_patients=different_patients,
                 progress=tell,
             )
+            if deidentify:
+                study = study.deidentified(hidden)
             _write(study, folder, format_, tell, choices)
             written = [entry.name for entry in folder.iterdir()]
         result = _summary(study, out, written) | {"seconds": round(time.perf_counter() - started, 2)}
@@ -225,13 +235,16 @@ def _alignment(align: str) -> Align | medfuse.Registration:
     return medfuse.Registration.load(Path(align))
 
 
-def _like(template: Path | None, identity: list[str] | None) -> dicom.Like | None:
+def _like(template: Path | None, identity: list[str] | None, hidden: dicom.Deidentifier | None) -> dicom.Like | None:
     if template is not None and identity:
         raise typer.BadParameter("give --template or --identity, not both: each says whose the result is.")
     if template is not None:
-        return dicom.read_source(template)
+        source = dicom.read_source(template)
+        return source if hidden is None else hidden.source(source)
     if not identity:
         return None
+    if hidden is not None:
+        raise typer.BadParameter("give --identity or --deidentify, not both: a result is somebody's, or nobody's.")
     pairs = [text.partition("=") for text in identity]
     if not all(middle for _, middle, _ in pairs):
         raise typer.BadParameter("expected --identity KEYWORD=VALUE, such as PatientID=17; an equals sign is missing.")
@@ -254,6 +267,8 @@ def _write(study: FusedStudy, folder: Path, format_: Format, tell: Tell, choices
         )
         if dicom.both_placed(source_of(study.mri), source_of(study.measured)):
             study.write_alignment(folder / "registration")
+        if dicom.unblendable(source_of(study.mri), folder / "partner") is None:
+            study.write_blending(folder / "blending", folder / "partner")
     if format_ in (Format.NIFTI, Format.BOTH):
         study.write_nifti(folder / "fused.nii.gz")
         (folder / "dataset_description.json").write_text(json.dumps(nifti.dataset_description(), indent=2) + "\n")
@@ -263,6 +278,7 @@ ENTRIES = {
     "dicom": "dicom",
     "partner": "partner",
     "alignment": "registration",
+    "blending": "blending",
     "nifti": "fused.nii.gz",
     "sidecar": "fused.json",
     "study": "study",

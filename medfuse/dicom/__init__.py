@@ -5,7 +5,9 @@ reads a fused one back.
 """
 
 from medfuse.dicom.alignment import both_placed, write_alignment
+from medfuse.dicom.blending import unblendable, write_blending
 from medfuse.dicom.compression import COMPRESSIONS, Compression, require_compressible
+from medfuse.dicom.deidentify import Deidentifier
 from medfuse.dicom.fused import read_fused
 from medfuse.dicom.identity import Identity
 from medfuse.dicom.instances import require_slices
@@ -17,6 +19,7 @@ from medfuse.dicom.write import Like, identity_of, require_measurable, write_par
 __all__ = [
     "COMPRESSIONS",
     "Compression",
+    "Deidentifier",
     "DicomSource",
     "Identity",
     "Like",
@@ -31,7 +34,9 @@ __all__ = [
     "require_measurable",
     "require_slices",
     "scan",
+    "unblendable",
     "write_alignment",
+    "write_blending",
     "write_partner",
     "write_series",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from pydicom.uid import SpatialRegistrationStorage, generate_uid
 from pydicom.valuerep import format_number_as_ds
 
 from medfuse.dicom.compression import save
-from medfuse.dicom.identity import identity
+from medfuse.dicom.identity import identity, stamp
 from medfuse.dicom.read import DicomSource
 from medfuse.dicom.references import Contribution, equipment, refer_to_series, reference
 from medfuse.dicom.scan import quiet
@@ -95,10 +94,7 @@ def _header(mri: DicomSource, partner: DicomSource, provenance: Provenance) -> D
     if "PatientPosition" in dataset:
         del dataset.PatientPosition
     dataset.SpecificCharacterSet = "ISO_IR 192"
-    now = datetime.now()
-    for keyword in ("Series", "Content", "InstanceCreation"):
-        setattr(dataset, f"{keyword}Date", now.strftime("%Y%m%d"))
-        setattr(dataset, f"{keyword}Time", now.strftime("%H%M%S.%f"))
+    stamp(dataset, "Series", "Content", "InstanceCreation")
     dataset.SOPClassUID = SpatialRegistrationStorage
     dataset.SOPInstanceUID = generate_uid(prefix=None)
     dataset.SeriesInstanceUID = generate_uid(prefix=None)

@@ -53,7 +53,7 @@ STUDY = (
     "PatientWeight",
 )
 PLACE = ("FrameOfReferenceUID", "PositionReferenceIndicator", "PatientPosition", "BodyPartExamined")
-CLOCK = ("TimezoneOffsetFromUTC",)
+CLOCK = ("TimezoneOffsetFromUTC", "LongitudinalTemporalInformationModified")
 
 REQUIRED_IF_EMPTY = (
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
@@ -194,6 +194,21 @@ def identity(base: Dataset | None, partner: Dataset | None) -> Dataset:
         if keyword not in dataset:
             setattr(dataset, keyword, None)
     return dataset
+
+
+def stamp(dataset: Dataset, *keywords: str) -> None:
+    """Write when a new object was made into the dates and times of these names.
+
+    That is now; in a study whose dates were shifted it is the study's own, for a true date beside them would tell how
+    far.
+    """
+    now = datetime.now()
+    day, time = now.strftime("%Y%m%d"), now.strftime("%H%M%S.%f")
+    if dataset.get("LongitudinalTemporalInformationModified") == "MODIFIED":
+        day, time = str(dataset.get("StudyDate") or "19000101"), str(dataset.get("StudyTime") or "000000")
+    for keyword in keywords:
+        setattr(dataset, f"{keyword}Date", day)
+        setattr(dataset, f"{keyword}Time", time)
 
 
 def _fill_study(dataset: Dataset) -> None:

@@ -69,7 +69,7 @@ def describe_colour(dataset: Dataset) -> None:
     dataset.PhotometricInterpretation = "RGB"
     dataset.PlanarConfiguration = 0
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 8, 8, 7, 0
-    dataset.ICCProfile = _srgb_profile()
+    dataset.ICCProfile = srgb_profile()
     dataset.ColorSpace = "SRGB"
 
 
@@ -179,7 +179,7 @@ def stack_frames(dataset: Dataset, grid: Grid, first_position: list[str], along_
 
 
 @cache
-def _srgb_profile() -> bytes:
+def srgb_profile() -> bytes:
     """An sRGB profile of the input class ``scnr``, which the Standard asks for (PS3.3 C.11.15), with a fixed date."""
     profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
     profile[12:16] = b"scnr"

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pydicom.data
 from pydicom import dcmread
+from pydicom.dataset import Dataset
 
 from medfuse.errors import IntensityError
 
@@ -36,3 +37,11 @@ def palette_table(name: str) -> npt.NDArray[np.float32]:
     table = np.stack(channels, axis=1).astype(np.float32) / np.float32(255)
     table.setflags(write=False)
     return table
+
+
+def describe_palette(dataset: Dataset, name: str) -> None:
+    """Write a palette's table of 256 colours into a dataset (PS3.3 C.7.9)."""
+    table = np.rint(palette_table(name) * 255).astype(np.uint8)
+    for colour, values in zip(("Red", "Green", "Blue"), table.T, strict=True):
+        setattr(dataset, f"{colour}PaletteColorLookupTableDescriptor", [256, 0, 8])
+        setattr(dataset, f"{colour}PaletteColorLookupTableData", values.tobytes())

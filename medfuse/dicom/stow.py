@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import requests
@@ -21,9 +23,7 @@ class StowCarrier:
     """Stores over one HTTP session."""
 
     def __init__(self, url: str, options: Options) -> None:
-        session = requests.Session()
-        if options.ca is not None:
-            session.verify = str(options.ca)
+        session = _Session(options.ca)
         _sign_in(session, url)
         self.client = DICOMwebClient(url, session=session, timeout=options.timeout_s, permissive_uid=True)
         self.client.set_http_retry_params(retry=False)  # `send` tries again itself, and says so
@@ -73,6 +73,18 @@ class StowCarrier:
         except (requests.RequestException, ValueError):
             return False
         return any(one.get("00080018", {}).get("Value") == [str(dataset.SOPInstanceUID)] for one in found)
+
+
+class _Session(requests.Session):  # type: ignore[misc]  # mypy is told to skip requests
+    """A session that trusts the authorities it is given: requests prefers REQUESTS_CA_BUNDLE to its own `verify`."""
+
+    def __init__(self, ca: Path | None) -> None:
+        super().__init__()
+        self.ca = ca
+
+    def merge_environment_settings(self, *arguments: Any, **named: Any) -> Any:
+        settings = super().merge_environment_settings(*arguments, **named)
+        return settings if self.ca is None else {**settings, "verify": str(self.ca)}
 
 
 def _settle_http(parcel: Parcel, code: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +10,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 
 from medfuse.dicom.decimals import decimals
+from medfuse.dicom.identity import stamp
 from medfuse.dicom.references import SPATIAL_RESAMPLING, Contribution, coded, equipment
 from medfuse.errors import ExportError
 from medfuse.grid import LPS_FROM_RAS, Grid
@@ -44,10 +44,7 @@ def begin_series(person: Dataset, contributions: list[Contribution], derivation:
     dataset = Dataset()
     dataset.update(person)
     dataset.SpecificCharacterSet = "ISO_IR 192"
-    now = datetime.now()
-    for keyword in ("Series", "Content", "InstanceCreation"):
-        setattr(dataset, f"{keyword}Date", now.strftime("%Y%m%d"))
-        setattr(dataset, f"{keyword}Time", now.strftime("%H%M%S.%f"))
+    stamp(dataset, "Series", "Content", "InstanceCreation")
     dataset.SeriesInstanceUID = generate_uid(prefix=None)
     dataset.Manufacturer = "medfuse"
     dataset.ManufacturerModelName = "medfuse"

@@ -5,10 +5,12 @@ import json
 import logging
 import re
 import warnings
+from datetime import datetime
 
 import pydicom
 import pytest
 from planted import DATES, SECRET, SECRET_ROOT, plant
+from pydicom.dataset import Dataset
 from synthetic import oblique_grid
 from test_dicom_write import judge, sources
 from typer.testing import CliRunner
@@ -235,3 +237,13 @@ def test_a_refusal_names_nobody(study, tmp_path, wrong):
     listed = CliRunner().invoke(app, ["inspect", str(place), "--json"])
     assert SECRET not in listed.output
     assert DATES["DA"] not in listed.output
+
+
+def test_a_day_of_birth_is_emptied_and_days_of_the_examination_are_shifted_alike():
+    header = Dataset()
+    header.PatientBirthDate, header.StudyDate, header.SeriesDate = "19410203", "20260105", "20260107"
+    clean = Deidentifier().header(header)
+    assert clean.PatientBirthDate == ""
+    first, second = (datetime.strptime(clean[name].value, "%Y%m%d") for name in ("StudyDate", "SeriesDate"))
+    assert (second - first).days == 2
+    assert first.year < 2026

@@ -114,8 +114,9 @@ class Deidentifier:
                     self._clean(item)
             elif element.VR == "UI" and action is not None:
                 dataset[element.tag].value = _each(element.value, self.uid)
-            elif element.VR in ("DA", "DT") and element.tag.group != PATIENT_GROUP:
-                dataset[element.tag].value = _each(element.value, self._shifted)
+            elif element.VR in ("DA", "DT"):
+                of_person = element.tag.group == PATIENT_GROUP
+                dataset[element.tag].value = "" if of_person else _each(element.value, self._shifted)
             elif element.VR != "TM" and action is not None:  # times of day alone tell nobody, and PET needs them
                 try:
                     action(dataset, (element.tag.group, element.tag.element))

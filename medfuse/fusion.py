@@ -16,8 +16,8 @@ from medfuse import dicom, nifti, report
 from medfuse.dicom.palettes import palette_table
 from medfuse.errors import MedfuseError
 from medfuse.export import require_outside, whole
-from medfuse.gesenet.engine import DEFAULT_BATCH_SIZE
-from medfuse.gesenet.loading import load_network
+from medfuse.gesenet.engine import AUTO, load_engine
+from medfuse.gesenet.stacks import DEFAULT_BATCH_SIZE
 from medfuse.intensity import Window, choose_window, outside_value
 from medfuse.provenance import Provenance
 from medfuse.registration import Registration, resample
@@ -193,6 +193,7 @@ def fuse(
     plane: Plane = "native",
     weights: str | Path = "default",
     device: str = "auto",
+    engine: str = AUTO,
     batch_size: int = DEFAULT_BATCH_SIZE,
     different_patients: bool = False,
     progress: Progress | None = None,
@@ -216,6 +217,8 @@ def fuse(
         ``default`` or a weights file; see `medfuse.gesenet.load_network`.
     device
         ``auto``, ``cpu`` or ``cuda``.
+    engine
+        How the network is run; ``auto`` takes the fastest that is installed. See `medfuse.gesenet.load_engine`.
     batch_size
         Slices at once; halved where memory runs out. It changes the result by float32 rounding only.
     different_patients
@@ -230,7 +233,7 @@ def fuse(
     RegistrationError
         If they cannot be aligned.
     IntensityError, WeightsError, DeviceError
-        If window, palette, weights or device are not as asked.
+        If window, palette, weights, device or engine are not as asked.
     """
     require_pair(mri, partner, different_patients=different_patients)
     measured = partner
@@ -244,7 +247,7 @@ def fuse(
     if window is not None:
         choose_window(partner, window)
     _require_known(align, plane, batch_size)
-    network = load_network(weights, device)
+    network = load_engine(engine, device, weights)
     line = Compose(
         [
             Registerd("mri", "partner", align, progress=progress and partial(progress, "align")),
@@ -270,7 +273,8 @@ def fuse(
         partner_window=partner.meta["window"],
         partner_unit=unit,
         palette=palette,
-        weights=network.origin,
+        weights=dict(network.origin),
+        engine=network.name,
         different_patients=different_patients,
         mri_filled_slices=sources[0].filled_slices if sources[0] else 0,
         partner_filled_slices=sources[1].filled_slices if sources[1] else 0,

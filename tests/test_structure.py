@@ -23,6 +23,8 @@ ONE_DOOR = {
     "rich": {"cli"},
     "safetensors": {"gesenet"},
     "yaml": {"gesenet"},
+    "openvino": {"gesenet"},
+    "nncf": {"gesenet"},
 }
 
 ORDER = [
@@ -34,8 +36,8 @@ ORDER = [
         "study",
         "colour",
         "metrics",
-        "gesenet",
         "phantom",
+        "gesenet",
         "monai_io",
         "transforms",
         "report",

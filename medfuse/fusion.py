@@ -16,7 +16,7 @@ from medfuse import dicom, nifti, report
 from medfuse.dicom.palettes import palette_table
 from medfuse.errors import MedfuseError
 from medfuse.export import require_outside, whole
-from medfuse.gesenet.engine import AUTO, load_engine
+from medfuse.gesenet.engine import AUTO, Engine, load_engine
 from medfuse.gesenet.stacks import DEFAULT_BATCH_SIZE
 from medfuse.intensity import Window, choose_window, outside_value
 from medfuse.provenance import Provenance
@@ -193,7 +193,7 @@ def fuse(
     plane: Plane = "native",
     weights: str | Path = "default",
     device: str = "auto",
-    engine: str = AUTO,
+    engine: str | Engine = AUTO,
     batch_size: int = DEFAULT_BATCH_SIZE,
     different_patients: bool = False,
     progress: Progress | None = None,
@@ -218,7 +218,8 @@ def fuse(
     device
         ``auto``, ``cpu`` or ``cuda``.
     engine
-        How the network is run; ``auto`` takes the fastest that is installed. See `medfuse.gesenet.load_engine`.
+        How the network is run: ``auto`` takes the fastest that is installed, other names are those of
+        `medfuse.gesenet.load_engine`. An engine loaded before serves many studies; it has its own weights and device.
     batch_size
         Slices at once; halved where memory runs out. It changes the result by float32 rounding only.
     different_patients
@@ -247,7 +248,7 @@ def fuse(
     if window is not None:
         choose_window(partner, window)
     _require_known(align, plane, batch_size)
-    network = load_engine(engine, device, weights)
+    network = engine if isinstance(engine, Engine) else load_engine(engine, device, weights)
     line = Compose(
         [
             Registerd("mri", "partner", align, progress=progress and partial(progress, "align")),

@@ -42,6 +42,7 @@ ORDER = [
         "transforms",
         "report",
         "fusion",
+        "bench",
         "train",
         "scoring",
         "verify",

@@ -60,13 +60,15 @@ class Cropped:
         if share > WORTHWHILE:
             return self.run(mri, partner, self._all_seen, self._none_unseen)[0]
         unseen = self._black_means(height, width) - share * self._black_means(part_height, part_width)
-        inside, gates = self.run(mri[(..., *part)], partner[(..., *part)], share * self._all_seen, unseen)
+        inside, gates = self.run(
+            mri[..., part[0], part[1]], partner[..., part[0], part[1]], share * self._all_seen, unseen
+        )
         fused = self._black(gates, height, width)
-        within = (
+        within = tuple(
             slice(inner.start - outer.start, inner.stop - outer.start)
             for inner, outer in zip(reached, part, strict=True)
         )
-        fused[(..., *reached)] = inside[(..., *within)]
+        fused[..., reached[0], reached[1]] = inside[..., within[0], within[1]]
         return fused
 
     def _means_of_black(self, height: int, width: int) -> Tensor:

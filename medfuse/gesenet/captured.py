@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -69,7 +70,7 @@ class Captured:
 
     def _record(self, inputs: tuple[Tensor, ...]) -> Recording:
         places = tuple(given.clone() for given in inputs)
-        aside = torch.cuda.Stream(self.device)
+        aside = cast("Any", torch.cuda).Stream(self.device)  # untyped in torch
         aside.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(aside):
             for _ in range(WARM_UPS):

@@ -173,7 +173,8 @@ class FoldedMask(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         hidden = functional.avg_pool2d(self.enter(features).relu(), 2, ceil_mode=True)
         logits = self.leave(self.middle(hidden).relu())[:, :, : features.shape[2], : features.shape[3]]
-        return (logits[:, 1:] > logits[:, :1]).to(features.dtype)
+        mask: Tensor = logits[:, 1:] > logits[:, :1]
+        return mask.to(features.dtype)
 
 
 class FoldedBody(nn.Module):

@@ -86,6 +86,7 @@ def test_a_study_is_timed_by_its_steps(tmp_path):
     assert found["peak_mib"] is None or found["peak_mib"] > 100
 
 
+@pytest.mark.slow
 def test_the_command_writes_table_json_and_plot(tmp_path):
     arguments = [
         "bench",
@@ -113,6 +114,7 @@ def test_the_command_writes_table_json_and_plot(tmp_path):
     assert (tmp_path / "b" / "bench.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_dense_work_is_that_of_the_published_program():
     found = benching._work(*_forms(), tuple(torch.zeros(1, 1, 256, 256) for _ in range(2)))
     assert found["gflop"][PUBLISHED] == pytest.approx(38.45, abs=0.01)

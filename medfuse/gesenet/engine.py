@@ -132,7 +132,7 @@ def _no_bfloat16() -> str:
     return "" if graphs.has_bfloat16() else "a processor with bfloat16 arithmetic"
 
 
-EXACT, HALF, INT8 = 1e-4, 0.05, 0.12
+EXACT, HALF, INT8 = 1e-4, 0.05, 0.3
 
 ENGINES: dict[str, Kind] = {
     "reference": Kind("PyTorch, everything computed, float32", 0.0, _reference, cpu_only=False),
@@ -156,8 +156,9 @@ ENGINES: dict[str, Kind] = {
 }
 """All engines by name."""
 
-FASTEST_FIRST = {"cpu": ("openvino-int8", "openvino-bf16", "openvino", "masked"), "cuda": ("half",)}
-"""What ``auto`` tries; not `compiled`, whose compiler takes longer than a study."""
+FASTEST_FIRST = {"cpu": ("openvino", "masked"), "cuda": ("half",)}
+"""What ``auto`` tries. On a CPU only what leaves the pictures as they are: bfloat16 and int8 move scores, and are asked
+for by name. Not `compiled`, whose compiler takes longer than a study."""
 
 
 def load_engine(

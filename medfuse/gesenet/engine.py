@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from medfuse.errors import DeviceError
 from medfuse.gesenet.air import Cropped
+from medfuse.gesenet.calibration import phantom_pairs
 from medfuse.gesenet.captured import Captured
 from medfuse.gesenet.device import resolve_device
 from medfuse.gesenet.folded import FoldedGeSeNet
@@ -118,7 +119,7 @@ def _openvino_int8(network: GeSeNet, pairs: Sequence[Pair] | None) -> Fuse:
     from medfuse.gesenet import graphs
 
     folded = FoldedGeSeNet(network)
-    graph = graphs.int8_graph(folded, pairs) if pairs else graphs.int8_graph_of_phantom(folded, network.origin)
+    graph = graphs.int8_graph(folded, pairs or phantom_pairs())
     return Cropped(folded, graphs.compile_graph(graph, "f32", folded))
 
 

@@ -5,26 +5,17 @@ Imported only where OpenVINO is installed; see `medfuse.gesenet.engine`.
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import os
 import warnings
-from collections.abc import Mapping, Sequence
-from importlib.metadata import version
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, cast
 
 import openvino as ov
 import torch
 from torch import Tensor
 
-from medfuse.errors import ExportError
-from medfuse.export import whole_entries
 from medfuse.gesenet.air import Run
-from medfuse.gesenet.calibration import phantom_pairs
 from medfuse.gesenet.folded import FoldedGeSeNet
-
-log = logging.getLogger(__name__)
 
 SENSITIVE = (r".*spatial.*", r".*stem.*", r".*attention.*", r".*decoder\.2.*")
 """Parts that stay float32 when the rest becomes int8: they decide or scale everything behind them, and cost little."""
@@ -70,33 +61,6 @@ def int8_graph(network: FoldedGeSeNet, pairs: Sequence[Pair]) -> ov.Model:
     )
 
 
-def int8_graph_of_phantom(network: FoldedGeSeNet, origin: Mapping[str, str]) -> ov.Model:
-    """The same from the phantom's slices; kept in the user's cache, for it takes as long as many slices do.
-
-    What is kept depends on the weights and on the versions of the programs, and on no patient.
-    """
-    versions = [f"{name} {version(name)}" for name in ("medfuse", "openvino", "nncf", "torch")]
-    key = hashlib.sha256(" ".join((origin["sha256"], *versions)).encode()).hexdigest()[:32]
-    folder = cache_folder() / "int8"
-    kept = folder / f"{key}.xml"
-    if not origin["sha256"]:
-        return int8_graph(network, phantom_pairs())
-    if not kept.exists():
-        graph = int8_graph(network, phantom_pairs())
-        try:
-            with whole_entries(folder, overwrite=True) as beside:
-                ov.save_model(graph, beside / kept.name, compress_to_fp16=False)
-        except ExportError as error:
-            log.info("the int8 graph is not kept: %s", error)
-        return graph
-    return ov.Core().read_model(kept)
-
-
-def cache_folder() -> Path:
-    """Where things are kept that take long to make: ``$XDG_CACHE_HOME/medfuse``, else ``~/.cache/medfuse``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "medfuse"
-
-
 def compile_graph(graph: ov.Model, precision: str, network: FoldedGeSeNet) -> Run:
     """Compile for this processor and as many threads as torch uses; ``precision`` is that of what is not int8."""
     settings: dict[str, Any] = {
@@ -111,6 +75,8 @@ def compile_graph(graph: ov.Model, precision: str, network: FoldedGeSeNet) -> Ru
         if min(inputs[0].shape[-2:]) < LEAST_SIDE:
             return cast("tuple[Tensor, Tensor]", network(*inputs))
         results = request.infer([part.contiguous().numpy() for part in inputs])
+        if results[0].shape != tuple(inputs[0].shape):  # stale, where a graph does not fit a size
+            raise RuntimeError(f"OpenVINO returned {results[0].shape} for {tuple(inputs[0].shape)}.")
         return torch.from_numpy(results[0]), torch.from_numpy(results[1])
 
     return run

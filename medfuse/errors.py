@@ -9,7 +9,7 @@
     ├ TrainingError(ValueError)         settings or pictures that cannot be trained with
     ├ WeightsError(RuntimeError)        the weights are not GeSeNet's, or not safe to read
     ├ ExportError(RuntimeError)         the output cannot be written
-    └ DeviceError(RuntimeError)         the processor asked for is not there, or too small
+    └ DeviceError(RuntimeError)         the processor or engine asked for is not there
 
 Every message says what was expected, what was found and what to do; none names a patient.
 """
@@ -52,4 +52,4 @@ class ExportError(MedfuseError, RuntimeError):
 
 
 class DeviceError(MedfuseError, RuntimeError):
-    """The processor asked for is not there, or has too little memory."""
+    """The processor or engine asked for is not there, or has too little memory."""

@@ -16,8 +16,8 @@ from medfuse import dicom, nifti, report
 from medfuse.dicom.palettes import palette_table
 from medfuse.errors import MedfuseError
 from medfuse.export import require_outside, whole
-from medfuse.gesenet.engine import DEFAULT_BATCH_SIZE
-from medfuse.gesenet.loading import load_network
+from medfuse.gesenet.engine import AUTO, Engine, load_engine
+from medfuse.gesenet.stacks import DEFAULT_BATCH_SIZE
 from medfuse.intensity import Window, choose_window, outside_value
 from medfuse.provenance import Provenance
 from medfuse.registration import Registration, resample
@@ -228,6 +228,7 @@ def fuse(
     plane: Plane = "native",
     weights: str | Path = "default",
     device: str = "auto",
+    engine: str | Engine = AUTO,
     batch_size: int = DEFAULT_BATCH_SIZE,
     different_patients: bool = False,
     progress: Progress | None = None,
@@ -251,6 +252,9 @@ def fuse(
         ``default`` or a weights file; see `medfuse.gesenet.load_network`.
     device
         ``auto``, ``cpu`` or ``cuda``.
+    engine
+        How the network is run: ``auto`` takes the fastest that is installed, other names are those of
+        `medfuse.gesenet.load_engine`. An engine loaded before serves many studies; it has its own weights and device.
     batch_size
         Slices at once; halved where memory runs out. It changes the result by float32 rounding only.
     different_patients
@@ -265,7 +269,7 @@ def fuse(
     RegistrationError
         If they cannot be aligned.
     IntensityError, WeightsError, DeviceError
-        If window, palette, weights or device are not as asked.
+        If window, palette, weights, device or engine are not as asked.
     """
     require_pair(mri, partner, different_patients=different_patients)
     measured = partner
@@ -279,7 +283,7 @@ def fuse(
     if window is not None:
         choose_window(partner, window)
     _require_known(align, plane, batch_size)
-    network = load_network(weights, device)
+    network = engine if isinstance(engine, Engine) else load_engine(engine, device, weights)
     line = Compose(
         [
             Registerd("mri", "partner", align, progress=progress and partial(progress, "align")),
@@ -305,7 +309,8 @@ def fuse(
         partner_window=partner.meta["window"],
         partner_unit=unit,
         palette=palette,
-        weights=network.origin,
+        weights=dict(network.origin),
+        engine=network.name,
         different_patients=different_patients,
         mri_filled_slices=sources[0].filled_slices if sources[0] else 0,
         partner_filled_slices=sources[1].filled_slices if sources[1] else 0,

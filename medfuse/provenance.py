@@ -17,9 +17,9 @@ SOFTWARE = f"medfuse {version('medfuse')}"
 class Provenance:
     """The steps between the sources and the fused volume, in the order in which they were taken.
 
-    ``registration`` is `Registration.to_dict()`; ``weights`` names the network's weights and their SHA-256; the
-    windows are in each volume's own unit; ``different_patients`` says that differing identities were accepted;
-    the counts of filled slices say how many of a source's slices were interpolated because it has gaps.
+    ``registration`` is `Registration.to_dict()`; ``weights`` names the network's weights and their SHA-256, ``engine``
+    what ran it; the windows are in each volume's own unit; ``different_patients`` says that differing identities were
+    accepted; the counts of filled slices say how many of a source's slices were interpolated because it has gaps.
     """
 
     mri_source: tuple[str, ...]
@@ -32,6 +32,7 @@ class Provenance:
     partner_unit: str
     palette: str | None
     weights: dict[str, str]
+    engine: str = "reference"
     different_patients: bool = False
     mri_filled_slices: int = 0
     partner_filled_slices: int = 0
@@ -53,8 +54,9 @@ class Provenance:
             if count
         )
         return (
-            f"MR fused slice by slice with {self.partner_modality} by GeSeNet ({self.software}, weights "
-            f"{self.weights['name'][:40]}, sha256 {self.weights['sha256'][:12]}). {self.partner_modality} alignment: "
-            f"{self.registration['method']}; resampled once onto the MR grid, values {window} shown{colours}; MR "
-            f"values {self.mri_window.lower:.4g} to {self.mri_window.upper:.4g}. {filled}{accepted}{DISCLAIMER}"
+            f"MR fused slice by slice with {self.partner_modality} by GeSeNet ({self.software}, engine {self.engine}, "
+            f"weights {self.weights['name'][:40]}, sha256 {self.weights['sha256'][:12]}). {self.partner_modality} "
+            f"alignment: {self.registration['method']}; resampled once onto the MR grid, values {window} "
+            f"shown{colours}; MR values {self.mri_window.lower:.4g} to {self.mri_window.upper:.4g}. {filled}{accepted}"
+            f"{DISCLAIMER}"
         )[:1024]

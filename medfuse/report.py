@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -106,3 +106,34 @@ def _slice_through(
     rgb = scaled.expand(3, -1, -1).permute(2, 1, 0).numpy()
     along_columns, along_rows, _ = grid.spacing
     return np.asarray(rgb, dtype=np.float64), along_rows / along_columns
+
+
+def bench_picture(found: Mapping[str, Any]) -> bytes:
+    """Draw what `medfuse.bench.bench` found, as PNG: seconds a slice, growth with pixels and batch, and the study."""
+    figure = Figure(figsize=(11, 7), layout="constrained")
+    FigureCanvasAgg(figure)
+    (slices, study), (pixels, batches) = figure.subplots(2, 2)
+    names = list(found["slice"])
+    slices.barh(names, [1000 * row["processor_seconds"] for row in found["slice"].values()])
+    slices.set(title="one slice of 256 × 256", xlabel="processor time, ms")
+    left = np.zeros(len(found["study"]))
+    rows = [row["engine"] for row in found["study"]]
+    for stage in dict.fromkeys(stage for row in found["study"] for stage in row["seconds"]):
+        spent = np.array([row["seconds"].get(stage, 0.0) for row in found["study"]])
+        study.barh(rows, spent, left=left, label=stage)
+        left += spent
+    study.set(title="a study, DICOM to DICOM", xlabel="seconds")
+    study.legend(fontsize="small")
+    for axis, label, key, value in (
+        (pixels, "pixels of a slice", "batch", 1),
+        (batches, "slices of 128 × 128 in a batch", "side", 128),
+    ):
+        for name in dict.fromkeys(row["engine"] for row in found["growth"]):
+            own = [row for row in found["growth"] if row["engine"] == name and row[key] == value]
+            across = [row["side"] ** 2 if axis is pixels else row["batch"] for row in own]
+            axis.plot(across, [1000 * row["processor_seconds"] for row in own], marker=".", label=name)
+        axis.set(xlabel=label, ylabel="processor time, ms", xscale="log", yscale="log")
+    batches.legend(fontsize="small")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=100, metadata={"Software": "medfuse"})
+    return buffer.getvalue()

@@ -25,8 +25,8 @@ from monai.transforms.transform import MapTransform
 from torch import nn
 
 from medfuse import colour, study
-from medfuse.gesenet.engine import DEFAULT_BATCH_SIZE, fuse_slices
-from medfuse.gesenet.loading import load_network
+from medfuse.gesenet.engine import Engine, load_engine
+from medfuse.gesenet.stacks import DEFAULT_BATCH_SIZE, fuse_slices
 from medfuse.intensity import Window, choose_window, outside_value, scale
 from medfuse.monai_io import DicomSeriesWriter, NiftiWriter, StudyReader
 from medfuse.registration import Registration, judge, register, resample
@@ -194,13 +194,13 @@ class FuseSlicesd(MapTransform):
         mri: str = "mri",
         partner: str = "luma",
         fused: str = "fused",
-        network: nn.Module | None = None,
+        network: nn.Module | Engine | None = None,
         batch_size: int = DEFAULT_BATCH_SIZE,
         progress: Progress | None = None,
     ) -> None:
         super().__init__((mri, partner))
         self.mri, self.partner, self.fused = mri, partner, fused
-        self.network = network if network is not None else load_network()
+        self.network = network if network is not None else load_engine()
         self.batch_size = batch_size
         self.progress = progress
 

@@ -24,6 +24,8 @@ ONE_DOOR = {
     "rich": {"cli"},
     "safetensors": {"gesenet"},
     "yaml": {"gesenet"},
+    "openvino": {"gesenet"},
+    "nncf": {"gesenet"},
 }
 
 ORDER = [
@@ -36,12 +38,13 @@ ORDER = [
         "study",
         "colour",
         "metrics",
-        "gesenet",
         "phantom",
+        "gesenet",
         "monai_io",
         "transforms",
         "report",
         "fusion",
+        "bench",
         "train",
         "scoring",
         "verify",

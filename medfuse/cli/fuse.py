@@ -19,6 +19,7 @@ from medfuse.cli.console import EXIT_CODES, Json, Overwrite, Tell, app, describe
 from medfuse.dicom.palettes import PALETTES
 from medfuse.export import require_outside, whole_entries
 from medfuse.fusion import Align, FusedStudy
+from medfuse.gesenet.engine import AUTO, ENGINES
 from medfuse.intensity import CT_WINDOWS_HU
 from medfuse.phantom import phantom_study
 from medfuse.provenance import DISCLAIMER
@@ -101,6 +102,7 @@ def fuse(
     plane: Annotated[PlaneName, typer.Option(help="Slices to fuse and write.")] = PlaneName.NATIVE,
     weights: Annotated[str, typer.Option(help="default, or a weights file.", metavar="FILE")] = "default",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    engine: Annotated[str, typer.Option(help=f"How the network is run: auto, {', '.join(ENGINES)}.")] = AUTO,
     batch_size: Annotated[int, typer.Option(min=1, help="Slices at once; halved where memory runs out.")] = 4,
     mri_series: Annotated[
         str | None,
@@ -192,6 +194,7 @@ def fuse(
                 plane=plane.value,
                 weights=weights,
                 device=device,
+                engine=engine,
                 batch_size=batch_size,
                 different_patients=different_patients,
                 progress=tell,
@@ -302,4 +305,5 @@ def _report(result: dict[str, Any], as_json: bool) -> None:
             stdout.print(f"{name:9} {result[name]}", soft_wrap=True, highlight=False, markup=False)
     registration = result["provenance"]["registration"]
     stdout.print(f"{'align':9} {registration['method']}", highlight=False)
+    stdout.print(f"{'engine':9} {result['provenance']['engine']}", highlight=False)
     stdout.print(DISCLAIMER, style="dim")

@@ -1,114 +1,236 @@
-"""Run the network over a study: device, precision and batch size."""
+"""Run a trained GeSeNet fast: engines with one interface, whose results agree within a stated tolerance.
+
+The pictures are the same from every engine; what differs is what is computed. `reference` computes everything, as
+PyTorch would. The others run the folded network (`medfuse.gesenet.folded`) and, but for `half`, leave out the air
+around the head (`medfuse.gesenet.air`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
 
 import torch
-from monai.data.meta_tensor import MetaTensor
 from torch import Tensor, nn
 
 from medfuse.errors import DeviceError
-from medfuse.slices import require_same_grid, slice_batch
-from medfuse.volume import like
+from medfuse.gesenet.air import Cropped
+from medfuse.gesenet.calibration import phantom_pairs
+from medfuse.gesenet.captured import Captured
+from medfuse.gesenet.device import resolve_device
+from medfuse.gesenet.folded import FoldedGeSeNet
+from medfuse.gesenet.loading import load_network
+from medfuse.gesenet.network import GeSeNet
 
-DEFAULT_BATCH_SIZE = 4
+log = logging.getLogger(__name__)
 
+AUTO = "auto"
 
-def resolve_device(device: str) -> torch.device:
-    """Turn ``auto``, ``cpu``, ``cuda`` or ``cuda:N`` into a device.
+Pair = tuple[Tensor, Tensor]
+"""MRI and partner, (N, 1, H, W) each."""
 
-    Raises
-    ------
-    DeviceError
-        If it is not there.
-    """
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        resolved = torch.device(device)
-    except RuntimeError:
-        raise DeviceError(f"expected a device auto, cpu or cuda; found {device!r}.") from None
-    if resolved.type not in ("cpu", "cuda"):
-        raise DeviceError(f"expected a device auto, cpu or cuda; found {device!r}.")
-    if resolved.type == "cuda" and (resolved.index or 0) >= torch.cuda.device_count():
-        raise DeviceError(
-            f"the device {device} was asked for, but this machine offers {torch.cuda.device_count()} CUDA devices; use "
-            "cpu or auto."
-        )
-    return resolved
+Fuse = Callable[[Tensor, Tensor], Tensor]
 
 
-def fuse_slices(
-    network: nn.Module,
-    mri: MetaTensor,
-    partner: MetaTensor,
-    *,
-    batch_size: int = DEFAULT_BATCH_SIZE,
-    progress: Callable[[float], None] | None = None,
-) -> MetaTensor:
-    """Fuse two volumes slice by slice along their last axis.
+@dataclass(frozen=True, eq=False)
+class Engine:
+    """A network ready to run; called like it: (N, 1, H, W) MRI and partner in [0, 1] → (N, 1, H, W) float32 in [0, 1].
 
     Parameters
     ----------
-    network
-        Called as ``network(mri, partner)`` with (N, 1, H, W) float32 in [0, 1], on the device where its parameters are.
-    mri, partner
-        (1, X, Y, Z) in [0, 1] on one grid.
-    batch_size
-        Slices at once, at least 1; halved as often as memory runs out. It changes the result by float32 rounding only.
-    progress
-        Called with the share done, in (0, 1].
+    name
+        One of `ENGINES`.
+    device
+        Where it computes. Pictures may lie elsewhere; the fused ones come back to where the MRI lies.
+    tolerance
+        How far its fused pictures may be from the reference's at any pixel, in shares of the full range; but where the
+        two logits of a spatial mask tie within rounding, a pixel may be decided differently.
+    origin
+        Name and SHA-256 of the weights.
+    """
+
+    name: str
+    device: torch.device
+    tolerance: float
+    origin: Mapping[str, str]
+    fuse: Fuse = field(repr=False)
+
+    @torch.inference_mode()
+    def __call__(self, mri: Tensor, partner: Tensor) -> Tensor:
+        if mri.shape != partner.shape or mri.ndim != 4 or mri.shape[1] != 1 or not mri.numel():
+            raise ValueError(
+                f"expected two (N, 1, H, W) tensors of one shape; found {tuple(mri.shape)} and {tuple(partner.shape)}."
+            )
+        fused = self.fuse(*(side.to(self.device, torch.float32, non_blocking=True) for side in (mri, partner)))
+        return fused.float() if mri.device == self.device else fused.float().to(mri.device)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What there is to know of an engine before it is made.
+
+    ``needs`` are the Python packages that it imports, ``extra`` what installs them; ``build`` makes the call of it.
+    """
+
+    meaning: str
+    tolerance: float
+    build: Callable[[GeSeNet, Sequence[Pair] | None], Fuse]
+    needs: tuple[str, ...] = ()
+    extra: str = ""
+    cpu_only: bool = True
+    lacks: Callable[[], str] = lambda: ""
+    """What this machine lacks for it beside packages, empty if nothing."""
+
+
+def _reference(network: GeSeNet, _: Sequence[Pair] | None) -> Fuse:
+    return network
+
+
+def _masked(network: GeSeNet, _: Sequence[Pair] | None) -> Fuse:
+    folded = FoldedGeSeNet(network, skip=True)
+    return Cropped(folded, folded)
+
+
+def _compiled(network: GeSeNet, _: Sequence[Pair] | None) -> Fuse:
+    folded = FoldedGeSeNet(network)
+    return Cropped(folded, torch.compile(folded, options={"freezing": True}))
+
+
+def _half(network: GeSeNet, _: Sequence[Pair] | None) -> Fuse:
+    # To find the air, the processor would have to wait for the device: that costs more than the air.
+    folded = FoldedGeSeNet(network)
+    run = Captured(folded, folded.device)
+    whole = torch.ones(1, device=folded.device), torch.zeros(2, folded.channels, device=folded.device)
+    return lambda mri, partner: run(mri, partner, *whole)[0]
+
+
+def _openvino(network: GeSeNet, precision: str) -> Fuse:
+    from medfuse.gesenet import graphs
+
+    folded = FoldedGeSeNet(network)
+    return Cropped(folded, graphs.compile_graph(graphs.float_graph(folded), precision, folded))
+
+
+def _openvino_int8(network: GeSeNet, pairs: Sequence[Pair] | None) -> Fuse:
+    from medfuse.gesenet import graphs
+
+    folded = FoldedGeSeNet(network)
+    graph = graphs.int8_graph(folded, pairs or phantom_pairs())
+    return Cropped(folded, graphs.compile_graph(graph, "f32", folded))
+
+
+def _no_compiler() -> str:
+    return "" if any(map(shutil.which, ("c++", "g++", "clang++", "cl"))) else "a C++ compiler"
+
+
+def _no_bfloat16() -> str:
+    from medfuse.gesenet import graphs
+
+    return "" if graphs.has_bfloat16() else "a processor with bfloat16 arithmetic"
+
+
+EXACT, HALF, INT8 = 1e-4, 0.05, 0.3
+
+ENGINES: dict[str, Kind] = {
+    "reference": Kind("PyTorch, everything computed, float32", 0.0, _reference, cpu_only=False),
+    "masked": Kind("PyTorch, redundant channels only where the masks ask for them, float32", EXACT, _masked),
+    "compiled": Kind("torch.compile, float32; compiles for minutes", EXACT, _compiled, lacks=_no_compiler),
+    "half": Kind("PyTorch, float16 and CUDA graphs; bfloat16 on a CPU", HALF, _half, cpu_only=False),
+    "openvino": Kind(
+        "OpenVINO, float32", EXACT, lambda network, _: _openvino(network, "f32"), ("openvino",), "openvino"
+    ),
+    "openvino-bf16": Kind(
+        "OpenVINO, bfloat16",
+        HALF,
+        lambda network, _: _openvino(network, "bf16"),
+        ("openvino",),
+        "openvino",
+        lacks=_no_bfloat16,
+    ),
+    "openvino-int8": Kind(
+        "OpenVINO, int8 convolutions, ranges from the phantom", INT8, _openvino_int8, ("openvino", "nncf"), "openvino"
+    ),
+}
+"""All engines by name."""
+
+FASTEST_FIRST = {"cpu": ("openvino", "masked"), "cuda": ("half",)}
+"""What ``auto`` tries. On a CPU only what leaves the pictures as they are: bfloat16 and int8 move scores, and are asked
+for by name. Not `compiled`, whose compiler takes longer than a study."""
+
+
+def load_engine(
+    engine: str = AUTO,
+    device: str = "cpu",
+    weights: str | Path = "default",
+    *,
+    calibration: Sequence[Pair] | None = None,
+) -> Engine:
+    """Load weights into an engine, and run it once so that the first picture does not wait.
+
+    Parameters
+    ----------
+    engine
+        One of `ENGINES`, or ``auto`` for the fastest that is installed and fits the device. Its choice is the
+        ``name`` of what is returned, and is logged.
+    device
+        ``cpu``, ``cuda``, ``cuda:N`` or ``auto``.
+    weights
+        ``default`` or a weights file; see `load_network`.
+    calibration
+        Pairs (N, 1, H, W) in [0, 1] that int8 ranges are taken from; the built-in phantom's slices if None.
 
     Returns
     -------
-    MetaTensor
-        (1, X, Y, Z) float32 in [0, 1] on the MRI's grid, on the CPU.
+    Engine
+        Called like the network.
 
     Raises
     ------
-    GeometryError
-        If the volumes lie on different grids.
     DeviceError
-        If not even one slice fits into memory.
+        If there is no such engine or device, or the engine does not run here; says what would help.
+    WeightsError
+        If the weights are not GeSeNet's.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1; found {batch_size}.")
-    x, y, slices = require_same_grid(mri, partner).shape
+    target = resolve_device(device)
+    if engine == AUTO:
+        engine = next(name for name in FASTEST_FIRST[target.type] if not why_not(name, target))
+    obstacle = why_not(engine, target)
+    if obstacle:
+        raise DeviceError(obstacle)
+    network = load_network(weights, str(target))
+    kind = ENGINES[engine]
+    ready = Engine(engine, target, kind.tolerance, network.origin, kind.build(network, calibration))
+    ready(*torch.zeros(2, 1, 1, 32, 32, device=target).unbind())
+    log.info("engine %s on %s: %s", engine, target, kind.meaning)
+    return ready
+
+
+def why_not(engine: str, device: torch.device) -> str:
+    """Say in a sentence why an engine does not run on a device of this machine; empty if it does."""
+    if engine not in ENGINES:
+        return f"expected an engine of {AUTO}, {', '.join(ENGINES)}; found {engine!r}."
+    kind = ENGINES[engine]
+    if kind.cpu_only and device.type != "cpu":
+        others = ", ".join(name for name, other in ENGINES.items() if not other.cpu_only)
+        return f"the engine {engine} runs on the CPU only; for {device} use auto or one of {others}."
+    missing = [package for package in kind.needs if find_spec(package) is None]
+    if missing:
+        return (
+            f"the engine {engine} needs {' and '.join(missing)}, not installed here; install "
+            f"medfuse[{kind.extra}], or use auto."
+        )
+    lacking = kind.lacks()
+    return f"the engine {engine} needs {lacking}, which is not here; use auto." if lacking else ""
+
+
+def as_engine(network: nn.Module | Engine) -> Engine:
+    """A network as it is, without folding or compiling, behind the interface of engines."""
+    if isinstance(network, Engine):
+        return network
     device = next(network.parameters()).device
     network.eval()
-    fused = torch.empty((slices, 1, y, x))
-    start = 0
-    while start < slices:
-        stop = min(start + batch_size, slices)
-        try:
-            fused[start:stop] = _fuse_batch(
-                network, slice_batch(mri, start, stop), slice_batch(partner, start, stop), device
-            )
-        except (torch.OutOfMemoryError, RuntimeError) as error:
-            if not _memory_ran_out(error):
-                raise
-            if batch_size == 1:
-                raise DeviceError(
-                    f"one slice of {x} × {y} does not fit into the memory of {device}; use another."
-                ) from error
-            batch_size //= 2
-            if device.type == "cuda":
-                torch.cuda.empty_cache()
-            continue
-        start = stop
-        if progress:
-            progress(stop / slices)
-    return like(fused.permute(1, 3, 2, 0), mri)
-
-
-@torch.inference_mode()
-def _fuse_batch(network: nn.Module, mri: Tensor, partner: Tensor, device: torch.device) -> Tensor:
-    with torch.autocast(device.type, enabled=device.type == "cuda"):
-        fused: Tensor = network(mri.float().to(device), partner.float().to(device))
-    return fused.float().cpu()
-
-
-def _memory_ran_out(error: Exception) -> bool:
-    # The CPU allocator raises a plain RuntimeError.
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    return Engine("reference", device, 0.0, getattr(network, "origin", {}), network)

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from medfuse.errors import WeightsError
-from medfuse.gesenet.engine import resolve_device
+from medfuse.gesenet.device import resolve_device
 from medfuse.gesenet.network import GeSeNet, Parts
 
 UNREADABLE = (

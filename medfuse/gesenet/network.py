@@ -85,10 +85,13 @@ class ChannelAttention(nn.Module):
         self.squeeze = nn.Conv2d(channels, channels // reduction, 1)
         self.excite = nn.Conv2d(channels // reduction, channels, 1)
 
+    def gate(self, means: Tensor) -> Tensor:
+        """Channel means → weights in (0, 1), both (N, C, 1, 1)."""
+        weights: Tensor = self.excite(self.squeeze(means).relu()).sigmoid()
+        return weights
+
     def forward(self, features: Tensor) -> Tensor:
-        means = features.mean((2, 3), keepdim=True)
-        gate: Tensor = self.excite(self.squeeze(means).relu()).sigmoid()
-        return features * gate
+        return features * self.gate(features.mean((2, 3), keepdim=True))
 
 
 class RegionMask(nn.Module):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from medfuse.errors import TrainingError
 from medfuse.gesenet.config import TrainingConfig
-from medfuse.gesenet.engine import resolve_device
+from medfuse.gesenet.device import resolve_device
 from medfuse.gesenet.loading import load_network
 from medfuse.gesenet.losses import FusionLoss, channel_mask_loss, semantic_loss, spatial_mask_loss
 from medfuse.gesenet.masks import watch_masks, work_share

@@ -1,0 +1,158 @@
+"""Time medfuse on a whole study against the straightforward composition of pydicom, SimpleITK and an eager network.
+
+    python benchmarks/study.py [--mri DIR --partner DIR] [--engines auto,reference] [--slices N]
+
+Without folders, a phantom study is written and fused. Each program runs in a process of its own, one after the other;
+the composition is the program that one writes without medfuse: sort slices, register by SimpleITK's usual recipe,
+resample, scale, run the published program's network slice by slice, write. Prints seconds by stage, ratios, the peak of
+memory, and one JSON object. Nothing is asserted: figures depend on the machine and on what else it does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import SimpleITK as sitk
+import torch
+from pydicom.uid import generate_uid
+
+import medfuse
+from medfuse.bench import one_study, peak_mib
+from medfuse.gesenet import load_network
+from medfuse.gesenet.published import as_published
+
+
+def read(folder: str) -> tuple[sitk.Image, list[pydicom.Dataset]]:
+    """Every file by pydicom, sorted along the normal."""
+    files = [pydicom.dcmread(path) for path in Path(folder).iterdir()]
+    rows, columns = np.reshape([float(value) for value in files[0].ImageOrientationPatient], (2, 3))
+    normal = np.cross(rows, columns)
+    files.sort(key=lambda file: float(np.dot(normal, [float(value) for value in file.ImagePositionPatient])))
+    stack = np.stack(
+        [
+            file.pixel_array * float(file.get("RescaleSlope", 1)) + float(file.get("RescaleIntercept", 0))
+            for file in files
+        ]
+    )
+    image = sitk.GetImageFromArray(stack.astype(np.float32))
+    first, last = (np.array([float(value) for value in file.ImagePositionPatient]) for file in (files[0], files[-1]))
+    down, across = (float(value) for value in files[0].PixelSpacing)
+    image.SetSpacing((across, down, float(np.linalg.norm(last - first)) / (len(files) - 1)))
+    image.SetOrigin(first.tolist())
+    image.SetDirection(np.stack((rows, columns, normal), axis=1).ravel().tolist())
+    return image, files
+
+
+def register(fixed: sitk.Image, moving: sitk.Image) -> sitk.Transform:
+    """SimpleITK's usual recipe for two modalities: mutual information, sampled, three resolutions."""
+    method = sitk.ImageRegistrationMethod()
+    method.SetMetricAsMattesMutualInformation(50)
+    method.SetMetricSamplingStrategy(method.RANDOM)
+    method.SetMetricSamplingPercentage(0.1, 7)
+    method.SetInterpolator(sitk.sitkLinear)
+    method.SetOptimizerAsGradientDescent(1.0, 100, 1e-6, 10)
+    method.SetOptimizerScalesFromPhysicalShift()
+    method.SetShrinkFactorsPerLevel([4, 2, 1])
+    method.SetSmoothingSigmasPerLevel([2, 1, 0])
+    centred = sitk.CenteredTransformInitializer(
+        fixed, moving, sitk.Euler3DTransform(), sitk.CenteredTransformInitializerFilter.GEOMETRY
+    )
+    method.SetInitialTransform(centred, inPlace=False)
+    return method.Execute(fixed, moving)
+
+
+def scaled(image: sitk.Image) -> torch.Tensor:
+    values = sitk.GetArrayFromImage(image)
+    low, high = np.percentile(values, (0.5, 99.5))
+    return torch.from_numpy(np.clip((values - low) / (high - low), 0, 1).astype(np.float32))[:, None]
+
+
+def straightforward(mri: str, partner: str, threads: int) -> dict[str, Any]:
+    torch.set_num_threads(threads)
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
+    network = as_published(load_network())
+    seconds: dict[str, float] = {}
+    clock, processor = time.perf_counter(), time.process_time()
+    last = clock
+
+    def lap(stage: str) -> None:
+        nonlocal last
+        now = time.perf_counter()
+        seconds[stage] = now - last
+        last = now
+
+    (fixed, headers), (moving, _) = read(mri), read(partner)
+    lap("load")
+    transform = register(fixed, moving)
+    lap("align")
+    moved = sitk.Resample(moving, fixed, transform, sitk.sitkLinear, 0.0)
+    one, other = scaled(fixed), scaled(moved)
+    lap("resample")
+    with torch.no_grad():
+        fused = torch.cat([network(*pair) for pair in zip(one.split(1), other.split(1), strict=True)])
+    lap("fuse")
+    series = generate_uid()
+    with tempfile.TemporaryDirectory() as out:
+        for number, (file, values) in enumerate(zip(headers, fused[:, 0].numpy(), strict=True), start=1):
+            file.PixelData = (values * 65535).round().astype("<u2").tobytes()
+            file.BitsAllocated = file.BitsStored = 16
+            file.HighBit, file.PixelRepresentation = 15, 0
+            file.SeriesInstanceUID, file.SOPInstanceUID = series, generate_uid()
+            file.file_meta.MediaStorageSOPInstanceUID = file.SOPInstanceUID
+            file.save_as(Path(out) / f"{number:04}.dcm")
+    lap("write")
+    return {
+        "engine": "straightforward",
+        "slices": len(fused),
+        "seconds": seconds,
+        "total_seconds": time.perf_counter() - clock,
+        "processor_seconds": time.process_time() - processor,
+        "peak_mib": peak_mib(),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--mri", help="DICOM folder; with --partner")
+    parser.add_argument("--partner")
+    parser.add_argument("--engines", default="auto")
+    parser.add_argument("--coarsen", type=float, default=2.0, help="of the phantom, without folders")
+    given = parser.parse_args()
+    threads = torch.get_num_threads()
+    found = []
+    with tempfile.TemporaryDirectory() as place:
+        mri, partner = given.mri or f"{place}/mri", given.partner or f"{place}/partner"
+        if not given.mri:
+            medfuse.phantom_study("PT", coarsen=given.coarsen).write_dicom(place)
+        for name in (*given.engines.split(","), ""):
+            with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+                job = (
+                    (one_study, mri, partner, name, "default", "cpu", threads)
+                    if name
+                    else (straightforward, mri, partner, threads)
+                )
+                found.append(pool.submit(*job).result())
+    slowest = found[-1]
+    for row in found:
+        stages = "  ".join(f"{stage} {spent:.1f}" for stage, spent in row["seconds"].items())
+        print(
+            f"{row['engine']:16} {row['total_seconds']:7.1f} s "
+            f"({slowest['total_seconds'] / row['total_seconds']:.1f}×), "
+            f"processor {row['processor_seconds']:6.1f} s "
+            f"({slowest['processor_seconds'] / row['processor_seconds']:.1f}×), {row['slices']} slices, "
+            f"peak {row['peak_mib'] or 0:.0f} MiB: {stages}"
+        )
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,293 @@
+"""How fast the engines are on this machine, against the published program and against the machine itself.
+
+Everything that is compared is timed in turns within one run: what else the machine does then slows all alike. Processor
+time stands beside the time on the clock, for on a shared machine only the former is the program's own.
+"""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
+
+from medfuse.fusion import fuse
+from medfuse.gesenet.calibration import phantom_pairs
+from medfuse.gesenet.device import resolve_device
+from medfuse.gesenet.engine import ENGINES, Engine, load_engine, why_not
+from medfuse.gesenet.folded import FoldedGeSeNet
+from medfuse.gesenet.loading import load_network
+from medfuse.gesenet.published import as_published
+from medfuse.phantom import phantom_study
+from medfuse.study import load
+
+PUBLISHED = "published program"
+"""The measure: 1×."""
+
+SIDE = 256
+"""Rows and columns of the slice that engines are compared on; as in the paper."""
+
+SIDES = (128, 192, 256, 384)
+BATCHES, BATCH_SIDE = (2, 4, 8), 128
+"""Pictures that growth is measured on."""
+
+Tell = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds for one call: the least and the median on the clock, and the least of processor time."""
+
+    seconds: float
+    median_seconds: float
+    processor_seconds: float
+
+
+def _silent(step: str, share: float) -> None:
+    pass
+
+
+def bench(
+    engines: Sequence[str] | None = None,
+    *,
+    weights: str | Path = "default",
+    device: str = "cpu",
+    rounds: int = 5,
+    coarsen: float = 2.0,
+    tell: Tell = _silent,
+) -> dict[str, Any]:
+    """Time engines on a slice, on growing slices and batches, and on a whole study.
+
+    Parameters
+    ----------
+    engines
+        Names of engines; all that run here if None.
+    weights, device
+        As for `load_engine`.
+    rounds
+        How often each is timed, in turns.
+    coarsen
+        Factor on the voxel sizes of the phantom whose study is fused from DICOM to DICOM.
+    tell
+        Called with the step's name and the share of it that is done.
+
+    Returns
+    -------
+    dict
+        ``slice``, ``growth``, ``study``, ``work`` and ``environment``; plain values for JSON.
+
+    Raises
+    ------
+    DeviceError
+        If an engine or the device is not there.
+    """
+    target = resolve_device(device)
+    chosen = list(engines) if engines else [name for name in ENGINES if not why_not(name, target)]
+    network = load_network(weights, str(target))
+    published = Engine(PUBLISHED, target, math.inf, network.origin, as_published(network))
+    calls: dict[str, Callable[[Tensor, Tensor], Tensor]] = {PUBLISHED: published}
+    preparation = {}
+    for place, name in enumerate(chosen):
+        tell("prepare", place / len(chosen))
+        before = time.perf_counter()
+        calls[name] = load_engine(name, device, weights)
+        preparation[name] = time.perf_counter() - before
+    tell("prepare", 1.0)
+    reference = load_engine("reference", device, weights)
+    pair = head_slice(SIDE)
+    exact = reference(*pair)
+    slices = {}
+    for name, timing in in_turns(calls, [pair], rounds, partial(tell, "slice"))[0].items():
+        slices[name] = asdict(timing)
+        if name != PUBLISHED:
+            difference = (calls[name](*pair) - exact).abs()
+            slices[name] |= {
+                "largest_difference": float(difference.max()),
+                "mean_difference": float(difference.mean()),
+                "preparation_seconds": preparation[name],
+            }
+    growth = _growth({name: calls[name] for name in calls if name != PUBLISHED}, rounds, partial(tell, "growth"))
+    studies = _studies(chosen, str(weights), device, coarsen, partial(tell, "study"))
+    return {
+        "slice": slices,
+        "growth": growth,
+        "study": studies,
+        "work": _work(published, reference, FoldedGeSeNet(network), FoldedGeSeNet(network, skip=True), pair),
+        "environment": _environment(device),
+    }
+
+
+def head_slice(side: int, count: int = 1) -> tuple[Tensor, Tensor]:
+    """A slice of the phantom's MRI and PET through the brain, (count, 1, side, side): cut or framed in black."""
+    mri, partner = phantom_pairs()[7]
+    height, width = mri.shape[-2:]
+    room = (side - width) // 2, -(-(side - width) // 2), (side - height) // 2, -(-(side - height) // 2)
+    framed = (functional.pad(picture, room) for picture in (mri, partner))
+    first, second = (picture.expand(count, -1, -1, -1).contiguous() for picture in framed)
+    return first, second
+
+
+def in_turns(
+    calls: dict[str, Callable[[Tensor, Tensor], Tensor]],
+    inputs: Sequence[tuple[Tensor, Tensor]],
+    rounds: int,
+    tell: Callable[[float], None],
+) -> list[dict[str, Timing]]:
+    """Time every call on every input once a round, after one round that is not counted."""
+    clocks: list[dict[str, list[tuple[float, float]]]] = [{name: [] for name in calls} for _ in inputs]
+    for turn in range(rounds + 1):
+        for place, pair in enumerate(inputs):
+            for name, call in calls.items():
+                started, worked = time.perf_counter(), time.process_time()
+                with torch.inference_mode():
+                    call(*pair)
+                spent = time.perf_counter() - started, time.process_time() - worked
+                if turn:
+                    clocks[place][name].append(spent)
+        tell((turn + 1) / (rounds + 1))
+    return [{name: _timing(spent) for name, spent in by_name.items()} for by_name in clocks]
+
+
+def _timing(spent: list[tuple[float, float]]) -> Timing:
+    clock, processor = zip(*spent, strict=True)
+    return Timing(min(clock), statistics.median(clock), min(processor))
+
+
+def _growth(
+    calls: dict[str, Callable[[Tensor, Tensor], Tensor]], rounds: int, tell: Callable[[float], None]
+) -> list[dict[str, Any]]:
+    """Processor seconds of each engine against the side of the matrix, and against the slices of a batch."""
+    cases = [(side, 1) for side in SIDES] + [(BATCH_SIDE, count) for count in BATCHES]
+    inputs = [head_slice(side, count) for side, count in cases]
+    timings = in_turns(calls, inputs, min(rounds, 3), tell)
+    return [
+        {"side": side, "batch": count, "engine": name, **asdict(timing)}
+        for (side, count), by_name in zip(cases, timings, strict=True)
+        for name, timing in by_name.items()
+    ]
+
+
+def _studies(
+    chosen: Sequence[str], weights: str, device: str, coarsen: float, tell: Callable[[float], None]
+) -> list[dict[str, Any]]:
+    """A phantom study from DICOM to DICOM with each engine, in a process of its own for the peak of its memory."""
+    with tempfile.TemporaryDirectory() as place:
+        phantom_study("PT", coarsen=coarsen).write_dicom(place)
+        found = []
+        for index, name in enumerate(chosen):
+            with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+                arguments = (f"{place}/mri", f"{place}/partner", name, weights, device, torch.get_num_threads())
+                found.append(pool.submit(one_study, *arguments).result())
+            tell((index + 1) / len(chosen))
+    return found
+
+
+def one_study(mri: str, partner: str, engine: str, weights: str, device: str, threads: int) -> dict[str, Any]:
+    """Fuse two DICOM folders to a third; seconds by stage, slices, and the peak of memory in MiB."""
+    torch.set_num_threads(threads)
+    seconds: dict[str, float] = {}
+    last, worked = time.perf_counter(), time.process_time()
+
+    def tell(step: str, share: float) -> None:
+        nonlocal last
+        now = time.perf_counter()
+        # What happens before a step first speaks is its own beginning.
+        seconds[step] = seconds.get(step, 0.0) + now - last
+        last = now
+
+    loaded = load(mri), load(partner)
+    tell("load", 1.0)
+    ready = load_engine(engine, device, weights)
+    tell("prepare", 1.0)
+    study = fuse(*loaded, engine=ready, progress=tell)
+    with tempfile.TemporaryDirectory() as out:
+        study.write_dicom(f"{out}/dicom", progress=lambda share: tell("write", share))
+    return {
+        "engine": ready.name,
+        "slices": int(study.image.shape[-1]),
+        "seconds": seconds,
+        "total_seconds": sum(seconds.values()),
+        "processor_seconds": time.process_time() - worked,
+        "peak_mib": peak_mib(),
+    }
+
+
+def peak_mib() -> float | None:
+    """The most memory this process has held, MiB; None where the system does not say."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if platform.system() == "Darwin" else peak / 2**10
+
+
+def _work(
+    published: Engine,
+    network: Engine,
+    folded: FoldedGeSeNet,
+    skipping: FoldedGeSeNet,
+    pair: tuple[Tensor, Tensor],
+) -> dict[str, Any]:
+    """GFLOP a slice of `SIDE` of each form of the network, and GFLOP/s of this machine's matrix products."""
+    everything = *pair, torch.ones(1), torch.zeros(2, folded.channels)
+    given = tuple(part.to(folded.device) for part in everything)
+    forms: dict[str, Callable[[], object]] = {
+        PUBLISHED: lambda: published(*pair),
+        "dense": lambda: network(*pair),
+        "folded": lambda: folded(*given),
+        "folded, tiles": lambda: skipping(*given),
+    }
+    counted = {}
+    for name, run in forms.items():
+        with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+            run()
+        counted[name] = counter.get_total_flops() / 1e9
+    rates = {str(kind).removeprefix("torch."): rate for kind, rate in _matmul_rates(folded.device)}
+    return {"gflop": counted, "matmul_gflop_per_second": rates}
+
+
+def _matmul_rates(device: torch.device, size: int = 1024) -> Iterator[tuple[torch.dtype, float]]:
+    """The best rate of a square matrix product, in GFLOP per second of processor time on a CPU."""
+    for kind in (torch.float32, torch.bfloat16):
+        left, right = torch.rand((2, size, size), device=device).to(kind)
+        best = float("inf")
+        for _ in range(8):
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            started = time.process_time() if device.type == "cpu" else time.perf_counter()
+            left @ right
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            best = min(best, (time.process_time() if device.type == "cpu" else time.perf_counter()) - started)
+        yield kind, 2 * size**3 / best / 1e9
+
+
+def _environment(device: str) -> dict[str, Any]:
+    packages = ("medfuse", "torch", "openvino", "nncf", "SimpleITK", "pydicom")
+    return {
+        "platform": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "load_average": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
+        "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else device,
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in packages if find_spec(name)},
+    }

@@ -1,0 +1,77 @@
+"""``medfuse bench``: how fast the engines are on this machine."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from medfuse import report
+from medfuse.bench import PUBLISHED
+from medfuse.bench import bench as measure
+from medfuse.cli.console import EXIT_CODES, Json, Overwrite, app, refusing, stdout, steps
+from medfuse.export import whole_entries
+
+OWNED = ("bench.json", "bench.png")
+
+
+@app.command(epilog=EXIT_CODES)
+def bench(
+    engines: Annotated[
+        str | None, typer.Option(help="Names of engines, separated by commas; all that run here if absent.")
+    ] = None,
+    weights: Annotated[str, typer.Option(help="default, or a weights file.", metavar="FILE")] = "default",
+    device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "cpu",
+    rounds: Annotated[int, typer.Option(min=1, help="How often each engine is timed, in turns with the others.")] = 5,
+    coarsen: Annotated[
+        float, typer.Option(min=1, help="Factor on the voxel sizes of the phantom study; 1 is a full study.")
+    ] = 2.0,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for bench.json and bench.png.")] = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Time every engine on this machine: a slice, growing slices and batches, and a whole study by its steps."""
+    with refusing(as_json), steps() as tell:
+        names = engines.split(",") if engines else None
+        found = measure(names, weights=weights, device=device, rounds=rounds, coarsen=coarsen, tell=tell)
+        if out is not None:
+            with whole_entries(out, overwrite, OWNED) as folder:
+                (folder / "bench.json").write_text(json.dumps(found, indent=1) + "\n")
+                (folder / "bench.png").write_bytes(report.bench_picture(found))
+    if as_json:
+        sys.stdout.write(json.dumps(found, indent=2) + "\n")
+        return
+    _print(found)
+
+
+def _print(found: dict[str, Any]) -> None:
+    baseline = found["slice"][PUBLISHED]
+    table = Table("engine", "ms a slice", "times", "processor ms", "times", "largest difference", title="256 × 256")
+    for name, row in found["slice"].items():
+        difference = row.get("largest_difference")
+        table.add_row(
+            name,
+            f"{1000 * row['seconds']:.1f}",
+            f"{baseline['seconds'] / row['seconds']:.1f}×",
+            f"{1000 * row['processor_seconds']:.1f}",
+            f"{baseline['processor_seconds'] / row['processor_seconds']:.1f}×",
+            "" if difference is None else f"{difference:.1e}",
+        )
+    stdout.print(table)
+    studies = found["study"]
+    stages = list(studies[0]["seconds"])
+    table = Table("engine", *stages, "total s", "peak MiB", title=f"study of {studies[0]['slices']} slices, seconds")
+    for row in studies:
+        cells = (f"{row['seconds'].get(stage, 0):.1f}" for stage in stages)
+        peak = "" if row["peak_mib"] is None else f"{row['peak_mib']:.0f}"
+        table.add_row(row["engine"], *cells, f"{row['total_seconds']:.1f}", peak)
+    stdout.print(table)
+    work = found["work"]
+    for name, gflop in work["gflop"].items():
+        stdout.print(f"{name:20} {gflop:6.1f} GFLOP a slice", highlight=False)
+    for kind, rate in work["matmul_gflop_per_second"].items():
+        stdout.print(f"matrix product, {kind:9} {rate:6.0f} GFLOP/s", highlight=False)

@@ -21,7 +21,7 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx_gallery.gen_gallery",
 ]
-exclude_patterns = ["_build", "quality/mri-*.md", "quality/patients.md", "quality/volumes.md"]
+exclude_patterns = ["_build", "quality/mri-*.md", "quality/patients.md", "quality/volumes.md", "quality/ablations.md"]
 default_role = "py:obj"
 
 myst_enable_extensions = ["colon_fence", "deflist"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import defaultdict
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -44,9 +45,14 @@ def send(
             verdict = "sent" if one["sent"] else f"not sent: {one['arrived']} of {one['instances']} arrived"
             table.add_row(uid, str(one["instances"]), verdict)
         stdout.print(table)
+        # A cut connection fails each instance alike: one line says it for all.
+        alike: dict[tuple[str, str, str], list[str]] = defaultdict(list)
         for parcel in delivery.parcels:
             if parcel.status != "sent":
-                text = f"{parcel.status}: instance {parcel.number} of {parcel.series}: {parcel.detail}"
-                stdout.print(text, style="red", highlight=False, markup=False, soft_wrap=True)
+                alike[parcel.status, parcel.series, parcel.detail].append(parcel.number or "without number")
+        for (status, series, detail), numbers in alike.items():
+            which = f"instance {numbers[0]}" if len(numbers) == 1 else f"{len(numbers)} instances"
+            text = f"{status}: {which} of {series}: {detail}"
+            stdout.print(text, style="red", highlight=False, markup=False, soft_wrap=True)
     if not delivery.complete:
         raise typer.Exit(EXIT_NOT_SENT)

@@ -13,6 +13,10 @@ torch.set_num_threads(1)
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 
+collect_ignore_glob = ["fuzz.py", "inside_*.py"]
+"""Programs of their own, started by tests or by tox: not to be imported where doctests are looked for."""
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Folder of real data, where this checkout has it."""

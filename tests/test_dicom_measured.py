@@ -338,7 +338,7 @@ def test_the_command_writes_partner_and_alignment_beside_the_picture(tmp_path):
     assert done.exit_code == 0, done.output
     result = json.loads(done.stdout)
     files = sorted((tmp_path / "out").rglob("*.dcm"))
-    assert {path.parent.name for path in files} == {"dicom", "partner", "registration"}
+    assert {path.parent.name for path in files} == {"dicom", "partner", "registration", "blending"}
     assert result["alignment"] == str(tmp_path / "out" / "registration")
     first = pydicom.dcmread(tmp_path / "out" / "dicom" / "0001.dcm")
     assert (first.SeriesDescription, first.SeriesNumber) == ("FUSED test", 123)

@@ -75,7 +75,7 @@ class StowCarrier:
         return any(one.get("00080018", {}).get("Value") == [str(dataset.SOPInstanceUID)] for one in found)
 
 
-class _Session(requests.Session):  # type: ignore[misc]  # mypy is told to skip requests
+class _Session(requests.Session):
     """A session that trusts the authorities it is given: requests prefers REQUESTS_CA_BUNDLE to its own `verify`."""
 
     def __init__(self, ca: Path | None) -> None:

@@ -59,9 +59,9 @@ def ours(shared_data):
     return found
 
 
-SHORT_OF_PUBLISHED = {("MRI-CT", "mi"), ("MRI-CT", "vif"), ("MRI-PET", "sd"), ("MRI-SPECT", "sd")}
+SHORT_OF_PUBLISHED = {("MRI-CT", "mi")}
 SHORT_OF_THE_BEST_EDGES = {"MRI-SPECT"}
-SHORT_OF_PUBLISHED_DETAIL = {(task, "detail_partner") for task in TASKS}
+SHORT_OF_PUBLISHED_DETAIL = {("MRI-CT", "detail_partner"), ("MRI-PET", "detail_partner")}
 """Where the shipped weights fall short of what they should reach; a test fails as well once they reach it."""
 
 

@@ -100,7 +100,8 @@ def medium(study, tmp_path):
         media.add(path)
     media.write(tmp_path / "cd")
     del media
-    with warnings.catch_warnings(action="ignore"):  # pydicom leaves its own temporary folder to the collector
+    with warnings.catch_warnings():  # pydicom leaves its own temporary folder to the collector
+        warnings.simplefilter("ignore")
         gc.collect()
     return tmp_path / "cd"
 
@@ -128,7 +129,8 @@ def test_an_incomplete_medium_is_refused(medium):
 def test_a_dicomdir_that_points_outside_is_refused(medium, study):
     directory = pydicom.dcmread(medium / "DICOMDIR")
     record = next(one for one in directory.DirectoryRecordSequence if "ReferencedFileID" in one)
-    with warnings.catch_warnings(action="ignore"):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         record.ReferencedFileID = ["..", "study", "mr", next((study / "mr").iterdir()).name]
         directory.save_as(medium / "DICOMDIR")
     with pytest.raises(SeriesError, match="1 of the 26 files"):

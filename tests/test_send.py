@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import socket
 import ssl
 import subprocess
 import threading
@@ -20,7 +21,7 @@ from test_dicom_write import fused_on, provenance, sources
 from typer.testing import CliRunner
 
 from medfuse.cli import app
-from medfuse.dicom import write_partner, write_series
+from medfuse.dicom import scan, write_partner, write_series
 from medfuse.dicom.send import Destination, Options, send
 from medfuse.errors import ExportError, SeriesError
 from medfuse.registration import resample
@@ -346,3 +347,14 @@ def test_the_command_tells_by_exit_code_and_json(export):
     assert "not sent: 6 of 7 arrived" in " ".join(done.output.split())
     assert CliRunner().invoke(app, ["send", str(export), "--to", "nowhere"]).exit_code == 5
     assert CliRunner().invoke(app, ["send", str(export / "none"), "--to", "a:1"]).exit_code == 3
+
+
+def test_what_failed_alike_is_said_once_for_a_series(export):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    done = CliRunner().invoke(app, ["send", str(export), "--to", f"127.0.0.1:{port}", "--retries", "0"])
+    assert done.exit_code == 7
+    failed = [line for line in done.output.splitlines() if line.startswith("failed: ")]
+    assert len(failed) == len(scan(export).series)
+    assert all(" 7 instances of " in line and line.endswith("no connection") for line in failed)

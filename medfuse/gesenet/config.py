@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from medfuse.errors import TrainingError
-from medfuse.gesenet.losses import MRI_MUST_EXCEED, LossWeights
+from medfuse.gesenet.losses import MRI_MUST_EXCEED, UNDER_BRIGHT, LossWeights
 from medfuse.gesenet.network import Parts
 
 
@@ -45,6 +45,9 @@ class TrainingConfig:
     ssim_weight: float = setting(LossWeights.ssim, "SSIM loss, α in the paper")
     complement_weight: float = setting(LossWeights.complement, "complement loss")
     preservation_weight: float = setting(LossWeights.preservation, "edge preservation loss")
+    partner_under_bright: float = setting(
+        UNDER_BRIGHT, "how much more the partner's edges under bright MRI count in it"
+    )
     semantic_weight: float = setting(LossWeights.semantic, "semantic loss, β in the paper")
     subsidiary_weight: float = setting(LossWeights.subsidiary, "subsidiary head in the semantic loss, δ in the paper")
     mask_weight: float = setting(LossWeights.mask, "penalty on couple masks that do not follow the sources' detail")

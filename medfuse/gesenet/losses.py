@@ -81,7 +81,9 @@ def complement_loss(fused: Tensor, mri: Tensor, partner: Tensor) -> Tensor:
     return 1 - (_correlation(fused - partner, mri) + _correlation(fused - mri, partner)).mean() / 2
 
 
-def preservation_loss(fused: Tensor, mri: Tensor, partner: Tensor) -> Tensor:
+def preservation_loss(
+    fused: Tensor, mri: Tensor, partner: Tensor, partner_under_bright: float = UNDER_BRIGHT
+) -> Tensor:
     """Share of both sources' edges that the fused slice does not keep; in (0, 1).
 
     The gradient loss asks for one source's edge at each pixel and forgets the other's. This asks for both, each as far
@@ -91,7 +93,7 @@ def preservation_loss(fused: Tensor, mri: Tensor, partner: Tensor) -> Tensor:
     """
     of_fused, of_mri, of_partner = sobel(fused), sobel(mri), sobel(partner)
     mri_counts = _length(of_mri) * (1 + UNDER_BRIGHT * _bright(partner))
-    partner_counts = _length(of_partner) * (1 + UNDER_BRIGHT * _bright(mri))
+    partner_counts = _length(of_partner) * (1 + partner_under_bright * _bright(mri))
     kept = _kept(of_fused, of_mri) * mri_counts + _kept(of_fused, of_partner) * partner_counts
     return (1 - kept.sum((1, 2, 3)) / (mri_counts + partner_counts).sum((1, 2, 3))).mean()
 
@@ -161,10 +163,16 @@ class FusionLoss(nn.Module):
     Called as ``loss(fused, mri, partner)``; returns the sum and the unweighted terms by name (detached).
     """
 
-    def __init__(self, weights: LossWeights | None = None, mri_must_exceed: float = MRI_MUST_EXCEED) -> None:
+    def __init__(
+        self,
+        weights: LossWeights | None = None,
+        mri_must_exceed: float = MRI_MUST_EXCEED,
+        partner_under_bright: float = UNDER_BRIGHT,
+    ) -> None:
         super().__init__()
         self.weights = weights or LossWeights()
         self.mri_must_exceed = mri_must_exceed
+        self.partner_under_bright = partner_under_bright
         self.dissimilarity = SSIMLoss(spatial_dims=2, data_range=1.0, kernel_type="uniform", win_size=7)
 
     def forward(self, fused: Tensor, mri: Tensor, partner: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -174,7 +182,7 @@ class FusionLoss(nn.Module):
             # Eq. 13: one minus SSIM, summed over both sources.
             "ssim": self.dissimilarity(fused, mri) + self.dissimilarity(fused, partner),
             "complement": complement_loss(fused, mri, partner),
-            "preservation": preservation_loss(fused, mri, partner),
+            "preservation": preservation_loss(fused, mri, partner, self.partner_under_bright),
         }
         total = torch.stack([getattr(self.weights, name) * term for name, term in terms.items()]).sum()
         return total, {name: term.detach() for name, term in terms.items()}

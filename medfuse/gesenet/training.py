@@ -80,7 +80,7 @@ class Trainer:
         )
         self.network = self._placed(_first_network(config))
         self.semantic = self._placed(SemanticModule())
-        self.loss = FusionLoss(config.loss_weights, config.mri_must_exceed).to(self.device)
+        self.loss = FusionLoss(config.loss_weights, config.mri_must_exceed, config.partner_under_bright).to(self.device)
         logits = [value for name, value in self.network.named_parameters() if name.endswith("channel_logits")]
         for settled in logits:
             settled.requires_grad_(config.learn_channel_masks)

@@ -4,6 +4,7 @@
 reads a fused one back.
 """
 
+from medfuse.dicom.aligned import read_alignment
 from medfuse.dicom.alignment import both_placed, write_alignment
 from medfuse.dicom.blending import unblendable, write_blending
 from medfuse.dicom.compression import COMPRESSIONS, Compression, require_compressible
@@ -28,6 +29,7 @@ __all__ = [
     "both_placed",
     "identity_of",
     "read",
+    "read_alignment",
     "read_fused",
     "read_source",
     "require_compressible",

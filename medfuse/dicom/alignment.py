@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -131,16 +130,3 @@ def _item(source: DicomSource, matrix: npt.NDArray[np.float64]) -> Dataset:
 
 def _tidy(number: float) -> float:
     return 0.0 if abs(number) < 1e-12 else float(number)
-
-
-def alignment_of(dataset: Dataset) -> dict[str, Any]:
-    """Read a registration back: each referenced instance's UID and the (4, 4) matrix to the common world, RAS+ mm."""
-    found: dict[str, Any] = {}
-    for item in dataset.RegistrationSequence:
-        matrix = np.eye(4)
-        for step in item.MatrixRegistrationSequence[0].MatrixSequence:
-            numbers = [float(number) for number in step.FrameOfReferenceTransformationMatrix]
-            matrix = np.array(numbers).reshape(4, 4) @ matrix
-        for image in item.ReferencedImageSequence:
-            found[str(image.ReferencedSOPInstanceUID)] = LPS_FROM_RAS @ matrix @ LPS_FROM_RAS
-    return found

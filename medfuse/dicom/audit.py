@@ -18,13 +18,13 @@ from pydicom.dataset import Dataset
 from pydicom.misc import is_dicom
 from pydicom.uid import SpatialRegistrationStorage
 
-from medfuse.dicom.alignment import alignment_of
+from medfuse.dicom.aligned import alignment_of
 from medfuse.dicom.frames import frames_of, rescale_of
 from medfuse.dicom.header import Instance, series_name
 from medfuse.dicom.lattice import Stack, stack
 from medfuse.dicom.scan import quiet
 from medfuse.dicom.template import orientation_letters
-from medfuse.errors import MedfuseError, SeriesError
+from medfuse.errors import MedfuseError, RegistrationError, SeriesError
 from medfuse.grid import Grid
 
 
@@ -98,8 +98,16 @@ def audit(folder: Path, sources: Iterable[Path] = ()) -> Audit:
             if "Rows" in instances[0].header:
                 found.series.append(_image_series(uid, instances))
             elif instances[0].header.get("SOPClassUID") == SpatialRegistrationStorage:
-                found.alignments.extend(alignment_of(instance.header) for instance in instances)
+                _read_alignments(instances, found)
     return found
+
+
+def _read_alignments(instances: list[Instance], found: Audit) -> None:
+    for instance in instances:
+        try:
+            found.alignments.append(alignment_of(instance.header))
+        except RegistrationError as error:
+            found.faults.append(str(error))
 
 
 def _across(headers: list[Dataset]) -> Iterator[str]:

@@ -15,10 +15,11 @@ from medfuse.dicom.instances import require_slices
 from medfuse.dicom.read import DicomSource, read, read_source
 from medfuse.dicom.scan import Scan, scan
 from medfuse.dicom.series import Series
-from medfuse.dicom.write import Like, identity_of, require_measurable, write_partner, write_series
+from medfuse.dicom.write import Bits, Like, SliceStream, identity_of, require_measurable, write_partner, write_series
 
 __all__ = [
     "COMPRESSIONS",
+    "Bits",
     "Compression",
     "Deidentifier",
     "DicomSource",
@@ -26,6 +27,7 @@ __all__ = [
     "Like",
     "Scan",
     "Series",
+    "SliceStream",
     "both_placed",
     "identity_of",
     "read",

@@ -10,6 +10,8 @@ from medfuse.intensity import Window
 
 DISCLAIMER = "Research use only: not a medical device, not for diagnosis or treatment."
 
+NOT_ALIGNED = "NOT ALIGNED"
+
 SOFTWARE = f"medfuse {version('medfuse')}"
 
 
@@ -42,6 +44,19 @@ class Provenance:
         """The same as plain values for JSON."""
         return asdict(self) | {"disclaimer": DISCLAIMER}
 
+    @property
+    def alignment(self) -> str:
+        """How the partner was aligned, and whether the pictures confirm it."""
+        verdict, error = self.registration.get("verdict"), self.registration.get("error_mm")
+        method = str(self.registration["method"])
+        if verdict == "aligned":
+            return f"{method}, parts of the head agree within about {error:.1f} mm"
+        return f"{method}, {NOT_ALIGNED + ', FORCED' if verdict == 'not aligned' else 'not confirmed by the pictures'}"
+
+    def marked(self, name: str) -> str:
+        """A series description that says so where an alignment was forced against what the pictures say."""
+        return f"{name} {NOT_ALIGNED}" if self.registration.get("verdict") == "not aligned" else name
+
     def sentence(self) -> str:
         """The same for a reader of the DICOM header (DerivationDescription, at most 1024 characters)."""
         unit = "" if self.partner_unit == "arbitrary" else f" {self.partner_unit}"
@@ -56,7 +71,7 @@ class Provenance:
         return (
             f"MR fused slice by slice with {self.partner_modality} by GeSeNet ({self.software}, engine {self.engine}, "
             f"weights {self.weights['name'][:40]}, sha256 {self.weights['sha256'][:12]}). {self.partner_modality} "
-            f"alignment: {self.registration['method']}; resampled once onto the MR grid, values {window} "
+            f"alignment: {self.alignment}; resampled once onto the MR grid, values {window} "
             f"shown{colours}; MR values {self.mri_window.lower:.4g} to {self.mri_window.upper:.4g}. {filled}{accepted}"
             f"{DISCLAIMER}"
         )[:1024]

@@ -18,15 +18,19 @@ from medfuse import dicom, nifti
 from medfuse.cli.console import EXIT_CODES, Json, Overwrite, Tell, app, describe, refusing, stdout, steps
 from medfuse.dicom.palettes import PALETTES
 from medfuse.export import require_outside, whole_entries
-from medfuse.fusion import Align, FusedStudy
+from medfuse.fusion import FusedStudy
 from medfuse.gesenet.engine import AUTO, ENGINES
 from medfuse.intensity import CT_WINDOWS_HU
 from medfuse.phantom import phantom_study
 from medfuse.provenance import DISCLAIMER
+from medfuse.registration import READ_SUFFIXES, Align
 from medfuse.uptake import to_suv
 from medfuse.volume import PARTNERS, grid_of, source_of
 
-RESULTS = ("dicom", "partner", "registration", "blending", "fused.nii.gz", "fused.json", "dataset_description.json")
+RESULTS = (
+    *("dicom", "partner", "registration", "registration.h5", "blending"),
+    *("fused.nii.gz", "fused.json", "dataset_description.json"),
+)
 
 
 class Format(str, Enum):
@@ -55,6 +59,21 @@ class DicomChoices:
     number: int | None = None
     compression: dicom.Compression = "none"
     with_partner: bool = False
+
+
+class Way(str, Enum):
+    """How the partner is aligned, where no file says it."""
+
+    AUTO = "auto"
+    HEADER = "header"
+    RIGID = "rigid"
+    AFFINE = "affine"
+    DEFORMABLE = "deformable"
+
+
+Force = Annotated[
+    bool, typer.Option("--force", help="Write even where the pictures say it is not aligned; all output says so.")
+]
 
 
 class PlaneName(str, Enum):
@@ -86,8 +105,12 @@ def fuse(
         PartnerModality | None, typer.Option(help="The partner's modality; needed where it is NIfTI.")
     ] = None,
     align: Annotated[
-        str, typer.Option(help="auto, header, rigid, or a registration FILE (.tfm, .txt).", metavar="HOW")
+        str,
+        typer.Option(
+            help=f"{', '.join(Way)}, or a registration FILE (.tfm, .h5, .mat, .txt, or DICOM).", metavar="HOW"
+        ),
     ] = "auto",
+    force: Force = False,
     window: Annotated[
         str | None,
         typer.Option(
@@ -188,7 +211,8 @@ def fuse(
             study = medfuse.fuse(
                 loaded,
                 other,
-                align=alignment,
+                align=medfuse.Registration.load(alignment, loaded, other) if isinstance(alignment, Path) else alignment,
+                force=force,
                 window=window,
                 palette=palette,
                 plane=plane.value,
@@ -230,12 +254,13 @@ def demo(
     _report(result, as_json)
 
 
-def _alignment(align: str) -> Align | medfuse.Registration:
-    if align in ("auto", "header", "rigid"):
+def _alignment(align: str) -> Align | medfuse.Registration | Path:
+    """A way, a map, or a DICOM registration, which is read when the studies are known that it joins."""
+    if align in list(Way):
         return cast("Align", align)
-    if not Path(align).is_file():
-        raise typer.BadParameter(f"expected auto, header, rigid or a registration file; there is no file {align!r}.")
-    return medfuse.Registration.load(Path(align))
+    if not Path(align).exists():
+        raise typer.BadParameter(f"expected {', '.join(Way)} or a registration file; there is no file {align!r}.")
+    return medfuse.Registration.load(align) if Path(align).suffix in READ_SUFFIXES else Path(align)
 
 
 def _like(template: Path | None, identity: list[str] | None, hidden: dicom.Deidentifier | None) -> dicom.Like | None:
@@ -268,7 +293,9 @@ def _write(study: FusedStudy, folder: Path, format_: Format, tell: Tell, choices
         study.write_partner(
             folder / "partner", like=choices.like, compression=choices.compression, progress=partial(tell, "measured")
         )
-        if dicom.both_placed(source_of(study.mri), source_of(study.measured)):
+        if study.registration.warp is not None:  # which no DICOM object of ours holds
+            study.registration.save(folder / "registration.h5")
+        elif dicom.both_placed(source_of(study.mri), source_of(study.measured)):
             study.write_alignment(folder / "registration")
         if dicom.unblendable(source_of(study.mri), folder / "partner") is None:
             study.write_blending(folder / "blending", folder / "partner")
@@ -281,6 +308,7 @@ ENTRIES = {
     "dicom": "dicom",
     "partner": "partner",
     "alignment": "registration",
+    "deformation": "registration.h5",
     "blending": "blending",
     "nifti": "fused.nii.gz",
     "sidecar": "fused.json",
@@ -293,7 +321,11 @@ ENTRIES = {
 def _summary(study: FusedStudy, out: Path, written: list[str]) -> dict[str, Any]:
     places = {name: str(out / entry) for name, entry in ENTRIES.items() if entry in written}
     grid = grid_of(study.image)
-    return {"out": str(out)} | places | {"grid": describe(grid), "provenance": study.provenance.to_dict()}
+    return (
+        {"out": str(out)}
+        | places
+        | {"grid": describe(grid), "verdict": study.provenance.alignment, "provenance": study.provenance.to_dict()}
+    )
 
 
 def _report(result: dict[str, Any], as_json: bool) -> None:
@@ -303,7 +335,6 @@ def _report(result: dict[str, Any], as_json: bool) -> None:
     for name in ENTRIES:
         if name in result:
             stdout.print(f"{name:9} {result[name]}", soft_wrap=True, highlight=False, markup=False)
-    registration = result["provenance"]["registration"]
-    stdout.print(f"{'align':9} {registration['method']}", highlight=False)
+    stdout.print(f"{'align':9} {result['verdict']}", highlight=False, markup=False, soft_wrap=True)
     stdout.print(f"{'engine':9} {result['provenance']['engine']}", highlight=False)
     stdout.print(DISCLAIMER, style="dim")

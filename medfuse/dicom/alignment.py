@@ -53,9 +53,13 @@ def write_alignment(
     Raises
     ------
     ExportError
-        If a source is not DICOM or has no frame of reference, for then there is nothing to refer to; or if the folder
-        is taken or cannot be written.
+        If the alignment deforms; if a source is not DICOM or has no frame of reference, for then there is nothing to
+        refer to; or if the folder is taken or cannot be written.
     """
+    if provenance.registration.get("deformation") is not None:
+        raise ExportError(
+            "a Spatial Registration holds a matrix, and the alignment is a deformation; save it with Registration.save."
+        )
     if not isinstance(mri, DicomSource) or not isinstance(partner, DicomSource):
         raise ExportError(
             "a Spatial Registration refers to two DICOM series; found a source of another kind. Save the alignment "

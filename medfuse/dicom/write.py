@@ -149,7 +149,7 @@ def write_series(
         person = identity(header, _header_of(partner))
         derivation = provenance.sentence() if provenance else f"Derived volume. {DISCLAIMER}"
         template = begin_series(person, contributions, derivation)
-        name = f"FUSED MR+{provenance.partner_modality} GeSeNet" if provenance else "DERIVED medfuse"
+        name = provenance.marked(f"FUSED MR+{provenance.partner_modality} GeSeNet") if provenance else "DERIVED medfuse"
         Naming(description, number).apply(template, name, series_number(header))
         place(template, grid)
         if stream.channels == 3:
@@ -209,11 +209,11 @@ def write_partner(
         modality = provenance.partner_modality
         derivation = (
             f"{modality} resampled once onto the grid of the MR, linearly, values kept. Alignment: "
-            f"{provenance.registration['method']}. {DISCLAIMER}"
+            f"{provenance.alignment}. {DISCLAIMER}"
         )
         template = begin_series(person, contributions, derivation)
         Naming(description, number).apply(
-            template, f"REGISTERED {modality} on MR", series_number(header) + PARTNER_AFTER_FUSED
+            template, provenance.marked(f"REGISTERED {modality} on MR"), series_number(header) + PARTNER_AFTER_FUSED
         )
         place(template, grid)
         encode = _describe_values(template, volume, partner, provenance.partner_window)

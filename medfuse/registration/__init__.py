@@ -4,9 +4,20 @@ A `Registration` maps points **fixed → moving** in RAS+ mm, as an ITK resample
 """
 
 from medfuse.registration.align import Align, judge, register
+from medfuse.registration.files import READ_SUFFIXES, WRITTEN_SUFFIXES
 from medfuse.registration.resampling import resample
 from medfuse.registration.transform import Registration
 from medfuse.registration.verdict import Verdict
 from medfuse.registration.warp import Warp
 
-__all__ = ["Align", "Registration", "Verdict", "Warp", "judge", "register", "resample"]
+__all__ = [
+    "READ_SUFFIXES",
+    "WRITTEN_SUFFIXES",
+    "Align",
+    "Registration",
+    "Verdict",
+    "Warp",
+    "judge",
+    "register",
+    "resample",
+]

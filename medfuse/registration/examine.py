@@ -67,7 +67,7 @@ def examine(pair: Pair, matrix: Points, rival: float = 0.0) -> Verdict:
         "score": here,
         "head_overlap": overlap,
         "misaligned": float(pair.scores(_misaligned(pair, matrix), "middle").max()) / max(here, 1e-6),
-        "mirrored": _mirrored(pair, matrix) / max(here, 1e-6),
+        "mirrored": _mirrored(pair, matrix, here),
         "rival": rival,
         "blocks": float(len(errors)),
     }
@@ -178,8 +178,14 @@ def _misaligned(pair: Pair, matrix: Points) -> Points:
     return uncentred(maps(np.repeat(matrix[None], len(changes), axis=0), changes, pair.centre), pair.centre)
 
 
-def _mirrored(pair: Pair, matrix: Points) -> float:
-    """Middle score of the mirror image, climbed anew from where it lies over the head."""
+def _mirrored(pair: Pair, matrix: Points, here: float) -> float:
+    """What the mirror image shares, climbed anew from where it lies over the head, over what the pair shares."""
     mirror = np.diag([-1.0, 1, 1, 1])
     mirror[0, 3] = 2 * pair.centre[0]
-    return float(pair.scores(climb(pair, matrix @ mirror, "middle", steps=20)[None], "middle")[0])
+
+    def climbed(start: Points) -> float:
+        return float(pair.scores(climb(pair, start, "middle", steps=20)[None], "middle")[0])
+
+    share = climbed(matrix @ mirror) / max(here, 1e-6)
+    # A map that is off leaves room to climb for the pair itself.
+    return share if share <= MOST_OF_MIRRORED else share * here / max(here, climbed(matrix), 1e-6)

@@ -29,7 +29,7 @@ ONE_DOOR = {
 }
 
 ORDER = [
-    *("errors", "grid", "volume", "export", "intensity", "provenance", "slices", "sidecar"),
+    *("errors", "threads", "grid", "volume", "export", "intensity", "provenance", "slices", "sidecar"),
     *(
         "dicom",
         "nifti",

@@ -22,6 +22,7 @@ from medfuse.registration.search import SIGNIFICANT, Found, Pair, climb, search
 from medfuse.registration.transform import Method, Registration
 from medfuse.registration.verdict import Verdict
 from medfuse.registration.warp import Warp
+from medfuse.threads import one_thread
 from medfuse.volume import grid_of, source_of
 
 Align = Literal["auto", "header", "rigid", "affine", "deformable"]
@@ -32,6 +33,7 @@ AGREES_MM = 3.0
 Progress = Callable[[float], None]
 
 
+@one_thread()
 def register(
     fixed: MetaTensor,
     moving: MetaTensor,
@@ -104,6 +106,7 @@ def register(
     return registration
 
 
+@one_thread()
 def judge(registration: Registration, fixed: MetaTensor, moving: MetaTensor) -> Registration:
     """Add to a registration what the pictures say of it, and the overlap of the fields of view.
 

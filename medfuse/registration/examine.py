@@ -23,6 +23,7 @@ from medfuse.registration.levels import Level
 from medfuse.registration.search import Pair, climb
 from medfuse.registration.similarity import BINS, Samples, joint, maps, project, uncentred, unmoved
 from medfuse.registration.verdict import Verdict
+from medfuse.threads import side_by_side
 
 MOST_ERROR_MM = 3.0
 """Typical local disagreement up to which two studies count as aligned. Other heads differ by 3.5 mm and more."""
@@ -127,9 +128,11 @@ def local_errors(pair: Pair, matrix: Points) -> tuple[Points, Points]:
         shares /= shares.sum()
         table = torch.log(shares / (shares.sum(dim=1, keepdim=True) * shares.sum(dim=0, keepdim=True)))
         covered = np.bincount(member, inside[0].numpy(), len(blocks)) / count
-        fits = np.stack(
-            [_fits(samples, pair.moving.fine, here, table, move, member) for move in product(steps, repeat=3)]
+    fits = np.stack(
+        side_by_side(
+            lambda move: _fits(samples, pair.moving.fine, here, table, move, member), list(product(steps, repeat=3))
         )
+    )
     known = (count >= LEAST_POINTS) & (covered >= LEAST_COVERED)
     fits = fits.reshape(len(steps), len(steps), len(steps), -1)[..., known]
     return pair.centre + BLOCK_MM * blocks[known], np.array(
@@ -146,9 +149,10 @@ def _fits(
     member: npt.NDArray[np.intp],
 ) -> Points:
     """(blocks,) mean of the table over each block's samples, the moving study displaced by ``move`` mm."""
-    there = here.clone()
-    there[0, :3, 3] += torch.tensor(move, dtype=torch.float64)
-    values, inside = project(samples, moving, there)
+    with torch.inference_mode():
+        there = here.clone()
+        there[0, :3, 3] += torch.tensor(move, dtype=torch.float64)
+        values, inside = project(samples, moving, there)
     place = 1.5 + values[0] * (BINS - 4)
     lowest = place.long()
     rest = place - lowest

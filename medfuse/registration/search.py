@@ -29,6 +29,7 @@ from medfuse.registration.similarity import (
     unmoved,
 )
 from medfuse.registration.warp import Warp
+from medfuse.threads import side_by_side
 
 COARSE_POINTS, MIDDLE_POINTS, FINE_POINTS = 1500, 10_000, 60_000
 """Samples on each level: as many as its optimum needs to stand out, however many voxels are stored."""
@@ -96,11 +97,12 @@ class Pair:
     def scores(self, matrices: Points, level: str = "fine") -> Points:
         """(P,) scores of (P, 4, 4) maps on a level."""
         samples, moving = getattr(self, level), getattr(self.moving, level)
-        with torch.inference_mode():
-            found = [
-                score(samples, moving, unmoved(some, self.centre), self.possible)
-                for some in np.array_split(matrices, -(-len(matrices) // AT_ONCE))
-            ]
+
+        def scored(some: Points) -> Tensor:
+            with torch.inference_mode():
+                return score(samples, moving, unmoved(some, self.centre), self.possible)
+
+        found = side_by_side(scored, np.array_split(matrices, -(-len(matrices) // AT_ONCE)))
         return torch.cat(found).double().numpy()
 
     def corners(self, matrices: Points) -> Points:
@@ -149,7 +151,9 @@ def search(pair: Pair, report: Callable[[float], None]) -> Found:
         )
     report(0.2)
     chosen = starts[[0, *np.argsort(-screened, kind="stable")[:STARTS]]]  # the first is the headers'
-    ends, scores = _ascend(pair, chosen)
+    # In fixed groups, so that sums do not depend on how many cores there are.
+    ends = np.concatenate(side_by_side(lambda some: _ascend(pair, some), np.array_split(chosen, 4)))
+    scores = pair.scores(ends, "coarse")
     report(0.5)
     order = np.argsort(-scores, kind="stable")
     differing = [int(order[0])]
@@ -157,7 +161,8 @@ def search(pair: Pair, report: Callable[[float], None]) -> Found:
         if pair.apart(ends[differing], ends[end]).min() > APART_MM:
             differing.append(int(end))
     best = scores[differing[0]]
-    climbed = [climb(pair, ends[end], "middle", steps=20) for end in differing[:3] if scores[end] > CLOSE * best]
+    close = [ends[end] for end in differing[:3] if scores[end] > CLOSE * best]
+    climbed = side_by_side(lambda end: climb(pair, end, "middle", steps=20), close)
     report(0.7)
     winner = climbed[int(np.argmax(pair.scores(np.array(climbed), "middle")))]
     found = climb(pair, winner, "fine")
@@ -187,8 +192,8 @@ def climb(pair: Pair, start: Points, level: str, *, steps: int = 40, freedom: in
     return np.asarray(uncentred(maps(start[None], torch.from_numpy(end.x[None]), pair.centre), pair.centre)[0])
 
 
-def _ascend(pair: Pair, starts: Points) -> tuple[Points, Points]:
-    """Ends and scores of many starts on the coarse level, together; strides shrink from 6 mm to under 1 mm."""
+def _ascend(pair: Pair, starts: Points) -> Points:
+    """Ends of many starts on the coarse level, together; strides shrink from 6 mm to under 1 mm."""
     changes = torch.zeros(len(starts), 6, dtype=torch.float64, requires_grad=True)
     optimiser = torch.optim.Adam([changes], lr=6.0, betas=(0.7, 0.95))
     shrink = torch.optim.lr_scheduler.ExponentialLR(optimiser, 0.93)
@@ -198,8 +203,7 @@ def _ascend(pair: Pair, starts: Points) -> tuple[Points, Points]:
         (-score(pair.coarse, pair.moving.coarse, matrices, pair.possible).sum()).backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         shrink.step()
-    ends = uncentred(maps(starts, changes, pair.centre), pair.centre)
-    return ends, pair.scores(ends, "coarse")
+    return uncentred(maps(starts, changes, pair.centre), pair.centre)
 
 
 def poses(pair: Pair) -> Points:

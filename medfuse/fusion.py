@@ -32,6 +32,7 @@ from medfuse.transforms import (
     ResampleOntod,
     Scaled,
     SplitLumad,
+    Straightend,
 )
 from medfuse.volume import Source, grid_of, meta_of, plain, source_of
 
@@ -108,6 +109,8 @@ class FusedStudy:
         description: str | None = None,
         number: int | None = None,
         compression: dicom.Compression = "none",
+        bits: dicom.Bits = 16,
+        multiframe: bool = False,
         overwrite: bool = False,
         progress: Callable[[float], None] | None = None,
     ) -> None:
@@ -127,6 +130,8 @@ class FusedStudy:
             description=description,
             number=number,
             compression=compression,
+            bits=bits,
+            multiframe=multiframe,
             overwrite=overwrite,
             progress=progress,
         )
@@ -285,9 +290,11 @@ def fuse(
     if window is not None:
         choose_window(partner, window)
     _require_known(align, plane, batch_size)
+    straightened = not grid_of(mri).upright
     network = engine if isinstance(engine, Engine) else load_engine(engine, device, weights)
     line = Compose(
         [
+            Straightend("mri"),
             Registerd("mri", "partner", align, force=force, progress=progress and partial(progress, "align")),
             Replaned("mri", plane),
             ResampleOntod("partner", onto="mri"),
@@ -314,6 +321,7 @@ def fuse(
         weights=dict(network.origin),
         engine=network.name,
         different_patients=different_patients,
+        mri_straightened=straightened,
         mri_filled_slices=sources[0].filled_slices if sources[0] else 0,
         partner_filled_slices=sources[1].filled_slices if sources[1] else 0,
     )

@@ -2,6 +2,7 @@
 
     Compose([
         LoadStudyd("mri", modality="MR"), LoadStudyd("partner"),
+        Straightend("mri"),
         Registerd(fixed="mri", moving="partner"),
         Replaned("mri", plane="native"),
         ResampleOntod("partner", onto="mri"),
@@ -45,6 +46,7 @@ __all__ = [
     "ResampleOntod",
     "Scaled",
     "SplitLumad",
+    "Straightend",
     "StudyReader",
     "ToSuvd",
 ]
@@ -108,6 +110,22 @@ class Registerd(MapTransform):
             else register(data[self.fixed], data[self.moving], self.method, force=self.force, progress=self.progress)
         )
         return dict(data) | {self.registration: found}
+
+
+class Straightend(MapTransform):
+    """Interpolate a volume once onto the upright grid that covers its own, if that is sheared, as by a tilted gantry.
+
+    Viewers, and most programs, suppose that slices are stacked along their normal.
+    """
+
+    def __call__(self, data: Data) -> dict[Hashable, Any]:
+        straight = dict(data)
+        for key in self.key_iterator(straight):
+            volume = straight[key]
+            grid = grid_of(volume)
+            if not grid.upright:
+                straight[key] = resample(volume, grid.straightened(), None, outside=outside_value(volume))
+        return straight
 
 
 class ToSuvd(MapTransform):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import time
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, cast, get_args
 
 import typer
 
@@ -28,7 +29,7 @@ from medfuse.uptake import to_suv
 from medfuse.volume import PARTNERS, grid_of, source_of
 
 RESULTS = (
-    *("dicom", "partner", "registration", "registration.h5", "blending"),
+    *("dicom", "partner", "registration", "registration.h5", "blending", "media"),
     *("fused.nii.gz", "fused.json", "dataset_description.json"),
 )
 
@@ -58,7 +59,10 @@ class DicomChoices:
     description: str | None = None
     number: int | None = None
     compression: dicom.Compression = "none"
+    bits: dicom.Bits = 16
+    multiframe: bool = False
     with_partner: bool = False
+    as_media: bool = False
 
 
 class Way(str, Enum):
@@ -151,6 +155,13 @@ def fuse(
     compress: Annotated[
         CompressionName, typer.Option(help="Pack the DICOM pixels without loss.")
     ] = CompressionName.NONE,
+    bits: Annotated[int, typer.Option(help="8 or 16, of a grey picture; colour has 8.", metavar="BITS")] = 16,
+    multiframe: Annotated[
+        bool, typer.Option("--multiframe", help="One file for all fused slices, which fewer programs read.")
+    ] = False,
+    dicomdir: Annotated[
+        bool, typer.Option("--dicomdir", help="Put the DICOM files into OUT/media, with a DICOMDIR, as for a disc.")
+    ] = False,
     template: Annotated[
         Path | None,
         typer.Option(help="DICOM series whose patient, study and frame of reference a NIfTI MRI takes.", metavar="DIR"),
@@ -179,7 +190,10 @@ def fuse(
             description,
             series_number,
             compress.value,
+            _bits(bits),
+            multiframe,
             with_partner and format_ is not Format.NIFTI,
+            dicomdir and format_ is not Format.NIFTI,
         )
         for entry in RESULTS:
             require_outside(out / entry, [mri, partner])
@@ -204,8 +218,10 @@ def fuse(
                 other = to_suv(other)
             # What the writer would refuse is refused before the minutes of fusion, not after.
             if format_ is not Format.NIFTI and plane is PlaneName.NATIVE:
-                columns, rows, _ = dicom.require_slices(grid_of(loaded)).shape
+                columns, rows, _ = grid_of(loaded).straightened().shape
                 dicom.require_compressible(choices.compression, rows, columns)
+            if choices.as_media:
+                dicom.require_listable(choices.like or dicom.identity_of(source_of(loaded), source_of(other)))
             if choices.with_partner:
                 dicom.require_measurable(other)
             study = medfuse.fuse(
@@ -263,6 +279,12 @@ def _alignment(align: str) -> Align | medfuse.Registration | Path:
     return medfuse.Registration.load(align) if Path(align).suffix in READ_SUFFIXES else Path(align)
 
 
+def _bits(bits: int) -> dicom.Bits:
+    if bits not in get_args(dicom.Bits):
+        raise typer.BadParameter(f"a grey picture has 8 or 16 bits; found {bits}.")
+    return cast("dicom.Bits", bits)
+
+
 def _like(template: Path | None, identity: list[str] | None, hidden: dicom.Deidentifier | None) -> dicom.Like | None:
     if template is not None and identity:
         raise typer.BadParameter("give --template or --identity, not both: each says whose the result is.")
@@ -287,6 +309,8 @@ def _write(study: FusedStudy, folder: Path, format_: Format, tell: Tell, choices
             description=choices.description,
             number=choices.number,
             compression=choices.compression,
+            bits=choices.bits,
+            multiframe=choices.multiframe,
             progress=partial(tell, "write"),
         )
     if choices.with_partner:
@@ -299,6 +323,11 @@ def _write(study: FusedStudy, folder: Path, format_: Format, tell: Tell, choices
             study.write_alignment(folder / "registration")
         if dicom.unblendable(source_of(study.mri), folder / "partner") is None:
             study.write_blending(folder / "blending", folder / "partner")
+    if choices.as_media:
+        folders = [folder / name for name in RESULTS if (folder / name).is_dir()]
+        dicom.write_media(folder / "media", folders)
+        for entry in folders:
+            shutil.rmtree(entry)
     if format_ in (Format.NIFTI, Format.BOTH):
         study.write_nifti(folder / "fused.nii.gz")
         (folder / "dataset_description.json").write_text(json.dumps(nifti.dataset_description(), indent=2) + "\n")
@@ -310,6 +339,7 @@ ENTRIES = {
     "alignment": "registration",
     "deformation": "registration.h5",
     "blending": "blending",
+    "media": "media",
     "nifti": "fused.nii.gz",
     "sidecar": "fused.json",
     "study": "study",

@@ -11,7 +11,7 @@ from medfuse.dicom.compression import COMPRESSIONS, Compression, require_compres
 from medfuse.dicom.deidentify import Deidentifier
 from medfuse.dicom.fused import read_fused
 from medfuse.dicom.identity import Identity
-from medfuse.dicom.instances import require_slices
+from medfuse.dicom.media import require_listable, write_media
 from medfuse.dicom.read import DicomSource, read, read_source
 from medfuse.dicom.scan import Scan, scan
 from medfuse.dicom.series import Series
@@ -35,12 +35,13 @@ __all__ = [
     "read_fused",
     "read_source",
     "require_compressible",
+    "require_listable",
     "require_measurable",
-    "require_slices",
     "scan",
     "unblendable",
     "write_alignment",
     "write_blending",
+    "write_media",
     "write_partner",
     "write_series",
 ]

@@ -82,7 +82,7 @@ def frames_of(instances: Sequence[Instance], name: str) -> list[Frame]:
     """All frames of a series, in the order of its files; `SeriesError` where one has no place in the patient."""
     frames: list[Frame] = []
     for place, instance in enumerate(instances):
-        if instance.sop_class in ENHANCED:
+        if instance.sop_class in ENHANCED or _has_groups(instance):
             found = _enhanced_frames(instance, name)
         elif instance.sop_class == NuclearMedicineImageStorage:
             found = _tomography_frames(instance, name)
@@ -94,6 +94,11 @@ def frames_of(instances: Sequence[Instance], name: str) -> list[Frame]:
             found = [replace(frame, traits={**frame.traits, "file": str(place + 1)}) for frame in found]
         frames.extend(found)
     return frames
+
+
+def _has_groups(instance: Instance) -> bool:
+    """Whether frames of another class, such as multi-frame Secondary Capture, are placed as those of enhanced files."""
+    return instance.frames > 1 and "PerFrameFunctionalGroupsSequence" in instance.header
 
 
 def group_of(header: Dataset, place: int, keyword: str) -> Dataset:

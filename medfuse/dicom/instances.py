@@ -13,6 +13,7 @@ from pydicom.uid import generate_uid
 from torch import Tensor
 
 from medfuse.dicom.abreast import abreast
+from medfuse.dicom.classic import classic_header
 from medfuse.dicom.compression import Compression, Spool, Stored, require_compressible, save, save_frames
 from medfuse.dicom.decimals import decimals
 from medfuse.dicom.identity import copy_elements
@@ -69,7 +70,7 @@ class Draft:
                 dataset.ImageIndex = numbers[k]
                 for one in self.contributions:
                     used = one.slices(self.grid, k)
-                    copy_elements(one.source.header_of(used[len(used) // 2]), dataset, PT_SLICE)
+                    copy_elements(classic_header(one.source, used[len(used) // 2]), dataset, PT_SLICE)
             refer(dataset, self.contributions, self.grid, [k])
             _set_pixels(dataset, self._stored(values))
             save(dataset, folder / f"{numbers[k]:0{digits}d}.dcm", self.compression)
@@ -83,9 +84,9 @@ class Draft:
         if nuclear:
             along_normal = order == list(_along_normal(self.grid))
             stack_frames(dataset, self.grid, _position(self.grid, order[0]), along_normal)
-            refer(dataset, self.contributions, self.grid, order)
         else:
-            place_frames(dataset, self.grid, order, [_position(self.grid, k) for k in order], self.contributions)
+            place_frames(dataset, [_position(self.grid, k) for k in order])
+        refer(dataset, self.contributions, self.grid, order)
         with Spool(folder.parent / "frames", dataset, self.compression) as spool:
 
             def write(item: tuple[int, Tensor]) -> None:
@@ -125,13 +126,15 @@ def require_slices(grid: Grid) -> Grid:
     """Return the grid; raise `GeometryError` where DICOM, or most who read it, cannot place its slices.
 
     An image plane has perpendicular rows and columns. Slices that are not stacked along their normal are legal, but
-    SimpleITK and others put them elsewhere.
+    SimpleITK, dcm2niix and others put them elsewhere.
     """
-    columns, rows, _ = grid.directions.T
-    if abs(columns @ rows) > 1e-4:
+    if not grid.upright:
+        columns, rows, slices = grid.directions.T
+        normal = np.cross(columns, rows)
+        tilt = np.degrees(np.arccos(min(abs(normal @ slices) / np.linalg.norm(normal), 1.0)))
         raise GeometryError(
-            f"rows and columns of the slices must be perpendicular for DICOM; found a cosine of {columns @ rows:.3f}. "
-            "Resample the MRI first, or write NIfTI alone."
+            "slices must have perpendicular rows and columns and be stacked along their normal; found a cosine of "
+            f"{columns @ rows:.3f} and a tilt of {tilt:.2f} degrees. Resample onto Grid.straightened(), or write NIfTI."
         )
     return grid
 

@@ -18,6 +18,7 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 
+from medfuse.dicom.classic import classic_header
 from medfuse.dicom.decimals import decimals
 from medfuse.dicom.identity import acquisition, copy_elements
 from medfuse.dicom.multiframe import COLOUR, GREY
@@ -143,16 +144,17 @@ def _describe_ct(dataset: Dataset, source: DicomSource | None) -> None:
     dataset.ImageType = ["DERIVED", "SECONDARY", "AXIAL"]
     dataset.KVP = dataset.AcquisitionNumber = None
     if source is not None:
-        copy_elements(source.first, dataset, CT_ACQUISITION)
+        copy_elements(classic_header(source, 0), dataset, CT_ACQUISITION)
 
 
 def _describe_pt(dataset: Dataset, source: DicomSource | None) -> None:
     assert source is not None
     # Values of PET stay PRIMARY by the Standard's enumeration (PS3.3 C.8.9.4.1.1).
     dataset.ImageType = ["DERIVED", "PRIMARY"]
-    copy_elements(source.first, dataset, PT_ACQUISITION)
-    _copy_body(source.first, dataset)
-    if str((source.first.get("SeriesType") or [""])[0]) in ("DYNAMIC", "GATED", ""):
+    header = classic_header(source, 0)
+    copy_elements(header, dataset, PT_ACQUISITION)
+    _copy_body(header, dataset)
+    if str((header.get("SeriesType") or [""])[0]) in ("DYNAMIC", "GATED", ""):
         dataset.SeriesType = ["STATIC", "IMAGE"]
     for keyword in ("CorrectedImage", "CollimatorType", "AcquisitionDate", "AcquisitionTime"):
         if keyword not in dataset:

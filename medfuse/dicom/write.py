@@ -17,6 +17,7 @@ import torch
 from monai.data.meta_tensor import MetaTensor
 from pydicom.dataset import Dataset
 
+from medfuse.dicom.classic import classic_header
 from medfuse.dicom.compression import Compression, Stored
 from medfuse.dicom.identity import Identity, identity
 from medfuse.dicom.instances import Draft
@@ -140,13 +141,13 @@ def write_series(
     image = volume if isinstance(volume, SliceStream) else _as_volume(volume, like)
     stream = image if isinstance(image, SliceStream) else SliceStream.of(image)
     base = _base_of(stream.source, like)
-    header = _header_of(base)
+    header = header_of(base)
     plane = _display_plane(stream.grid, stream.source, base)
     grid = turn_of(stream.grid, plane)[2]
     contributions = _contributions(base if isinstance(base, Source) else None, partner, provenance, grid)
     encode: Callable[[Stored], Stored]
     with quiet():
-        person = identity(header, _header_of(partner))
+        person = identity(header, header_of(partner))
         derivation = provenance.sentence() if provenance else f"Derived volume. {DISCLAIMER}"
         template = begin_series(person, contributions, derivation)
         name = provenance.marked(f"FUSED MR+{provenance.partner_modality} GeSeNet") if provenance else "DERIVED medfuse"
@@ -199,13 +200,13 @@ def write_partner(
     """
     partner = source_of(volume)
     base = mri if like is None else _base_of(partner, like)
-    header = _header_of(base)
+    header = header_of(base)
     stream = SliceStream.of(volume)
     plane = _display_plane(stream.grid, mri, base)
     grid = turn_of(stream.grid, plane)[2]
     contributions = _contributions(None, partner, provenance, grid)
     with quiet():
-        person = identity(header, _header_of(partner))
+        person = identity(header, header_of(partner))
         modality = provenance.partner_modality
         derivation = (
             f"{modality} resampled once onto the grid of the MR, linearly, values kept. Alignment: "
@@ -225,7 +226,10 @@ def write_partner(
 def require_measurable(volume: MetaTensor) -> None:
     """Raise `ExportError` where `write_partner` would refuse a loaded partner, before minutes are spent on it."""
     source = source_of(volume)
-    require_times(meta_of(volume)["modality"], source if isinstance(source, DicomSource) else None)
+    measured = source if isinstance(source, DicomSource) else None
+    require_times(meta_of(volume)["modality"], measured)
+    if measured is not None:
+        classic_header(measured, 0)
 
 
 def identity_of(mri: Source | None, partner: Source | None) -> Source | Identity:
@@ -233,7 +237,7 @@ def identity_of(mri: Source | None, partner: Source | None) -> Source | Identity
     if isinstance(mri, DicomSource):
         return mri
     with quiet():
-        return Identity(identity(None, _header_of(partner)))
+        return Identity(identity(None, header_of(partner)))
 
 
 def _describe_values(
@@ -290,7 +294,8 @@ def _as_stored(values: Stored) -> Stored:
     return values
 
 
-def _header_of(source: Source | Identity | None) -> Dataset | None:
+def header_of(source: Source | Identity | None) -> Dataset | None:
+    """What says whose a series is; None where nothing does."""
     if isinstance(source, Identity):
         return source.header
     return source.first if isinstance(source, DicomSource) else None

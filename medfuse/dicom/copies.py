@@ -8,7 +8,7 @@ import numpy as np
 from pydicom import dcmread
 
 from medfuse.dicom.frames import Frame
-from medfuse.dicom.header import Instance
+from medfuse.dicom.header import Instance, said
 from medfuse.dicom.lattice import SAME_POSITION_MM, same_plane
 from medfuse.errors import SeriesError
 
@@ -23,7 +23,7 @@ def without_copies(instances: Sequence[Instance], name: str) -> list[Instance]:
     """
     known: dict[str, Instance] = {}
     for instance in instances:
-        uid = str(instance.header.get("SOPInstanceUID", ""))
+        uid = said(instance.header, "SOPInstanceUID")
         twin = known.setdefault(uid, instance)
         if twin is not instance and not (
             twin.header == instance.header and dcmread(twin.path, force=True) == dcmread(instance.path, force=True)

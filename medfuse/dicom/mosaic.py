@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset
 
+from medfuse.dicom.header import texts
 from medfuse.errors import SeriesError
 
 CSA_CREATOR = "SIEMENS CSA HEADER"
@@ -23,7 +24,7 @@ MOST_TAGS = 128
 
 def is_mosaic(header: Dataset) -> bool:
     """Whether the file is a mosaic, as its ImageType says."""
-    return "MOSAIC" in [str(value) for value in header.get("ImageType") or []]
+    return "MOSAIC" in texts(header, "ImageType")
 
 
 def mosaic_layout(header: Dataset, name: str) -> tuple[int, int, npt.NDArray[np.float64]]:

@@ -10,7 +10,7 @@ from pydicom import dcmread
 from medfuse.dicom.frames import Frame
 from medfuse.dicom.header import Instance, said
 from medfuse.dicom.lattice import SAME_POSITION_MM, same_plane
-from medfuse.errors import SeriesError
+from medfuse.dicom.verdict import NoVolumeError
 
 
 def without_copies(instances: Sequence[Instance], name: str) -> list[Instance]:
@@ -28,9 +28,10 @@ def without_copies(instances: Sequence[Instance], name: str) -> list[Instance]:
         if twin is not instance and not (
             twin.header == instance.header and dcmread(twin.path, force=True) == dcmread(instance.path, force=True)
         ):
-            raise SeriesError(
+            raise NoVolumeError(
+                "two files of one name",
                 f"{name} holds two different files, instances {twin.number} and {instance.number}, with one "
-                "SOPInstanceUID: which of them is meant is unknown. Remove one."
+                "SOPInstanceUID: which of them is meant is unknown. Remove one.",
             )
     return list(known.values())
 

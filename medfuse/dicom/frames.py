@@ -16,7 +16,7 @@ from pydicom.uid import NuclearMedicineImageStorage
 
 from medfuse.dicom.header import ENHANCED, Instance, listed, numbers, said, texts
 from medfuse.dicom.mosaic import is_mosaic, mosaic_layout
-from medfuse.errors import SeriesError
+from medfuse.dicom.verdict import NoVolumeError
 
 Vector = npt.NDArray[np.float64]
 
@@ -114,9 +114,10 @@ def group_of(header: Dataset, place: int, keyword: str) -> Dataset:
 def _classic_frame(instance: Instance, name: str) -> Frame:
     header = instance.header
     if instance.frames > 1:
-        raise SeriesError(
+        raise NoVolumeError(
+            "places of frames not said",
             f"instance {instance.number} of {name} holds {instance.frames} frames in a class for single slices: where "
-            "they lie is not said. Export the series in classic or enhanced form."
+            "they lie is not said. Export the series in classic or enhanced form.",
         )
     label = f"instance {instance.number}"
     slope, intercept = _rescale(name, header)
@@ -129,9 +130,10 @@ def _enhanced_frames(instance: Instance, name: str) -> list[Frame]:
     count = instance.frames
     described = len(header.get("PerFrameFunctionalGroupsSequence") or [])
     if described != count:
-        raise SeriesError(
+        raise NoVolumeError(
+            "places of frames not said",
             f"instance {instance.number} of {name} holds {count} frames but describes {described} "
-            "(PerFrameFunctionalGroupsSequence): the place of the others is unknown. Export it again."
+            "(PerFrameFunctionalGroupsSequence): the place of the others is unknown. Export it again.",
         )
     frames = []
     for index in range(count):
@@ -163,7 +165,9 @@ def _mosaic_frames(instance: Instance, name: str) -> list[Frame]:
     position, row, column, spacing = _place(header, header, header, f"instance {instance.number}", name)
     apart = float(header.get("SpacingBetweenSlices") or 0)
     if apart <= 0:
-        raise SeriesError(f"{name} is a Siemens mosaic without SpacingBetweenSlices. Export it as single slices.")
+        raise NoVolumeError(
+            "no geometry", f"{name} is a Siemens mosaic without SpacingBetweenSlices. Export it as single slices."
+        )
     columns, rows = (length // side for length in _matrix(header))
     # The position is stated as if one slice filled the whole mosaic about the same centre.
     position = position + row * spacing[1] * columns * (side - 1) / 2 + column * spacing[0] * rows * (side - 1) / 2
@@ -180,20 +184,25 @@ def _tomography_frames(instance: Instance, name: str) -> list[Frame]:
     """Place NM reconstructed slices: position and orientation live in DetectorInformationSequence (PS3.3 C.8.4.10)."""
     header = instance.header
     if not set(texts(header, "ImageType")) & {"RECON TOMO", "RECON GATED TOMO"}:
-        raise SeriesError(
-            f"{name} is not a reconstructed tomography (ImageType RECON TOMO). Export the reconstruction."
+        raise NoVolumeError(
+            "not reconstructed",
+            f"{name} is not a reconstructed tomography (ImageType RECON TOMO). Export the reconstruction.",
         )
     detectors = header.get("DetectorInformationSequence")
     apart = header.get("SpacingBetweenSlices")
     if not detectors or not numbers(detectors[0], "ImagePositionPatient") or not apart:
-        raise SeriesError(
+        raise NoVolumeError(
+            "no geometry",
             f"{name} lacks ImagePositionPatient, ImageOrientationPatient or SpacingBetweenSlices: its place in the "
-            "patient is unknown. Export the reconstruction with its geometry."
+            "patient is unknown. Export the reconstruction with its geometry.",
         )
     count = instance.frames
     slices = [int(value) for value in np.atleast_1d(header.get("SliceVector") or [])]
     if len(slices) != count or min(slices) != 1:
-        raise SeriesError(f"{name} does not say which slice each of its {count} frames is (SliceVector). Export again.")
+        raise NoVolumeError(
+            "places of frames not said",
+            f"{name} does not say which slice each of its {count} frames is (SliceVector). Export again.",
+        )
     vectors = {keyword: np.atleast_1d(header.get(keyword) or []).tolist() for keyword in NM_TRAITS}
     label = f"instance {instance.number}"
     position, row, column, spacing = _place(detectors[0], detectors[0], header, label, name)
@@ -219,17 +228,19 @@ def _place(
     ):
         values = numbers(header, keyword)
         if len(values) != count:
-            raise SeriesError(
+            raise NoVolumeError(
+                "no geometry",
                 f"{label} of {name} has no {keyword} of {count} numbers: its place in the patient is unknown. Export "
-                "the original series, not a derived or screen copy."
+                "the original series, not a derived or screen copy.",
             )
         found.append(values)
     row, column = np.array(found[1][:3]), np.array(found[1][3:])
     lengths = np.linalg.norm(row), np.linalg.norm(column)
     if abs(lengths[0] - 1) > 0.01 or abs(lengths[1] - 1) > 0.01 or abs(row @ column) > 0.01:
-        raise SeriesError(
+        raise NoVolumeError(
+            "no usable geometry",
             f"ImageOrientationPatient of {name} is not two perpendicular unit vectors: {listed(found[1])}. Export the "
-            "series again."
+            "series again.",
         )
     return np.array(found[0]), row / lengths[0], column / lengths[1], (found[2][0], found[2][1])
 
@@ -260,9 +271,10 @@ def _rescale(name: str, *holders: Dataset, mappings: Sequence[Dataset] = ()) -> 
     except ValueError:
         slope = intercept = np.nan
     if not np.isfinite([slope, intercept]).all() or slope == 0:
-        raise SeriesError(
+        raise NoVolumeError(
+            "no usable rescale",
             f"the rescale of {name} (RescaleSlope, RescaleIntercept) is no usable number: what its values mean is "
-            "unknown. Export the series again."
+            "unknown. Export the series again.",
         )
     return slope, intercept
 

@@ -18,6 +18,9 @@ from pydicom.uid import (
     EnhancedCTImageStorage,
     EnhancedMRImageStorage,
     EnhancedPETImageStorage,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
     LegacyConvertedEnhancedCTImageStorage,
     LegacyConvertedEnhancedMRImageStorage,
     LegacyConvertedEnhancedPETImageStorage,
@@ -112,6 +115,18 @@ def texts(header: Dataset, keyword: str) -> list[str]:
 def said(header: Dataset, keyword: str) -> str:
     """The values of an element joined as the Standard writes them; empty where it is absent or empty."""
     return "\\".join(texts(header, keyword))
+
+
+def transfer_syntax(instance: Instance) -> str:
+    """As the file says, or, where it lacks the part that says, as it was parsed."""
+    meta = getattr(instance.header, "file_meta", None)
+    stated = meta.get("TransferSyntaxUID") if meta is not None else None
+    if stated:
+        return str(stated)
+    implicit, little = instance.header.original_encoding
+    if implicit:
+        return ImplicitVRLittleEndian
+    return ExplicitVRLittleEndian if little else ExplicitVRBigEndian
 
 
 def series_name(instances: Sequence[Instance]) -> str:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from pydicom.dataset import Dataset
 
 from medfuse.dicom.header import texts
-from medfuse.errors import SeriesError
+from medfuse.dicom.verdict import NoVolumeError
 
 CSA_CREATOR = "SIEMENS CSA HEADER"
 CSA_IMAGE_HEADER = 0x10
@@ -47,15 +47,17 @@ def mosaic_layout(header: Dataset, name: str) -> tuple[int, int, npt.NDArray[np.
         slices = int(tags["NumberOfImagesInMosaic"][0])
         normal = np.array([float(text) for text in tags["SliceNormalVector"][:3]])
     except (KeyError, IndexError, ValueError, TypeError, struct.error) as error:
-        raise SeriesError(
+        raise NoVolumeError(
+            "mosaic without its layout",
             f"{name} is a Siemens mosaic without a readable private header (0029,1010), which alone says how its tiles "
-            "are stacked. Export it again with private elements, or as single slices."
+            "are stacked. Export it again with private elements, or as single slices.",
         ) from error
     side = int(np.ceil(np.sqrt(max(slices, 0))))
     if slices < 2 or header.Rows % side or header.Columns % side or abs(np.linalg.norm(normal) - 1) > 0.01:
-        raise SeriesError(
+        raise NoVolumeError(
+            "mosaic without its layout",
             f"{name} is a Siemens mosaic of {header.Columns} × {header.Rows} whose private header names {slices} "
-            "slices that do not fit into it. Export it again."
+            "slices that do not fit into it. Export it again.",
         )
     return slices, side, normal / np.linalg.norm(normal)
 

@@ -24,7 +24,7 @@ CODE = re.compile(r"[A-Z0-9_ .+\\-]{1,64}")
 COUNTED = ("AcquisitionTime", "FrameReferenceDateTime", "StackID", "file", "SOPClassUID")
 """Traits whose values are never shown: free text, dates, identifiers."""
 
-BESIDE = {"LOCALIZER", "PROJECTION IMAGE", "MIP", "SCREEN SAVE", "CSA REPORT"}
+OVERVIEWS = {"LOCALIZER", "PROJECTION IMAGE", "MIP", "SCREEN SAVE", "CSA REPORT"}
 """Values of ImageType that mark pictures made for an overview."""
 
 
@@ -58,7 +58,7 @@ def by_part(frames: Sequence[Frame]) -> Iterator[tuple[str, list[Frame]]]:
 
 def is_aside(image_type: Sequence[str]) -> bool:
     """Whether pictures of this ImageType are an overview, or were computed from others (PS3.3 C.7.6.1.1.2)."""
-    return image_type[:1] == ["DERIVED"] or image_type[1:2] == ["SECONDARY"] or not BESIDE.isdisjoint(image_type)
+    return image_type[:1] == ["DERIVED"] or image_type[1:2] == ["SECONDARY"] or not OVERVIEWS.isdisjoint(image_type)
 
 
 def _by_plane(frames: Sequence[Frame]) -> list[list[Frame]]:

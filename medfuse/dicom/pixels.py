@@ -21,7 +21,7 @@ from pydicom.uid import (
 )
 
 from medfuse.dicom.frames import Frame
-from medfuse.dicom.header import Instance
+from medfuse.dicom.header import Instance, transfer_syntax
 from medfuse.dicom.lattice import Stack
 from medfuse.errors import SeriesError
 from medfuse.grid import MOST_VOXELS
@@ -233,18 +233,6 @@ def _native_pixels(instance: Instance, layout: _Native, indices: list[int]) -> I
                 np.left_shift(stored, spare, out=stored)
                 np.right_shift(stored, spare, out=stored)
             yield stored.reshape(rows, columns)
-
-
-def transfer_syntax(instance: Instance) -> str:
-    """As the file says, or, where it lacks the part that says, as it was parsed."""
-    meta = getattr(instance.header, "file_meta", None)
-    stated = meta.get("TransferSyntaxUID") if meta is not None else None
-    if stated:
-        return str(stated)
-    implicit, little = instance.header.original_encoding
-    if implicit:
-        return ImplicitVRLittleEndian
-    return ExplicitVRLittleEndian if little else ExplicitVRBigEndian
 
 
 def _tile(picture: npt.NDArray[Any], frame: Frame) -> npt.NDArray[Any]:

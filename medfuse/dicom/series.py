@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from pydicom.dataset import Dataset
+from pydicom.uid import UID
 
 from medfuse.dicom.copies import without_copies, without_twins
 from medfuse.dicom.frames import Frame, frames_of
-from medfuse.dicom.header import READABLE, Instance, said, series_name, short_text, texts
+from medfuse.dicom.header import READABLE, Instance, said, series_name, short_text, texts, transfer_syntax
 from medfuse.dicom.lattice import Stack, stack
-from medfuse.dicom.parts import by_kind, by_part, is_aside
+from medfuse.dicom.parts import CODE, OVERVIEWS, by_kind, by_part, is_aside
+from medfuse.dicom.verdict import NoVolumeError, no_volume
 from medfuse.errors import GeometryError, SeriesError
 from medfuse.grid import Grid
 
@@ -24,9 +26,10 @@ class Series:
     """Files that share a SeriesInstanceUID, or a part of their frames.
 
     ``stack`` holds the frames in order where they form one volume; ``problem`` says otherwise why they do not, and
-    ``instances`` stand in the same order. A series that holds several volumes is several of these: ``part`` counts them
-    from 1 and ``traits`` says what tells each from the others. ``beside`` marks what lies in a series without being
-    one of its slices: scouts, and pictures of another kind.
+    ``brief`` says it in a few words; ``instances`` stand in the same order. A series that holds several volumes is
+    several of these: ``part`` counts them from 1 and ``traits`` says what tells each from the others. ``beside`` marks
+    what lies in a series without being one of its slices: scouts, and pictures of another kind. ``copies`` counts the
+    files that were left out because another holds the same slice, ``missing`` the slices that seem to be missing.
     """
 
     uid: str
@@ -36,29 +39,39 @@ class Series:
     part: int | None = None
     traits: str = ""
     beside: bool = False
+    brief: str = ""
+    copies: int = 0
+    missing: int = 0
 
     @classmethod
     def assemble(cls, uid: str, instances: Sequence[Instance], *, fill_gaps: bool = False) -> list[Series]:
         """Order the frames and work out the grid of each volume among them, or note what stands against it."""
         name = series_name(instances)
-        with _noting(name) as noted:
+        try:
             _require_one_patient(instances, name)
-            kinds = by_kind(without_copies(instances, name))
-            parts = [part for traits, kind in kinds for part in cls._assemble(uid, kind, traits, fill_gaps)]
-            return parts if len(kinds) == 1 else _numbered(parts)
-        return [cls(uid, tuple(instances), None, noted.problem)]
+            once = without_copies(instances, name)
+        except Exception as error:  # hostile headers fail in many ways
+            return [cls._refused(uid, instances, no_volume(error, name))]
+        kinds = by_kind(once)
+        parts = [part for traits, kind in kinds for part in cls._assemble(uid, kind, traits, fill_gaps)]
+        # Which part lost a copy is not told; the first stands for the series.
+        parts[0] = replace(parts[0], copies=parts[0].copies + len(instances) - len(once))
+        return parts if len(kinds) == 1 else _numbered(parts)
 
     @classmethod
     def _assemble(cls, uid: str, instances: Sequence[Instance], traits: str, fill_gaps: bool) -> list[Series]:
         """The volumes of one kind of picture."""
         name = series_name(instances)
-        with _noting(name) as noted:
+        try:
             _require_measured(instances[0], name)
-            return [
-                replace(part, traits=", ".join(filter(None, (traits, part.traits))))
-                for part in _volumes(cls, uid, frames_of(instances, name), name, fill_gaps)
-            ]
-        return [cls(uid, tuple(instances), None, noted.problem, traits=traits)]
+            found = _volumes(cls, uid, frames_of(instances, name), name, fill_gaps)
+        except Exception as error:  # as above
+            return [cls._refused(uid, instances, no_volume(error, name), traits)]
+        return [replace(part, traits=", ".join(filter(None, (traits, part.traits)))) for part in found]
+
+    @classmethod
+    def _refused(cls, uid: str, instances: Sequence[Instance], why: NoVolumeError, traits: str = "") -> Series:
+        return cls(uid, tuple(instances), None, str(why), traits=traits, brief=why.brief, missing=why.missing)
 
     @property
     def grid(self) -> Grid | None:
@@ -68,6 +81,20 @@ class Series:
     @property
     def first(self) -> Dataset:
         return self.instances[0].header
+
+    @property
+    def kind(self) -> str:
+        """What kind of pictures these say that they are: original, derived, localizer and so on; empty if not said."""
+        stated = texts(self.first, "ImageType")
+        overview = next((one for one in stated if one in OVERVIEWS), "")
+        return " ".join(
+            filter(None, (stated[0].lower() if stated and CODE.fullmatch(stated[0]) else "", overview.lower()))
+        )
+
+    @property
+    def transfer_syntaxes(self) -> list[str]:
+        """The names of the ways that its files store pixels."""
+        return sorted({UID(transfer_syntax(one)).name for one in self.instances})
 
     @property
     def aside(self) -> bool:
@@ -102,28 +129,6 @@ class Series:
         return self.stack
 
 
-class _noting:  # noqa: N801
-    """Keeps why something is no volume, in a sentence, instead of raising it."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.problem = ""
-
-    def __enter__(self) -> _noting:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> bool:
-        if isinstance(error, SeriesError):
-            self.problem = str(error)
-        elif isinstance(error, GeometryError):
-            self.problem = f"{self.name} has no usable geometry: {error}"
-        elif isinstance(error, Exception):  # values that are no numbers fail where they are first read, in many ways
-            self.problem = (
-                f"the header of {self.name} cannot be interpreted ({type(error).__name__}). Export the series again."
-            )
-        return isinstance(error, Exception)
-
-
 def _volumes(cls: type[Series], uid: str, frames: Sequence[Frame], name: str, fill_gaps: bool) -> list[Series]:
     """The one volume that the frames form, or the several."""
     try:
@@ -132,7 +137,8 @@ def _volumes(cls: type[Series], uid: str, frames: Sequence[Frame], name: str, fi
         reason = error
     once = without_twins(frames)
     if len(once) < len(frames):
-        return _volumes(cls, uid, once, name, fill_gaps)
+        first, *others = _volumes(cls, uid, once, name, fill_gaps)
+        return [replace(first, copies=len(frames) - len(once)), *others]
     parts = _parts(cls, uid, frames, name, fill_gaps)
     if not parts:
         raise reason
@@ -148,21 +154,23 @@ def _files(frames: Sequence[Frame]) -> tuple[Instance, ...]:
     return tuple({id(frame.instance): frame.instance for frame in frames}.values())
 
 
-def _of_other_class(instance: Instance, name: str) -> str:
-    found = instance.header.get("SOPClassUID")
-    return (
-        f"{name} is {getattr(found, 'name', None) or 'of no stated SOP class'}; medfuse reads MR, CT and PET series, "
-        "classic or enhanced, and NM tomography. Choose another series, or export this one in such a form."
+def _of_other_class(instance: Instance, name: str) -> NoVolumeError:
+    kind = UID(instance.sop_class).name if instance.sop_class else "of no stated SOP class"
+    return NoVolumeError(
+        kind,
+        f"{name} is {kind}; medfuse reads MR, CT and PET series, classic or enhanced, and NM tomography. Choose "
+        "another series, or export this one in such a form.",
     )
 
 
 def _require_measured(instance: Instance, name: str) -> None:
     """Files are of a class that is read, and hold one value a pixel."""
     if instance.sop_class not in READABLE:
-        raise SeriesError(_of_other_class(instance, name))
+        raise _of_other_class(instance, name)
     if said(instance.header, "SamplesPerPixel") not in ("", "1"):
-        raise SeriesError(
-            f"{name} holds colour pictures; a volume of measured values is needed. Choose another series."
+        raise NoVolumeError(
+            "colour pictures",
+            f"{name} holds colour pictures; a volume of measured values is needed. Choose another series.",
         )
 
 
@@ -170,14 +178,17 @@ def _require_one_patient(instances: Sequence[Instance], name: str) -> None:
     """Files of one series are of one patient and study; messages never name the values."""
     first = instances[0].header
     if not said(first, "SeriesInstanceUID"):
-        raise SeriesError(f"{name} has no SeriesInstanceUID: which files belong together is unknown. Export it again.")
+        raise NoVolumeError(
+            "no UID", f"{name} has no SeriesInstanceUID: which files belong together is unknown. Export it again."
+        )
     for keyword in ONE_PER_SERIES:
         expected = said(first, keyword)
         for instance in instances[1:]:
             if said(instance.header, keyword) != expected:
-                raise SeriesError(
+                raise NoVolumeError(
+                    f"several values of {keyword}",
                     f"{name} mixes different values of {keyword}, first in instance {instance.number}: its files do "
-                    "not belong to one volume. Separate them before fusing."
+                    "not belong to one volume. Separate them before fusing.",
                 )
 
 
@@ -189,7 +200,7 @@ def _parts(cls: type[Series], uid: str, frames: Sequence[Frame], name: str, fill
         try:
             found = _volume(cls, uid, stack(group, part, fill_gaps=fill_gaps), traits)
         except (SeriesError, GeometryError) as reason:
-            found = cls(uid, _files(group), None, str(reason), traits=traits)
+            found = cls._refused(uid, _files(group), no_volume(reason, part), traits)
         parts.append(found)
     return _numbered(parts) if len(parts) > 1 and any(part.stack for part in parts) else []
 

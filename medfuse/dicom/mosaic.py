@@ -63,18 +63,29 @@ def mosaic_layout(header: Dataset, name: str) -> tuple[int, int, npt.NDArray[np.
 
 
 def _csa_tags(content: bytes) -> Iterator[tuple[str, list[str]]]:
-    """Go through a CSA2 header (``SV10``): 84 bytes a tag, then its items, each padded to four bytes."""
-    if content[:4] != b"SV10":
-        raise ValueError("no CSA2 header")
-    (count,) = struct.unpack_from("<I", content, 8)
-    at = 16
+    """Go through a CSA header: 84 bytes a tag, then its items, each padded to four bytes.
+
+    Its newer form begins with ``SV10`` and gives the length of an item as it is; the older one adds the number of items
+    of the first tag to it (nibabel's documentation of the format).
+    """
+    newer = content[:4] == b"SV10"
+    at = 8 if newer else 0
+    count, mark = struct.unpack_from("<II", content, at)
+    if mark not in (77, 205):
+        raise ValueError("no CSA header")
+    at += 8
+    added: int | None = 0 if newer else None
     for _ in range(min(count, MOST_TAGS)):
         name, _, _, _, items, _ = struct.unpack_from("<64si4siii", content, at)
         at += 84
+        added = items if added is None else added
         values = []
         for _ in range(items):
-            length = struct.unpack_from("<4i", content, at)[1]
+            first, second = struct.unpack_from("<2i", content, at)
+            length = second if newer else first - added
             at += 16
+            if not newer and not 0 <= length <= len(content) - at:
+                break  # the older form claims more items than it writes
             if not 0 <= length <= len(content) - at:
                 raise ValueError("a CSA item is longer than its header")
             values.append(content[at : at + length].split(b"\0")[0].decode("ascii", "replace").strip())

@@ -86,10 +86,8 @@ class Series:
     def kind(self) -> str:
         """What kind of pictures these say that they are: original, derived, localizer and so on; empty if not said."""
         stated = texts(self.first, "ImageType")
-        overview = next((one for one in stated if one in OVERVIEWS), "")
-        return " ".join(
-            filter(None, (stated[0].lower() if stated and CODE.fullmatch(stated[0]) else "", overview.lower()))
-        )
+        named = [one for one in stated[:1] if CODE.fullmatch(one)] + [one for one in stated[1:] if one in OVERVIEWS]
+        return " ".join(named).lower()
 
     @property
     def transfer_syntaxes(self) -> list[str]:

@@ -23,6 +23,7 @@ def load(
     series: str | None = None,
     *,
     volume: int | None = None,
+    luma: bool = False,
     fill_gaps: bool = False,
     progress: Callable[[float], None] | None = None,
 ) -> MetaTensor:
@@ -41,6 +42,8 @@ def load(
         series that holds several.
     volume
         Which volume of a 4-D NIfTI file, counted from 0.
+    luma
+        Read the colours of a NIfTI file (RGB24) as their brightness, 0 to 255, instead of refusing them.
     fill_gaps
         Interpolate where slices of a DICOM series are missing or unevenly spaced, instead of refusing it; provenance
         says how many slices were.
@@ -62,6 +65,8 @@ def load(
     StudyError
         If the modality is missing or contradicts the header.
     """
+    if not isinstance(path, str | Path) and len(path) == 1:
+        path = path[0]
     wanted = (modality,) if isinstance(modality, str) else tuple(modality or MODALITIES)
     for one in wanted:
         if one not in MODALITIES:
@@ -71,7 +76,9 @@ def load(
             raise StudyError(f"{path} is NIfTI, which does not say its modality; state it (modality=..., --modality).")
         if series is not None:
             raise StudyError(f"{path} is NIfTI and holds no series to choose from; leave the series out.")
-        return nifti.read(path, wanted[0], volume)
+        return nifti.read(path, wanted[0], volume, luma=luma)
+    if luma:
+        raise StudyError(f"{places_named(path)} is DICOM, whose colours are never measured values; leave luma out.")
     if volume is not None:
         raise StudyError(
             f"{places_named(path)} is DICOM, whose volumes are chosen by series; leave the volume out and name the "

@@ -15,7 +15,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import NuclearMedicineImageStorage
 
 from medfuse.dicom.header import ENHANCED, Instance, listed, numbers, said, texts
-from medfuse.dicom.mosaic import is_mosaic, mosaic_layout
+from medfuse.dicom.mosaic import grid_positions, is_grid, is_mosaic, mosaic_layout
 from medfuse.dicom.verdict import NoVolumeError
 
 Vector = npt.NDArray[np.float64]
@@ -87,6 +87,8 @@ def frames_of(instances: Sequence[Instance], name: str) -> list[Frame]:
             found = _tomography_frames(instance, name)
         elif is_mosaic(instance.header):
             found = _mosaic_frames(instance, name)
+        elif is_grid(instance.header):
+            found = _grid_frames(instance, name)
         else:
             found = [_classic_frame(instance, name)]
         if len(found) > 1:  # the last resort to tell volumes apart: that each has a file of its own
@@ -178,6 +180,20 @@ def _mosaic_frames(instance: Instance, name: str) -> list[Frame]:
         place = (position + index * apart * normal, row, column, spacing)
         frames.append(Frame(instance, None, divmod(index, side), (columns, rows), *place, slope, intercept, traits))
     return frames
+
+
+def _grid_frames(instance: Instance, name: str) -> list[Frame]:
+    header = instance.header
+    positions, across, down = grid_positions(header, name)
+    _, row, column, spacing = _place(header, header, header, f"instance {instance.number}", name)
+    slope, intercept = _rescale(name, header)
+    traits = _traits(header, CLASSIC_TRAITS)
+    columns, rows = _matrix(header)
+    tile = (columns // across, rows // down)
+    return [
+        Frame(instance, None, divmod(index, across), tile, position, row, column, spacing, slope, intercept, traits)
+        for index, position in enumerate(positions)
+    ]
 
 
 def _tomography_frames(instance: Instance, name: str) -> list[Frame]:

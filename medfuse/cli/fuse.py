@@ -140,6 +140,7 @@ def fuse(
     partner_series: Annotated[str | None, typer.Option(help="The same for the partner.")] = None,
     mri_volume: Annotated[int | None, typer.Option(min=0, help="Which volume of a 4-D NIfTI MRI, from 0.")] = None,
     partner_volume: Annotated[int | None, typer.Option(min=0, help="The same for the partner.")] = None,
+    luma: Annotated[bool, typer.Option("--luma", help="Read colours of NIfTI as their brightness.")] = False,
     fill_gaps: Annotated[
         bool, typer.Option("--fill-gaps", help="Interpolate missing DICOM slices instead of refusing the series.")
     ] = False,
@@ -203,6 +204,7 @@ def fuse(
                 "MR",
                 mri_series,
                 volume=mri_volume,
+                luma=luma and nifti.is_nifti(mri),
                 fill_gaps=fill_gaps,
                 progress=partial(tell, "MRI"),
             )
@@ -211,6 +213,7 @@ def fuse(
                 PARTNERS if modality is None else modality.value,
                 partner_series,
                 volume=partner_volume,
+                luma=luma and nifti.is_nifti(partner),
                 fill_gaps=fill_gaps,
                 progress=partial(tell, "partner"),
             )

@@ -15,7 +15,8 @@ import pydicom
 import pytest
 
 import medfuse
-from medfuse.cli.fuse import RESULTS, DicomChoices, Format, _write
+from medfuse.cli.choices import DicomChoices, Format
+from medfuse.cli.fuse import RESULTS, _write
 from medfuse.errors import ExportError
 from medfuse.export import whole_entries
 

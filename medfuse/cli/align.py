@@ -13,8 +13,8 @@ from rich.table import Table
 
 import medfuse
 from medfuse import nifti, report
+from medfuse.cli.choices import Force, Way
 from medfuse.cli.console import EXIT_CODES, Json, Overwrite, app, refusing, stdout, steps
-from medfuse.cli.fuse import Force, Way
 from medfuse.export import require_outside, whole
 from medfuse.provenance import DISCLAIMER
 from medfuse.registration import WRITTEN_SUFFIXES, Registration

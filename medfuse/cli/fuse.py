@@ -6,16 +6,16 @@ import json
 import shutil
 import sys
 import time
-from dataclasses import dataclass
-from enum import Enum
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, cast, get_args
 
 import typer
+from monai.data.meta_tensor import MetaTensor
 
 import medfuse
 from medfuse import dicom, nifti
+from medfuse.cli.choices import CompressionName, DicomChoices, Force, Format, PartnerModality, PlaneName, Way
 from medfuse.cli.console import EXIT_CODES, Json, Overwrite, Tell, app, describe, refusing, stdout, steps
 from medfuse.dicom.palettes import PALETTES
 from medfuse.export import require_outside, whole_entries
@@ -32,69 +32,6 @@ RESULTS = (
     *("dicom", "partner", "registration", "registration.h5", "blending", "media"),
     *("fused.nii.gz", "fused.json", "dataset_description.json"),
 )
-
-
-class Format(str, Enum):
-    """What `fuse` writes."""
-
-    DICOM = "dicom"
-    NIFTI = "nifti"
-    BOTH = "both"
-
-
-class CompressionName(str, Enum):
-    """How DICOM pixels are packed; none loses anything."""
-
-    NONE = "none"
-    RLE = "rle"
-    JPEG_2000 = "jpeg2000"
-    JPEG_LS = "jpeg-ls"
-
-
-@dataclass(frozen=True)
-class DicomChoices:
-    """What was asked of the DICOM output."""
-
-    like: dicom.Like | None = None
-    description: str | None = None
-    number: int | None = None
-    compression: dicom.Compression = "none"
-    bits: dicom.Bits = 16
-    multiframe: bool = False
-    with_partner: bool = False
-    as_media: bool = False
-
-
-class Way(str, Enum):
-    """How the partner is aligned, where no file says it."""
-
-    AUTO = "auto"
-    HEADER = "header"
-    RIGID = "rigid"
-    AFFINE = "affine"
-    DEFORMABLE = "deformable"
-
-
-Force = Annotated[
-    bool, typer.Option("--force", help="Write even where the pictures say it is not aligned; all output says so.")
-]
-
-
-class PlaneName(str, Enum):
-    """Which slices are fused."""
-
-    NATIVE = "native"
-    AXIAL = "axial"
-    CORONAL = "coronal"
-    SAGITTAL = "sagittal"
-
-
-class PartnerModality(str, Enum):
-    """What the partner study is."""
-
-    CT = "CT"
-    PT = "PT"
-    NM = "NM"
 
 
 @app.command(epilog=EXIT_CODES)
@@ -219,14 +156,7 @@ def fuse(
             )
             if suv:
                 other = to_suv(other)
-            # What the writer would refuse is refused before the minutes of fusion, not after.
-            if format_ is not Format.NIFTI and plane is PlaneName.NATIVE:
-                columns, rows, _ = grid_of(loaded).straightened().shape
-                dicom.require_compressible(choices.compression, rows, columns)
-            if choices.as_media:
-                dicom.require_listable(choices.like or dicom.identity_of(source_of(loaded), source_of(other)))
-            if choices.with_partner:
-                dicom.require_measurable(other)
+            _require_writable(loaded, other, choices, native=format_ is not Format.NIFTI and plane is PlaneName.NATIVE)
             study = medfuse.fuse(
                 loaded,
                 other,
@@ -280,6 +210,17 @@ def _alignment(align: str) -> Align | medfuse.Registration | Path:
     if not Path(align).exists():
         raise typer.BadParameter(f"expected {', '.join(Way)} or a registration file; there is no file {align!r}.")
     return medfuse.Registration.load(align) if Path(align).suffix in READ_SUFFIXES else Path(align)
+
+
+def _require_writable(mri: MetaTensor, partner: MetaTensor, choices: DicomChoices, *, native: bool) -> None:
+    """Refuse what the writer would refuse before the minutes of fusion, not after."""
+    if native:
+        columns, rows, _ = grid_of(mri).straightened().shape
+        dicom.require_compressible(choices.compression, rows, columns)
+    if choices.as_media:
+        dicom.require_listable(choices.like or dicom.identity_of(source_of(mri), source_of(partner)))
+    if choices.with_partner:
+        dicom.require_measurable(partner)
 
 
 def _bits(bits: int) -> dicom.Bits:

@@ -43,7 +43,7 @@ LEAST_SCORE = 0.01
 BLOCK_MM, REACH_MM, STEP_MM = 48.0, 8.0, 4.0
 """Edge of a block, how far it looks about, and in which steps; between them a parabola tells."""
 
-BLOCK_POINTS, LEAST_POINTS, LEAST_COVERED, LEAST_BLOCKS = 30_000, 150, 0.8, 6
+BLOCK_POINTS, LEAST_POINTS, LEAST_COVERED, LEAST_BLOCKS = 20_000, 100, 0.8, 6
 """Samples in all, in a block, their share in the moving field, and blocks that can be judged."""
 
 

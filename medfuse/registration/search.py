@@ -1,7 +1,7 @@
 """The search for the map under which two studies share most: many starts, and climbs that grow finer.
 
 1. Screen: thousands of poses (all turns by 90°, tilted by 35°, wherever the head may lie) on the coarse level.
-2. Ascend: the 48 best and the headers' pose, all at once, by Adam.
+2. Ascend: the 31 best and the headers' pose, all at once, by Adam.
 3. Climb: the best of the ends that differ, by L-BFGS on the middle level; the winner on the fine level.
 """
 
@@ -31,10 +31,10 @@ from medfuse.registration.similarity import (
 from medfuse.registration.warp import Warp
 from medfuse.threads import side_by_side
 
-COARSE_POINTS, MIDDLE_POINTS, FINE_POINTS = 1500, 10_000, 60_000
+COARSE_POINTS, MIDDLE_POINTS, FINE_POINTS = 1000, 8000, 50_000
 """Samples on each level: as many as its optimum needs to stand out, however many voxels are stored."""
 
-STARTS = 48
+STARTS = 31
 """Poses that ascend from the screen."""
 
 AT_ONCE = 64
@@ -187,7 +187,11 @@ def climb(pair: Pair, start: Points, level: str, *, steps: int = 40, freedom: in
         return -1000 * found.item(), -1000 * slope[0].numpy()
 
     end = minimize(
-        falling, np.zeros(freedom), jac=True, method="L-BFGS-B", options={"maxiter": steps, "ftol": 1e-7, "gtol": 1e-3}
+        falling,
+        np.zeros(freedom),
+        jac=True,
+        method="L-BFGS-B",
+        options={"maxiter": steps, "maxfun": 2 * steps, "ftol": 1e-7, "gtol": 1e-3},
     )
     return np.asarray(uncentred(maps(start[None], torch.from_numpy(end.x[None]), pair.centre), pair.centre)[0])
 
@@ -196,8 +200,8 @@ def _ascend(pair: Pair, starts: Points) -> Points:
     """Ends of many starts on the coarse level, together; strides shrink from 6 mm to under 1 mm."""
     changes = torch.zeros(len(starts), 6, dtype=torch.float64, requires_grad=True)
     optimiser = torch.optim.Adam([changes], lr=6.0, betas=(0.7, 0.95))
-    shrink = torch.optim.lr_scheduler.ExponentialLR(optimiser, 0.93)
-    for _ in range(30):
+    shrink = torch.optim.lr_scheduler.ExponentialLR(optimiser, 0.91)
+    for _ in range(24):
         optimiser.zero_grad()
         matrices = maps(starts, changes, pair.centre)
         (-score(pair.coarse, pair.moving.coarse, matrices, pair.possible).sum()).backward()  # type: ignore[no-untyped-call]

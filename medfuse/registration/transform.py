@@ -39,7 +39,7 @@ class Registration:
         - ``overlap``: share of the fixed field of view that the moving one covers, 0 to 1 (all methods of `register`);
         - ``normalized_mutual_information``: at the result, over the fixed head; 1 (nothing shared) to 2;
         - ``normalized_mutual_information_at_header``: the same, where the headers place the studies;
-        - ``starts_agreeing``: how many of 49 starts ended at this result.
+        - ``starts_agreeing``: how many of 32 starts ended at this result.
     seconds
         Time spent.
     verdict

@@ -23,13 +23,15 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from itertools import islice, product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
 from monai.data.meta_tensor import MetaTensor
-from registration_cases import Case, Matrix, phantom_cases, real_cases
+from registration_cases import A_MODALITY, Case, Matrix, phantom_case, real_cases
 
 import medfuse
 from medfuse.bench import peak_mib
@@ -138,10 +140,11 @@ PROGRAMS: dict[str, Callable[[Case], tuple[Matrix, dict[str, Any]]]] = {
 }
 
 
-def measured(program: str, case: Case) -> dict[str, Any]:
+def measured(program: str, make: Callable[[], Case]) -> dict[str, Any]:
     """One program on one case, in this process."""
-    began, processor = time.perf_counter(), time.process_time()
+    case = make()
     row: dict[str, Any] = {"program": program, "case": case.name, "kind": case.kind}
+    began, processor = time.perf_counter(), time.process_time()
     try:
         matrix, more = PROGRAMS[program](case)
         row |= {"error_mm": case.error_mm(matrix), "median_error_mm": case.median_error_mm(matrix), **more}
@@ -149,6 +152,10 @@ def measured(program: str, case: Case) -> dict[str, Any]:
         row |= {"error_mm": float("inf"), "median_error_mm": float("inf"), "failed": type(error).__name__}
     seconds, processor = time.perf_counter() - began, time.process_time() - processor
     return row | {"seconds": seconds, "processor_seconds": processor, "peak_mib": peak_mib()}
+
+
+def real_case(mri: str, partner: str, number: int) -> Case:
+    return next(islice(real_cases(medfuse.load(mri, "MR"), medfuse.load(partner, "PT"), number + 1), number, None))
 
 
 def summary(rows: list[dict[str, Any]]) -> str:
@@ -182,24 +189,25 @@ def main() -> None:
     parser.add_argument("--mri", help="DICOM folder; with --partner, whose world is the same")
     parser.add_argument("--partner")
     parser.add_argument("--programs", default=",".join(PROGRAMS))
-    parser.add_argument("--cases", type=int, default=20, help="of each modality")
+    parser.add_argument("--cases", type=int, default=A_MODALITY, help="of each modality")
     parser.add_argument("--real", type=int, default=6, help="maps of the real pair")
+    parser.add_argument("--only", help="names of cases, such as PT-14, separated by commas")
     parser.add_argument("--cache", type=Path, help="folder that keeps the rendered phantoms")
     given = parser.parse_args()
-    rows = []
-
-    def run(case: Case) -> None:
-        for program in given.programs.split(","):
-            with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-                rows.append(pool.submit(measured, program, case).result())
-            print(json.dumps(rows[-1]), flush=True)
-
+    cases: dict[str, Callable[[], Case]] = {}
     if given.mri:
-        for case in real_cases(medfuse.load(given.mri, "MR"), medfuse.load(given.partner, "PT"), given.real):
-            run(case)
-    for number, case in enumerate(phantom_cases(given.cache)):
-        if number < 3 * given.cases:
-            run(case)
+        cases |= {
+            f"real-{number}": partial(real_case, given.mri, given.partner, number) for number in range(given.real)
+        }
+    for number, modality in product(range(given.cases), ("PT", "CT", "NM")):
+        cases[f"{modality}-{number}"] = partial(phantom_case, modality, number, given.cache)
+    rows = []
+    for name in given.only.split(",") if given.only else cases:
+        for program in given.programs.split(","):
+            # A process of its own that inherits nothing large: its peak of memory is its own.
+            with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+                rows.append(pool.submit(measured, program, cases[name]).result())
+            print(json.dumps(rows[-1]), flush=True)
     print(summary(rows))
 
 

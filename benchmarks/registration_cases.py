@@ -131,13 +131,6 @@ def phantom_case(modality: Modality, number: int, cache: Path | None = None) -> 
     )
 
 
-def phantom_cases(cache: Path | None = None, modalities: tuple[Modality, ...] = ("PT", "CT", "NM")) -> Iterator[Case]:
-    """All sixty."""
-    for number in range(A_MODALITY):
-        for modality in modalities:
-            yield phantom_case(modality, number, cache)
-
-
 def moved_world(volume: MetaTensor, matrix: Matrix) -> MetaTensor:
     """The same voxels, as if the patient had lain displaced by ``matrix`` (old world → new world) in the scanner."""
     grid = grid_of(volume)

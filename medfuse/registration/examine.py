@@ -35,7 +35,7 @@ MOST_OF_MIRRORED = 1.02
 """Score of the mirror image over that of the pair; symmetric phantoms and atlases come to 1.00."""
 
 MOST_OF_RIVAL = 0.97
-"""Coarse score of another pose over that of the answer."""
+"""Score of another pose over that of the answer."""
 
 LEAST_SCORE = 0.01
 """Normalised mutual information above 1 that pictures of one head exceed by far, and noise does not reach."""

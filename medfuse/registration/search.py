@@ -126,7 +126,7 @@ class Found:
     agreeing
         How many starts ended within a coarse voxel's diagonal of the best.
     rival
-        Coarse score of the best answer that differs, as a share of the best one's; 0 if all starts agree.
+        Middle score of the best other answer that was worth a climb, as a share of the best one's; 0 if there is none.
     """
 
     matrix: Points
@@ -160,18 +160,16 @@ def search(pair: Pair, report: Callable[[float], None]) -> Found:
     for end in order[1:]:
         if pair.apart(ends[differing], ends[end]).min() > APART_MM:
             differing.append(int(end))
-    best = scores[differing[0]]
-    close = [ends[end] for end in differing[:3] if scores[end] > CLOSE * best]
-    climbed = side_by_side(lambda end: climb(pair, end, "middle", steps=20), close)
+    worth = [end for end in differing[:3] if scores[end] > CLOSE * scores[differing[0]]]
+    climbed = np.array(side_by_side(lambda end: climb(pair, ends[end], "middle", steps=20), worth))
     report(0.7)
-    winner = climbed[int(np.argmax(pair.scores(np.array(climbed), "middle")))]
+    middle = pair.scores(climbed, "middle")
+    winner = climbed[int(np.argmax(middle))]
     found = climb(pair, winner, "fine")
     report(0.9)
-    agreeing = int((pair.apart(ends, found) < 15).sum())
-    rival = max(
-        (float(scores[end] / best) for end in differing if pair.apart(ends[[end]], found)[0] > APART_MM), default=0.0
-    )
-    return Found(found, agreeing, rival)
+    others = climbed[pair.apart(climbed, winner) > APART_MM]
+    rival = pair.scores(others, "middle").max() / middle.max() if len(others) else 0.0
+    return Found(found, int((pair.apart(ends, found) < 15).sum()), float(rival))
 
 
 def climb(pair: Pair, start: Points, level: str, *, steps: int = 40, freedom: int = 6) -> Points:

@@ -109,7 +109,7 @@ def _save(whole: Dataset, path: Path) -> Path:
 
 
 def enhance_pet(folder: Path, path: Path, *, corrected_to: datetime | None = None) -> Path:
-    """Write classic PET slices as Enhanced PET (PS3.3 A.56), decay-corrected to the start of the scan or another time."""
+    """Make Enhanced PET of classic slices (PS3.3 A.56), corrected for decay to the scan's start or another time."""
     whole, slices = _begin(folder, EnhancedPETImageStorage)
     first = slices[0]
     began = datetime.strptime(f"{first.SeriesDate}{str(first.SeriesTime)[:6]}", "%Y%m%d%H%M%S")
@@ -214,9 +214,7 @@ def enhance_ct(folder: Path, path: Path) -> Path:
         VolumetricProperties="VOLUME",
         VolumeBasedCalculationTechnique="NONE",
     )
-    shared.CTAcquisitionTypeSequence = one(
-        AcquisitionType="SPIRAL", ConstantVolumeFlag="NO", FluoroscopyFlag="NO"
-    )
+    shared.CTAcquisitionTypeSequence = one(AcquisitionType="SPIRAL", ConstantVolumeFlag="NO", FluoroscopyFlag="NO")
     shared.CTAcquisitionDetailsSequence = one(
         RotationDirection="CW",
         RevolutionTime=1.0,

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, cast, get_args
 
 import typer
+from monai.data.meta_tensor import MetaTensor
 
 import medfuse
 from medfuse import dicom, nifti
@@ -24,6 +25,7 @@ from medfuse.gesenet.engine import AUTO, ENGINES
 from medfuse.intensity import CT_WINDOWS_HU
 from medfuse.phantom import phantom_study
 from medfuse.provenance import DISCLAIMER
+from medfuse.slices import Plane
 from medfuse.uptake import to_suv
 from medfuse.volume import PARTNERS, grid_of, source_of
 
@@ -196,14 +198,8 @@ def fuse(
             )
             if suv:
                 other = to_suv(other)
-            # What the writer would refuse is refused before the minutes of fusion, not after.
-            if format_ is not Format.NIFTI and plane is PlaneName.NATIVE:
-                columns, rows, _ = grid_of(loaded).straightened().shape
-                dicom.require_compressible(choices.compression, rows, columns)
-            if choices.as_media:
-                dicom.require_listable(choices.like or dicom.identity_of(source_of(loaded), source_of(other)))
-            if choices.with_partner:
-                dicom.require_measurable(other)
+            if format_ is not Format.NIFTI:
+                _refuse_early(loaded, other, plane.value, choices)
             study = medfuse.fuse(
                 loaded,
                 other,
@@ -255,6 +251,17 @@ def _alignment(align: str) -> Align | medfuse.Registration:
     if not Path(align).is_file():
         raise typer.BadParameter(f"expected auto, header, rigid or a registration file; there is no file {align!r}.")
     return medfuse.Registration.load(Path(align))
+
+
+def _refuse_early(mri: MetaTensor, partner: MetaTensor, plane: Plane, choices: DicomChoices) -> None:
+    """Raise what the writers would after the minutes of fusion, as far as it is known before."""
+    if plane == "native":
+        columns, rows, _ = grid_of(mri).straightened().shape
+        dicom.require_compressible(choices.compression, rows, columns)
+    if choices.as_media:
+        dicom.require_listable(choices.like or dicom.identity_of(source_of(mri), source_of(partner)))
+    if choices.with_partner:
+        dicom.require_measurable(partner)
 
 
 def _bits(bits: int) -> dicom.Bits:

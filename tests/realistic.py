@@ -16,6 +16,8 @@ from pydicom.uid import EnhancedCTImageStorage, EnhancedPETImageStorage
 
 PATIENT_AND_STUDY = (
     *("SpecificCharacterSet", "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "PatientWeight"),
+    *("PatientIdentityRemoved", "DeidentificationMethod", "DeidentificationMethodCodeSequence"),
+    *("PatientAge", "PatientSize", "StudyDescription"),
     *("StudyInstanceUID", "StudyDate", "StudyTime", "StudyID", "AccessionNumber", "ReferringPhysicianName"),
     *("SeriesInstanceUID", "SeriesNumber", "SeriesDate", "SeriesTime", "FrameOfReferenceUID"),
     *("PositionReferenceIndicator", "PatientPosition", "Manufacturer", "Modality"),

@@ -49,7 +49,7 @@ def test_an_upright_grid_covers_a_tilted_one_and_keeps_its_slices(degrees, flip)
     inside = straight.index(grid.corners())
     assert (inside > -1e-3).all()
     assert (inside < np.array(straight.shape) - 1 + 1e-3).all()
-    shift = np.tan(np.radians(abs(degrees))) * 8 * grid.spacing[2] / grid.spacing[1]
+    shift = np.tan(np.radians(abs(degrees))) * 8 * turned.spacing[2] / turned.spacing[1]
     assert straight.shape[1] == 24 + np.ceil(shift)
 
 

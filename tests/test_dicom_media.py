@@ -106,7 +106,7 @@ def test_nothing_is_left_where_it_fails(tmp_path):
     volume, _, _ = acquired(GRID)
     write_acquisition(volume, tmp_path / "mri", study=1, series_number=2)
     with pytest.raises(ExportError, match="found none"):
-        write_media(tmp_path / "disc", [tmp_path / "mri", tmp_path])
+        write_media(tmp_path / "disc", [tmp_path / "mri", tmp_path / "none"])
     with pytest.raises(ExportError, match="input"):
         write_media(tmp_path / "mri" / "disc", [tmp_path / "mri"])
     assert [path.name for path in tmp_path.iterdir()] == ["mri"]

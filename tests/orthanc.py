@@ -19,9 +19,7 @@ NODE = "127.0.0.1:4242/ORTHANC"
 ROOT = "http://127.0.0.1:8042"
 SERVICE = f"{ROOT}/dicom-web"
 
-# Its processes go with it, also where it runs past its time and is killed.
-NETWORK = ["unshare", "-rn", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c"]
-NETWORK += ['ip link set lo up && exec "$@"', "sh"]
+NETWORK = ["unshare", "-rn", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
 
 
 def require_orthanc() -> None:

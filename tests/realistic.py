@@ -16,6 +16,8 @@ from pydicom.uid import EnhancedCTImageStorage, EnhancedPETImageStorage
 
 PATIENT_AND_STUDY = (
     *("SpecificCharacterSet", "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "PatientWeight"),
+    *("PatientIdentityRemoved", "DeidentificationMethod", "DeidentificationMethodCodeSequence"),
+    *("PatientAge", "PatientSize", "StudyDescription"),
     *("StudyInstanceUID", "StudyDate", "StudyTime", "StudyID", "AccessionNumber", "ReferringPhysicianName"),
     *("SeriesInstanceUID", "SeriesNumber", "SeriesDate", "SeriesTime", "FrameOfReferenceUID"),
     *("PositionReferenceIndicator", "PatientPosition", "Manufacturer", "Modality"),
@@ -109,7 +111,7 @@ def _save(whole: Dataset, path: Path) -> Path:
 
 
 def enhance_pet(folder: Path, path: Path, *, corrected_to: datetime | None = None) -> Path:
-    """Write classic PET slices as Enhanced PET (PS3.3 A.56), decay-corrected to its start or another time."""
+    """Make Enhanced PET of classic slices (PS3.3 A.56), corrected for decay to the scan's start or another time."""
     whole, slices = _begin(folder, EnhancedPETImageStorage)
     first = slices[0]
     began = datetime.strptime(f"{first.SeriesDate}{str(first.SeriesTime)[:6]}", "%Y%m%d%H%M%S")

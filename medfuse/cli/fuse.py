@@ -25,6 +25,7 @@ from medfuse.intensity import CT_WINDOWS_HU
 from medfuse.phantom import phantom_study
 from medfuse.provenance import DISCLAIMER
 from medfuse.registration import READ_SUFFIXES, Align
+from medfuse.slices import Plane
 from medfuse.uptake import to_suv
 from medfuse.volume import PARTNERS, grid_of, source_of
 
@@ -156,7 +157,8 @@ def fuse(
             )
             if suv:
                 other = to_suv(other)
-            _require_writable(loaded, other, choices, native=format_ is not Format.NIFTI and plane is PlaneName.NATIVE)
+            if format_ is not Format.NIFTI:
+                _refuse_early(loaded, other, plane.value, choices)
             study = medfuse.fuse(
                 loaded,
                 other,
@@ -212,9 +214,9 @@ def _alignment(align: str) -> Align | medfuse.Registration | Path:
     return medfuse.Registration.load(align) if Path(align).suffix in READ_SUFFIXES else Path(align)
 
 
-def _require_writable(mri: MetaTensor, partner: MetaTensor, choices: DicomChoices, *, native: bool) -> None:
-    """Refuse what the writer would refuse before the minutes of fusion, not after."""
-    if native:
+def _refuse_early(mri: MetaTensor, partner: MetaTensor, plane: Plane, choices: DicomChoices) -> None:
+    """Raise what the writers would after the minutes of fusion, as far as it is known before."""
+    if plane == "native":
         columns, rows, _ = grid_of(mri).straightened().shape
         dicom.require_compressible(choices.compression, rows, columns)
     if choices.as_media:

@@ -31,6 +31,9 @@ TRANSFER_SYNTAXES: Mapping[str, UID] = {
 LEAST_JPEG_2000 = 32
 """Rows and columns that OpenJPEG's usual six resolutions need."""
 
+CODECS = Lock()
+"""One slice is encoded at a time: pylibjpeg-openjpeg 2.6 corrupts the memory of two that are."""
+
 LONGEST = 2**32 - 2
 """Bytes that an element of a stated length holds (PS3.5 7.1)."""
 
@@ -64,7 +67,8 @@ def save(dataset: Dataset, path: Path, compression: Compression = "none") -> Non
         if compression != "none":
             _note_transform(dataset, compression)
             # Lossless: the pixels are the same, and so is the instance's UID (PS3.3 C.12.4 asks for new ones on loss).
-            dataset.compress(TRANSFER_SYNTAXES[compression], generate_instance_uid=False)
+            with CODECS:
+                dataset.compress(TRANSFER_SYNTAXES[compression], generate_instance_uid=False)
         dataset.save_as(path, enforce_file_format=True)
     except (ValueError, TypeError, RuntimeError) as error:
         raise _unencodable(dataset, error) from error
@@ -99,7 +103,8 @@ class Spool:
         options = {**as_pixel_options(self.dataset), "number_of_frames": 1}
         encoder = get_encoder(TRANSFER_SYNTAXES[self.compression])
         try:
-            data = encoder.encode(np.squeeze(np.ascontiguousarray(stored)), **options)
+            with CODECS:
+                data = encoder.encode(np.squeeze(np.ascontiguousarray(stored)), **options)
         except (ValueError, TypeError, RuntimeError) as error:
             raise _unencodable(self.dataset, error) from error
         return data + b"\0" * (len(data) % 2)

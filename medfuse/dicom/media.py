@@ -60,6 +60,7 @@ def write_media(out: str | Path, folders: Iterable[str | Path], *, overwrite: bo
         index.write(beside)
         for instance in index:
             shutil.copyfile(files[str(instance.SOPInstanceUID)], beside / instance.FileID)
+        index._stage["t"].cleanup()  # pydicom leaves its folder to the garbage collector, which warns
 
 
 def require_listable(like: Like) -> None:

@@ -9,8 +9,8 @@ largest and the median error over the head, seconds, the peak of memory, and wha
 table and one JSON object. Nothing is asserted: figures depend on the machine and on what else it does.
 
 greedy gets what its documentation gives for hard poses, a random search of 1000 poses by normalised mutual information;
-elastix its rigid default, which aligns the fields' centres; ANTs its rigid default with several starts; SimpleITK the usual
-recipe, Mattes' mutual information by gradient descent from aligned moments.
+elastix its rigid default, which aligns the fields' centres; ANTs its rigid default with several starts; SimpleITK the
+usual recipe, Mattes' mutual information by gradient descent from aligned moments.
 """
 
 from __future__ import annotations

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import gdcm
 import pydicom
 from enhanced import LEGACY, enhance
 from mosaics import siemens_mosaic, uih_grid
@@ -72,6 +71,8 @@ def store(folder: Path, syntax: uid.UID) -> None:
 
 def _with_gdcm(path: Path) -> None:
     """The one encoder for lossless JPEG; its header is left to pydicom."""
+    import gdcm  # the documentation, which only prints the table, is built without it
+
     reader = gdcm.ImageReader()
     reader.SetFileName(str(path))
     assert reader.Read()

@@ -78,19 +78,25 @@ def _inspect_nifti(path: Path) -> tuple[list[Row], int, int]:
 
 
 def _print_table(rows: Iterable[Row]) -> None:
-    """One line a series; the reasons in full only where the series might have been meant."""
-    table = Table("series", "what", "files", "size", "spacing (mm)", "axes", "centre (mm)", "stored as", "verdict")
+    """What fits into 80 columns; the reasons in full only where the series might have been meant."""
+    table = Table("series", "what", "where", "stored as", "verdict", show_lines=True)
     reasons: list[str] = []
     for row in rows:
-        cells = [str(row["number"]), f"{row['modality']} {row['kind']}".strip(), str(row["files"])]
-        cells.append(" × ".join(map(str, row["shape"] or ())))
-        cells.append(" × ".join(f"{length:.3g}" for length in row["spacing_mm"] or ()))
-        cells += [row["axes"] or "", " ".join(f"{place:.0f}" for place in row["centre_mm"] or ())]
-        cells += [", ".join(map(_short, row["transfer_syntax"])), _verdict(row, reasons)]
-        table.add_row(*map(escape, cells))
+        what = f"{row['modality']} {row['kind']}".strip() + f"\n{_counted(row['files'], 'file')}"
+        stored = "\n".join(map(_short, row["transfer_syntax"]))
+        table.add_row(*map(escape, (str(row["number"]), what, _where(row), stored, _verdict(row, reasons))))
     stdout.print(table)
     for number, reason in enumerate(reasons, start=1):
         stdout.print(f"({number}) {reason}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _where(row: Row) -> str:
+    """Voxels, spacing, the way the axes run, and the centre in RAS+ mm."""
+    if row["shape"] is None:
+        return ""
+    spacing = " × ".join(f"{length:.3g}" for length in row["spacing_mm"])
+    centre = ", ".join(f"{place:.0f}" for place in row["centre_mm"])
+    return f"{' × '.join(map(str, row['shape']))}\n{spacing} mm\n{row['axes']} about ({centre})"
 
 
 def _verdict(row: Row, reasons: list[str]) -> str:

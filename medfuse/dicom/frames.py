@@ -14,11 +14,14 @@ import numpy.typing as npt
 from pydicom.dataset import Dataset
 from pydicom.uid import NuclearMedicineImageStorage
 
-from medfuse.dicom.header import ENHANCED, Instance, listed, numbers, said, texts
+from medfuse.dicom.header import ENHANCED, Instance, items, listed, numbers, said, texts
 from medfuse.dicom.mosaic import grid_positions, is_grid, is_mosaic, mosaic_layout
 from medfuse.dicom.verdict import NoVolumeError
 
 Vector = npt.NDArray[np.float64]
+
+EMPTY = Dataset()
+"""Stands for a group that is not there; never written to."""
 
 CLASSIC_TRAITS = (
     *("EchoTime", "EchoNumbers", "TemporalPositionIdentifier", "DiffusionBValue", "DiffusionGradientOrientation"),
@@ -102,20 +105,31 @@ def _has_groups(instance: Instance) -> bool:
     return instance.frames > 1 and "PerFrameFunctionalGroupsSequence" in instance.header
 
 
-def groups_of(header: Dataset, place: int, keyword: str) -> Sequence[Dataset]:
-    """All items of a functional group of the frame at ``place`` from 0: its own, else the shared ones."""
-    for groups, index in (("PerFrameFunctionalGroupsSequence", place), ("SharedFunctionalGroupsSequence", 0)):
-        items = header.get(groups)
-        if items and index < len(items):
-            group: Sequence[Dataset] = items[index].get(keyword) or ()
-            if group:
-                return group
-    return ()
+class Groups:
+    """The functional groups of a file's frames (PS3.3 C.7.6.16): a frame's own, else those that all share."""
+
+    def __init__(self, header: Dataset) -> None:
+        self.own = items(header, "PerFrameFunctionalGroupsSequence")
+        self.shared = next(iter(items(header, "SharedFunctionalGroupsSequence")), EMPTY)
+        self._known: dict[str, Sequence[Dataset]] = {}
+
+    def all(self, place: int, keyword: str) -> Sequence[Dataset]:
+        """All items of a group of the frame at ``place`` from 0."""
+        found = items(self.own[place], keyword) if place < len(self.own) else ()
+        if found:
+            return found
+        if keyword not in self._known:
+            self._known[keyword] = items(self.shared, keyword)
+        return self._known[keyword]
+
+    def first(self, place: int, keyword: str) -> Dataset:
+        """The first item of a group; else an empty one."""
+        return next(iter(self.all(place, keyword)), EMPTY)
 
 
 def group_of(header: Dataset, place: int, keyword: str) -> Dataset:
-    """The first item of a functional group, as of `groups_of`; else an empty one."""
-    return next(iter(groups_of(header, place, keyword)), Dataset())
+    """The first item of a functional group of the frame at ``place`` from 0; else an empty one."""
+    return Groups(header).first(place, keyword)
 
 
 def _classic_frame(instance: Instance, name: str) -> Frame:
@@ -135,7 +149,8 @@ def _classic_frame(instance: Instance, name: str) -> Frame:
 def _enhanced_frames(instance: Instance, name: str) -> list[Frame]:
     header = instance.header
     count = instance.frames
-    described = len(header.get("PerFrameFunctionalGroupsSequence") or [])
+    groups = Groups(header)
+    described = len(groups.own)
     if described != count:
         raise NoVolumeError(
             "places of frames not said",
@@ -145,7 +160,7 @@ def _enhanced_frames(instance: Instance, name: str) -> list[Frame]:
     frames = []
     for index in range(count):
         position, orientation, measures, values = (
-            group_of(header, index, keyword)
+            groups.first(index, keyword)
             for keyword in (
                 *("PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence"),
                 "PixelValueTransformationSequence",
@@ -154,13 +169,13 @@ def _enhanced_frames(instance: Instance, name: str) -> list[Frame]:
         place = _place(position, orientation, measures, f"frame {index + 1} of instance {instance.number}", name)
         traits = {}
         for group, keyword in ENHANCED_TRAITS:
-            value = said(group_of(header, index, group), keyword)
+            value = said(groups.first(index, group), keyword)
             if value:
                 traits[keyword] = value
-        directions = group_of(header, index, "MRDiffusionSequence").get("DiffusionGradientDirectionSequence")
+        directions = items(groups.first(index, "MRDiffusionSequence"), "DiffusionGradientDirectionSequence")
         if directions:
             traits["DiffusionGradientOrientation"] = said(directions[0], "DiffusionGradientOrientation")
-        mappings = groups_of(header, index, "RealWorldValueMappingSequence")
+        mappings = groups.all(index, "RealWorldValueMappingSequence")
         slope, intercept = _rescale(name, values, header, mappings=mappings)
         frames.append(Frame(instance, index + 1, None, _matrix(header), *place, slope, intercept, traits))
     return frames

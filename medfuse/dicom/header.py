@@ -112,6 +112,12 @@ def texts(header: Dataset, keyword: str) -> list[str]:
     return [str(one) for one in (value if isinstance(value, MultiValue | list) else [value])]
 
 
+def items(header: Dataset, keyword: str) -> Sequence[Dataset]:
+    """The items of a sequence; none where it is absent, which is told without a search through the dictionary."""
+    tag, _ = _spelling(keyword)
+    return () if header.get_item(tag) is None else header.get(keyword) or ()
+
+
 def said(header: Dataset, keyword: str) -> str:
     """The values of an element joined as the Standard writes them; empty where it is absent or empty."""
     return "\\".join(texts(header, keyword))

@@ -12,7 +12,7 @@ from monai.data.meta_tensor import MetaTensor
 from pydicom.dataset import Dataset
 
 from medfuse.dicom.files import Place, folder_of
-from medfuse.dicom.frames import Frame, group_of
+from medfuse.dicom.frames import EMPTY, Frame, group_of
 from medfuse.dicom.header import READABLE
 from medfuse.dicom.lattice import Stack
 from medfuse.dicom.pixels import read_pixels
@@ -151,7 +151,7 @@ def _unit(frame: Frame, modality: Modality) -> Unit:
     """What the values are measured in; nothing is guessed."""
     header = frame.instance.header
     values, mapping = (
-        group_of(header, (frame.number or 1) - 1, keyword) if frame.number else Dataset()
+        group_of(header, (frame.number or 1) - 1, keyword) if frame.number else EMPTY
         for keyword in ("PixelValueTransformationSequence", "RealWorldValueMappingSequence")
     )
     holder = values if "RescaleSlope" in values else header

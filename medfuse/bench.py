@@ -190,9 +190,7 @@ def _growth(
     ]
 
 
-def _stacks(
-    chosen: Sequence[str], weights: str, device: str, tell: Callable[[float], None]
-) -> list[dict[str, Any]]:
+def _stacks(chosen: Sequence[str], weights: str, device: str, tell: Callable[[float], None]) -> list[dict[str, Any]]:
     """Volumes of more and more slices, each in a process of its own for the peak of its memory."""
     found = []
     cases = [(name, slices) for name in chosen for slices in STACKS]

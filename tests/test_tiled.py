@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from torch.nn import functional
 
 pytest.importorskip("numba", reason="needs medfuse[numba]")
 
@@ -113,15 +112,14 @@ def test_sixteen_bits_are_used_up_and_never_overflow():
     assert np.abs(shorts).max() <= LARGEST
     assert (np.abs(shorts).sum(1) * LARGEST).max() < 2**31
     back = shorts * outward[:, None] * inward[:, :, None]
-    assert np.abs(back - kernels).max() < 0.02 * np.abs(kernels).max()
+    worth = np.abs((back - kernels) * peaks[:, :, None]).sum(1) / np.abs(kernels * peaks[:, :, None]).sum(1)
+    assert worth.max() < 1e-2
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(bool(why_not("tiled-int16", torch.device("cpu"))), reason="needs AVX2")
 def test_sixteen_bits_stay_within_their_tolerance():
     network = shuffled()
-    sources = pair(64, 64, 2)
+    sources = pair(61, 70, 2)
     tiled = Tiled(FoldedGeSeNet(network), [pair(64, 64, seed=6)])
     assert unlike(network, tiled(*sources), sources) < ENGINES["tiled-int16"].tolerance
-    loud = tuple(functional.pad(side * 1.0, (3, 3, 3, 3)) for side in sources)
-    assert unlike(network, tiled(*loud), loud) < ENGINES["tiled-int16"].tolerance

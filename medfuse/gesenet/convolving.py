@@ -126,7 +126,7 @@ def _add_up(y: int, columns: Integers, of: Any, first: int, room: Floats, sums: 
 
 
 @compiled
-def _block(layer: Any, item: int) -> int:
+def _block(layer: Any, item: int) -> Any:
     """How many tiles are transformed together."""
     fitting = BLOCK_BYTES // (layer.positions * layer.depth * item) // ROWS * ROWS
     return min(max(fitting, ROWS), MOST_TILES)
@@ -199,11 +199,11 @@ def _convolve(
                 kernel = layer.kernels + p * layer.step + n * depth
                 for t in range(0, len(here), ROWS):
                     at, to = p * taken_step + t * PLANE, group + p * made_step + t * PLANE
-                    places = (at, block * PLANE, kernel, depth // PLANE, to)
+                    product = (at, block * PLANE, kernel, depth // PLANE, to)
                     if n + LANES < width:
-                        tilework.multiply((taken, kernels, made), places)
+                        tilework.multiply((taken, kernels, made), product)
                     else:
-                        tilework.multiply_narrow((taken, kernels, made), places)
+                        tilework.multiply_narrow((taken, kernels, made), product)
             for column in range(max(n, layer.aside), min(n + PLANE, width), LANES):
                 for t, x in enumerate(here):
                     at = group + t * PLANE + column - n

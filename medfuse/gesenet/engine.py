@@ -136,7 +136,9 @@ def _tiled(network: GeSeNet, _: Sequence[Pair] | None) -> Fuse:
 def _tiled_int16(network: GeSeNet, pairs: Sequence[Pair] | None) -> Fuse:
     from medfuse.gesenet.tiled import Tiled
 
-    return Tiled(FoldedGeSeNet(network), pairs or phantom_pairs()[::3])
+    # A phantom with each partner, and noise: no picture has more contrast.
+    noise = torch.rand((2, 1, 1, 64, 64), generator=torch.Generator().manual_seed(7)).unbind()
+    return Tiled(FoldedGeSeNet(network), pairs or [*phantom_pairs()[2::5], noise])
 
 
 def _no_avx2() -> str:
@@ -169,7 +171,7 @@ ENGINES: dict[str, Kind] = {
         whole_only=True,
     ),
     "tiled-int16": Kind(
-        "the same in 16-bit integers, ranges from the phantom",
+        "the same in 16-bit integers, ranges from the phantom and noise",
         INT16,
         _tiled_int16,
         ("numba",),

@@ -39,21 +39,21 @@ def filter_tiles(
             into = at + channel_of(step.source_first + c, source)
             out = to + channel_of(step.target_first + c, target)
             if step.kind == WIDEN:
-                places = (at, source.row, kernel + c, channels, out, target.row, target.pixel)
-                tilework.widen((room, constants, room), places)
+                widened = (at, source.row, kernel + c, channels, out, target.row, target.pixel)
+                tilework.widen((room, constants, room), widened)
             elif step.kind == GRADIENT:
                 places = (into, source.row, source.pixel, kernel + c, channels, out, target.row, target.pixel)
                 tilework.gradient((room, constants, room), places)
             elif step.kind == BLEND:
                 into += source.row + source.pixel
                 beside = place_of(y, x, other, 0) + channel_of(step.other_first + c, other)
-                places = (into, source.row, source.pixel, beside, other.row, other.pixel)
-                tilework.blend((room, room), (*places, out, target.row, target.pixel, kernel + c))
+                blended = (into, source.row, source.pixel, beside, other.row, other.pixel)
+                tilework.blend((room, room), (*blended, out, target.row, target.pixel, kernel + c))
             elif step.kind == NARROW:
-                places = (into, source.row, source.pixel, kernel + c, channels, to, target.row)
+                narrowed = (into, source.row, source.pixel, kernel + c, channels, to, target.row)
                 if c == 0:
                     _set(room, to, target.row, constants[kernel + 9 * channels])
-                tilework.narrow((room, constants, room), places)
+                tilework.narrow((room, constants, room), narrowed)
         if step.kind == NARROW:
             continue  # what is behind the picture is nobody's
         if step.kind == POOL:

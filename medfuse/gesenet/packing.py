@@ -99,32 +99,31 @@ def pack(specs: Sequence[Spec], small: Sequence[Array], peaks: Sequence[Array] |
         weights, inward, outward = spec.kernels, np.ones((1, 1)), np.ones((1, 1))
         if peaks is not None and columns:
             weights, inward, outward = to_shorts(spec.kernels, peaks[number])
-        panels = [weights[:, :, n : n + 2 * LANES] for n in range(0, columns, 2 * LANES)]
-        together = 1 if peaks is None else 2
-        packed = (
-            [
-                np.concatenate(
-                    [panel[p].reshape(depth // together, together, -1).transpose(0, 2, 1).ravel() for panel in panels]
-                )
-                for p in range(len(weights))
-            ]
-            if columns
-            else []
-        )
-        flat = np.concatenate([*packed, np.zeros(0)])
+        flat = _in_panels(weights, 1 if peaks is None else 2)
         kernels.append(flat.astype(np.float32 if peaks is None else np.int16))
-        parts = [
-            np.broadcast_to(inward, (positions, depth)).ravel() if peaks is not None else np.zeros(0),
-            np.broadcast_to(outward, (positions, columns)).ravel() if peaks is not None else np.zeros(0),
-            spec.constants.ravel(),
-        ]
-        places = [constant + sum(map(len, parts[:index])) for index in range(3)]
+        # 1 × 1 kernels are the same at all positions, and so are their scales.
+        parts = [np.broadcast_to(inward, (positions, depth)), np.broadcast_to(outward, (positions, columns))]
+        parts = [part.ravel() for part in (*parts, spec.constants)]
+        begins = [constant, constant + len(parts[0]), constant + len(parts[0]) + len(parts[1])]
         step = depth * columns if len(weights) > 1 else 0
-        layers.append(Layer(place, *places, depth, columns, positions, step, spec.aside, spec.filled))
+        layers.append(
+            Layer(place, begins[0], begins[1], begins[2], depth, columns, positions, step, spec.aside, spec.filled)
+        )
         place += len(flat)
         constants.append(np.concatenate(parts).astype(np.float32))
-        constant += sum(map(len, parts))
+        constant += len(constants[-1])
     return table(Layer, layers), np.concatenate(kernels), np.concatenate(constants)
+
+
+def _in_panels(weights: Array, together: int) -> Array:
+    """Kernels (positions, depth, columns) in the order of products: pairs of vectors of columns, then depth."""
+    positions, depth, columns = weights.shape
+    panels = [weights[:, :, n : n + PLANE] for n in range(0, columns, PLANE)]
+    ordered = [
+        panel.reshape(positions, depth // together, together, -1).swapaxes(2, 3).reshape(positions, -1)
+        for panel in panels
+    ]
+    return np.concatenate([*ordered, np.zeros((positions, 0))], axis=1).ravel()
 
 
 LARGEST = 32767

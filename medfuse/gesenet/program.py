@@ -172,16 +172,16 @@ class Program:
             collect[0, np.concatenate(places)] = weights
         constants = np.zeros((3, CHANNELS))
         constants[0], constants[1] = body.constant.detach().double().numpy().ravel(), 1.0
-        layer = self._layer(Spec(collect, constants, 0, CHANNELS))
+        collecting = self._layer(Spec(collect, constants, 0, CHANNELS))
         lag = 4 + max(len(layers), 1)
         branch_number = len(self.collected)
         steps.append(
             Step(
-                CONVOLVE, 5, lag, made, 0, collected, 0, layer, 0, PUT, collected, 0, CHANNELS * branch_number,
+                CONVOLVE, 5, lag, made, 0, collected, 0, collecting, 0, PUT, collected, 0, CHANNELS * branch_number,
             )
         )  # fmt: skip
         self.collected.append(collected)
-        self.fills_before += [Fill(made, 2, 5), Fill(collected, 5, 5)]
+        self.fills_before.append(Fill(made, 2, 5))
 
     def _trunk(self) -> list[Step]:
         steps: list[Step] = []
@@ -209,8 +209,8 @@ class Program:
         convolve(shift[2], 1.0, 6, 2, Place(shifting), Place(self.late))
         convolve(refinement.merge, 0.01, 6, 2, Place(self.joined), Place(self.late), Place(self.late))
         convolve(decoder[0], 0.2, 7, 3, Place(self.late), Place(decoded))
-        last = decoder[2]
-        taps = self._small(last.weight[0].permute(1, 2, 0), last.bias)
+        last = cast("nn.Conv2d", decoder[2])
+        taps = self._small(last.weight[0].permute(1, 2, 0), cast("Tensor", last.bias))
         steps.append(Step(NARROW, 8, 4, decoded, 0, fused, 0, taps, 0, 32, fused, 0, -1))
         self.fills_after += [Fill(self.joined, 1, 6), Fill(scaling, 1, 1), Fill(self.late, 6, 7), Fill(decoded, 7, 8)]
         return steps
@@ -223,6 +223,6 @@ class Program:
             valid = [side if tile == TILE else -(-side // 2) for side in (height, width)]
             pixel, planes = min(channels, PLANE), -(-channels // PLANE)
             plane = -(-sides[0] * sides[1] * pixel // PLANE) * PLANE
-            found.append(Map(at, planes, plane, sides[1] * pixel, pixel, *valid, tile))
+            found.append(Map(at, planes, plane, sides[1] * pixel, pixel, valid[0], valid[1], tile))
             at += planes * plane
         return table(Map, found), at

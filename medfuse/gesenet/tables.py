@@ -114,13 +114,13 @@ def table(kind: type[NamedTuple], rows: Sequence[NamedTuple]) -> NDArray[np.void
 
 
 @compiled
-def place_of(y: int, x: int, of: Any, around: int) -> int:
+def place_of(y: int, x: int, of: Any, around: int) -> Any:
     """Where a tile begins in the room, or the patch around it."""
     return of.at + (of.tile * y + 1 - around) * of.row + (of.tile * x + 1 - around) * of.pixel
 
 
 @compiled
-def channel_of(channel: int, of: Any) -> int:
+def channel_of(channel: int, of: Any) -> Any:
     """How far a channel's values are behind those of the first."""
     return channel // PLANE * of.plane + channel % PLANE
 

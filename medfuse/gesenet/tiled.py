@@ -30,7 +30,7 @@ from medfuse.gesenet.tilework import FROM_PATCH, POSITIONS, TILE
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float32]
 
-HEADROOM = 2.0
+HEADROOM = 1.5
 """Numbers up to so many times the largest of calibration fit into 16 bits; larger ones saturate."""
 
 MOST_SIZES = 2

@@ -254,7 +254,8 @@ class Tiled:
         height, width = mri.shape
         picture = self._picture(height, width)
         fused[:] = picture.fuse(mri, partner, workers)
-        self._idle[height, width].put(picture)
+        # Another call may have let go of this size meanwhile.
+        self._idle.setdefault((height, width), SimpleQueue()).put(picture)
 
     def _picture(self, height: int, width: int) -> Picture:
         """Feature maps that are not in use; those of sizes met long ago are let go."""

@@ -6,7 +6,8 @@ Without folders, a phantom study is written and fused. Each program runs in a pr
 the composition is the program that one writes without medfuse: sort slices, register by SimpleITK's usual recipe,
 resample, scale, run the published program's network slice by slice, write. Prints seconds by stage, ratios, the peak of
 memory, and one JSON object. With ``--every N`` the composition's network, whose time does not depend on the slice, runs
-on every Nth slice, and its time is multiplied. Nothing is asserted: figures depend on the machine and what else it does.
+on every Nth slice, and its time is multiplied. Nothing is asserted: figures depend on the machine
+and what else it does.
 """
 
 from __future__ import annotations

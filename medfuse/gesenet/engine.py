@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from medfuse.errors import DeviceError
 from medfuse.gesenet.air import Cropped
-from medfuse.gesenet.calibration import phantom_pairs
+from medfuse.gesenet.calibration import harsh_pairs, phantom_pairs
 from medfuse.gesenet.captured import Captured
 from medfuse.gesenet.device import resolve_device
 from medfuse.gesenet.folded import FoldedGeSeNet
@@ -136,9 +136,7 @@ def _tiled(network: GeSeNet, _: Sequence[Pair] | None) -> Fuse:
 def _tiled_int16(network: GeSeNet, pairs: Sequence[Pair] | None) -> Fuse:
     from medfuse.gesenet.tiled import Tiled
 
-    # A phantom with each partner, and noise: no picture has more contrast.
-    noise = torch.rand((2, 1, 1, 64, 64), generator=torch.Generator().manual_seed(7)).unbind()
-    return Tiled(FoldedGeSeNet(network), pairs or [*phantom_pairs()[2::5], noise])
+    return Tiled(FoldedGeSeNet(network), pairs or [*phantom_pairs()[2::5], *harsh_pairs()])
 
 
 def _no_avx2() -> str:
@@ -171,7 +169,7 @@ ENGINES: dict[str, Kind] = {
         whole_only=True,
     ),
     "tiled-int16": Kind(
-        "the same in 16-bit integers, ranges from the phantom and noise",
+        "the same in 16-bit integers, ranges from the phantom, noise and blocks",
         INT16,
         _tiled_int16,
         ("numba",),

@@ -26,6 +26,8 @@ ONE_DOOR = {
     "yaml": {"gesenet"},
     "openvino": {"gesenet"},
     "nncf": {"gesenet"},
+    "numba": {"gesenet"},
+    "llvmlite": {"gesenet"},
 }
 
 ORDER = [

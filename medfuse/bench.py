@@ -39,7 +39,7 @@ from medfuse.gesenet.stacks import fuse_slices
 from medfuse.grid import Grid
 from medfuse.phantom import phantom_study
 from medfuse.study import load
-from medfuse.volume import make_volume
+from medfuse.volume import Modality, make_volume
 
 PUBLISHED = "published program"
 """The measure: 1×."""
@@ -207,9 +207,10 @@ def one_stack(engine: str, slices: int, weights: str, device: str, threads: int)
     torch.set_num_threads(threads)
     ready = load_engine(engine, device, weights)
     grid = Grid((STACK_SIDE, STACK_SIDE, slices), np.eye(4))
+    modalities: tuple[Modality, Modality] = ("MR", "PT")
     mri, partner = (
         make_volume(side[0].mT[..., None].repeat(1, 1, 1, slices), grid, modality=modality)
-        for side, modality in zip(head_slice(STACK_SIDE), ("MR", "PT"), strict=True)
+        for side, modality in zip(head_slice(STACK_SIDE), modalities, strict=True)
     )
     before = peak_mib()
     started, worked = time.perf_counter(), time.process_time()

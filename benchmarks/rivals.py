@@ -10,7 +10,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from medfuse.gesenet import load_network
+from medfuse.gesenet import load_engine
 
 OURS = "medfuse"
 
@@ -49,11 +49,11 @@ def wavelets(mri: Tensor, partner: Tensor, levels: int = 3) -> Tensor:
 
 
 def by_network(weights: str) -> Method:
-    network = load_network(weights)
+    """By the engine that `medfuse.fuse` takes by itself."""
+    engine = load_engine(weights=weights)
 
-    @torch.inference_mode()
     def fuse(mri: Tensor, partner: Tensor) -> Tensor:
-        return torch.cat([network(*sides) for sides in zip(mri.split(4), partner.split(4), strict=True)])
+        return torch.cat([engine(*sides) for sides in zip(mri.split(4), partner.split(4), strict=True)])
 
     return fuse
 

@@ -10,7 +10,7 @@ from PIL import Image
 from stored_pictures import stored
 
 import medfuse
-from medfuse.gesenet import load_network
+from medfuse.gesenet import load_engine, load_network
 from medfuse.gesenet.pictures import read_pairs, unit
 from medfuse.metrics import CORE, score
 
@@ -39,7 +39,7 @@ def as_stored(fused, colours):
 def ours(shared_data):
     """Fused pictures, sources and mean scores by task, the scores as of pictures that were stored in colour."""
     found = {}
-    network = load_network()
+    engine = load_engine()
     index = shared_data / "harvard" / "pairs.csv"
     pairs = read_pairs(index, "test")
     with index.open(newline="") as lines:
@@ -50,8 +50,7 @@ def ours(shared_data):
             torch.stack([unit(getattr(pair, side)) for pair in pairs if pair.task == task])
             for side in ("mri", "partner")
         )
-        with torch.inference_mode():
-            fused = torch.cat([network(*sides) for sides in zip(mri.split(4), partner.split(4), strict=True)])
+        fused = torch.cat([engine(*sides) for sides in zip(mri.split(4), partner.split(4), strict=True)])
         names = (*CORE, "detail_mri", "detail_partner")
         seen = as_stored(fused, colours)
         means = {name: values.mean().item() for name, values in score(seen, mri, partner, names).items()}
@@ -85,10 +84,9 @@ def test_no_method_keeps_edges_better(ours, peers):
 def test_neither_source_vanishes_under_the_other(ours, shared_data):
     """Edges under the brighter source are kept at least as well as by the published weights."""
     short = set()
-    network = load_network(shared_data / "reference" / "GeSeNet.pth")
+    published = load_engine(weights=shared_data / "reference" / "GeSeNet.pth")
     for task, (_, mri, partner, means, colours) in ours.items():
-        with torch.inference_mode():
-            theirs = torch.cat([network(*sides) for sides in zip(mri.split(4), partner.split(4), strict=True)])
+        theirs = torch.cat([published(*sides) for sides in zip(mri.split(4), partner.split(4), strict=True)])
         low, high = theirs.amin((1, 2, 3), keepdim=True), theirs.amax((1, 2, 3), keepdim=True)
         names = ("detail_mri", "detail_partner")
         theirs = as_stored((theirs - low) / (high - low), colours)

@@ -22,12 +22,13 @@ from medfuse.gesenet.losses import (
     complement_loss,
     content_loss,
     gradient_loss,
+    preservation_loss,
     semantic_loss,
     sobel,
     spatial_mask_loss,
     structure,
 )
-from medfuse.gesenet.masks import watch_masks, work_share
+from medfuse.gesenet.masks import CoupleMaskConvolutions, watch_masks, work_share
 from medfuse.gesenet.network import GeSeNet, Parts
 from medfuse.gesenet.pictures import PatchSampler, read_pairs, with_classes
 from medfuse.gesenet.semantic import TISSUES, SemanticModule, TissueClasses
@@ -310,7 +311,7 @@ def test_losses_are_zero_where_nothing_can_be_better():
     weights = LossWeights(complement=0)  # what is the same in both sources has no complement
     total, terms = FusionLoss(weights)(mri, mri, mri)
     assert total == pytest.approx(0, abs=1e-6)
-    assert set(terms) == {"content", "gradient", "ssim", "complement"}
+    assert set(terms) == {"content", "gradient", "ssim", "complement", "preservation"}
     assert FusionLoss()(1 - brighter, mri, partner)[0] > FusionLoss()(brighter, mri, partner)[0]
 
 
@@ -329,6 +330,34 @@ def test_the_complement_loss_asks_for_both_sources():
     assert complement_loss(torch.maximum(mri, partner), mri, partner) > 0.05
     flat = torch.zeros(1, 1, 24, 24)
     assert torch.isfinite(complement_loss(flat, flat, flat))
+
+
+def test_the_preservation_loss_asks_for_the_edges_of_both_sources():
+    mri, partner = torch.full((2, 1, 1, 40, 40), 0.3).unbind()
+    mri[..., 10:20, :], partner[..., 25:] = 0.6, 0.9
+    both, brighter = mri + partner - 0.3, torch.maximum(mri, partner)
+    lost = [preservation_loss(fused, mri, partner).item() for fused in (both, brighter, mri, 1 - mri)]
+    assert lost == sorted(lost)
+    assert lost[0] < 0.1
+    assert lost[-1] > 0.95  # an edge with its sides exchanged is none
+
+
+def test_edges_under_the_bright_part_of_the_other_source_count_more():
+    mri, partner = torch.full((2, 1, 1, 40, 40), 0.5).unbind()
+    mri[..., 5:8, :] = mri[..., 32:35, :] = 0.7
+    partner[..., 20:, :] = 1.0
+    without_dim, without_bright = mri + partner - 0.5, mri + partner - 0.5
+    without_dim[..., 3:10, :] = 0.5
+    without_bright[..., 30:37, :] = 1.0
+    assert preservation_loss(without_bright, mri, partner) > preservation_loss(without_dim, mri, partner) + 0.05
+
+
+def test_the_preservation_loss_has_a_slope_everywhere():
+    flat, noise = torch.full((1, 1, 24, 24), 0.4), torch.rand(1, 1, 24, 24, generator=torch.Generator().manual_seed(2))
+    for fused, mri, partner in ((flat, flat, flat), (noise, noise, noise), (flat, noise, flat)):
+        fused = fused.clone().requires_grad_()
+        preservation_loss(fused, mri, partner).backward()
+        assert fused.grad.isfinite().all()
 
 
 def test_structure_is_where_the_detail_is():
@@ -389,6 +418,15 @@ def test_at_temperature_zero_training_draws_the_masks_of_inference():
         assert not torch.equal(network(*sources), expected)
 
 
+def test_settled_channels_are_computed_once():
+    torch.manual_seed(0)
+    body = CoupleMaskConvolutions(8).train()
+    features, spatial = torch.rand(2, 8, 12, 14), (torch.rand(2, 1, 12, 14) > 0.5).float()
+    for mask in (torch.rand(8, 4) > 0.6, torch.ones(8, 4) > 0, torch.zeros(8, 4) > 0):
+        expected = body(features, spatial, mask.float().requires_grad_())
+        torch.testing.assert_close(body(features, spatial, mask.float()), expected)
+
+
 def test_the_written_settings_mean_the_same_in_another_folder(tmp_path, monkeypatch):
     (tmp_path / "run").mkdir()
     monkeypatch.chdir(tmp_path)
@@ -442,3 +480,12 @@ def test_training_can_start_from_weights(pairs, tmp_path):
     assert all(torch.equal(first[name], last[name]) for name in first)
     with pytest.raises(TrainingError, match="other parts"):
         trainer_of(config(pairs, tmp_path / "b", start="default", skip=False))
+
+
+def test_channel_masks_can_be_left_as_they_are(pairs, tmp_path):
+    trainer = trainer_of(config(pairs, tmp_path / "a", learn_channel_masks=False, hard_share=1.0))
+    before = {name: value.clone() for name, value in trainer.network.state_dict().items()}
+    trainer.run()
+    changed = {name for name, value in trainer.network.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed
+    assert not any(name.endswith("channel_logits") for name in changed)

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from medfuse.errors import TrainingError
-from medfuse.gesenet.losses import MRI_MUST_EXCEED, LossWeights
+from medfuse.gesenet.losses import MRI_MUST_EXCEED, UNDER_BRIGHT, LossWeights
 from medfuse.gesenet.network import Parts
 
 
@@ -37,12 +37,17 @@ class TrainingConfig:
     first_temperature: float = setting(1.0, "softness of the couple masks at first")
     last_temperature: float = setting(0.4, "softness of the couple masks before they turn hard")
     hard_share: float = setting(0.6, "last share of the steps, in which masks are hard and without noise")
+    learn_channel_masks: bool = setting(True, "channel masks learn too; else they stay as they start")
     float32_share: float = setting(0.2, "last share of the steps, in which arithmetic is float32 in any case")
     content_weight: float = setting(LossWeights.content, "content loss")
     gradient_weight: float = setting(LossWeights.gradient, "gradient loss, γ in the paper")
     mri_must_exceed: float = setting(MRI_MUST_EXCEED, "how much stronger the MRI's gradient must be to be followed")
     ssim_weight: float = setting(LossWeights.ssim, "SSIM loss, α in the paper")
     complement_weight: float = setting(LossWeights.complement, "complement loss")
+    preservation_weight: float = setting(LossWeights.preservation, "edge preservation loss")
+    partner_under_bright: float = setting(
+        UNDER_BRIGHT, "how much more the partner's edges under bright MRI count in it"
+    )
     semantic_weight: float = setting(LossWeights.semantic, "semantic loss, β in the paper")
     subsidiary_weight: float = setting(LossWeights.subsidiary, "subsidiary head in the semantic loss, δ in the paper")
     mask_weight: float = setting(LossWeights.mask, "penalty on couple masks that do not follow the sources' detail")

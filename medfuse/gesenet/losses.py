@@ -5,6 +5,7 @@ Li et al. (GeSeNet, doi:10.1109/TNNLS.2023.3293274), Eq. 9–17. Images are (N, 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -20,19 +21,23 @@ MRI_MUST_EXCEED = 1.3
 """How much steeper than the partner the MRI must be to be followed: its texture is everywhere, and would else drown the
 few soft edges of the other."""
 
+UNDER_BRIGHT = 1.0
+"""How much more an edge counts where the other source is bright, and most likely to cover it."""
+
 
 @dataclass(frozen=True)
 class LossWeights:
     """What each term counts; 0 leaves it out.
 
     In the paper's letters: γ is ``gradient`` (over ``content``), α is ``ssim``, β is ``semantic`` and δ ``subsidiary``.
-    ``complement`` and ``mask`` are not in the paper's sum.
+    ``complement``, ``preservation`` and ``mask`` are not in the paper's sum.
     """
 
     content: float = 5.0
     gradient: float = 7.0
     ssim: float = 0.6
     complement: float = 0.2
+    preservation: float = 0.0
     semantic: float = 0.3
     subsidiary: float = 0.5
     mask: float = 0.3
@@ -74,6 +79,41 @@ def complement_loss(fused: Tensor, mri: Tensor, partner: Tensor) -> Tensor:
     correlations is the score of Aslantas and Bendes (2015), doi:10.1016/j.aeue.2015.09.004.
     """
     return 1 - (_correlation(fused - partner, mri) + _correlation(fused - mri, partner)).mean() / 2
+
+
+def preservation_loss(
+    fused: Tensor, mri: Tensor, partner: Tensor, partner_under_bright: float = UNDER_BRIGHT
+) -> Tensor:
+    """Share of both sources' edges that the fused slice does not keep; in (0, 1).
+
+    The gradient loss asks for one source's edge at each pixel and forgets the other's. This asks for both, each as far
+    as the other allows: an edge is kept where strength and direction of the fused gradient come near its own, by the
+    sigmoids of Xydeas and Petrović (2000), doi:10.1049/el:20000267. Unlike theirs the angle is that between vectors, so
+    that an inverted edge is none; and an edge under the bright part of the other source counts more.
+    """
+    of_fused, of_mri, of_partner = sobel(fused), sobel(mri), sobel(partner)
+    mri_counts = _length(of_mri) * (1 + UNDER_BRIGHT * _bright(partner))
+    partner_counts = _length(of_partner) * (1 + partner_under_bright * _bright(mri))
+    kept = _kept(of_fused, of_mri) * mri_counts + _kept(of_fused, of_partner) * partner_counts
+    return (1 - kept.sum((1, 2, 3)) / (mri_counts + partner_counts).sum((1, 2, 3))).mean()
+
+
+def _kept(fused: Tensor, source: Tensor) -> Tensor:
+    """How much of a source's gradient (N, 2, H, W) the fused one keeps at each pixel: (N, 1, H, W) in (0, 1)."""
+    length, wanted = _length(fused), _length(source)
+    strength = torch.minimum(length, wanted) / torch.maximum(length, wanted)
+    cosine = (fused * source).sum(1, keepdim=True) / (length * wanted)
+    # Short of ±1, where the slope of the arc cosine is infinite.
+    direction = 1 - torch.acos(cosine.clamp(-0.9995, 0.9995)) / (math.pi / 2)
+    return torch.sigmoid(15 * (strength - 0.5)) * torch.sigmoid(22 * (direction - 0.8))
+
+
+def _length(gradient: Tensor) -> Tensor:
+    return (gradient.square().sum(1, keepdim=True) + 1e-8).sqrt()
+
+
+def _bright(image: Tensor) -> Tensor:
+    return (image > 0.5 * image.amax((1, 2, 3), keepdim=True)).to(image.dtype)
 
 
 def _correlation(one: Tensor, other: Tensor) -> Tensor:
@@ -118,15 +158,21 @@ def semantic_loss(main: Tensor, subsidiary: Tensor, classes: Tensor, subsidiary_
 
 
 class FusionLoss(nn.Module):
-    """The weighted sum of the terms that compare pictures: content, gradient, SSIM and complement.
+    """The weighted sum of the terms that compare pictures: content, gradient, SSIM, complement and preservation.
 
     Called as ``loss(fused, mri, partner)``; returns the sum and the unweighted terms by name (detached).
     """
 
-    def __init__(self, weights: LossWeights | None = None, mri_must_exceed: float = MRI_MUST_EXCEED) -> None:
+    def __init__(
+        self,
+        weights: LossWeights | None = None,
+        mri_must_exceed: float = MRI_MUST_EXCEED,
+        partner_under_bright: float = UNDER_BRIGHT,
+    ) -> None:
         super().__init__()
         self.weights = weights or LossWeights()
         self.mri_must_exceed = mri_must_exceed
+        self.partner_under_bright = partner_under_bright
         self.dissimilarity = SSIMLoss(spatial_dims=2, data_range=1.0, kernel_type="uniform", win_size=7)
 
     def forward(self, fused: Tensor, mri: Tensor, partner: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -136,6 +182,7 @@ class FusionLoss(nn.Module):
             # Eq. 13: one minus SSIM, summed over both sources.
             "ssim": self.dissimilarity(fused, mri) + self.dissimilarity(fused, partner),
             "complement": complement_loss(fused, mri, partner),
+            "preservation": preservation_loss(fused, mri, partner, self.partner_under_bright),
         }
         total = torch.stack([getattr(self.weights, name) * term for name, term in terms.items()]).sum()
         return total, {name: term.detach() for name, term in terms.items()}

@@ -80,8 +80,10 @@ class Trainer:
         )
         self.network = self._placed(_first_network(config))
         self.semantic = self._placed(SemanticModule())
-        self.loss = FusionLoss(config.loss_weights, config.mri_must_exceed).to(self.device)
+        self.loss = FusionLoss(config.loss_weights, config.mri_must_exceed, config.partner_under_bright).to(self.device)
         logits = [value for name, value in self.network.named_parameters() if name.endswith("channel_logits")]
+        for settled in logits:
+            settled.requires_grad_(config.learn_channel_masks)
         others = [value for name, value in self.network.named_parameters() if not name.endswith("channel_logits")]
         self.optimizer = torch.optim.Adam(
             [
@@ -103,8 +105,12 @@ class Trainer:
         (self.folder / "config.yaml").write_text(config.to_yaml())
 
     def _placed(self, module: nn.Module) -> Any:
-        # Channels-last is faster on every device, and its annotation is missing in torch.
-        return cast("Any", module).to(self.device, memory_format=torch.channels_last)
+        # Channels-last is faster, but not for float32 backwards on a CPU: 1.26 s instead of 0.89 s a batch of 20 480.
+        full = self.device.type == "cpu" and self.config.precision != "bfloat16"
+        # Its annotation is missing in torch.
+        return cast("Any", module).to(
+            self.device, memory_format=torch.contiguous_format if full else torch.channels_last
+        )
 
     @property
     def checkpoint(self) -> Path:

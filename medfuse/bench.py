@@ -22,6 +22,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -34,8 +35,11 @@ from medfuse.gesenet.engine import ENGINES, Engine, load_engine, why_not
 from medfuse.gesenet.folded import FoldedGeSeNet
 from medfuse.gesenet.loading import load_network
 from medfuse.gesenet.published import as_published
+from medfuse.gesenet.stacks import fuse_slices
+from medfuse.grid import Grid
 from medfuse.phantom import phantom_study
 from medfuse.study import load
+from medfuse.volume import Modality, make_volume
 
 PUBLISHED = "published program"
 """The measure: 1×."""
@@ -45,7 +49,8 @@ SIDE = 256
 
 SIDES = (128, 192, 256, 384)
 BATCHES, BATCH_SIDE = (2, 4, 8), 128
-"""Pictures that growth is measured on."""
+STACKS, STACK_SIDE = (8, 32, 64), 192
+"""Pictures, and slices of volumes, that growth is measured on."""
 
 Tell = Callable[[str, float], None]
 
@@ -90,7 +95,7 @@ def bench(
     Returns
     -------
     dict
-        ``slice``, ``growth``, ``study``, ``work`` and ``environment``; plain values for JSON.
+        ``slice``, ``growth``, ``stacks``, ``study``, ``work`` and ``environment``; plain values for JSON.
 
     Raises
     ------
@@ -123,10 +128,12 @@ def bench(
                 "preparation_seconds": preparation[name],
             }
     growth = _growth({name: calls[name] for name in calls if name != PUBLISHED}, rounds, partial(tell, "growth"))
+    stacks = _stacks(chosen, str(weights), device, partial(tell, "stacks"))
     studies = _studies(chosen, str(weights), device, coarsen, partial(tell, "study"))
     return {
         "slice": slices,
         "growth": growth,
+        "stacks": stacks,
         "study": studies,
         "work": _work(published, reference, FoldedGeSeNet(network), FoldedGeSeNet(network, skip=True), pair),
         "environment": _environment(device),
@@ -181,6 +188,43 @@ def _growth(
         for (side, count), by_name in zip(cases, timings, strict=True)
         for name, timing in by_name.items()
     ]
+
+
+def _stacks(chosen: Sequence[str], weights: str, device: str, tell: Callable[[float], None]) -> list[dict[str, Any]]:
+    """Volumes of more and more slices, each in a process of its own for the peak of its memory."""
+    found = []
+    cases = [(name, slices) for name in chosen for slices in STACKS]
+    for place, case in enumerate(cases):
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+            arguments = (*case, weights, device, torch.get_num_threads())
+            found.append(pool.submit(one_stack, *arguments).result())
+        tell((place + 1) / len(cases))
+    return found
+
+
+def one_stack(engine: str, slices: int, weights: str, device: str, threads: int) -> dict[str, Any]:
+    """Fuse a volume slice by slice: seconds, and the MiB it takes beside what goes in and comes out."""
+    torch.set_num_threads(threads)
+    ready = load_engine(engine, device, weights)
+    grid = Grid((STACK_SIDE, STACK_SIDE, slices), np.eye(4))
+    modalities: tuple[Modality, Modality] = ("MR", "PT")
+    mri, partner = (
+        make_volume(side[0].mT[..., None].repeat(1, 1, 1, slices), grid, modality=modality)
+        for side, modality in zip(head_slice(STACK_SIDE), modalities, strict=True)
+    )
+    before = peak_mib()
+    started, worked = time.perf_counter(), time.process_time()
+    fused = fuse_slices(ready, mri, partner)
+    spent = time.perf_counter() - started, time.process_time() - worked
+    after = peak_mib()
+    taken = None if before is None or after is None else after - before - fused.numel() * 4 / 2**20
+    return {
+        "engine": ready.name,
+        "slices": slices,
+        "seconds": spent[0],
+        "processor_seconds": spent[1],
+        "working_mib": taken,
+    }
 
 
 def _studies(

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from medfuse.dicom.palettes import palette_table
+from medfuse.intensity import LUMA_WEIGHTS
 
 NEUTRAL_CHROMA = 0.5
 """τ of Eq. 5: 128 on the 8-bit scale."""
 
-RED, GREEN, BLUE = 0.299, 0.587, 0.114
-"""Weights of the three primaries in luma (BT.601)."""
+RED, GREEN, BLUE = LUMA_WEIGHTS
 
 
 def colourise(uptake: Tensor, palette: str) -> Tensor:

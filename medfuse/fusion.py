@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, cast, get_args
 
 from monai.data.meta_tensor import MetaTensor
 from monai.transforms.compose import Compose
@@ -20,7 +20,7 @@ from medfuse.gesenet.engine import AUTO, Engine, load_engine
 from medfuse.gesenet.stacks import DEFAULT_BATCH_SIZE
 from medfuse.intensity import Window, choose_window, outside_value
 from medfuse.provenance import Provenance
-from medfuse.registration import Registration, resample
+from medfuse.registration import Align, Registration, resample
 from medfuse.sidecar import sidecar_path
 from medfuse.slices import PLANES, Plane
 from medfuse.study import require_pair
@@ -32,12 +32,11 @@ from medfuse.transforms import (
     ResampleOntod,
     Scaled,
     SplitLumad,
+    Straightend,
 )
 from medfuse.volume import Source, grid_of, meta_of, plain, source_of
 
 DEFAULT_PALETTE = "hot-iron"
-
-Align = Literal["auto", "header", "rigid"]
 
 Progress = Callable[[str, float], None]
 """Called with the name of the step under way and the share of it that is done."""
@@ -110,6 +109,8 @@ class FusedStudy:
         description: str | None = None,
         number: int | None = None,
         compression: dicom.Compression = "none",
+        bits: dicom.Bits = 16,
+        multiframe: bool = False,
         overwrite: bool = False,
         progress: Callable[[float], None] | None = None,
     ) -> None:
@@ -129,6 +130,8 @@ class FusedStudy:
             description=description,
             number=number,
             compression=compression,
+            bits=bits,
+            multiframe=multiframe,
             overwrite=overwrite,
             progress=progress,
         )
@@ -223,6 +226,7 @@ def fuse(
     partner: MetaTensor,
     *,
     align: Align | Registration = "auto",
+    force: bool = False,
     window: str | Window | None = None,
     palette: str | None = None,
     plane: Plane = "native",
@@ -240,8 +244,11 @@ def fuse(
     mri, partner
         Volumes as `medfuse.load` returns them, (1, X, Y, Z) in their own units; left unchanged.
     align
-        ``auto`` trusts a common frame of reference and else registers rigidly; ``header`` trusts the positions in the
-        headers; ``rigid`` always registers; or a registration made before.
+        ``auto`` trusts a common frame of reference unless the pictures speak against it, and else registers rigidly;
+        ``header`` trusts the positions in the headers; ``rigid``, ``affine`` and ``deformable`` always register; or a
+        registration made before. See `medfuse.register`.
+    force
+        Fuse even where the pictures say that the result is not aligned; all that is written says so.
     window
         Range of the partner shown: a CT preset's name, ``"LEVEL,WIDTH"`` or a `Window`, in the partner's unit.
     palette
@@ -267,7 +274,7 @@ def fuse(
     StudyError
         If the studies are not an MRI and its partner.
     RegistrationError
-        If they cannot be aligned.
+        If they cannot be aligned, or the pictures do not confirm it.
     IntensityError, WeightsError, DeviceError
         If window, palette, weights, device or engine are not as asked.
     """
@@ -283,10 +290,12 @@ def fuse(
     if window is not None:
         choose_window(partner, window)
     _require_known(align, plane, batch_size)
+    straightened = not grid_of(mri).upright
     network = engine if isinstance(engine, Engine) else load_engine(engine, device, weights)
     line = Compose(
         [
-            Registerd("mri", "partner", align, progress=progress and partial(progress, "align")),
+            Straightend("mri"),
+            Registerd("mri", "partner", align, force=force, progress=progress and partial(progress, "align")),
             Replaned("mri", plane),
             ResampleOntod("partner", onto="mri"),
             Scaled("mri"),
@@ -312,6 +321,7 @@ def fuse(
         weights=dict(network.origin),
         engine=network.name,
         different_patients=different_patients,
+        mri_straightened=straightened,
         mri_filled_slices=sources[0].filled_slices if sources[0] else 0,
         partner_filled_slices=sources[1].filled_slices if sources[1] else 0,
     )

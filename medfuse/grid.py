@@ -89,6 +89,36 @@ class Grid:
         return bool(np.abs(off_diagonal).max() > 1e-3)
 
     @property
+    def upright(self) -> bool:
+        """Whether slices lie as viewers suppose: rows and columns perpendicular, and stacked along their normal."""
+        cosines = np.abs(self.directions.T @ self.directions - np.eye(3))
+        return bool(cosines[0, 1] <= 1e-4 and not self.sheared)
+
+    def straightened(self) -> Grid:
+        """The smallest upright grid of the same spacing within slices that covers this one; itself where upright.
+
+        Rows stay rows, and slices stay in their planes, where only these are tilted against their stack; so no value
+        need be interpolated between slices.
+        """
+        if self.upright:
+            return self
+        first, second, step = self.affine[:3, :3].T
+        along = first / np.linalg.norm(first)
+        across = second - (second @ along) * along
+        across /= np.linalg.norm(across)
+        normal = np.cross(along, across)
+        normal *= np.sign(normal @ step)
+        axes = np.stack((along * self.spacing[0], across * self.spacing[1], normal * float(normal @ step)), axis=1)
+        # Corners in voxels of the new axes, counted from the first voxel, which stays one.
+        corners = (self.corners() - self.affine[:3, 3]) @ np.linalg.inv(axes).T
+        start, stop = np.floor(corners.min(axis=0) + 1e-3), np.ceil(corners.max(axis=0) - 1e-3)
+        affine = np.eye(4)
+        affine[:3, :3] = axes
+        affine[:3, 3] = self.affine[:3, 3] + axes @ start
+        x, y, z = (int(length) + 1 for length in stop - start)
+        return Grid((x, y, z), affine)
+
+    @property
     def centre(self) -> Points:
         """(3,) world position of the middle of the volume, mm."""
         return self.world(np.array([(length - 1) / 2 for length in self.shape]))

@@ -59,6 +59,9 @@ CT_WINDOWS_HU: dict[str, Window] = {
 
 DEFAULT_CT_WINDOW = "head"
 
+LUMA_WEIGHTS = 0.299, 0.587, 0.114
+"""Weights of red, green and blue in the brightness of a colour (ITU-R BT.601)."""
+
 MAXIMUM_SAMPLES = 2_000_000
 """Percentiles are taken of an evenly spaced subset no larger than this; their error is far below one grey level."""
 

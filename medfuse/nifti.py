@@ -22,6 +22,7 @@ from nibabel.spatialimages import HeaderDataError
 from medfuse.errors import ExportError, GeometryError, IntensityError, SeriesError
 from medfuse.export import whole
 from medfuse.grid import MOST_VOXELS, Grid
+from medfuse.intensity import LUMA_WEIGHTS
 from medfuse.provenance import DISCLAIMER, SOFTWARE
 from medfuse.sidecar import is_activity, read_pet_sidecar, sidecar_path
 from medfuse.volume import Modality, Source, Unit, grid_of, like, make_volume, plain, source_of
@@ -70,7 +71,7 @@ def _header_beside(path: Path) -> Path:
     return path.with_name(path.name.removesuffix(".gz").removesuffix(".GZ")).with_suffix(".hdr")
 
 
-def read(path: str | Path, modality: Modality, volume: int | None = None) -> MetaTensor:
+def read(path: str | Path, modality: Modality, volume: int | None = None, *, luma: bool = False) -> MetaTensor:
     """Read a NIfTI volume.
 
     Parameters
@@ -81,6 +82,9 @@ def read(path: str | Path, modality: Modality, volume: int | None = None) -> Met
         What the file holds; NIfTI has no field for it.
     volume
         Which volume of a 4-D file, counted from 0; only this one is read.
+    luma
+        Read colours (RGB24, RGBA32) as their brightness, 0 to 255 (ITU-R BT.601); without it they are refused, for a
+        colour is no measured value.
 
     Returns
     -------
@@ -100,7 +104,7 @@ def read(path: str | Path, modality: Modality, volume: int | None = None) -> Met
     path = Path(path)
     image = _open(path)
     affine, code = _place(image, path)
-    values = _values(image, path, volume)
+    values = _values(image, path, volume, luma)
     grid = _grid((values.shape[0], values.shape[1], values.shape[2]), affine, path)
     unknown = ~np.isfinite(values)
     sidecar = read_pet_sidecar(path) if modality == "PT" else {}
@@ -124,7 +128,7 @@ def read_grid(path: str | Path) -> Grid:
     """Read only the geometry of a NIfTI volume; raises as `read`."""
     path = Path(path)
     image = _open(path)
-    _require_scalar_volume(image, path, None)
+    _require_volume(image, path, None, luma=False)
     x, y, z = image.shape[:3]
     return _grid((x, y, z), _place(image, path)[0], path)
 
@@ -215,11 +219,22 @@ def _open(path: Path) -> Any:
     return image
 
 
-def _require_scalar_volume(image: Any, path: Path, volume: int | None) -> None:
+def _is_colour(image: Any) -> bool:
+    """RGB24 and RGBA32, whose voxels nibabel reads as records of bytes."""
+    return (image.get_data_dtype().names or ())[:3] == ("R", "G", "B")
+
+
+def _require_volume(image: Any, path: Path, volume: int | None, *, luma: bool) -> None:
     shape = image.shape
     dtype = image.get_data_dtype()
-    if dtype.fields is not None or dtype.kind not in "fiu":
-        raise SeriesError(f"{path} holds colour or complex numbers; a volume of measured values is needed.")
+    if _is_colour(image):
+        if not luma:
+            raise SeriesError(
+                f"{path} holds colours; a volume of measured values is needed. Give the volume that they were made of, "
+                "or say that their brightness is meant (luma=True, --luma)."
+            )
+    elif dtype.fields is not None or dtype.kind not in "fiu":
+        raise SeriesError(f"{path} holds complex numbers; a volume of measured values is needed.")
     if len(shape) < 3 or min(shape) < 1:
         raise SeriesError(f"{path} has the shape {shape}; one 3-D volume is needed. Extract the volume you mean.")
     count = int(np.prod(shape[3:], dtype=np.float64))
@@ -236,8 +251,14 @@ def _require_scalar_volume(image: Any, path: Path, volume: int | None) -> None:
         raise SeriesError(f"{path} has the shape {shape}: no study is so large; check that it is whole.")
 
 
-def _values(image: Any, path: Path, volume: int | None) -> npt.NDArray[np.float32]:
-    _require_scalar_volume(image, path, volume)
+def _values(image: Any, path: Path, volume: int | None, luma: bool) -> npt.NDArray[np.float32]:
+    _require_volume(image, path, volume, luma=luma)
+    if _is_colour(image):
+        rgb = _stored(image, path, volume=volume)
+        values = np.zeros(rgb.shape, np.float32)
+        for name, weight in zip("RGB", LUMA_WEIGHTS, strict=True):
+            values += np.float32(weight) * rgb[name]
+        return values.reshape(image.shape[:3])
     values = _stored(image, path, np.float32, volume)
     if not np.isfinite(values).any():
         raise IntensityError(f"{path} holds no finite value; check that it is the image you mean.")

@@ -10,6 +10,8 @@ from medfuse.intensity import Window
 
 DISCLAIMER = "Research use only: not a medical device, not for diagnosis or treatment."
 
+NOT_ALIGNED = "NOT ALIGNED"
+
 SOFTWARE = f"medfuse {version('medfuse')}"
 
 
@@ -19,7 +21,8 @@ class Provenance:
 
     ``registration`` is `Registration.to_dict()`; ``weights`` names the network's weights and their SHA-256, ``engine``
     what ran it; the windows are in each volume's own unit; ``different_patients`` says that differing identities were
-    accepted; the counts of filled slices say how many of a source's slices were interpolated because it has gaps.
+    accepted; ``mri_straightened`` that the MRI's slices were tilted, and interpolated onto an upright grid; the counts
+    of filled slices say how many of a source's slices were interpolated because it has gaps.
     """
 
     mri_source: tuple[str, ...]
@@ -34,6 +37,7 @@ class Provenance:
     weights: dict[str, str]
     engine: str = "reference"
     different_patients: bool = False
+    mri_straightened: bool = False
     mri_filled_slices: int = 0
     partner_filled_slices: int = 0
     software: str = SOFTWARE
@@ -41,6 +45,19 @@ class Provenance:
     def to_dict(self) -> dict[str, Any]:
         """The same as plain values for JSON."""
         return asdict(self) | {"disclaimer": DISCLAIMER}
+
+    @property
+    def alignment(self) -> str:
+        """How the partner was aligned, and whether the pictures confirm it."""
+        verdict, error = self.registration.get("verdict"), self.registration.get("error_mm")
+        method = str(self.registration["method"])
+        if verdict == "aligned":
+            return f"{method}, parts of the head agree within about {error:.1f} mm"
+        return f"{method}, {NOT_ALIGNED + ', FORCED' if verdict == 'not aligned' else 'not confirmed by the pictures'}"
+
+    def marked(self, name: str) -> str:
+        """A series description that says so where an alignment was forced against what the pictures say."""
+        return f"{name} {NOT_ALIGNED}" if self.registration.get("verdict") == "not aligned" else name
 
     def sentence(self) -> str:
         """The same for a reader of the DICOM header (DerivationDescription, at most 1024 characters)."""
@@ -53,10 +70,11 @@ class Provenance:
             for name, count in (("MR", self.mri_filled_slices), (self.partner_modality, self.partner_filled_slices))
             if count
         )
+        straightened = "Tilted MR slices interpolated once onto an upright grid. " if self.mri_straightened else ""
         return (
             f"MR fused slice by slice with {self.partner_modality} by GeSeNet ({self.software}, engine {self.engine}, "
             f"weights {self.weights['name'][:40]}, sha256 {self.weights['sha256'][:12]}). {self.partner_modality} "
-            f"alignment: {self.registration['method']}; resampled once onto the MR grid, values {window} "
-            f"shown{colours}; MR values {self.mri_window.lower:.4g} to {self.mri_window.upper:.4g}. {filled}{accepted}"
-            f"{DISCLAIMER}"
+            f"alignment: {self.alignment}; resampled once onto the MR grid, values {window} "
+            f"shown{colours}; MR values {self.mri_window.lower:.4g} to {self.mri_window.upper:.4g}. {straightened}"
+            f"{filled}{accepted}{DISCLAIMER}"
         )[:1024]

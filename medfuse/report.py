@@ -8,17 +8,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from monai.data.meta_tensor import MetaTensor
 
 from medfuse import colour
+from medfuse.intensity import choose_window, outside_value, scale
 from medfuse.provenance import DISCLAIMER
+from medfuse.registration import Registration, resample
 from medfuse.slices import PLANES, Plane, replane
 from medfuse.volume import grid_of, plain
 
 if TYPE_CHECKING:
     from medfuse.fusion import FusedStudy
+
+Pixels = npt.NDArray[np.float64]
 
 
 def picture(study: FusedStudy, *, dots_per_inch: int = 110) -> bytes:
@@ -51,6 +57,77 @@ def picture(study: FusedStudy, *, dots_per_inch: int = 110) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dots_per_inch, facecolor="black", metadata={"Software": "medfuse"})
     return buffer.getvalue()
+
+
+def alignment_picture(fixed: MetaTensor, moving: MetaTensor, registration: Registration) -> bytes:
+    """Draw how two studies fit: a checkerboard of both, the moving one's contours on the fixed one, and the errors.
+
+    Parameters
+    ----------
+    fixed, moving
+        (1, X, Y, Z) volumes in their own units.
+    registration
+        Fixed → moving; where it was judged, blocks of the head within 24 mm of a slice show their errors.
+
+    Returns
+    -------
+    bytes
+        A PNG of three planes through the middle of the fixed head.
+    """
+    moved = resample(moving, grid_of(fixed), registration, outside=outside_value(moving))
+    shown, other = (scale(volume, choose_window(volume)) for volume in (fixed, moved))
+    planes = [plane for plane in PLANES if plane != "native"]
+    figure = Figure(figsize=(10, 10.4), facecolor="black", layout="constrained")
+    FigureCanvasAgg(figure)
+    through = _middle_of_head(shown)
+    for row, plane in zip(figure.subplots(len(planes), 3), planes, strict=True):
+        (here, aspect), (there, _) = (_slice_through(volume, plane, through, None) for volume in (shown, other))
+        _checkerboard(row[0], here, there, aspect)
+        row[1].imshow(here, aspect=aspect)
+        soft = there[..., 0]
+        if soft.max() > soft.min():
+            row[1].contour(
+                soft, levels=np.quantile(soft[soft > 0.05 * soft.max()], (0.1, 0.5, 0.9)), cmap="autumn", linewidths=0.7
+            )
+        dots = _errors_near(row[2], here, aspect, shown, plane, through, registration)
+        for axis, title in zip(row, ("checkerboard", "contours", "errors, mm"), strict=True):
+            axis.set_title(f"{title} · {plane}", color="white", fontsize=9)
+            axis.set_axis_off()
+    if dots is not None:
+        bar = figure.colorbar(dots, ax=row[2], orientation="horizontal", shrink=0.8)
+        bar.ax.tick_params(colors="white", labelsize=7)
+    figure.suptitle(f"{registration.method}: {registration.verdict}. {DISCLAIMER}", color="0.7", fontsize=8, wrap=True)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110, facecolor="black", metadata={"Software": "medfuse"})
+    return buffer.getvalue()
+
+
+def _checkerboard(axis: Axes, here: Pixels, there: Pixels, aspect: float) -> None:
+    rows, columns = (np.arange(length) * 8 // length for length in here.shape[:2])
+    own = ((rows[:, None] + columns) % 2 == 0)[..., None]
+    axis.imshow(np.where(own, here, there), aspect=aspect)
+
+
+def _errors_near(
+    axis: Axes,
+    here: Pixels,
+    aspect: float,
+    volume: MetaTensor,
+    plane: Plane,
+    point: Pixels,
+    registration: Registration,
+) -> PathCollection | None:
+    """Blocks near a slice as dots in the colour of their error; None where nothing was judged."""
+    axis.imshow(here * 0.6, aspect=aspect)
+    verdict = registration.verdict
+    if verdict is None or not len(verdict.places):
+        return None
+    grid = grid_of(replane(volume, plane))
+    index = grid.index(verdict.places)
+    near = np.abs(index[:, 2] - grid.index(point)[2]) * grid.spacing[2] < 24
+    return axis.scatter(
+        index[near, 0], index[near, 1], c=verdict.errors_mm[near], cmap="RdYlGn_r", vmin=0, vmax=6, s=60
+    )
 
 
 def training_curves(rows: Sequence[Mapping[str, float]]) -> bytes:

@@ -38,7 +38,17 @@ def replane(volume: MetaTensor, plane: Plane) -> MetaTensor:
     """
     if plane == "native":
         return volume
-    grid = grid_of(volume)
+    order, flipped, grid = turn_of(grid_of(volume), plane)
+    values = plain(volume).permute(0, *(1 + axis for axis in order))
+    if flipped:
+        values = values.flip([1 + axis for axis in flipped])
+    return like(values, volume, grid)
+
+
+def turn_of(grid: Grid, plane: Plane) -> tuple[tuple[int, ...], tuple[int, ...], Grid]:
+    """How `replane` turns what lies on a grid: the order of axes, which are reversed then, and the resulting grid."""
+    if plane == "native":
+        return (0, 1, 2), (), grid
     axcodes = grid.axcodes
     order, flipped = [], []
     for new_axis, wanted in enumerate(DISPLAY_AXES[plane]):
@@ -47,17 +57,14 @@ def replane(volume: MetaTensor, plane: Plane) -> MetaTensor:
         order.append(old_axis)
         if axcodes[old_axis] == opposite:
             flipped.append(new_axis)
-    values = plain(volume).permute(0, *(1 + axis for axis in order))
     # index of the old grid = placement @ index of the new grid
     placement = np.zeros((4, 4))
     placement[3, 3] = 1
     for new_axis, old_axis in enumerate(order):
         placement[old_axis, new_axis] = -1 if new_axis in flipped else 1
         placement[old_axis, 3] = grid.shape[old_axis] - 1 if new_axis in flipped else 0
-    if flipped:
-        values = values.flip([1 + axis for axis in flipped])
-    x, y, z = values.shape[1:]
-    return like(values, volume, Grid((x, y, z), grid.affine @ placement))
+    x, y, z = (grid.shape[axis] for axis in order)
+    return tuple(order), tuple(flipped), Grid((x, y, z), grid.affine @ placement)
 
 
 def slice_batch(volume: MetaTensor, start: int, stop: int) -> Tensor:

@@ -8,6 +8,7 @@ from pathlib import Path
 from monai.data.meta_tensor import MetaTensor
 
 from medfuse import dicom, nifti
+from medfuse.dicom.files import Place, places_named
 from medfuse.dicom.read import DicomSource
 from medfuse.errors import StudyError
 from medfuse.volume import MODALITIES, Modality, Source, meta_of, plain, source_of
@@ -17,11 +18,12 @@ LIKELY_CT_AIR = -500.0
 
 
 def load(
-    path: str | Path,
+    path: Place,
     modality: Modality | Sequence[Modality] | None = None,
     series: str | None = None,
     *,
     volume: int | None = None,
+    luma: bool = False,
     fill_gaps: bool = False,
     progress: Callable[[float], None] | None = None,
 ) -> MetaTensor:
@@ -30,8 +32,8 @@ def load(
     Parameters
     ----------
     path
-        A folder that holds a DICOM series, a DICOMDIR, a zip archive, one DICOM file, or a NIfTI file: .nii, .nii.gz,
-        or .hdr beside .img.
+        A folder that holds a DICOM series, a DICOMDIR, a zip archive, one DICOM file or a list of such; or a NIfTI
+        file: .nii, .nii.gz, or .hdr beside .img.
     modality
         MR, CT, PT or NM, or several that it may be. One is needed for NIfTI, which does not say. DICOM must agree with
         it; a folder with several series is searched for the only one of it.
@@ -40,6 +42,8 @@ def load(
         series that holds several.
     volume
         Which volume of a 4-D NIfTI file, counted from 0.
+    luma
+        Read the colours of a NIfTI file (RGB24) as their brightness, 0 to 255, instead of refusing them.
     fill_gaps
         Interpolate where slices of a DICOM series are missing or unevenly spaced, instead of refusing it; provenance
         says how many slices were.
@@ -61,25 +65,32 @@ def load(
     StudyError
         If the modality is missing or contradicts the header.
     """
+    if not isinstance(path, str | Path) and len(path) == 1:
+        path = path[0]
     wanted = (modality,) if isinstance(modality, str) else tuple(modality or MODALITIES)
     for one in wanted:
         if one not in MODALITIES:
             raise StudyError(f"expected a modality of {', '.join(MODALITIES)}; found {one!r}.")
-    if nifti.is_nifti(path):
+    if isinstance(path, str | Path) and nifti.is_nifti(path):
         if len(wanted) != 1:
             raise StudyError(f"{path} is NIfTI, which does not say its modality; state it (modality=..., --modality).")
         if series is not None:
             raise StudyError(f"{path} is NIfTI and holds no series to choose from; leave the series out.")
-        return nifti.read(path, wanted[0], volume)
+        return nifti.read(path, wanted[0], volume, luma=luma)
+    if luma:
+        raise StudyError(f"{places_named(path)} is DICOM, whose colours are never measured values; leave luma out.")
     if volume is not None:
         raise StudyError(
-            f"{path} is DICOM, whose volumes are chosen by series; leave the volume out and name the series."
+            f"{places_named(path)} is DICOM, whose volumes are chosen by series; leave the volume out and name the "
+            "series."
         )
     loaded = dicom.read(path, series, modalities=wanted if modality else (), fill_gaps=fill_gaps, progress=progress)
     found = meta_of(loaded)["modality"]
     if found not in wanted:
         either = " or ".join(filter(None, (", ".join(wanted[:-1]), wanted[-1])))
-        raise StudyError(f"expected {either} in {path}, found {found}; give the other study, or swap the two.")
+        raise StudyError(
+            f"expected {either} in {places_named(path)}, found {found}; give the other study, or swap the two."
+        )
     return loaded
 
 

@@ -2,6 +2,7 @@
 
     Compose([
         LoadStudyd("mri", modality="MR"), LoadStudyd("partner"),
+        Straightend("mri"),
         Registerd(fixed="mri", moving="partner"),
         Replaned("mri", plane="native"),
         ResampleOntod("partner", onto="mri"),
@@ -17,7 +18,7 @@ Every step reads volumes by key and leaves volumes by key, so that a transform o
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from monai.config.type_definitions import KeysCollection
@@ -29,7 +30,7 @@ from medfuse.gesenet.engine import Engine, load_engine
 from medfuse.gesenet.stacks import DEFAULT_BATCH_SIZE, fuse_slices
 from medfuse.intensity import Window, choose_window, outside_value, scale
 from medfuse.monai_io import DicomSeriesWriter, NiftiWriter, StudyReader
-from medfuse.registration import Registration, judge, register, resample
+from medfuse.registration import Align, Registration, judge, register, resample
 from medfuse.slices import Plane, replane, require_same_grid
 from medfuse.uptake import to_suv
 from medfuse.volume import Modality, grid_of, like, plain
@@ -45,6 +46,7 @@ __all__ = [
     "ResampleOntod",
     "Scaled",
     "SplitLumad",
+    "Straightend",
     "StudyReader",
     "ToSuvd",
 ]
@@ -83,29 +85,47 @@ class LoadStudyd(MapTransform):
 class Registerd(MapTransform):
     """Align the moving volume to the fixed one; leaves a `Registration` (fixed → moving), moves no voxel.
 
-    A registration that is given is taken as it is, if the studies overlap under it.
+    A registration that is given is taken as it is, if the studies overlap under it, and judged by the pictures.
     """
 
     def __init__(
         self,
         fixed: str = "mri",
         moving: str = "partner",
-        method: Literal["auto", "header", "rigid"] | Registration = "auto",
+        method: Align | Registration = "auto",
         registration: str = "registration",
+        force: bool = False,
         progress: Progress | None = None,
     ) -> None:
         super().__init__((fixed, moving))
         self.fixed, self.moving, self.method = fixed, moving, method
         self.registration = registration
+        self.force = force
         self.progress = progress
 
     def __call__(self, data: Data) -> dict[Hashable, Any]:
         found = (
             judge(self.method, data[self.fixed], data[self.moving])
             if isinstance(self.method, Registration)
-            else register(data[self.fixed], data[self.moving], self.method, progress=self.progress)
+            else register(data[self.fixed], data[self.moving], self.method, force=self.force, progress=self.progress)
         )
         return dict(data) | {self.registration: found}
+
+
+class Straightend(MapTransform):
+    """Interpolate a volume once onto the upright grid that covers its own, if that is sheared, as by a tilted gantry.
+
+    Viewers, and most programs, suppose that slices are stacked along their normal.
+    """
+
+    def __call__(self, data: Data) -> dict[Hashable, Any]:
+        straight = dict(data)
+        for key in self.key_iterator(straight):
+            volume = straight[key]
+            grid = grid_of(volume)
+            if not grid.upright:
+                straight[key] = resample(volume, grid.straightened(), None, outside=outside_value(volume))
+        return straight
 
 
 class ToSuvd(MapTransform):

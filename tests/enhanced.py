@@ -4,16 +4,28 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pydicom
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as Items
-from pydicom.uid import EnhancedCTImageStorage, EnhancedMRImageStorage, EnhancedPETImageStorage
+from pydicom.uid import (
+    EnhancedCTImageStorage,
+    EnhancedMRImageStorage,
+    EnhancedPETImageStorage,
+    LegacyConvertedEnhancedCTImageStorage,
+    LegacyConvertedEnhancedMRImageStorage,
+    LegacyConvertedEnhancedPETImageStorage,
+)
 
 CLASSES = {"MR": EnhancedMRImageStorage, "CT": EnhancedCTImageStorage, "PT": EnhancedPETImageStorage}
+LEGACY = {
+    "MR": LegacyConvertedEnhancedMRImageStorage,
+    "CT": LegacyConvertedEnhancedCTImageStorage,
+    "PT": LegacyConvertedEnhancedPETImageStorage,
+}
 FRAME_TYPES = {"MR": "MRImageFrameTypeSequence", "CT": "CTImageFrameTypeSequence", "PT": "PETFrameTypeSequence"}
 
 Change = Callable[[Dataset, int], object]
@@ -27,7 +39,14 @@ def one(**attributes: object) -> Items:
     return Items([item])
 
 
-def enhance(folders: Sequence[Path], path: Path, change: Change | None = None, *, shuffled: bool = False) -> Path:
+def enhance(
+    folders: Sequence[Path],
+    path: Path,
+    change: Change | None = None,
+    *,
+    shuffled: bool = False,
+    classes: Mapping[str, str] = CLASSES,
+) -> Path:
     """Write the classic slices of several folders as one enhanced file; orientation and spacing are shared."""
     slices = [
         (volume, pydicom.dcmread(file)) for volume, folder in enumerate(folders) for file in sorted(folder.iterdir())
@@ -42,7 +61,7 @@ def enhance(folders: Sequence[Path], path: Path, change: Change | None = None, *
     for keyword in ("RescaleSlope", "RescaleIntercept", "RescaleType", "Units", "SpacingBetweenSlices"):
         if keyword in whole:
             delattr(whole, keyword)
-    whole.SOPClassUID = whole.file_meta.MediaStorageSOPClassUID = CLASSES[modality]
+    whole.SOPClassUID = whole.file_meta.MediaStorageSOPClassUID = classes[modality]
     whole.ImageType = ["ORIGINAL", "PRIMARY", "VOLUME", "NONE"]
     whole.NumberOfFrames = len(slices)
     whole.SharedFunctionalGroupsSequence = one(

@@ -40,6 +40,8 @@ def small(monkeypatch):
     monkeypatch.setattr(benching, "SIDE", 48)
     monkeypatch.setattr(benching, "SIDES", (32, 48))
     monkeypatch.setattr(benching, "BATCHES", (2,))
+    monkeypatch.setattr(benching, "STACKS", (1, 2))
+    monkeypatch.setattr(benching, "STACK_SIDE", 40)
     monkeypatch.setattr(benching, "ProcessPoolExecutor", Here)
 
 
@@ -107,6 +109,9 @@ def test_the_command_writes_table_json_and_plot(tmp_path):
     assert found["slice"]["masked"]["largest_difference"] < 1e-5
     assert found["slice"]["reference"]["largest_difference"] == 0
     assert {(row["side"], row["batch"]) for row in found["growth"]} == {(32, 1), (48, 1), (128, 2)}
+    assert [(row["engine"], row["slices"]) for row in found["stacks"]] == [
+        (name, slices) for name in ("reference", "masked") for slices in (1, 2)
+    ]
     assert [row["engine"] for row in found["study"]] == ["reference", "masked"]
     gflop = found["work"]["gflop"]
     assert gflop["folded, tiles"] <= gflop["folded"] < gflop["dense"]

@@ -242,7 +242,7 @@ def test_inspect_lists_series_and_what_is_wrong(run, wrong):
     assert listed["series"][0]["problem"] is None
     table = run("inspect", wrong["gap"])
     assert table.exit_code == 0
-    assert "no volume (1)" in table.stdout
+    assert "no: 1 slice" in table.stdout
     assert "slice spacing is not uniform" in table.stdout
     assert run("inspect", wrong["empty"]).exit_code == 3
 

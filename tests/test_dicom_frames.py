@@ -182,38 +182,8 @@ def test_a_slice_exported_again_under_another_uid_counts_once(tmp_path):
     assert worst_linear_error(medfuse.load(folder), scale, offset) < 0.02
     header.PixelData = bytes(len(header.PixelData))
     header.save_as(folder / f"again{path.name}")
-    with pytest.raises(SeriesError, match=r"instances 5 and 105 .* lie at the same position"):
+    with pytest.raises(SeriesError, match=r"instances 4 and 104 .* lie at the same position"):
         medfuse.load(folder)
-
-
-SYNTAXES = [
-    *(pydicom.uid.ImplicitVRLittleEndian, pydicom.uid.ExplicitVRBigEndian, pydicom.uid.DeflatedExplicitVRLittleEndian),
-    *(pydicom.uid.RLELossless, pydicom.uid.JPEG2000Lossless, pydicom.uid.JPEGLSLossless),
-]
-
-
-@pytest.mark.parametrize("form", ["classic", "enhanced", "NM"])
-@pytest.mark.parametrize("syntax", SYNTAXES, ids=lambda syntax: syntax.name)
-def test_transfer_syntaxes_do_not_change_a_voxel(tmp_path, form, syntax):
-    folder, scale, offset = classic(tmp_path / "first", "NM" if form == "NM" else "CT", shape=(66, 70, 5))
-    if form == "enhanced":
-        folder = enhance([folder], tmp_path / "enhanced" / "1.dcm", shuffled=True).parent
-    for path in folder.iterdir():
-        header = pydicom.dcmread(path)
-        if syntax.is_compressed and not syntax.is_deflated:
-            header.compress(syntax, generate_instance_uid=False)
-            header.save_as(path)
-            continue
-        if not syntax.is_little_endian:
-            header.PixelData = header.pixel_array.astype(">u2").tobytes()
-            list(header.iterall())  # values are converted, not bytes carried over
-            options = {"implicit_vr": False, "little_endian": False, "force_encoding": True}
-            header.file_meta.TransferSyntaxUID = syntax
-            pydicom.dcmwrite(path, header, **options)
-            continue
-        header.file_meta.TransferSyntaxUID = syntax
-        header.save_as(path, implicit_vr=syntax.is_implicit_VR, little_endian=True)
-    assert worst_linear_error(medfuse.load(folder), scale, offset) < 0.02
 
 
 def test_files_without_a_preamble_are_read(tmp_path):

@@ -17,7 +17,9 @@ from medfuse.gesenet.network import Parts
 from medfuse.gesenet.tiles import TILE, add_in_tiles
 
 CPU = torch.device("cpu")
-SLOW_TO_MAKE = ("compiled", "openvino-int8")
+SLOW_TO_MAKE = ("compiled", "openvino-int8", "tiled-int16")
+UNDECIDED = {"tiled-int16": 2e-3}
+"""Share of pixels around which the logits of a spatial mask may tie within rounding, and be decided differently."""
 ROUNDING = 2e-6
 
 
@@ -77,7 +79,8 @@ def test_every_engine_makes_the_same_pictures(engine_named, name):
         fused = engine(*sources)
         assert fused.shape == sources[0].shape
         assert fused.dtype == torch.float32
-        assert (fused - network(*sources)).abs().max() <= engine.tolerance
+        beyond = (fused - network(*sources)).abs() > engine.tolerance
+        assert beyond.float().mean() <= UNDECIDED.get(name, 0.0)
 
 
 @pytest.mark.parametrize("skip", [False, True])
@@ -220,6 +223,8 @@ def test_unknown_and_absent_engines_say_what_to_do(monkeypatch):
     with pytest.raises(DeviceError, match=r"expected an engine of auto, reference, .*; found 'fast'\."):
         load_engine("fast")
     monkeypatch.setattr(engines, "find_spec", lambda name: None)
+    with pytest.raises(DeviceError, match=r"needs numba, .*install medfuse\[numba\]"):
+        load_engine("tiled")
     with pytest.raises(DeviceError, match=r"needs openvino and nncf, .*install medfuse\[openvino\]"):
         load_engine("openvino-int8")
     monkeypatch.setattr(engines.shutil, "which", lambda name: None)

@@ -260,10 +260,16 @@ def test_analyze_is_refused_for_lack_of_geometry(tmp_path):
                 medfuse.load(tmp_path / name, "MR")
 
 
-def test_colours_are_refused(tmp_path):
-    nifti.write(fused(3), tmp_path / "f.nii", {})
-    with pytest.raises(SeriesError, match="colour"):
+def test_colours_are_refused_unless_their_brightness_is_meant(tmp_path):
+    image = fused(3)
+    nifti.write(image, tmp_path / "f.nii", {})
+    with pytest.raises(SeriesError, match=r"holds colours.*luma=True, --luma"):
         medfuse.load(tmp_path / "f.nii", "MR")
+    loaded = medfuse.load(tmp_path / "f.nii", "MR", luma=True)
+    expected = torch.tensordot(torch.tensor([0.299, 0.587, 0.114]), image.as_tensor().float(), dims=1)
+    torch.testing.assert_close(loaded.as_tensor()[0], expected)
+    assert grid_of(loaded).matches(grid_of(image), 1e-3)
+    assert loaded.meta["unit"] == "arbitrary"
 
 
 def test_the_sform_goes_before_a_qform_that_disagrees(tmp_path):

@@ -12,5 +12,5 @@ __all__ = ["export"]
 @pytest.mark.parametrize("to", [NODE, SERVICE])
 def test_orthanc_gives_back_what_it_was_sent(export, to):
     require_orthanc()
-    answer = beside_orthanc("inside_archive.py", export, to, limit_s=120)
+    answer = beside_orthanc("inside_archive.py", export, to, limit_s=300)
     assert answer == {"identical": len(list(export.rglob("*.dcm")))}

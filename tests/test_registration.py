@@ -230,13 +230,14 @@ def test_ill_formed_text_is_refused(tmp_path: Path, content: str, message: str) 
 
 def test_foreign_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "junk.tfm").write_bytes(b"\x00\xffnot a transform")
-    sitk.WriteTransform(sitk.BSplineTransform(3), str(tmp_path / "warp.tfm"))
+    late = sitk.CompositeTransform([sitk.BSplineTransform(3), sitk.Euler3DTransform()])  # the turn comes first
+    sitk.WriteTransform(late, str(tmp_path / "warp.tfm"))
     sitk.WriteTransform(sitk.Euler2DTransform(), str(tmp_path / "flat.tfm"))
     for name in ("junk.tfm", "warp.tfm", "flat.tfm", "absent.tfm", "absent.txt"):
         with pytest.raises(RegistrationError, match=r"could not be read|there is no registration file"):
             Registration.load(tmp_path / name)
     with pytest.raises(RegistrationError, match="suffix"):
-        Registration.load(tmp_path / "map.mat")
+        Registration.load(tmp_path / "map.xyz")
     with pytest.raises(ExportError, match="suffix"):
         Registration(np.eye(4), "file").save(tmp_path / "map.mat")
 
@@ -317,20 +318,42 @@ def framed(lattice: Grid, frame: str | None) -> MetaTensor:
     return volume(values, lattice, "MR", source=Source("MR", frame, (), Path("mri")))
 
 
-def test_one_frame_of_reference_is_trusted() -> None:
-    lattice = grid((8, 9, 10), (2, 2, 2))
-    fixed = framed(lattice, "1.2.3")
-    found = register(fixed, framed(lattice, "1.2.3"))
-    assert found.method == "identity"
+def in_frame(study: MetaTensor, frame: str | None) -> MetaTensor:
+    modality = study.meta["modality"]
+    return volume(plain(study)[0].numpy(), grid_of(study), modality, source=Source(modality, frame, (), Path("x")))
+
+
+def test_one_frame_of_reference_is_trusted_where_the_pictures_agree() -> None:
+    fixed, moving = (in_frame(study, "1.2.3") for study in pair(rigid((0.5, 0, 0), (0.5, 0, 0))))
+    found = register(fixed, moving)
+    assert (found.method, found.verdict.opinion) == ("identity", "aligned")  # type: ignore[union-attr]
     np.testing.assert_array_equal(found.matrix, np.eye(4))
-    assert found.scores == {"overlap": 1.0}
-    assert register(fixed, framed(lattice, "9.9"), "header").method == "header"
+    assert register(fixed, in_frame(moving, "9.9"), "header").method == "header"
+
+
+def test_one_frame_of_reference_is_left_where_the_patient_moved() -> None:
+    truth = rigid((4, -3, 6), (7, -6, 4))
+    fixed, moving = (in_frame(study, "1.2.3") for study in pair(truth))
+    found = register(fixed, moving)
+    assert found.method == "rigid"
+    assert head_error(found, truth) < 1
+
+
+def test_one_frame_of_reference_is_kept_where_the_pictures_cannot_tell() -> None:
+    fixed, moving = (in_frame(study, "1.2.3") for study in pair(np.eye(4)))
+    noise = np.random.default_rng(3).normal(size=moving.shape[1:])
+    found = register(fixed, volume(noise, grid_of(moving), "PT", source=Source("PT", "1.2.3", (), Path("x"))))
+    assert found.method == "identity"
+    assert found.verdict is not None
+    assert found.verdict.opinion == "unconfirmed"
+    assert "share almost nothing" in str(found.verdict)
+    thin = framed(grid((30, 30, 2), (2, 2, 2)), "1.2.3")
+    assert str(register(thin, thin).verdict).startswith("unconfirmed: a volume is constant or too thin")
 
 
 def test_unknown_frames_are_not_one_frame() -> None:
-    lattice = grid((40, 41, 42), (4, 4, 4))
-    still = framed(lattice, None)
-    assert register(still, still).method in ("rigid", "header")
+    fixed, moving = (in_frame(study, None) for study in pair(rigid((0, 0, 0), (15, 0, 0))))
+    assert register(fixed, moving).method == "rigid"
 
 
 def test_overlap_is_the_covered_share_of_the_fixed_field() -> None:
@@ -354,8 +377,8 @@ def test_what_cannot_be_aligned_is_said() -> None:
     away = grid((24, 25, 26), (4, 4, 4), centre=(900, 0, 0))
     with pytest.raises(RegistrationError, match="do not overlap"):
         register(fixed, volume(noise.normal(size=away.shape), away, "PT"), "header")
-    with pytest.raises(ValueError, match="'auto', 'header' or 'rigid'"):
-        register(fixed, fixed, "affine")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="'auto', 'header', 'rigid'"):
+        register(fixed, fixed, "elastic")  # type: ignore[arg-type]
 
 
 def test_noise_is_not_aligned_with_noise() -> None:

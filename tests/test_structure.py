@@ -26,10 +26,12 @@ ONE_DOOR = {
     "yaml": {"gesenet"},
     "openvino": {"gesenet"},
     "nncf": {"gesenet"},
+    "numba": {"gesenet"},
+    "llvmlite": {"gesenet"},
 }
 
 ORDER = [
-    *("errors", "grid", "volume", "export", "intensity", "provenance", "slices", "sidecar"),
+    *("errors", "threads", "grid", "volume", "export", "intensity", "provenance", "slices", "sidecar"),
     *(
         "dicom",
         "nifti",

@@ -147,6 +147,55 @@ def test_consistent_faults_of_the_partner_show_against_its_source(export, modali
     assert any(("does not hold the values" if change is rescale_twice else "lie apart") in fault for fault in faults)
 
 
+@pytest.fixture(scope="module")
+def in_one_file(exports, tmp_path_factory):
+    """The PET study fused again, into one file."""
+    out = tmp_path_factory.mktemp("one") / "out"
+    sources = [exports / "PT" / "study" / name for name in ("mri", "partner")]
+    arguments = ["fuse", *sources, "--out", out, "--align", "header", "--multiframe"]
+    done = CliRunner().invoke(app, [str(one) for one in arguments])
+    assert done.exit_code == 0, done.output
+    return out, sources
+
+
+def swap_spacing_of_frames(datasets):
+    swap_spacing([datasets[0].SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]])
+
+
+def flip_orientation_of_frames(datasets):
+    flip_orientation([datasets[0].SharedFunctionalGroupsSequence[0].PlaneOrientationSequence[0]])
+
+
+def reverse_positions_of_frames(datasets):
+    reverse_positions([group.PlanePositionSequence[0] for group in datasets[0].PerFrameFunctionalGroupsSequence])
+
+
+@pytest.mark.parametrize("with_sources", [True, False])
+@pytest.mark.parametrize(
+    "change", [None, swap_spacing_of_frames, flip_orientation_of_frames, reverse_positions_of_frames]
+)
+def test_faults_of_one_file_are_found(in_one_file, tmp_path, change, with_sources):
+    out, sources = in_one_file
+    copy = shutil.copytree(out, tmp_path / "out")
+    if with_sources:
+        (copy / "fused.nii.gz").unlink()
+    if change:
+        spoil(copy / "dicom", change)
+    report = verify(copy, sources if with_sources else ())
+    assert report.passed == (change is None), report.faults
+
+
+def test_an_alignment_that_cannot_be_followed_is_a_fault(export):
+    out, sources = export("PT")
+
+    def shear(datasets):
+        step = datasets[0].RegistrationSequence[1].MatrixRegistrationSequence[0].MatrixSequence[0]
+        step.FrameOfReferenceTransformationMatrix = ["1", "0.5", *step.FrameOfReferenceTransformationMatrix[2:]]
+
+    spoil(out / "registration", shear)
+    assert any("is called RIGID, but" in fault for fault in verify(out, sources).faults)
+
+
 def test_a_wrong_alignment_shows_against_the_source(export):
     out, sources = export("PT")
 

@@ -15,7 +15,8 @@ import pydicom
 import pytest
 
 import medfuse
-from medfuse.cli.fuse import RESULTS, DicomChoices, Format, _write
+from medfuse.cli.choices import DicomChoices, Format
+from medfuse.cli.fuse import RESULTS, _write
 from medfuse.errors import ExportError
 from medfuse.export import whole_entries
 
@@ -55,7 +56,7 @@ def in_a_child(work):
 
 def whole_result(study, out):
     """The series of the result, after a look at all of it."""
-    assert {path.name for path in out.iterdir()} == {*RESULTS} - {"partner", "registration", "blending"}
+    assert {path.name for path in out.iterdir()} == {*RESULTS} - {"partner", "registration", "blending", "media"}
     files = [pydicom.dcmread(path) for path in sorted((out / "dicom").iterdir())]
     assert len(files) == study.image.shape[-1]
     assert all(file.pixel_array.any() or number for number, file in enumerate(files))

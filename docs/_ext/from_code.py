@@ -1,12 +1,13 @@
 """What the reference reads off the code: tables and signatures written by hand would be wrong after the next change.
 
 ``command-options`` lists the arguments and options of one command, ``ct-windows`` the windows and ``scores`` the scores
-by name.
+by name, ``what-is-read`` the forms of DICOM that the tests go through.
 """
 
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Iterable, Iterator
 from enum import Enum
 from pathlib import Path
@@ -107,6 +108,20 @@ class ScoreTable(_Table):
         return self.table(("name", "what it is", "at least", "definition"), rows, "28 40 12 20")
 
 
+class WhatIsRead(_Table):
+    """``.. what-is-read::``: each modality and form, and the transfer syntaxes that the tests read it in."""
+
+    def run(self) -> list[nodes.Node]:
+        sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
+        try:
+            from proven import FORMS, SYNTAXES
+        finally:
+            sys.path.pop(0)
+        rows = ((form, ", ".join(modalities), *("✓" for _ in SYNTAXES)) for form, (modalities, _) in FORMS.items())
+        widths = " ".join(["24", "12", *("8" for _ in SYNTAXES)])
+        return self.table(("form", "modality", *SYNTAXES), rows, widths)
+
+
 def _own_signature(
     _app: Sphinx, what: str, _name: str, documented: Any, _options: Any, signature: str | None, _returns: str | None
 ) -> tuple[str, str] | None:
@@ -126,4 +141,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("command-options", CommandOptions)
     app.add_directive("ct-windows", CtWindows)
     app.add_directive("scores", ScoreTable)
+    app.add_directive("what-is-read", WhatIsRead)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

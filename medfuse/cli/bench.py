@@ -62,6 +62,12 @@ def _print(found: dict[str, Any]) -> None:
             "" if difference is None else f"{difference:.1e}",
         )
     stdout.print(table)
+    table = Table("engine", "slices", "ms a slice", "processor ms", "working MiB", title="volumes of more slices")
+    for row in found["stacks"]:
+        each = (1000 * row[clock] / row["slices"] for clock in ("seconds", "processor_seconds"))
+        working = "" if row["working_mib"] is None else f"{row['working_mib']:.0f}"
+        table.add_row(row["engine"], str(row["slices"]), *(f"{spent:.1f}" for spent in each), working)
+    stdout.print(table)
     studies = found["study"]
     stages = list(studies[0]["seconds"])
     table = Table("engine", *stages, "total s", "peak MiB", title=f"study of {studies[0]['slices']} slices, seconds")

@@ -44,11 +44,12 @@ Tell = Callable[[str, float], None]
 def describe(grid: Grid | None) -> dict[str, Any]:
     """Say where a grid lies, in the words of ``--json``; None for what is no volume."""
     if grid is None:
-        return {"shape": None, "spacing_mm": None, "axes": None, "affine": None}
+        return {"shape": None, "spacing_mm": None, "axes": None, "centre_mm": None, "affine": None}
     return {
         "shape": list(grid.shape),
         "spacing_mm": [round(length, 6) for length in grid.spacing],
         "axes": grid.axcodes,
+        "centre_mm": [round(float(place), 3) for place in grid.centre],
         "affine": grid.affine.tolist(),
     }
 

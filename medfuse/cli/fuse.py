@@ -3,75 +3,36 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import time
-from dataclasses import dataclass
-from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, cast, get_args
 
 import typer
+from monai.data.meta_tensor import MetaTensor
 
 import medfuse
 from medfuse import dicom, nifti
+from medfuse.cli.choices import CompressionName, DicomChoices, Force, Format, PartnerModality, PlaneName, Way
 from medfuse.cli.console import EXIT_CODES, Json, Overwrite, Tell, app, describe, refusing, stdout, steps
 from medfuse.dicom.palettes import PALETTES
 from medfuse.export import require_outside, whole_entries
-from medfuse.fusion import Align, FusedStudy
+from medfuse.fusion import FusedStudy
 from medfuse.gesenet.engine import AUTO, ENGINES
 from medfuse.intensity import CT_WINDOWS_HU
 from medfuse.phantom import phantom_study
 from medfuse.provenance import DISCLAIMER
+from medfuse.registration import READ_SUFFIXES, Align
+from medfuse.slices import Plane
 from medfuse.uptake import to_suv
 from medfuse.volume import PARTNERS, grid_of, source_of
 
-RESULTS = ("dicom", "partner", "registration", "blending", "fused.nii.gz", "fused.json", "dataset_description.json")
-
-
-class Format(str, Enum):
-    """What `fuse` writes."""
-
-    DICOM = "dicom"
-    NIFTI = "nifti"
-    BOTH = "both"
-
-
-class CompressionName(str, Enum):
-    """How DICOM pixels are packed; none loses anything."""
-
-    NONE = "none"
-    RLE = "rle"
-    JPEG_2000 = "jpeg2000"
-    JPEG_LS = "jpeg-ls"
-
-
-@dataclass(frozen=True)
-class DicomChoices:
-    """What was asked of the DICOM output."""
-
-    like: dicom.Like | None = None
-    description: str | None = None
-    number: int | None = None
-    compression: dicom.Compression = "none"
-    with_partner: bool = False
-
-
-class PlaneName(str, Enum):
-    """Which slices are fused."""
-
-    NATIVE = "native"
-    AXIAL = "axial"
-    CORONAL = "coronal"
-    SAGITTAL = "sagittal"
-
-
-class PartnerModality(str, Enum):
-    """What the partner study is."""
-
-    CT = "CT"
-    PT = "PT"
-    NM = "NM"
+RESULTS = (
+    *("dicom", "partner", "registration", "registration.h5", "blending", "media"),
+    *("fused.nii.gz", "fused.json", "dataset_description.json"),
+)
 
 
 @app.command(epilog=EXIT_CODES)
@@ -86,8 +47,12 @@ def fuse(
         PartnerModality | None, typer.Option(help="The partner's modality; needed where it is NIfTI.")
     ] = None,
     align: Annotated[
-        str, typer.Option(help="auto, header, rigid, or a registration FILE (.tfm, .txt).", metavar="HOW")
+        str,
+        typer.Option(
+            help=f"{', '.join(Way)}, or a registration FILE (.tfm, .h5, .mat, .txt, or DICOM).", metavar="HOW"
+        ),
     ] = "auto",
+    force: Force = False,
     window: Annotated[
         str | None,
         typer.Option(
@@ -113,6 +78,7 @@ def fuse(
     partner_series: Annotated[str | None, typer.Option(help="The same for the partner.")] = None,
     mri_volume: Annotated[int | None, typer.Option(min=0, help="Which volume of a 4-D NIfTI MRI, from 0.")] = None,
     partner_volume: Annotated[int | None, typer.Option(min=0, help="The same for the partner.")] = None,
+    luma: Annotated[bool, typer.Option("--luma", help="Read colours of NIfTI as their brightness.")] = False,
     fill_gaps: Annotated[
         bool, typer.Option("--fill-gaps", help="Interpolate missing DICOM slices instead of refusing the series.")
     ] = False,
@@ -128,6 +94,13 @@ def fuse(
     compress: Annotated[
         CompressionName, typer.Option(help="Pack the DICOM pixels without loss.")
     ] = CompressionName.NONE,
+    bits: Annotated[int, typer.Option(help="8 or 16, of a grey picture; colour has 8.", metavar="BITS")] = 16,
+    multiframe: Annotated[
+        bool, typer.Option("--multiframe", help="One file for all fused slices, which fewer programs read.")
+    ] = False,
+    dicomdir: Annotated[
+        bool, typer.Option("--dicomdir", help="Put the DICOM files into OUT/media, with a DICOMDIR, as for a disc.")
+    ] = False,
     template: Annotated[
         Path | None,
         typer.Option(help="DICOM series whose patient, study and frame of reference a NIfTI MRI takes.", metavar="DIR"),
@@ -156,7 +129,10 @@ def fuse(
             description,
             series_number,
             compress.value,
+            _bits(bits),
+            multiframe,
             with_partner and format_ is not Format.NIFTI,
+            dicomdir and format_ is not Format.NIFTI,
         )
         for entry in RESULTS:
             require_outside(out / entry, [mri, partner])
@@ -166,6 +142,7 @@ def fuse(
                 "MR",
                 mri_series,
                 volume=mri_volume,
+                luma=luma and nifti.is_nifti(mri),
                 fill_gaps=fill_gaps,
                 progress=partial(tell, "MRI"),
             )
@@ -174,21 +151,19 @@ def fuse(
                 PARTNERS if modality is None else modality.value,
                 partner_series,
                 volume=partner_volume,
+                luma=luma and nifti.is_nifti(partner),
                 fill_gaps=fill_gaps,
                 progress=partial(tell, "partner"),
             )
             if suv:
                 other = to_suv(other)
-            # What the writer would refuse is refused before the minutes of fusion, not after.
-            if format_ is not Format.NIFTI and plane is PlaneName.NATIVE:
-                columns, rows, _ = dicom.require_slices(grid_of(loaded)).shape
-                dicom.require_compressible(choices.compression, rows, columns)
-            if choices.with_partner:
-                dicom.require_measurable(other)
+            if format_ is not Format.NIFTI:
+                _refuse_early(loaded, other, plane.value, choices)
             study = medfuse.fuse(
                 loaded,
                 other,
-                align=alignment,
+                align=medfuse.Registration.load(alignment, loaded, other) if isinstance(alignment, Path) else alignment,
+                force=force,
                 window=window,
                 palette=palette,
                 plane=plane.value,
@@ -230,12 +205,30 @@ def demo(
     _report(result, as_json)
 
 
-def _alignment(align: str) -> Align | medfuse.Registration:
-    if align in ("auto", "header", "rigid"):
+def _alignment(align: str) -> Align | medfuse.Registration | Path:
+    """A way, a map, or a DICOM registration, which is read when the studies are known that it joins."""
+    if align in list(Way):
         return cast("Align", align)
-    if not Path(align).is_file():
-        raise typer.BadParameter(f"expected auto, header, rigid or a registration file; there is no file {align!r}.")
-    return medfuse.Registration.load(Path(align))
+    if not Path(align).exists():
+        raise typer.BadParameter(f"expected {', '.join(Way)} or a registration file; there is no file {align!r}.")
+    return medfuse.Registration.load(align) if Path(align).suffix in READ_SUFFIXES else Path(align)
+
+
+def _refuse_early(mri: MetaTensor, partner: MetaTensor, plane: Plane, choices: DicomChoices) -> None:
+    """Raise what the writers would after the minutes of fusion, as far as it is known before."""
+    if plane == "native":
+        columns, rows, _ = grid_of(mri).straightened().shape
+        dicom.require_compressible(choices.compression, rows, columns)
+    if choices.as_media:
+        dicom.require_listable(choices.like or dicom.identity_of(source_of(mri), source_of(partner)))
+    if choices.with_partner:
+        dicom.require_measurable(partner)
+
+
+def _bits(bits: int) -> dicom.Bits:
+    if bits not in get_args(dicom.Bits):
+        raise typer.BadParameter(f"a grey picture has 8 or 16 bits; found {bits}.")
+    return cast("dicom.Bits", bits)
 
 
 def _like(template: Path | None, identity: list[str] | None, hidden: dicom.Deidentifier | None) -> dicom.Like | None:
@@ -262,16 +255,25 @@ def _write(study: FusedStudy, folder: Path, format_: Format, tell: Tell, choices
             description=choices.description,
             number=choices.number,
             compression=choices.compression,
+            bits=choices.bits,
+            multiframe=choices.multiframe,
             progress=partial(tell, "write"),
         )
     if choices.with_partner:
         study.write_partner(
             folder / "partner", like=choices.like, compression=choices.compression, progress=partial(tell, "measured")
         )
-        if dicom.both_placed(source_of(study.mri), source_of(study.measured)):
+        if study.registration.warp is not None:  # which no DICOM object of ours holds
+            study.registration.save(folder / "registration.h5")
+        elif dicom.both_placed(source_of(study.mri), source_of(study.measured)):
             study.write_alignment(folder / "registration")
         if dicom.unblendable(source_of(study.mri), folder / "partner") is None:
             study.write_blending(folder / "blending", folder / "partner")
+    if choices.as_media:
+        folders = [folder / name for name in RESULTS if (folder / name).is_dir()]
+        dicom.write_media(folder / "media", folders)
+        for entry in folders:
+            shutil.rmtree(entry)
     if format_ in (Format.NIFTI, Format.BOTH):
         study.write_nifti(folder / "fused.nii.gz")
         (folder / "dataset_description.json").write_text(json.dumps(nifti.dataset_description(), indent=2) + "\n")
@@ -281,7 +283,9 @@ ENTRIES = {
     "dicom": "dicom",
     "partner": "partner",
     "alignment": "registration",
+    "deformation": "registration.h5",
     "blending": "blending",
+    "media": "media",
     "nifti": "fused.nii.gz",
     "sidecar": "fused.json",
     "study": "study",
@@ -293,7 +297,11 @@ ENTRIES = {
 def _summary(study: FusedStudy, out: Path, written: list[str]) -> dict[str, Any]:
     places = {name: str(out / entry) for name, entry in ENTRIES.items() if entry in written}
     grid = grid_of(study.image)
-    return {"out": str(out)} | places | {"grid": describe(grid), "provenance": study.provenance.to_dict()}
+    return (
+        {"out": str(out)}
+        | places
+        | {"grid": describe(grid), "verdict": study.provenance.alignment, "provenance": study.provenance.to_dict()}
+    )
 
 
 def _report(result: dict[str, Any], as_json: bool) -> None:
@@ -303,7 +311,6 @@ def _report(result: dict[str, Any], as_json: bool) -> None:
     for name in ENTRIES:
         if name in result:
             stdout.print(f"{name:9} {result[name]}", soft_wrap=True, highlight=False, markup=False)
-    registration = result["provenance"]["registration"]
-    stdout.print(f"{'align':9} {registration['method']}", highlight=False)
+    stdout.print(f"{'align':9} {result['verdict']}", highlight=False, markup=False, soft_wrap=True)
     stdout.print(f"{'engine':9} {result['provenance']['engine']}", highlight=False)
     stdout.print(DISCLAIMER, style="dim")

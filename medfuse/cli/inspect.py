@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,78 +15,106 @@ from rich.table import Table
 
 from medfuse import dicom, nifti
 from medfuse.cli.console import EXIT_CODES, Json, app, describe, refusing, stdout
+from medfuse.dicom.files import places_named
 from medfuse.errors import MedfuseError, SeriesError
+from medfuse.volume import MODALITIES
+
+Row = dict[str, Any]
 
 
 @app.command(epilog=EXIT_CODES)
 def inspect(
-    path: Annotated[Path, typer.Argument(help="A folder, DICOMDIR or zip, or one file.", show_default=False)],
+    paths: Annotated[list[Path], typer.Argument(help="Folders, DICOMDIRs, zips or files.", show_default=False)],
     as_json: Json = False,
 ) -> None:
-    """List the series under PATH, their geometry, and what is wrong with them."""
+    """List the series under PATHS, their geometry, and what is wrong with them."""
     with refusing(as_json):
-        rows, ignored, damaged = _inspect_nifti(path) if nifti.is_nifti(path) else _inspect_dicom(path)
+        alone = len(paths) == 1 and nifti.is_nifti(paths[0])
+        rows, ignored, damaged = _inspect_nifti(paths[0]) if alone else _inspect_dicom(paths)
     if as_json:
-        sys.stdout.write(
-            json.dumps(
-                {"path": str(path), "series": rows, "ignored_files": ignored, "damaged_files": damaged}, indent=2
-            )
-            + "\n"
-        )
+        found = {"path": [str(path) for path in paths] if len(paths) > 1 else str(paths[0]), "series": rows}
+        sys.stdout.write(json.dumps(found | {"ignored_files": ignored, "damaged_files": damaged}, indent=2) + "\n")
         return
-    table = Table("series", "modality", "files", "size", "spacing (mm)", "axes", "verdict")
-    problems = []
-    for row in rows:
-        size = " × ".join(map(str, row["shape"] or ())) or "–"
-        spacing = " × ".join(f"{length:.3g}" for length in row["spacing_mm"] or ()) or "–"
-        verdict = f"volume ({row['traits']})" if row["traits"] else "volume"
-        if row["problem"] is not None:
-            problems.append(row["problem"])
-            verdict = f"no volume ({len(problems)})"
-        table.add_row(
-            escape(str(row["number"])),
-            escape(row["modality"]),
-            str(row["files"]),
-            size,
-            spacing,
-            row["axes"] or "–",
-            escape(verdict),
-        )
-    stdout.print(table)
-    for number, problem in enumerate(problems, start=1):
-        stdout.print(f"({number}) {problem}", highlight=False, markup=False)
+    _print_table(rows)
     if ignored:
-        stdout.print(f"{ignored} other files ignored")
+        stdout.print(f"{_counted(ignored, 'other file')} ignored")
     if damaged:
-        stdout.print(f"{damaged} DICOM files cannot be read: cut short, damaged or locked")
+        stdout.print(f"{_counted(damaged, 'DICOM file')} cannot be read: cut short, damaged or locked")
 
 
-def _inspect_dicom(path: Path) -> tuple[list[dict[str, Any]], int, int]:
-    found = dicom.scan(path)
+def _inspect_dicom(paths: list[Path]) -> tuple[list[Row], int, int]:
+    found = dicom.scan(paths)
     if not found.series:
-        raise SeriesError(
-            f"expected DICOM series in {path}, found none among {found.ignored + found.damaged} files; check the path."
-        )
-    rows = []
-    for series in found.series:
-        row = {
-            "number": series.number,
-            "uid": series.uid,
-            "modality": series.modality,
-            "files": len(series.instances),
-            "traits": series.traits,
-            "problem": series.problem,
-        }
-        rows.append(row | describe(series.grid))
-    return rows, found.ignored, found.damaged
+        files = _counted(found.ignored + found.damaged, "file")
+        raise SeriesError(f"expected DICOM series in {places_named(paths)}, found none among {files}; check the path.")
+    return [_row_of(series) for series in found.series], found.ignored, found.damaged
 
 
-def _inspect_nifti(path: Path) -> tuple[list[dict[str, Any]], int, int]:
-    row: dict[str, Any] = {"number": path.name, "uid": None, "modality": "not stated", "files": 1}
-    row |= {"traits": "", "problem": None}
+def _row_of(series: dicom.Series) -> Row:
+    return {
+        "number": series.number,
+        "uid": series.uid,
+        "modality": series.modality,
+        "kind": series.kind,
+        "files": len(series.instances),
+        "copies": series.copies,
+        "missing_slices": series.missing,
+        "transfer_syntax": series.transfer_syntaxes,
+        "traits": series.traits,
+        "verdict": series.brief or "volume",
+        "problem": series.problem,
+    } | describe(series.grid)
+
+
+def _inspect_nifti(path: Path) -> tuple[list[Row], int, int]:
+    row: Row = {"number": path.name, "uid": None, "modality": "not stated", "kind": "", "files": 1, "copies": 0}
+    row |= {"missing_slices": 0, "transfer_syntax": ["NIfTI"], "traits": "", "verdict": "volume", "problem": None}
     grid = None
     try:
         grid = nifti.read_grid(path)
     except MedfuseError as error:
-        row["problem"] = str(error)
+        row |= {"verdict": "see below", "problem": str(error)}
     return [row | describe(grid)], 0, 0
+
+
+def _print_table(rows: Iterable[Row]) -> None:
+    """What fits into 80 columns; the reasons in full only where the series might have been meant."""
+    table = Table("series", "what", "where", "stored as", "verdict", show_lines=True)
+    reasons: list[str] = []
+    for row in rows:
+        what = f"{row['modality']} {row['kind']}".strip() + f"\n{_counted(row['files'], 'file')}"
+        stored = "\n".join(map(_short, row["transfer_syntax"]))
+        table.add_row(*map(escape, (str(row["number"]), what, _where(row), stored, _verdict(row, reasons))))
+    stdout.print(table)
+    for number, reason in enumerate(reasons, start=1):
+        stdout.print(f"({number}) {reason}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _where(row: Row) -> str:
+    """Voxels, spacing, the way the axes run, and the centre in RAS+ mm."""
+    if row["shape"] is None:
+        return ""
+    spacing = " × ".join(f"{length:.3g}" for length in row["spacing_mm"])
+    centre = ", ".join(f"{place:.0f}" for place in row["centre_mm"])
+    return f"{' × '.join(map(str, row['shape']))}\n{spacing} mm\n{row['axes']} about ({centre})"
+
+
+def _verdict(row: Row, reasons: list[str]) -> str:
+    """A few words, with the number of the reason in full; adds that to ``reasons``."""
+    more = [row["traits"]] if row["traits"] else []
+    if row["copies"]:
+        more.append(f"{_counted(row['copies'], 'copy', 'copies')} left out")
+    said = "volume" if row["problem"] is None else f"no: {row['verdict']}"
+    if row["problem"] is not None and row["modality"] in (*MODALITIES, "not stated"):
+        reasons.append(row["problem"])
+        said += f" ({len(reasons)})"
+    return "; ".join((said, *more))
+
+
+def _counted(number: int, one: str, several: str = "") -> str:
+    return f"{number} {one if number == 1 else several or one + 's'}"
+
+
+def _short(syntax: str) -> str:
+    """The name of a transfer syntax without what every one of its kind says."""
+    return re.split(r" Image Compression| VR Little Endian|,| \(", syntax)[0]

@@ -12,8 +12,8 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from medfuse.cli.choices import PartnerModality
 from medfuse.cli.console import EXIT_CODES, Json, app, refusing, stdout, steps
-from medfuse.cli.fuse import PartnerModality
 from medfuse.metrics import CORE, SCORES
 from medfuse.scoring import Scores, score_files
 from medfuse.volume import Modality

@@ -4,20 +4,22 @@
 reads a fused one back.
 """
 
+from medfuse.dicom.aligned import read_alignment
 from medfuse.dicom.alignment import both_placed, write_alignment
 from medfuse.dicom.blending import unblendable, write_blending
 from medfuse.dicom.compression import COMPRESSIONS, Compression, require_compressible
 from medfuse.dicom.deidentify import Deidentifier
 from medfuse.dicom.fused import read_fused
 from medfuse.dicom.identity import Identity
-from medfuse.dicom.instances import require_slices
+from medfuse.dicom.media import require_listable, write_media
 from medfuse.dicom.read import DicomSource, read, read_source
 from medfuse.dicom.scan import Scan, scan
 from medfuse.dicom.series import Series
-from medfuse.dicom.write import Like, identity_of, require_measurable, write_partner, write_series
+from medfuse.dicom.write import Bits, Like, SliceStream, identity_of, require_measurable, write_partner, write_series
 
 __all__ = [
     "COMPRESSIONS",
+    "Bits",
     "Compression",
     "Deidentifier",
     "DicomSource",
@@ -25,18 +27,21 @@ __all__ = [
     "Like",
     "Scan",
     "Series",
+    "SliceStream",
     "both_placed",
     "identity_of",
     "read",
+    "read_alignment",
     "read_fused",
     "read_source",
     "require_compressible",
+    "require_listable",
     "require_measurable",
-    "require_slices",
     "scan",
     "unblendable",
     "write_alignment",
     "write_blending",
+    "write_media",
     "write_partner",
     "write_series",
 ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -54,9 +53,13 @@ def write_alignment(
     Raises
     ------
     ExportError
-        If a source is not DICOM or has no frame of reference, for then there is nothing to refer to; or if the folder
-        is taken or cannot be written.
+        If the alignment deforms; if a source is not DICOM or has no frame of reference, for then there is nothing to
+        refer to; or if the folder is taken or cannot be written.
     """
+    if provenance.registration.get("deformation") is not None:
+        raise ExportError(
+            "a Spatial Registration holds a matrix, and the alignment is a deformation; save it with Registration.save."
+        )
     if not isinstance(mri, DicomSource) or not isinstance(partner, DicomSource):
         raise ExportError(
             "a Spatial Registration refers to two DICOM series; found a source of another kind. Save the alignment "
@@ -131,16 +134,3 @@ def _item(source: DicomSource, matrix: npt.NDArray[np.float64]) -> Dataset:
 
 def _tidy(number: float) -> float:
     return 0.0 if abs(number) < 1e-12 else float(number)
-
-
-def alignment_of(dataset: Dataset) -> dict[str, Any]:
-    """Read a registration back: each referenced instance's UID and the (4, 4) matrix to the common world, RAS+ mm."""
-    found: dict[str, Any] = {}
-    for item in dataset.RegistrationSequence:
-        matrix = np.eye(4)
-        for step in item.MatrixRegistrationSequence[0].MatrixSequence:
-            numbers = [float(number) for number in step.FrameOfReferenceTransformationMatrix]
-            matrix = np.array(numbers).reshape(4, 4) @ matrix
-        for image in item.ReferencedImageSequence:
-            found[str(image.ReferencedSOPInstanceUID)] = LPS_FROM_RAS @ matrix @ LPS_FROM_RAS
-    return found

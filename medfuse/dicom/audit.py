@@ -16,15 +16,15 @@ import numpy.typing as npt
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.misc import is_dicom
-from pydicom.uid import SpatialRegistrationStorage
+from pydicom.uid import MediaStorageDirectoryStorage, SpatialRegistrationStorage
 
-from medfuse.dicom.alignment import alignment_of
-from medfuse.dicom.frames import frames_of, rescale_of
+from medfuse.dicom.aligned import alignment_of
+from medfuse.dicom.frames import frames_of, group_of, rescale_of
 from medfuse.dicom.header import Instance, series_name
 from medfuse.dicom.lattice import Stack, stack
 from medfuse.dicom.scan import quiet
 from medfuse.dicom.template import orientation_letters
-from medfuse.errors import MedfuseError, SeriesError
+from medfuse.errors import MedfuseError, RegistrationError, SeriesError
 from medfuse.grid import Grid
 
 
@@ -84,7 +84,11 @@ def audit(folder: Path, sources: Iterable[Path] = ()) -> Audit:
             try:
                 if not is_dicom(path):
                     continue
-                groups[str((header := dcmread(path)).get("SeriesInstanceUID", ""))].append(Instance(path, header))
+                header = dcmread(path)
+                if header.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
+                    found.faults.extend(_index_faults(path, header))
+                    continue
+                groups[str(header.get("SeriesInstanceUID", ""))].append(Instance(path, header))
                 found.paths.append(path)
             except Exception as error:  # pydicom raises many kinds on hostile bytes
                 found.faults.append(
@@ -98,8 +102,25 @@ def audit(folder: Path, sources: Iterable[Path] = ()) -> Audit:
             if "Rows" in instances[0].header:
                 found.series.append(_image_series(uid, instances))
             elif instances[0].header.get("SOPClassUID") == SpatialRegistrationStorage:
-                found.alignments.extend(alignment_of(instance.header) for instance in instances)
+                _read_alignments(instances, found)
     return found
+
+
+def _index_faults(path: Path, index: Dataset) -> Iterator[str]:
+    """A DICOMDIR lists the files beside it, no more and no fewer."""
+    named = [record.ReferencedFileID for record in index.DirectoryRecordSequence if "ReferencedFileID" in record]
+    listed = {path.parent.joinpath(*([one] if isinstance(one, str) else one)) for one in named}
+    there = {one for one in path.parent.rglob("*") if one.is_file() and one != path and is_dicom(one)}
+    if listed != there:
+        yield f"the DICOMDIR lists {len(listed - there)} files that are not there, and {len(there - listed)} not."
+
+
+def _read_alignments(instances: list[Instance], found: Audit) -> None:
+    for instance in instances:
+        try:
+            found.alignments.append(alignment_of(instance.header))
+        except RegistrationError as error:
+            found.faults.append(str(error))
 
 
 def _across(headers: list[Dataset]) -> Iterator[str]:
@@ -142,7 +163,7 @@ def _image_series(uid: str, instances: list[Instance]) -> Exported:
             where = found.preserved if item.get("SpatialLocationsPreserved") == "YES" else found.moved
             where.add(str(item.get("ReferencedSOPInstanceUID", "")))
         found.faults.extend(fault for fault in _contradictions(one.header, found) if fault not in found.faults)
-    found.faults.extend(_order_faults(instances, found))
+    found.faults.extend(_order_faults(placed, header, found))
     _read_values(placed, found)
     return found
 
@@ -150,8 +171,9 @@ def _image_series(uid: str, instances: list[Instance]) -> Exported:
 def _contradictions(header: Dataset, found: Exported) -> Iterator[str]:
     """What one header says twice."""
     letters = header.get("PatientOrientation")
-    if letters and "ImageOrientationPatient" in header:
-        directions = np.array([float(number) for number in header.ImageOrientationPatient]).reshape(2, 3)
+    orientation = _holder(header, "ImageOrientationPatient", "PlaneOrientationSequence")
+    if letters and "ImageOrientationPatient" in orientation:
+        directions = np.array([float(number) for number in orientation.ImageOrientationPatient]).reshape(2, 3)
         if [str(one) for one in letters] != [orientation_letters(direction) for direction in directions]:
             yield f"{found.name}: PatientOrientation and ImageOrientationPatient contradict each other: it lies turned."
     for mapping in header.get("RealWorldValueMappingSequence") or []:
@@ -163,16 +185,25 @@ def _contradictions(header: Dataset, found: Exported) -> Iterator[str]:
         yield f"{found.name}: slices differ in their rescale, which medfuse writes as one."
 
 
-def _order_faults(instances: list[Instance], found: Exported) -> Iterator[str]:
+def _holder(header: Dataset, keyword: str, group: str) -> Dataset:
+    """Where an element stands: in the header itself, or in a functional group of all frames."""
+    return header if keyword in header else group_of(header, 0, group)
+
+
+def _order_faults(placed: Stack, header: Dataset, found: Exported) -> Iterator[str]:
     """Numbers run along the slice normal, and slices are as thick as they lie apart, where medfuse wrote them."""
-    header = instances[0].header
-    if header.get("Manufacturer") != "medfuse" or found.grid is None or len(instances) < 2:
+    if header.get("Manufacturer") != "medfuse" or found.grid is None or header.get("Modality") == "NM":
         return
-    if [int(one.header.get("InstanceNumber") or 0) for one in instances] != list(range(1, len(instances) + 1)):
-        yield f"{found.name}: InstanceNumber does not run along the slice normal: slices are reversed or missing."
+    frames = placed.frames
+    if len(frames) < 2:
+        return
+    numbers = [frame.number or int(frame.instance.header.get("InstanceNumber") or 0) for frame in frames]
+    if numbers != list(range(1, len(frames) + 1)):
+        yield f"{found.name}: the numbers of slices do not run along their normal: slices are reversed or missing."
     columns, rows, _ = found.grid.directions.T
     apart = abs(float(np.cross(columns, rows) @ found.grid.affine[:3, 2]))
-    if not np.isclose(float(header.get("SliceThickness") or 0), apart, rtol=1e-3):
+    measures = _holder(header, "SliceThickness", "PixelMeasuresSequence")
+    if not np.isclose(float(measures.get("SliceThickness") or 0), apart, rtol=1e-3):
         yield f"{found.name}: SliceThickness is not the {apart:.4g} mm that the slices lie apart."
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import weakref
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,11 +41,48 @@ class Files:
     """Regular files in a stable order; ``kept`` must be held on to for as long as they are needed."""
 
     paths: tuple[Path, ...]
-    kept: Unpacked | None = None
+    kept: object = None
 
 
-def find_files(path: Path) -> Files:
-    """List the files of a folder tree, of a DICOMDIR, of a zip archive, or the one file given.
+Place = str | Path | Sequence[str | Path]
+"""Where files may lie: one path, or several."""
+
+
+def places_named(place: Place) -> str:
+    """How messages name where files lie; a list only by its length."""
+    paths = _paths(place)
+    return str(paths[0]) if len(paths) == 1 else f"the {len(paths)} paths given"
+
+
+def folder_of(place: Place) -> Path:
+    """The one path given, or the innermost folder that holds all of them."""
+    paths = [path.resolve() for path in _paths(place)]
+    return paths[0] if len(paths) == 1 else Path(os.path.commonpath(paths))
+
+
+def _paths(place: Place) -> list[Path]:
+    return [Path(place)] if isinstance(place, str | Path) else [Path(one) for one in place]
+
+
+def find_files(place: Place) -> Files:
+    """List the files of a folder tree, of a DICOMDIR, of a zip archive, the one file given, or those of several such.
+
+    Raises
+    ------
+    SeriesError
+        If there is no such path, a DICOMDIR names files that are not there, or an archive cannot be unpacked.
+    """
+    paths = _paths(place)
+    if not paths:
+        raise SeriesError("expected at least one file or folder, found an empty list; give the files of a series.")
+    found = [_find(path) for path in paths]
+    # A file that is listed twice, or together with its folder, is still one file.
+    every = dict.fromkeys(path for files in found for path in files.paths)
+    return Files(tuple(every), tuple(files.kept for files in found))
+
+
+def _find(path: Path) -> Files:
+    """As of `find_files`, for one path.
 
     Raises
     ------

@@ -12,14 +12,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset
-from pydicom.multival import MultiValue
 from pydicom.uid import NuclearMedicineImageStorage
 
-from medfuse.dicom.header import ENHANCED, Instance, listed, numbers
-from medfuse.dicom.mosaic import is_mosaic, mosaic_layout
-from medfuse.errors import SeriesError
+from medfuse.dicom.header import ENHANCED, Instance, items, listed, numbers, said, texts
+from medfuse.dicom.mosaic import grid_positions, is_grid, is_mosaic, mosaic_layout
+from medfuse.dicom.verdict import NoVolumeError
 
 Vector = npt.NDArray[np.float64]
+
+EMPTY = Dataset()
+"""Stands for a group that is not there; never written to."""
 
 CLASSIC_TRAITS = (
     *("EchoTime", "EchoNumbers", "TemporalPositionIdentifier", "DiffusionBValue", "DiffusionGradientOrientation"),
@@ -82,12 +84,14 @@ def frames_of(instances: Sequence[Instance], name: str) -> list[Frame]:
     """All frames of a series, in the order of its files; `SeriesError` where one has no place in the patient."""
     frames: list[Frame] = []
     for place, instance in enumerate(instances):
-        if instance.sop_class in ENHANCED:
+        if instance.sop_class in ENHANCED or _has_groups(instance):
             found = _enhanced_frames(instance, name)
         elif instance.sop_class == NuclearMedicineImageStorage:
             found = _tomography_frames(instance, name)
         elif is_mosaic(instance.header):
             found = _mosaic_frames(instance, name)
+        elif is_grid(instance.header):
+            found = _grid_frames(instance, name)
         else:
             found = [_classic_frame(instance, name)]
         if len(found) > 1:  # the last resort to tell volumes apart: that each has a file of its own
@@ -96,26 +100,48 @@ def frames_of(instances: Sequence[Instance], name: str) -> list[Frame]:
     return frames
 
 
+def _has_groups(instance: Instance) -> bool:
+    """Whether frames of another class, such as multi-frame Secondary Capture, are placed as those of enhanced files."""
+    return instance.frames > 1 and "PerFrameFunctionalGroupsSequence" in instance.header
+
+
+class Groups:
+    """The functional groups of a file's frames (PS3.3 C.7.6.16): a frame's own, else those that all share."""
+
+    def __init__(self, header: Dataset) -> None:
+        self.own = items(header, "PerFrameFunctionalGroupsSequence")
+        self.shared = next(iter(items(header, "SharedFunctionalGroupsSequence")), EMPTY)
+        self._known: dict[str, Sequence[Dataset]] = {}
+
+    def all(self, place: int, keyword: str) -> Sequence[Dataset]:
+        """All items of a group of the frame at ``place`` from 0."""
+        found = items(self.own[place], keyword) if place < len(self.own) else ()
+        if found:
+            return found
+        if keyword not in self._known:
+            self._known[keyword] = items(self.shared, keyword)
+        return self._known[keyword]
+
+    def first(self, place: int, keyword: str) -> Dataset:
+        """The first item of a group; else an empty one."""
+        return next(iter(self.all(place, keyword)), EMPTY)
+
+
 def group_of(header: Dataset, place: int, keyword: str) -> Dataset:
-    """A functional group of the frame at ``place`` from 0: its own, else the shared one, else an empty one."""
-    for groups, index in (("PerFrameFunctionalGroupsSequence", place), ("SharedFunctionalGroupsSequence", 0)):
-        items = header.get(groups)
-        if items and index < len(items):
-            group = items[index].get(keyword)
-            if group:
-                return group[0]  # type: ignore[no-any-return]
-    return Dataset()
+    """The first item of a functional group of the frame at ``place`` from 0; else an empty one."""
+    return Groups(header).first(place, keyword)
 
 
 def _classic_frame(instance: Instance, name: str) -> Frame:
     header = instance.header
     if instance.frames > 1:
-        raise SeriesError(
+        raise NoVolumeError(
+            "places of frames not said",
             f"instance {instance.number} of {name} holds {instance.frames} frames in a class for single slices: where "
-            "they lie is not said. Export the series in classic or enhanced form."
+            "they lie is not said. Export the series in classic or enhanced form.",
         )
     label = f"instance {instance.number}"
-    slope, intercept = _rescale(header, header)
+    slope, intercept = _rescale(name, header)
     place = _place(header, header, header, label, name)
     return Frame(instance, None, None, _matrix(header), *place, slope, intercept, _traits(header, CLASSIC_TRAITS))
 
@@ -123,16 +149,18 @@ def _classic_frame(instance: Instance, name: str) -> Frame:
 def _enhanced_frames(instance: Instance, name: str) -> list[Frame]:
     header = instance.header
     count = instance.frames
-    described = len(header.get("PerFrameFunctionalGroupsSequence") or [])
+    groups = Groups(header)
+    described = len(groups.own)
     if described != count:
-        raise SeriesError(
+        raise NoVolumeError(
+            "places of frames not said",
             f"instance {instance.number} of {name} holds {count} frames but describes {described} "
-            "(PerFrameFunctionalGroupsSequence): the place of the others is unknown. Export it again."
+            "(PerFrameFunctionalGroupsSequence): the place of the others is unknown. Export it again.",
         )
     frames = []
     for index in range(count):
         position, orientation, measures, values = (
-            group_of(header, index, keyword)
+            groups.first(index, keyword)
             for keyword in (
                 *("PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence"),
                 "PixelValueTransformationSequence",
@@ -141,13 +169,14 @@ def _enhanced_frames(instance: Instance, name: str) -> list[Frame]:
         place = _place(position, orientation, measures, f"frame {index + 1} of instance {instance.number}", name)
         traits = {}
         for group, keyword in ENHANCED_TRAITS:
-            value = group_of(header, index, group).get(keyword)
-            if value is not None:
-                traits[keyword] = _said(value)
-        directions = group_of(header, index, "MRDiffusionSequence").get("DiffusionGradientDirectionSequence")
+            value = said(groups.first(index, group), keyword)
+            if value:
+                traits[keyword] = value
+        directions = items(groups.first(index, "MRDiffusionSequence"), "DiffusionGradientDirectionSequence")
         if directions:
-            traits["DiffusionGradientOrientation"] = _said(directions[0].get("DiffusionGradientOrientation"))
-        slope, intercept = _rescale(values, header)
+            traits["DiffusionGradientOrientation"] = said(directions[0], "DiffusionGradientOrientation")
+        mappings = groups.all(index, "RealWorldValueMappingSequence")
+        slope, intercept = _rescale(name, values, header, mappings=mappings)
         frames.append(Frame(instance, index + 1, None, _matrix(header), *place, slope, intercept, traits))
     return frames
 
@@ -158,11 +187,13 @@ def _mosaic_frames(instance: Instance, name: str) -> list[Frame]:
     position, row, column, spacing = _place(header, header, header, f"instance {instance.number}", name)
     apart = float(header.get("SpacingBetweenSlices") or 0)
     if apart <= 0:
-        raise SeriesError(f"{name} is a Siemens mosaic without SpacingBetweenSlices. Export it as single slices.")
+        raise NoVolumeError(
+            "no geometry", f"{name} is a Siemens mosaic without SpacingBetweenSlices. Export it as single slices."
+        )
     columns, rows = (length // side for length in _matrix(header))
     # The position is stated as if one slice filled the whole mosaic about the same centre.
     position = position + row * spacing[1] * columns * (side - 1) / 2 + column * spacing[0] * rows * (side - 1) / 2
-    slope, intercept = _rescale(header, header)
+    slope, intercept = _rescale(name, header)
     traits = _traits(header, CLASSIC_TRAITS)
     frames = []
     for index in range(slices):
@@ -171,31 +202,49 @@ def _mosaic_frames(instance: Instance, name: str) -> list[Frame]:
     return frames
 
 
+def _grid_frames(instance: Instance, name: str) -> list[Frame]:
+    header = instance.header
+    positions, across, down = grid_positions(header, name)
+    _, row, column, spacing = _place(header, header, header, f"instance {instance.number}", name)
+    slope, intercept = _rescale(name, header)
+    traits = _traits(header, CLASSIC_TRAITS)
+    columns, rows = _matrix(header)
+    tile = (columns // across, rows // down)
+    return [
+        Frame(instance, None, divmod(index, across), tile, position, row, column, spacing, slope, intercept, traits)
+        for index, position in enumerate(positions)
+    ]
+
+
 def _tomography_frames(instance: Instance, name: str) -> list[Frame]:
     """Place NM reconstructed slices: position and orientation live in DetectorInformationSequence (PS3.3 C.8.4.10)."""
     header = instance.header
-    kinds = {str(value) for value in header.get("ImageType") or []}
-    if not kinds & {"RECON TOMO", "RECON GATED TOMO"}:
-        raise SeriesError(
-            f"{name} is not a reconstructed tomography (ImageType RECON TOMO). Export the reconstruction."
+    if not set(texts(header, "ImageType")) & {"RECON TOMO", "RECON GATED TOMO"}:
+        raise NoVolumeError(
+            "not reconstructed",
+            f"{name} is not a reconstructed tomography (ImageType RECON TOMO). Export the reconstruction.",
         )
     detectors = header.get("DetectorInformationSequence")
     apart = header.get("SpacingBetweenSlices")
     if not detectors or not numbers(detectors[0], "ImagePositionPatient") or not apart:
-        raise SeriesError(
+        raise NoVolumeError(
+            "no geometry",
             f"{name} lacks ImagePositionPatient, ImageOrientationPatient or SpacingBetweenSlices: its place in the "
-            "patient is unknown. Export the reconstruction with its geometry."
+            "patient is unknown. Export the reconstruction with its geometry.",
         )
     count = instance.frames
     slices = [int(value) for value in np.atleast_1d(header.get("SliceVector") or [])]
     if len(slices) != count or min(slices) != 1:
-        raise SeriesError(f"{name} does not say which slice each of its {count} frames is (SliceVector). Export again.")
+        raise NoVolumeError(
+            "places of frames not said",
+            f"{name} does not say which slice each of its {count} frames is (SliceVector). Export again.",
+        )
     vectors = {keyword: np.atleast_1d(header.get(keyword) or []).tolist() for keyword in NM_TRAITS}
     label = f"instance {instance.number}"
     position, row, column, spacing = _place(detectors[0], detectors[0], header, label, name)
     # A negative spacing is legal here and means that slices run against the normal.
     step = np.cross(row, column) * float(apart)
-    slope, intercept = _rescale(header, header)
+    slope, intercept = _rescale(name, header)
     frames = []
     for index, number in enumerate(slices):
         traits = {keyword: str(vector[index]) for keyword, vector in vectors.items() if len(vector) == count}
@@ -215,17 +264,19 @@ def _place(
     ):
         values = numbers(header, keyword)
         if len(values) != count:
-            raise SeriesError(
+            raise NoVolumeError(
+                "no geometry",
                 f"{label} of {name} has no {keyword} of {count} numbers: its place in the patient is unknown. Export "
-                "the original series, not a derived or screen copy."
+                "the original series, not a derived or screen copy.",
             )
         found.append(values)
     row, column = np.array(found[1][:3]), np.array(found[1][3:])
     lengths = np.linalg.norm(row), np.linalg.norm(column)
     if abs(lengths[0] - 1) > 0.01 or abs(lengths[1] - 1) > 0.01 or abs(row @ column) > 0.01:
-        raise SeriesError(
+        raise NoVolumeError(
+            "no usable geometry",
             f"ImageOrientationPatient of {name} is not two perpendicular unit vectors: {listed(found[1])}. Export the "
-            "series again."
+            "series again.",
         )
     return np.array(found[0]), row / lengths[0], column / lengths[1], (found[2][0], found[2][1])
 
@@ -234,31 +285,35 @@ def _matrix(header: Dataset) -> tuple[int, int]:
     return int(header.Columns), int(header.Rows)
 
 
-def rescale_of(header: Dataset) -> tuple[float, float]:
-    """Slope and intercept from stored numbers to values.
+def rescale_of(*holders: Dataset, mappings: Sequence[Dataset] = ()) -> tuple[float, float]:
+    """Slope and intercept from stored numbers to values, as the first of the holders says that says so.
 
     MR and NM have no rescale; where they map linearly to real-world values in one way alone, that is theirs.
     """
-    if "RescaleSlope" in header or "RescaleIntercept" in header:
-        return float(header.get("RescaleSlope", 1)), float(header.get("RescaleIntercept", 0))
-    mappings = header.get("RealWorldValueMappingSequence") or []
-    if len(mappings) == 1 and "RealWorldValueSlope" in mappings[0]:
-        return float(mappings[0].RealWorldValueSlope), float(mappings[0].get("RealWorldValueIntercept", 0))
+    for holder in holders:
+        slope, intercept = said(holder, "RescaleSlope"), said(holder, "RescaleIntercept")
+        if slope or intercept:
+            return float(slope or 1), float(intercept or 0)
+    for found in (mappings, holders[-1].get("RealWorldValueMappingSequence") or ()):
+        if len(found) == 1 and "RealWorldValueSlope" in found[0]:
+            return float(found[0].RealWorldValueSlope), float(found[0].get("RealWorldValueIntercept", 0))
     return 1.0, 0.0
 
 
-def _rescale(values: Dataset, header: Dataset) -> tuple[float, float]:
-    """Slope and intercept of a frame's own group, else of the file."""
-    slope, intercept = rescale_of(values if "RescaleSlope" in values else header)
+def _rescale(name: str, *holders: Dataset, mappings: Sequence[Dataset] = ()) -> tuple[float, float]:
+    """As of `rescale_of`; `SeriesError` where it leads to no usable number."""
+    try:
+        slope, intercept = rescale_of(*holders, mappings=mappings)
+    except ValueError:
+        slope = intercept = np.nan
     if not np.isfinite([slope, intercept]).all() or slope == 0:
-        raise ValueError("the rescale is no usable number")
+        raise NoVolumeError(
+            "no usable rescale",
+            f"the rescale of {name} (RescaleSlope, RescaleIntercept) is no usable number: what its values mean is "
+            "unknown. Export the series again.",
+        )
     return slope, intercept
 
 
 def _traits(header: Dataset, keywords: Sequence[str]) -> dict[str, str]:
-    return {keyword: _said(header.get(keyword)) for keyword in keywords if header.get(keyword) is not None}
-
-
-def _said(value: object) -> str:
-    """A value as the Standard writes it, several joined by backslashes."""
-    return "\\".join(map(str, value)) if isinstance(value, MultiValue) else str(value)
+    return {keyword: text for keyword in keywords if (text := said(header, keyword))}

@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from monai.data.meta_tensor import MetaTensor
-from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.uid import MRImageStorage, SecondaryCaptureImageStorage
+from pydicom.pixels.utils import pixel_array
+from pydicom.uid import SecondaryCaptureImageStorage
 
 from medfuse.dicom.frames import frames_of
-from medfuse.dicom.header import Instance, series_name
+from medfuse.dicom.header import series_name
 from medfuse.dicom.lattice import stack
+from medfuse.dicom.multiframe import MULTIFRAME_PICTURES
 from medfuse.dicom.read import read_series
 from medfuse.dicom.scan import quiet, scan
 from medfuse.dicom.series import Series
@@ -27,8 +28,8 @@ def read_fused(path: str | Path) -> MetaTensor:
     Parameters
     ----------
     path
-        A folder with one series, or a file of it: RGB Secondary Capture with its place, or grey MR over the full
-        range of its bits.
+        A folder with one series, or a file of it: Secondary Capture with its place, in one file or many, or grey MR;
+        grey over the full range of its bits.
 
     Returns
     -------
@@ -43,35 +44,32 @@ def read_fused(path: str | Path) -> MetaTensor:
     found = scan(path).series
     if len(found) != 1:
         raise SeriesError(f"expected one fused series in {path}, found {len(found)}; give the folder of one.")
-    first = found[0].first
-    if str(first.get("SOPClassUID", "")) == SecondaryCaptureImageStorage and first.get("SamplesPerPixel") == 3:
-        return _read_colour(found[0])
+    if found[0].instances[0].sop_class in (SecondaryCaptureImageStorage, *MULTIFRAME_PICTURES):
+        return _read_picture(found[0])
     volume = read_series(found[0], Path(path))
-    return like(plain(volume) / (2 ** int(first.get("BitsStored", 16)) - 1), volume)
+    return like(_as_share(plain(volume), found[0].first), volume)
 
 
-def _read_colour(series: Series) -> MetaTensor:
-    # Its slices lie as those of any stack; only what their pixels mean is different.
-    grey = [Instance(one.path, _as_grey(one.header)) for one in series.instances]
-    name = series_name(grey)
-    placed = stack(frames_of(grey, name), name)
+def _read_picture(series: Series) -> MetaTensor:
+    name = series_name(series.instances)
+    placed = stack(frames_of(series.instances, name), name)
     columns, rows, slices = placed.grid.shape
-    values = np.empty((slices, rows, columns, 3), dtype=np.uint8)
+    samples = int(series.first.get("SamplesPerPixel", 1))
+    values = np.empty((slices, rows, columns, samples), dtype=np.uint8 if samples == 3 else np.float32)
     for into, frame in zip(values, placed.frames, strict=True):
         try:
             with quiet():
-                into[:] = dcmread(frame.instance.path, force=True).pixel_array
+                index = (frame.number or 1) - 1
+                into[:] = pixel_array(frame.instance.path, index=index).reshape(into.shape)
         except Exception as error:  # Each decoder raises its own kinds.
             raise SeriesError(
-                f"the pixels of {frame.label} of {name} cannot be read as 8-bit colour "
+                f"the pixels of {frame.label} of {name} cannot be read as a fused picture "
                 f"({type(error).__name__}). Fuse the study again."
             ) from error
-    return make_volume(torch.from_numpy(values).permute(3, 2, 1, 0), placed.grid, modality="MR")
+    picture = torch.from_numpy(values).permute(3, 2, 1, 0)
+    return make_volume(picture if samples == 3 else _as_share(picture, series.first), placed.grid, modality="MR")
 
 
-def _as_grey(header: Dataset) -> Dataset:
-    grey = Dataset()
-    grey.update(header)
-    grey.SOPClassUID = MRImageStorage
-    grey.SamplesPerPixel = 1
-    return grey
+def _as_share(stored: torch.Tensor, header: Dataset) -> torch.Tensor:
+    """From all of its bits to [0, 1]."""
+    return stored.div(2 ** int(header.get("BitsStored", 16)) - 1)

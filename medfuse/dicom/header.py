@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import cast
 
 import numpy as np
+from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
+from pydicom.tag import BaseTag
 from pydicom.uid import (
     CTImageStorage,
     EnhancedCTImageStorage,
     EnhancedMRImageStorage,
     EnhancedPETImageStorage,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
     LegacyConvertedEnhancedCTImageStorage,
     LegacyConvertedEnhancedMRImageStorage,
     LegacyConvertedEnhancedPETImageStorage,
@@ -43,6 +50,9 @@ READABLE: dict[str, Modality] = {
 }
 """SOP classes that are read, and the modality each means."""
 
+WRITTEN = frozenset({"AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "PN", "SH", "TM", "UI"})
+"""Value representations that files write out as text, several values joined by backslashes (PS3.5 6.2)."""
+
 
 @dataclass(frozen=True)
 class Instance:
@@ -64,12 +74,65 @@ class Instance:
 
     @property
     def sop_class(self) -> str:
-        return str(self.header.get("SOPClassUID", ""))
+        return said(self.header, "SOPClassUID")
 
     @property
     def frames(self) -> int:
         """How many frames the file says that it holds; 1 where it does not say."""
-        return int(self.header.get("NumberOfFrames") or 1)
+        return int(said(self.header, "NumberOfFrames") or 1)
+
+
+@cache
+def _spelling(keyword: str) -> tuple[BaseTag, bool]:
+    """The tag of a keyword, and whether the Standard writes its values as text."""
+    tag = tag_for_keyword(keyword)
+    if tag is None:
+        raise KeyError(keyword)
+    return BaseTag(tag), dictionary_VR(tag) in WRITTEN
+
+
+def texts(header: Dataset, keyword: str) -> list[str]:
+    """The values of an element as a file writes them, without padding; none where it is absent or empty.
+
+    A scan asks thousands of headers for dozens of elements each: most of its time would go into pydicom's conversion of
+    values that are only compared or shown. Text that is still as it was read is therefore taken as it is.
+    """
+    tag, written = _spelling(keyword)
+    element = header.get_item(tag)
+    if element is None:
+        return []
+    raw = written and isinstance(element, RawDataElement) and isinstance(element.value, bytes)
+    # Some writers state another kind of value than the dictionary; those that are binary are left to pydicom.
+    if raw and (element.VR in (None, "UN") or element.VR in WRITTEN):
+        text = element.value.decode("latin-1").rstrip(" \0")
+        return [one.strip() for one in text.split("\\")] if text else []
+    value = header.get(keyword)
+    if value is None or value == "":
+        return []
+    return [str(one) for one in (value if isinstance(value, MultiValue | list) else [value])]
+
+
+def items(header: Dataset, keyword: str) -> Sequence[Dataset]:
+    """The items of a sequence; none where it is absent, which is told without a search through the dictionary."""
+    tag, _ = _spelling(keyword)
+    return () if header.get_item(tag) is None else header.get(keyword) or ()
+
+
+def said(header: Dataset, keyword: str) -> str:
+    """The values of an element joined as the Standard writes them; empty where it is absent or empty."""
+    return "\\".join(texts(header, keyword))
+
+
+def transfer_syntax(instance: Instance) -> str:
+    """As the file says, or, where it lacks the part that says, as it was parsed."""
+    meta = getattr(instance.header, "file_meta", None)
+    stated = meta.get("TransferSyntaxUID") if meta is not None else None
+    if stated:
+        return str(stated)
+    implicit, little = instance.header.original_encoding
+    if implicit:
+        return ImplicitVRLittleEndian
+    return ExplicitVRLittleEndian if little else ExplicitVRBigEndian
 
 
 def series_name(instances: Sequence[Instance]) -> str:
@@ -83,7 +146,7 @@ def series_name(instances: Sequence[Instance]) -> str:
 def short_text(header: Dataset, keyword: str) -> str:
     """A short value for a message; nothing where it is no plain code or number, for then it may be anything."""
     try:
-        text = str(header.get(keyword, "") or "") if header.get(keyword) != 0 else "0"
+        text = said(header, keyword)
     except Exception:  # pydicom converts values where they are first read, and raises many kinds on damaged ones
         return ""
     return text if text.isascii() and text.isalnum() and len(text) <= 12 else ""
@@ -92,8 +155,7 @@ def short_text(header: Dataset, keyword: str) -> str:
 def numbers(header: Dataset, keyword: str) -> list[float]:
     """The finite numbers an element holds; none where it is absent or holds anything else."""
     try:
-        value = header.get(keyword)
-        found = [] if value is None else [float(number) for number in cast("Sequence[float]", value)]
+        found = [float(text) for text in texts(header, keyword)]
     except Exception:  # as above
         return []
     return found if np.isfinite(found).all() else []

@@ -1,30 +1,32 @@
-"""From a volume and what its slices share to files: one a slice, or one for all frames of NM."""
+"""From slices and what they share to files: one a slice, or one for all frames."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from monai.data.meta_tensor import MetaTensor
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
+from torch import Tensor
 
-from medfuse.dicom.compression import Compression, require_compressible, save
+from medfuse.dicom.abreast import abreast
+from medfuse.dicom.classic import classic_header
+from medfuse.dicom.compression import Compression, Spool, Stored, require_compressible, save, save_frames
 from medfuse.dicom.decimals import decimals
 from medfuse.dicom.identity import copy_elements
 from medfuse.dicom.kinds import PT_SLICE, stack_frames
+from medfuse.dicom.multiframe import MULTIFRAME_PICTURES, place_frames
 from medfuse.dicom.references import Contribution, refer
 from medfuse.dicom.scan import quiet
 from medfuse.errors import GeometryError
 from medfuse.export import require_outside, whole
 from medfuse.grid import LPS_FROM_RAS, Grid
-from medfuse.volume import grid_of, plain
 
-Stored = npt.NDArray[Any]
+Slices = Iterable[tuple[int, Tensor]]
+"""(channels, X, Y) each, with its index along the last axis of the grid; in any order."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +34,11 @@ class Draft:
     """A series before it is written.
 
     ``template`` holds what its instances share; ``encode`` turns (rows, columns, channels) values into what is stored.
+    ``slices`` are taken one by one as they are written, so that they need not exist before, nor after.
     """
 
-    volume: MetaTensor
+    grid: Grid
+    slices: Slices
     template: Dataset
     contributions: list[Contribution]
     encode: Callable[[Stored], Stored]
@@ -45,62 +49,92 @@ class Draft:
     ) -> None:
         """Write the files into a folder that appears whole or not at all."""
         require_outside(out, inputs)
-        grid = grid_of(self.volume)
-        require_slices(grid)
-        require_compressible(self.compression, grid.shape[1], grid.shape[0])
+        columns, rows, _ = require_slices(self.grid).shape
+        require_compressible(self.compression, rows, columns)
         with whole(out, overwrite) as folder, quiet():
             folder.mkdir()
-            if self.template.Modality == "NM":
-                self._write_frames(folder)
-                if progress:
-                    progress(1.0)
-            else:
-                self._write_slices(folder, progress or (lambda share: None))
+            one_file = self.template.SOPClassUID in MULTIFRAME_PICTURES or self.template.Modality == "NM"
+            write = self._write_frames if one_file else self._write_slices
+            write(folder, progress or (lambda share: None))
 
     def _write_slices(self, folder: Path, report: Callable[[float], None]) -> None:
-        grid = grid_of(self.volume)
-        slices = grid.shape[2]
+        slices = self.grid.shape[2]
         digits = max(4, len(str(slices)))
-        for number, k in enumerate(_along_normal(grid), start=1):
-            dataset = Dataset()
-            dataset.update(self.template)
-            dataset.InstanceNumber = number
-            dataset.SOPInstanceUID = generate_uid(prefix=None)
-            dataset.ImagePositionPatient = _position(grid, k)
+        numbers = {k: number for number, k in enumerate(_along_normal(self.grid), start=1)}
+
+        def write(item: tuple[int, Tensor]) -> None:
+            k, values = item
+            dataset = self._instance(numbers[k])
+            dataset.ImagePositionPatient = _position(self.grid, k)
             if dataset.Modality == "PT":
-                dataset.ImageIndex = number
+                dataset.ImageIndex = numbers[k]
                 for one in self.contributions:
-                    used = one.slices(grid, k)
-                    copy_elements(one.source.header_of(used[len(used) // 2]), dataset, PT_SLICE)
-            refer(dataset, self.contributions, grid, [k])
-            _set_pixels(dataset, self._stored(k))
-            save(dataset, folder / f"{number:0{digits}d}.dcm", self.compression)
-            report(number / slices)
+                    used = one.slices(self.grid, k)
+                    copy_elements(classic_header(one.source, used[len(used) // 2]), dataset, PT_SLICE)
+            refer(dataset, self.contributions, self.grid, [k])
+            _set_pixels(dataset, self._stored(values))
+            save(dataset, folder / f"{numbers[k]:0{digits}d}.dcm", self.compression)
 
-    def _write_frames(self, folder: Path) -> None:
-        grid = grid_of(self.volume)
-        order = _towards_left_back_head(grid)
+        abreast(write, self._complete(), lambda done: report(done / slices))
+
+    def _write_frames(self, folder: Path, report: Callable[[float], None]) -> None:
+        nuclear = self.template.Modality == "NM"
+        order = _towards_left_back_head(self.grid) if nuclear else list(_along_normal(self.grid))
+        dataset = self._instance(1)
+        if nuclear:
+            along_normal = order == list(_along_normal(self.grid))
+            stack_frames(dataset, self.grid, _position(self.grid, order[0]), along_normal)
+        else:
+            place_frames(dataset, [_position(self.grid, k) for k in order])
+        refer(dataset, self.contributions, self.grid, order)
+        with Spool(folder.parent / "frames", dataset, self.compression) as spool:
+
+            def write(item: tuple[int, Tensor]) -> None:
+                spool.add(order.index(item[0]), self._stored(item[1]))
+
+            abreast(write, self._complete(), lambda done: report(done / len(order)))
+            save_frames(dataset, spool, folder / "0001.dcm")
+
+    def _instance(self, number: int) -> Dataset:
+        """A dataset of its own: assigning to an element must not reach the template, nor another thread."""
         dataset = Dataset()
-        dataset.update(self.template)
-        dataset.InstanceNumber = 1
+        dataset.update({tag: copy(self.template[tag]) for tag in self.template.keys()})  # noqa: SIM118
+        dataset.InstanceNumber = number
         dataset.SOPInstanceUID = generate_uid(prefix=None)
-        along_normal = order == list(_along_normal(grid))
-        stack_frames(dataset, grid, _position(grid, order[0]), along_normal)
-        refer(dataset, self.contributions, grid, order)
-        _set_pixels(dataset, np.stack([self._stored(k) for k in order]))
-        save(dataset, folder / "0001.dcm", self.compression)
+        return dataset
 
-    def _stored(self, k: int) -> Stored:
-        return self.encode(plain(self.volume)[..., k].permute(2, 1, 0).cpu().numpy())
+    def _complete(self) -> Iterator[tuple[int, Tensor]]:
+        """Pass the slices on, and raise `GeometryError` unless they fill the grid."""
+        x, y, slices = self.grid.shape
+        missing = set(range(slices))
+        for k, values in self.slices:
+            if k not in missing or tuple(values.shape[1:]) != (x, y):
+                raise GeometryError(
+                    f"expected {slices} slices of {x} × {y}, each once; found slice {k} of "
+                    f"{' × '.join(map(str, values.shape[1:]))}."
+                )
+            missing.remove(k)
+            yield k, values
+        if missing:
+            raise GeometryError(f"expected {slices} slices; {len(missing)} did not come.")
+
+    def _stored(self, values: Tensor) -> Stored:
+        return self.encode(values.permute(2, 1, 0).cpu().numpy())
 
 
 def require_slices(grid: Grid) -> Grid:
-    """Return the grid; raise `GeometryError` where rows and columns are not perpendicular: no image plane is so."""
-    columns, rows, _ = grid.directions.T
-    if abs(columns @ rows) > 1e-4:
+    """Return the grid; raise `GeometryError` where DICOM, or most who read it, cannot place its slices.
+
+    An image plane has perpendicular rows and columns. Slices that are not stacked along their normal are legal, but
+    SimpleITK, dcm2niix and others put them elsewhere.
+    """
+    if not grid.upright:
+        columns, rows, slices = grid.directions.T
+        normal = np.cross(columns, rows)
+        tilt = np.degrees(np.arccos(min(abs(normal @ slices) / np.linalg.norm(normal), 1.0)))
         raise GeometryError(
-            f"rows and columns of the slices must be perpendicular for DICOM; found a cosine of {columns @ rows:.3f}. "
-            "Resample the MRI first, or write NIfTI alone."
+            "slices must have perpendicular rows and columns and be stacked along their normal; found a cosine of "
+            f"{columns @ rows:.3f} and a tilt of {tilt:.2f} degrees. Resample onto Grid.straightened(), or write NIfTI."
         )
     return grid
 

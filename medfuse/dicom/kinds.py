@@ -18,8 +18,10 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 
+from medfuse.dicom.classic import classic_header
 from medfuse.dicom.decimals import decimals
 from medfuse.dicom.identity import acquisition, copy_elements
+from medfuse.dicom.multiframe import COLOUR, GREY
 from medfuse.dicom.read import DicomSource
 from medfuse.errors import ExportError, GeometryError
 from medfuse.grid import Grid
@@ -59,12 +61,9 @@ BODY = ("PatientWeight", "PatientSize", "PatientAge")
 PT_UNITS: Mapping[Unit, str] = {"Bq/ml": "BQML", "SUV": "GML", "counts": "CNTS"}
 
 
-def describe_colour(dataset: Dataset) -> None:
-    """Secondary Capture in RGB (PS3.3 A.8.1), with the profile that says which red is meant."""
-    dataset.SOPClassUID = SecondaryCaptureImageStorage
-    dataset.Modality = "OT"
-    dataset.ConversionType = "WSD"
-    dataset.ImageType = ["DERIVED", "SECONDARY"]
+def describe_colour(dataset: Dataset, multiframe: bool = False) -> None:
+    """Secondary Capture in RGB (PS3.3 A.8.1, A.8.5), with the profile that says which red is meant."""
+    _describe_capture(dataset, COLOUR if multiframe else SecondaryCaptureImageStorage)
     dataset.SamplesPerPixel = 3
     dataset.PhotometricInterpretation = "RGB"
     dataset.PlanarConfiguration = 0
@@ -73,15 +72,35 @@ def describe_colour(dataset: Dataset) -> None:
     dataset.ColorSpace = "SRGB"
 
 
+def describe_picture(dataset: Dataset, bits: int, multiframe: bool) -> None:
+    """Secondary Capture of a fused grey picture, where MR Image Storage does not do: 8 bits, or many frames."""
+    _describe_capture(dataset, GREY[bits] if multiframe else SecondaryCaptureImageStorage)
+    _describe_fused_pixels(dataset, bits)
+    if multiframe:  # PS3.3 C.8.6.3: stored numbers are what is shown
+        dataset.RescaleIntercept, dataset.RescaleSlope, dataset.RescaleType = "0", "1", "US"
+        dataset.PresentationLUTShape = "IDENTITY"
+
+
+def _describe_capture(dataset: Dataset, sop_class: str) -> None:
+    dataset.SOPClassUID = sop_class
+    dataset.Modality = "OT"
+    dataset.ConversionType = "WSD"
+    dataset.ImageType = ["DERIVED", "SECONDARY"]
+
+
 def describe_grey(dataset: Dataset, base: DicomSource | None) -> None:
     """MR Image Storage of a fused picture in [0, 1]."""
     describe_mr(dataset, base)
     dataset.ImageType = ["DERIVED", "SECONDARY", "OTHER", "FUSED"]
+    _describe_fused_pixels(dataset, 16)
+
+
+def _describe_fused_pixels(dataset: Dataset, bits: int) -> None:
     dataset.SamplesPerPixel = 1
     dataset.PhotometricInterpretation = "MONOCHROME2"
-    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 16, 16, 15, 0
-    # The linear window that shows 0 as black and 65535 as white (PS3.3 C.11.2.1.2).
-    dataset.WindowCenter, dataset.WindowWidth = "32768", "65536"
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = bits, bits, bits - 1, 0
+    # The linear window that shows 0 as black and the largest number as white (PS3.3 C.11.2.1.2).
+    dataset.WindowCenter, dataset.WindowWidth = str(2 ** (bits - 1)), str(2**bits)
 
 
 def describe_measured(dataset: Dataset, modality: Modality, unit: Unit, source: DicomSource | None) -> None:
@@ -125,16 +144,17 @@ def _describe_ct(dataset: Dataset, source: DicomSource | None) -> None:
     dataset.ImageType = ["DERIVED", "SECONDARY", "AXIAL"]
     dataset.KVP = dataset.AcquisitionNumber = None
     if source is not None:
-        copy_elements(source.first, dataset, CT_ACQUISITION)
+        copy_elements(classic_header(source, 0), dataset, CT_ACQUISITION)
 
 
 def _describe_pt(dataset: Dataset, source: DicomSource | None) -> None:
     assert source is not None
     # Values of PET stay PRIMARY by the Standard's enumeration (PS3.3 C.8.9.4.1.1).
     dataset.ImageType = ["DERIVED", "PRIMARY"]
-    copy_elements(source.first, dataset, PT_ACQUISITION)
-    _copy_body(source.first, dataset)
-    if str((source.first.get("SeriesType") or [""])[0]) in ("DYNAMIC", "GATED", ""):
+    header = classic_header(source, 0)
+    copy_elements(header, dataset, PT_ACQUISITION)
+    _copy_body(header, dataset)
+    if str((header.get("SeriesType") or [""])[0]) in ("DYNAMIC", "GATED", ""):
         dataset.SeriesType = ["STATIC", "IMAGE"]
     for keyword in ("CorrectedImage", "CollimatorType", "AcquisitionDate", "AcquisitionTime"):
         if keyword not in dataset:

@@ -9,7 +9,7 @@ import numpy as np
 
 from medfuse.dicom.frames import Frame, Vector
 from medfuse.dicom.header import listed
-from medfuse.errors import SeriesError
+from medfuse.dicom.verdict import NoVolumeError
 from medfuse.grid import LPS_FROM_RAS, Grid
 
 POSITION_TOLERANCE = 0.02
@@ -55,7 +55,9 @@ def stack(frames: Sequence[Frame], name: str, *, fill_gaps: bool = False) -> Sta
         filled, or if two lie at one position.
     """
     if len(frames) < 2:
-        raise SeriesError(f"{name} has one slice only; a volume needs at least two. Choose the whole series.")
+        raise NoVolumeError(
+            "one slice only", f"{name} has one slice only; a volume needs at least two. Choose the whole series."
+        )
     _require_common(frames, name)
     first = frames[0]
     normal = np.cross(first.row, first.column)
@@ -100,7 +102,7 @@ def _require_common(frames: Sequence[Frame], name: str) -> None:
     for frame in frames[1:]:
         difference = _difference(frames[0], frame)
         if difference:
-            raise SeriesError(f"{name} mixes {difference}")
+            raise NoVolumeError(difference.split(":")[0].join(("several ", "")), f"{name} mixes {difference}")
 
 
 def _slices(
@@ -110,9 +112,10 @@ def _slices(
     gaps = np.diff(heights)
     typical = float(np.median(gaps))
     for place in np.flatnonzero(gaps < max(0.1 * typical, SAME_POSITION_MM)).tolist():
-        raise SeriesError(
+        raise NoVolumeError(
+            "slices at one position",
             f"{_both(ordered, place)} of {name} lie at the same position, {heights[place]:.2f} mm along the normal. "
-            "Remove the duplicate, or separate the acquisitions it mixes."
+            "Remove the duplicate, or separate the acquisitions it mixes.",
         )
     uneven = np.flatnonzero(np.abs(gaps - typical) > max(0.1 * typical, 0.01)).tolist()
     if not uneven:
@@ -122,10 +125,13 @@ def _slices(
     place = uneven[0]
     missing = round(gaps[place] / typical) - 1
     guess = f"; {missing} slice{'s seem' if missing > 1 else ' seems'} to be missing" if missing >= 1 else ""
-    raise SeriesError(
+    every = sum(max(round(float(gap) / typical) - 1, 0) for gap in gaps[uneven])
+    raise NoVolumeError(
+        f"{every} slice{'s' * (every > 1)} missing" if every else "uneven spacing",
         f"slice spacing is not uniform: {typical:.2f} mm, but {gaps[place]:.2f} mm between "
         f"{_both(ordered, place)} of {name}{guess}. Export the whole series again, or have the "
-        "gaps interpolated (fill_gaps=True, --fill-gaps)."
+        "gaps interpolated (fill_gaps=True, --fill-gaps).",
+        missing=every,
     )
 
 
@@ -141,9 +147,10 @@ def _filled(heights: Vector, typical: float, name: str) -> tuple[tuple[tuple[int
     """Slices at even steps between the outermost frames, each weighted linearly from the two frames around it."""
     length = float(heights[-1] - heights[0])
     if length / typical > MOST_SLICES_PER_FRAME * len(heights):
-        raise SeriesError(
+        raise NoVolumeError(
+            "too many slices missing",
             f"{name} spans {length:.1f} mm with {len(heights)} slices {typical:.2f} mm apart: to fill its gaps, more "
-            "slices would be invented than there are. Export the whole series again."
+            "slices would be invented than there are. Export the whole series again.",
         )
     count = round(length / typical) + 1
     step = length / (count - 1)
@@ -168,7 +175,8 @@ def _require_line(ordered: Sequence[Frame], positions: Vector, heights: Vector, 
     off = np.linalg.norm(positions - (positions[0] + share[:, None] * (positions[-1] - positions[0])), axis=1)
     if off.max() > max(POSITION_TOLERANCE * typical, 0.01):
         worst = ordered[int(off.argmax())].label
-        raise SeriesError(
+        raise NoVolumeError(
+            "slices off their line",
             f"the slices of {name} do not lie on a regular lattice: {worst} is {off.max():.2f} mm off its place. "
-            "Export the series again without resorting or merging."
+            "Export the series again without resorting or merging.",
         )

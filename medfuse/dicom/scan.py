@@ -3,32 +3,17 @@
 from __future__ import annotations
 
 import gc
-import struct
 import warnings
-import zlib
 from collections import defaultdict
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import BinaryIO
 
-from pydicom import dcmread
-from pydicom.uid import DeflatedExplicitVRLittleEndian
-
-from medfuse.dicom.files import find_files
-from medfuse.dicom.header import READABLE, Instance, short_text
+from medfuse.dicom.files import Place, find_files, places_named
+from medfuse.dicom.header import Instance, said, short_text
+from medfuse.dicom.headers import read_headers
 from medfuse.dicom.series import Series
 from medfuse.errors import SeriesError
-
-ALWAYS_READ = (
-    *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID", "Modality"),
-    *("PatientID", "PatientName", "Rows", "Columns", "NumberOfFrames", "BitsAllocated"),
-)
-"""What every file is asked for; pydicom finds damage only where a value is asked for."""
-
-MOST_INFLATED = 2**31
-"""A deflated file holds one slice or one volume, and no more bytes than this."""
 
 MOST_LISTED = 12
 """A message names no more series than this."""
@@ -63,15 +48,16 @@ class Scan:
     damaged: int
 
 
-def scan(path: str | Path, *, fill_gaps: bool = False) -> Scan:
-    """List the series in a folder tree, a DICOMDIR or a zip archive, or of one file.
+def scan(path: Place, *, fill_gaps: bool = False) -> Scan:
+    """List the series in a folder tree, a DICOMDIR or a zip archive, of one file, or in several of these.
 
     Parameters
     ----------
     path
         A folder, searched with all its subfolders; a DICOMDIR, whose files are read; a zip archive, which is unpacked
-        into a temporary folder for as long as the series are held; or one DICOM file. Pixels are not read. A series
-        that holds several volumes (echoes, times, b-values, stacks, kinds of picture) is listed once for each.
+        into a temporary folder for as long as the series are held; one DICOM file; or a list of such. Pixels are not
+        read. A series that holds several volumes (echoes, times, b-values, stacks, kinds of picture) is listed once for
+        each.
     fill_gaps
         Count series with missing or unevenly spaced slices as volumes, for these slices can be interpolated.
 
@@ -80,23 +66,18 @@ def scan(path: str | Path, *, fill_gaps: bool = False) -> Scan:
     SeriesError
         If the path does not exist, or its files cannot be got at.
     """
-    with quiet():
-        files = find_files(Path(path))
     groups: dict[tuple[str, str], list[Instance]] = defaultdict(list)
     ignored = damaged = 0
     with quiet(), _collector_at_rest():
-        for file in files.paths:
-            try:
-                instance = _read_header(file, files.kept)
-            except SeriesError:
+        for found in read_headers(find_files(path)):
+            if isinstance(found, SeriesError):
                 damaged += 1
-                continue
-            if instance is None:
+            elif found is None:
                 ignored += 1
             else:
                 # Some exports number their series but forget to give each a UID.
-                uid = str(instance.header.get("SeriesInstanceUID", "")) or "none"
-                groups[uid, short_text(instance.header, "SeriesNumber")].append(instance)
+                uid = said(found.header, "SeriesInstanceUID") or "none"
+                groups[uid, short_text(found.header, "SeriesNumber")].append(found)
         series = [
             part
             for (uid, _), instances in groups.items()
@@ -107,7 +88,7 @@ def scan(path: str | Path, *, fill_gaps: bool = False) -> Scan:
 
 
 def choose(
-    path: str | Path,
+    path: Place,
     series: str | None = None,
     *,
     modalities: Collection[str] = (),
@@ -125,7 +106,7 @@ def choose(
         choice.
     modalities
         Where the path holds several series, the one of these modalities is meant; where there are several of them, or
-        another that is no volume, it must be said which.
+        another that is no volume, it must be said which. Scouts, single pictures and overviews are no candidates.
     fill_gaps
         See `scan`.
 
@@ -137,12 +118,13 @@ def choose(
     found = scan(path, fill_gaps=fill_gaps)
     if found.damaged:
         raise SeriesError(
-            f"{found.damaged} of the DICOM files in {path} cannot be read to their pixels: they are cut short, damaged "
-            "or locked, and slices would be missing. Export the series again, or remove what does not belong to it."
+            f"{found.damaged} of the DICOM files in {places_named(path)} cannot be read to their pixels: they are cut "
+            "short, damaged or locked, and slices would be missing. Export the series again, or remove what does not "
+            "belong to it."
         )
     candidates = [one for one in found.series if one.answers(series)]
     if series is None and len({one.uid for one in candidates}) > 1:
-        meant = [one for one in candidates if one.modality in modalities and not _is_scout(one)]
+        meant = [one for one in candidates if one.modality in modalities and not _is_overview(one)]
         candidates = meant or candidates
     if len({one.uid for one in candidates}) == 1 and len(candidates) > 1:
         candidates = [one for one in candidates if not one.beside]
@@ -152,7 +134,9 @@ def choose(
             if found.ignored
             else "no file"
         )
-        raise SeriesError(f"expected a DICOM series in {path}, found {files}; give the folder of one series.")
+        raise SeriesError(
+            f"expected a DICOM series in {places_named(path)}, found {files}; give the folder of one series."
+        )
     if len(candidates) != 1:
         shown = [f"{one.name}, {len(one.instances)} files" for one in found.series]
         listed = "; ".join(shown[:MOST_LISTED] + ["…"] * (len(shown) > MOST_LISTED))
@@ -160,52 +144,13 @@ def choose(
         part = next((one for one in candidates if one.part), None)
         how = f", such as {part.number} for part {part.part} of its series" if part else ""
         raise SeriesError(
-            f"expected {wanted} in {path}, found {len(candidates)} ({listed}); say which by number or UID{how}."
+            f"expected {wanted} in {places_named(path)}, found {len(candidates)} ({listed}); say which by number or "
+            f"UID{how}."
         )
     candidates[0].require_volume()
     return candidates[0]
 
 
-def _is_scout(series: Series) -> bool:
-    """A short series for planning, no volume, that says so of itself."""
-    return series.stack is None and "LOCALIZER" in (series.first.get("ImageType") or ())
-
-
-def _read_header(file: Path, kept: object = None) -> Instance | None:
-    """Read a file's header, or None where the file is no DICOM image; `SeriesError` where it is one but damaged."""
-    marked = False
-    try:
-        with file.open("rb") as stream:
-            head = stream.read(1024)
-            marked = head[128:132] == b"DICM"
-            deflated = DeflatedExplicitVRLittleEndian.encode() in head
-            if deflated:
-                _require_modest(stream, head)
-            stream.seek(0)
-            # Files without the DICM mark are taken only if they still parse as an image.
-            header = dcmread(stream, stop_before_pixels=True, force=not marked)
-            pixels_at = None if deflated else stream.tell()
-        image = "Rows" in header and "SOPInstanceUID" in header
-        for keyword in ALWAYS_READ:
-            header.get(keyword)
-        meant = str(header.get("SOPClassUID", "")) in READABLE
-    except OSError as error:
-        raise SeriesError("the file cannot be opened") from error
-    except Exception as error:  # pydicom raises many kinds on hostile bytes
-        if marked:
-            raise SeriesError("the header cannot be parsed") from error
-        return None
-    if meant and not image:
-        raise SeriesError("the header is cut short")
-    return Instance(file, header, pixels_at, kept) if image else None
-
-
-def _require_modest(stream: BinaryIO, head: bytes) -> None:
-    """Raise where a deflated file swells beyond all use: pydicom inflates it whole to read its header."""
-    (length,) = struct.unpack_from("<I", head, 140)  # of the meta group, which alone is not deflated
-    stream.seek(144 + length)
-    inflate, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
-    while (block := inflate.unconsumed_tail or stream.read(2**16)) and not inflate.eof:
-        size += len(inflate.decompress(block, 2**22))
-        if size > MOST_INFLATED:
-            raise ValueError("the deflated file is too large")
+def _is_overview(series: Series) -> bool:
+    """No volume, and not meant to be one: a scout, one picture, or computed pictures beside the measured ones."""
+    return series.stack is None and (series.aside or (len(series.instances) == 1 and series.instances[0].frames == 1))

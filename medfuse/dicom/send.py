@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from pydicom import dcmread
 from pydicom.misc import is_dicom
+from pydicom.uid import MediaStorageDirectoryStorage
 
 from medfuse.dicom.scan import quiet
 from medfuse.errors import ExportError, SeriesError
@@ -223,6 +224,8 @@ def _parcels(folder: Path) -> Iterator[Parcel]:
                 if not is_dicom(path):
                     continue
                 dataset = dcmread(path)  # to its end: a file that was cut short must not leave
+                if dataset.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
+                    continue  # an index of files, which archives make for themselves
                 found.append(
                     Parcel(
                         path,

@@ -6,9 +6,10 @@ fused grey picture MR Image Storage at 16 bits, and measured values their modali
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -16,20 +17,21 @@ import torch
 from monai.data.meta_tensor import MetaTensor
 from pydicom.dataset import Dataset
 
-from medfuse.dicom.compression import Compression
+from medfuse.dicom.classic import classic_header
+from medfuse.dicom.compression import Compression, Stored
 from medfuse.dicom.identity import Identity, identity
-from medfuse.dicom.instances import Draft, Stored
-from medfuse.dicom.kinds import describe_colour, describe_grey, describe_measured, require_times
+from medfuse.dicom.instances import Draft
+from medfuse.dicom.kinds import describe_colour, describe_grey, describe_measured, describe_picture, require_times
 from medfuse.dicom.read import DicomSource
 from medfuse.dicom.references import Contribution
 from medfuse.dicom.scan import quiet
 from medfuse.dicom.stored import choose_storage, describe_storage, describe_window
 from medfuse.dicom.template import Naming, begin_series, place, series_number
-from medfuse.errors import GeometryError, StudyError
+from medfuse.errors import ExportError, GeometryError, StudyError
 from medfuse.grid import Grid
 from medfuse.intensity import Window
 from medfuse.provenance import DISCLAIMER, Provenance
-from medfuse.slices import DISPLAY_AXES, Plane, replane
+from medfuse.slices import DISPLAY_AXES, Plane, turn_of
 from medfuse.volume import MODALITIES, Source, grid_of, meta_of, plain, source_of
 from medfuse.volume import like as on_grid_of
 
@@ -38,9 +40,49 @@ PARTNER_AFTER_FUSED = 1000
 
 Like = MetaTensor | Source | Identity
 
+Bits = Literal[8, 16]
+
+
+@dataclass(frozen=True)
+class SliceStream:
+    """A fused picture that comes slice by slice: it is written while it is made, and never held as a whole.
+
+    Parameters
+    ----------
+    slices
+        One for each index along the last axis of the grid, in order: (3, X, Y) uint8 RGB, or (1, X, Y) floats in
+        [0, 1].
+    grid
+        Where they lie.
+    channels
+        3 or 1.
+    source
+        Where the MRI came from.
+    """
+
+    slices: Iterable[torch.Tensor]
+    grid: Grid
+    channels: Literal[1, 3]
+    source: Source | None = None
+
+    @classmethod
+    def of(cls, volume: MetaTensor) -> SliceStream:
+        """The slices of a volume that is there; shares memory."""
+        values = plain(volume)
+        slices = (values[..., k] for k in range(values.shape[-1]))
+        return cls(slices, grid_of(volume), 3 if len(volume) == 3 else 1, source_of(volume))
+
+    def turned(self, plane: Plane) -> Iterator[tuple[int, torch.Tensor]]:
+        """The slices with their indices on the grid turned to a plane whose slices these are."""
+        order, flipped, grid = turn_of(self.grid, plane)
+        within = [1 + axis for axis in flipped if axis < 2]
+        for k, values in enumerate(self.slices):
+            turned = values.permute(0, 1 + order[0], 1 + order[1]).flip(within)
+            yield grid.shape[2] - 1 - k if 2 in flipped else k, turned
+
 
 def write_series(
-    volume: MetaTensor | torch.Tensor | npt.NDArray[Any],
+    volume: MetaTensor | SliceStream | torch.Tensor | npt.NDArray[Any],
     out: str | Path,
     *,
     like: Like | None = None,
@@ -49,6 +91,8 @@ def write_series(
     description: str | None = None,
     number: int | None = None,
     compression: Compression = "none",
+    bits: Bits = 16,
+    multiframe: bool = False,
     overwrite: bool = False,
     progress: Callable[[float], None] | None = None,
 ) -> None:
@@ -60,9 +104,9 @@ def write_series(
         (3, X, Y, Z) uint8 RGB becomes Secondary Capture. (1, X, Y, Z) floating point is stored in its ``meta["unit"]``
         under the class of its ``meta["modality"]``, with what leads from stored numbers back to values; with
         ``provenance`` it is a fused picture in [0, 1] and becomes MR. A plain array needs ``like`` a volume and lies
-        on its grid; (X, Y, Z) counts as one channel.
+        on its grid; (X, Y, Z) counts as one channel. A `SliceStream` is a fused picture.
     out
-        Folder to appear, with the files ``0001.dcm`` and so on; one multi-frame file for NM.
+        Folder to appear, with the files ``0001.dcm`` and so on; one multi-frame file for NM, or where asked for.
     like
         Whose patient, study and frame of reference the series takes: a loaded volume, its source, or an `Identity`.
         By default the volume's own source. Without a DICOM source identity is empty and UIDs are fresh. A volume that
@@ -75,6 +119,10 @@ def write_series(
         SeriesDescription and SeriesNumber; by default they begin with FUSED or DERIVED, and with 9000.
     compression
         ``none``, or without loss ``rle``, ``jpeg2000`` or ``jpeg-ls``.
+    bits
+        Of a grey picture: 16, or 8 as Secondary Capture, for MR Image Storage has no 8. Colour has 8 in each channel.
+    multiframe
+        Whether a picture becomes one file, multi-frame Secondary Capture, which fewer programs read.
     overwrite
         Whether a folder already there is replaced.
     progress
@@ -83,35 +131,38 @@ def write_series(
     Raises
     ------
     ExportError
-        If the folder is taken, lies in an input, or cannot be written; nothing is left behind.
+        If the folder is taken, lies in an input, or cannot be written, nothing is left behind; or if measured values
+        are to have 8 bits or one file.
     GeometryError
-        If the slices cannot be placed, or a plain array does not fill its grid.
+        If the slices cannot be placed, a plain array does not fill its grid, or a stream ends early.
     IntensityError
         If a value is not finite.
     """
-    image = _as_volume(volume, like)
-    base = _source_like(image, like)
-    header = _header_of(base)
-    image = _upright(image, source_of(image), base)
-    contributions = _contributions(base if isinstance(base, Source) else None, partner, provenance, grid_of(image))
+    image = volume if isinstance(volume, SliceStream) else _as_volume(volume, like)
+    stream = image if isinstance(image, SliceStream) else SliceStream.of(image)
+    base = _base_of(stream.source, like)
+    header = header_of(base)
+    plane = _display_plane(stream.grid, stream.source, base)
+    grid = turn_of(stream.grid, plane)[2]
+    contributions = _contributions(base if isinstance(base, Source) else None, partner, provenance, grid)
     encode: Callable[[Stored], Stored]
     with quiet():
-        person = identity(header, _header_of(partner))
+        person = identity(header, header_of(partner))
         derivation = provenance.sentence() if provenance else f"Derived volume. {DISCLAIMER}"
         template = begin_series(person, contributions, derivation)
-        name = f"FUSED MR+{provenance.partner_modality} GeSeNet" if provenance else "DERIVED medfuse"
+        name = provenance.marked(f"FUSED MR+{provenance.partner_modality} GeSeNet") if provenance else "DERIVED medfuse"
         Naming(description, number).apply(template, name, series_number(header))
-        place(template, grid_of(image))
-        if len(image) == 3:
-            describe_colour(template)
+        place(template, grid)
+        if stream.channels == 3:
+            describe_colour(template, multiframe)
             encode = _as_stored
         elif provenance is not None:
-            describe_grey(template, base if isinstance(base, DicomSource) else None)
-            encode = _as_picture
+            encode = _describe_grey(template, base, bits, multiframe)
         else:
-            encode = _describe_values(template, image, base, None)
-    inputs = [one.path for one in (base, partner, source_of(image)) if isinstance(one, Source)]
-    Draft(image, template, contributions, encode, compression).write(Path(out), inputs, overwrite, progress)
+            encode = _describe_values(template, _measured(image, bits, multiframe), base, None)
+    inputs = [one.path for one in (base, partner, stream.source) if isinstance(one, Source)]
+    draft = Draft(grid, stream.turned(plane), template, contributions, encode, compression)
+    draft.write(Path(out), inputs, overwrite, progress)
 
 
 def write_partner(
@@ -148,31 +199,37 @@ def write_partner(
         As `write_series`; also for PET and SPECT from NIfTI, which do not say when and with what they were measured.
     """
     partner = source_of(volume)
-    base = mri if like is None else _source_like(volume, like)
-    header = _header_of(base)
-    volume = _upright(volume, mri, base)
-    contributions = _contributions(None, partner, provenance, grid_of(volume))
+    base = mri if like is None else _base_of(partner, like)
+    header = header_of(base)
+    stream = SliceStream.of(volume)
+    plane = _display_plane(stream.grid, mri, base)
+    grid = turn_of(stream.grid, plane)[2]
+    contributions = _contributions(None, partner, provenance, grid)
     with quiet():
-        person = identity(header, _header_of(partner))
+        person = identity(header, header_of(partner))
         modality = provenance.partner_modality
         derivation = (
             f"{modality} resampled once onto the grid of the MR, linearly, values kept. Alignment: "
-            f"{provenance.registration['method']}. {DISCLAIMER}"
+            f"{provenance.alignment}. {DISCLAIMER}"
         )
         template = begin_series(person, contributions, derivation)
         Naming(description, number).apply(
-            template, f"REGISTERED {modality} on MR", series_number(header) + PARTNER_AFTER_FUSED
+            template, provenance.marked(f"REGISTERED {modality} on MR"), series_number(header) + PARTNER_AFTER_FUSED
         )
-        place(template, grid_of(volume))
+        place(template, grid)
         encode = _describe_values(template, volume, partner, provenance.partner_window)
     inputs = [one.path for one in (base, mri, partner) if isinstance(one, Source)]
-    Draft(volume, template, contributions, encode, compression).write(Path(out), inputs, overwrite, progress)
+    draft = Draft(grid, stream.turned(plane), template, contributions, encode, compression)
+    draft.write(Path(out), inputs, overwrite, progress)
 
 
 def require_measurable(volume: MetaTensor) -> None:
     """Raise `ExportError` where `write_partner` would refuse a loaded partner, before minutes are spent on it."""
     source = source_of(volume)
-    require_times(meta_of(volume)["modality"], source if isinstance(source, DicomSource) else None)
+    measured = source if isinstance(source, DicomSource) else None
+    require_times(meta_of(volume)["modality"], measured)
+    if measured is not None:
+        classic_header(measured, 0)
 
 
 def identity_of(mri: Source | None, partner: Source | None) -> Source | Identity:
@@ -180,7 +237,7 @@ def identity_of(mri: Source | None, partner: Source | None) -> Source | Identity
     if isinstance(mri, DicomSource):
         return mri
     with quiet():
-        return Identity(identity(None, _header_of(partner)))
+        return Identity(identity(None, header_of(partner)))
 
 
 def _describe_values(
@@ -204,16 +261,41 @@ def _describe_values(
     return storage.encode
 
 
+def _describe_grey(
+    template: Dataset, base: Source | Identity | None, bits: Bits, multiframe: bool
+) -> Callable[[Stored], Stored]:
+    """Describe a fused grey picture; returns how it is encoded, from [0, 1] to all of its bits."""
+    if bits not in get_args(Bits):
+        raise ExportError(f"a grey picture has 8 or 16 bits; found {bits}.")
+    if bits == 16 and not multiframe:
+        describe_grey(template, base if isinstance(base, DicomSource) else None)
+    else:
+        describe_picture(template, bits, multiframe)
+    kind, white = ("u1", 255.0) if bits == 8 else ("<u2", 65535.0)
+    return lambda values: np.rint(values * white).astype(kind)
+
+
+def _measured(volume: MetaTensor | SliceStream, bits: Bits, multiframe: bool) -> MetaTensor:
+    """Return a volume of measured values; `ExportError` where it is to take the form of a picture."""
+    if isinstance(volume, SliceStream):
+        raise ExportError(
+            "a stream of slices is a fused picture and needs its provenance; measured values are scaled "
+            "by the range of the whole volume. Give the volume."
+        )
+    if bits != 16 or multiframe:
+        raise ExportError(
+            "8 bits and one file for all slices are for fused pictures; measured values have 16 bits, and one file a "
+            "slice. Leave these options out."
+        )
+    return volume
+
+
 def _as_stored(values: Stored) -> Stored:
     return values
 
 
-def _as_picture(values: Stored) -> Stored:
-    """From [0, 1] to all of 16 bits."""
-    return np.rint(values * 65535.0).astype("<u2")
-
-
-def _header_of(source: Source | Identity | None) -> Dataset | None:
+def header_of(source: Source | Identity | None) -> Dataset | None:
+    """What says whose a series is; None where nothing does."""
     if isinstance(source, Identity):
         return source.header
     return source.first if isinstance(source, DicomSource) else None
@@ -230,10 +312,11 @@ def _as_volume(volume: MetaTensor | torch.Tensor | npt.NDArray[Any], like: Like 
     return on_grid_of(values if values.dtype == torch.uint8 and len(values) == 3 else values.float(), like)
 
 
-def _source_like(image: MetaTensor, like: Like | None) -> Source | Identity | None:
-    if like is None or isinstance(like, MetaTensor):
-        return source_of(image if like is None else like)
-    return like
+def _base_of(origin: Source | None, like: Like | None) -> Source | Identity | None:
+    """Whose identity a volume takes that came from ``origin``."""
+    if like is None:
+        return origin
+    return source_of(like) if isinstance(like, MetaTensor) else like
 
 
 def _contributions(
@@ -248,15 +331,10 @@ def _contributions(
     return found
 
 
-def _upright(volume: MetaTensor, origin: Source | None, base: Source | Identity | None) -> MetaTensor:
-    """Turn a volume to the usual view unless its grid is that of a DICOM series, made to be looked at as it is."""
-    grid = grid_of(volume)
+def _display_plane(grid: Grid, origin: Source | None, base: Source | Identity | None) -> Plane:
+    """The plane to turn to before writing: none where the grid is a DICOM series', made to be looked at as it is."""
     if isinstance(origin, DicomSource) or (isinstance(base, DicomSource) and base.grid.matches(grid)):
-        return volume
-    return replane(volume, _nearest_plane(grid))
-
-
-def _nearest_plane(grid: Grid) -> Plane:
+        return "native"
     axis = grid.axcodes[2]
     return next(plane for plane, axes in DISPLAY_AXES.items() if {axis} & set(_axis_pair(axes[2])))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from medfuse import colour
@@ -28,6 +29,15 @@ def phantom_pairs(seed: int = 7) -> list[tuple[Tensor, Tensor]]:
         for partner in volumes.values()
         for k in range(SHAPE[2])
     ]
+
+
+def harsh_pairs(seed: int = 7) -> list[tuple[Tensor, Tensor]]:
+    """Noise, and blocks of black and white: (1, 1, H, W), with more contrast than pictures of a head have."""
+    generator = torch.Generator().manual_seed(seed)
+    mri, partner = torch.rand((2, 1, 1, 64, 64), generator=generator).unbind()
+    blocks = torch.rand((2, 1, 1, 16, 16), generator=generator).round()
+    first, second = blocks.repeat_interleave(8, 3).repeat_interleave(8, 4).unbind()
+    return [(mri, partner), (first, second)]
 
 
 def _scaled(head: Head, modality: Modality, seed: int) -> Tensor:

@@ -19,16 +19,18 @@ from torch import Tensor, nn
 
 from medfuse.errors import DeviceError
 from medfuse.gesenet.air import Cropped
-from medfuse.gesenet.calibration import phantom_pairs
+from medfuse.gesenet.calibration import harsh_pairs, phantom_pairs
 from medfuse.gesenet.captured import Captured
 from medfuse.gesenet.device import resolve_device
 from medfuse.gesenet.folded import FoldedGeSeNet
 from medfuse.gesenet.loading import load_network
-from medfuse.gesenet.network import GeSeNet
+from medfuse.gesenet.network import GeSeNet, Parts
 
 log = logging.getLogger(__name__)
 
 AUTO = "auto"
+
+ALL_PARTS = Parts()
 
 Pair = tuple[Tensor, Tensor]
 """MRI and partner, (N, 1, H, W) each."""
@@ -84,6 +86,8 @@ class Kind:
     cpu_only: bool = True
     lacks: Callable[[], str] = lambda: ""
     """What this machine lacks for it beside packages, empty if nothing."""
+    whole_only: bool = False
+    """Whether it runs only networks that have all their `Parts`."""
 
 
 def _reference(network: GeSeNet, _: Sequence[Pair] | None) -> Fuse:
@@ -123,6 +127,24 @@ def _openvino_int8(network: GeSeNet, pairs: Sequence[Pair] | None) -> Fuse:
     return Cropped(folded, graphs.compile_graph(graph, "f32", folded))
 
 
+def _tiled(network: GeSeNet, _: Sequence[Pair] | None) -> Fuse:
+    from medfuse.gesenet.tiled import Tiled
+
+    return Tiled(FoldedGeSeNet(network))
+
+
+def _tiled_int16(network: GeSeNet, pairs: Sequence[Pair] | None) -> Fuse:
+    from medfuse.gesenet.tiled import Tiled
+
+    return Tiled(FoldedGeSeNet(network), pairs or [*phantom_pairs()[2::5], *harsh_pairs()])
+
+
+def _no_avx2() -> str:
+    from medfuse.gesenet import lanes
+
+    return "" if lanes.has_avx2() else "a processor with AVX2"
+
+
 def _no_compiler() -> str:
     return "" if any(map(shutil.which, ("c++", "g++", "clang++", "cl"))) else "a C++ compiler"
 
@@ -133,11 +155,28 @@ def _no_bfloat16() -> str:
     return "" if graphs.has_bfloat16() else "a processor with bfloat16 arithmetic"
 
 
-EXACT, HALF, INT8 = 1e-4, 0.05, 0.3
+EXACT, INT16, HALF, INT8 = 1e-4, 0.02, 0.05, 0.3
 
 ENGINES: dict[str, Kind] = {
     "reference": Kind("PyTorch, everything computed, float32", 0.0, _reference, cpu_only=False),
     "masked": Kind("PyTorch, redundant channels only where the masks ask for them, float32", EXACT, _masked),
+    "tiled": Kind(
+        "Numba, tile by tile what masks and air leave, Winograd's convolution, float32",
+        EXACT,
+        _tiled,
+        ("numba",),
+        "numba",
+        whole_only=True,
+    ),
+    "tiled-int16": Kind(
+        "the same in 16-bit integers, ranges from the phantom, noise and blocks",
+        INT16,
+        _tiled_int16,
+        ("numba",),
+        "numba",
+        lacks=_no_avx2,
+        whole_only=True,
+    ),
     "compiled": Kind("torch.compile, float32; compiles for minutes", EXACT, _compiled, lacks=_no_compiler),
     "half": Kind("PyTorch, float16 and CUDA graphs; bfloat16 on a CPU", HALF, _half, cpu_only=False),
     "openvino": Kind(
@@ -157,7 +196,7 @@ ENGINES: dict[str, Kind] = {
 }
 """All engines by name."""
 
-FASTEST_FIRST = {"cpu": ("openvino", "masked"), "cuda": ("half",)}
+FASTEST_FIRST = {"cpu": ("tiled", "openvino", "masked"), "cuda": ("half",)}
 """What ``auto`` tries. On a CPU only what leaves the pictures as they are: bfloat16 and int8 move scores, and are asked
 for by name. Not `compiled`, whose compiler takes longer than a study."""
 
@@ -196,12 +235,15 @@ def load_engine(
         If the weights are not GeSeNet's.
     """
     target = resolve_device(device)
-    if engine == AUTO:
-        engine = next(name for name in FASTEST_FIRST[target.type] if not why_not(name, target))
-    obstacle = why_not(engine, target)
+    obstacle = "" if engine == AUTO else why_not(engine, target)
     if obstacle:
         raise DeviceError(obstacle)
     network = load_network(weights, str(target))
+    if engine == AUTO:
+        engine = next(name for name in FASTEST_FIRST[target.type] if not why_not(name, target, network.parts))
+    obstacle = why_not(engine, target, network.parts)
+    if obstacle:
+        raise DeviceError(obstacle)
     kind = ENGINES[engine]
     ready = Engine(engine, target, kind.tolerance, network.origin, kind.build(network, calibration))
     ready(*torch.zeros(2, 1, 1, 32, 32, device=target).unbind())
@@ -209,8 +251,8 @@ def load_engine(
     return ready
 
 
-def why_not(engine: str, device: torch.device) -> str:
-    """Say in a sentence why an engine does not run on a device of this machine; empty if it does."""
+def why_not(engine: str, device: torch.device, parts: Parts = ALL_PARTS) -> str:
+    """Say in a sentence why an engine does not run here: on a device, a network of parts; empty if it does."""
     if engine not in ENGINES:
         return f"expected an engine of {AUTO}, {', '.join(ENGINES)}; found {engine!r}."
     kind = ENGINES[engine]
@@ -222,6 +264,10 @@ def why_not(engine: str, device: torch.device) -> str:
         return (
             f"the engine {engine} needs {' and '.join(missing)}, not installed here; install "
             f"medfuse[{kind.extra}], or use auto."
+        )
+    if kind.whole_only and parts != ALL_PARTS:
+        return (
+            f"the engine {engine} runs networks that have all their parts, and these weights leave some out; use auto."
         )
     lacking = kind.lacks()
     return f"the engine {engine} needs {lacking}, which is not here; use auto." if lacking else ""

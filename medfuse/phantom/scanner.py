@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +17,7 @@ from medfuse.grid import Grid
 from medfuse.phantom.head import Head
 from medfuse.phantom.shapes import Points, Triple, Waves
 from medfuse.phantom.tissues import TISSUES
+from medfuse.threads import one_thread
 from medfuse.volume import MODALITIES, Modality, Unit, make_volume
 
 Matrix = npt.NDArray[np.float64]
@@ -167,23 +167,12 @@ def render(
     grid = default_grid(modality) if grid is None else grid
     pose = default_pose(modality) if pose is None else pose
     generator = np.random.default_rng((seed, MODALITIES.index(modality)))
-    with _one_thread():
+    with one_thread():  # the operations are thousands and small
         values = _noiseless(head, modality, grid, pose)
         if scanner.sharpness:
             values = _blurred(values, scanner.sharpness, grid.spacing)
         values = _ACQUIRE[modality](values, grid, generator)
     return make_volume(values[None], grid, modality=modality, unit=scanner.unit)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Compute on one thread: the operations are thousands and small, and more threads mostly wait for one another."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _noiseless(head: Head, modality: Modality, grid: Grid, pose: Matrix) -> Tensor:

@@ -3,8 +3,21 @@
 A `Registration` maps points **fixed → moving** in RAS+ mm, as an ITK resampler uses it. SimpleITK's LPS+ stays in here.
 """
 
-from medfuse.registration.align import judge, register
+from medfuse.registration.align import Align, judge, register
+from medfuse.registration.files import READ_SUFFIXES, WRITTEN_SUFFIXES
 from medfuse.registration.resampling import resample
 from medfuse.registration.transform import Registration
+from medfuse.registration.verdict import Verdict
+from medfuse.registration.warp import Warp
 
-__all__ = ["Registration", "judge", "register", "resample"]
+__all__ = [
+    "READ_SUFFIXES",
+    "WRITTEN_SUFFIXES",
+    "Align",
+    "Registration",
+    "Verdict",
+    "Warp",
+    "judge",
+    "register",
+    "resample",
+]

@@ -9,7 +9,9 @@ import torch
 from monai.data.meta_tensor import MetaTensor
 
 from medfuse.grid import Grid, Points
-from medfuse.registration.transform import Registration, affine_transform, inverse_of
+from medfuse.registration.files import affine_transform
+from medfuse.registration.transform import Registration, inverse_of
+from medfuse.registration.warp import Warp
 from medfuse.volume import grid_of, like, plain
 
 Floats = npt.NDArray[np.float32]
@@ -18,9 +20,9 @@ Floats = npt.NDArray[np.float32]
 def resample(moving: MetaTensor, onto: Grid, registration: Registration | None, *, outside: float) -> MetaTensor:
     """Bring a volume onto a grid by one linear interpolation.
 
-    The grids and the registration are composed to one affine first. Where the new grid is coarser than 1.5 moving
-    voxels along an axis of the moving grid, a Gaussian that turns the finer voxel's width into the coarser one's
-    smooths that axis first, against aliasing.
+    The grids and the registration, its deformation included, are composed to one map first. Where the new grid is
+    coarser than 1.5 moving voxels along an axis of the moving grid, a Gaussian that turns the finer voxel's width into
+    the coarser one's smooths that axis first, against aliasing.
 
     Parameters
     ----------
@@ -47,7 +49,9 @@ def resample(moving: MetaTensor, onto: Grid, registration: Registration | None, 
     grid = grid_of(moving)
     matrix = np.eye(4) if registration is None else registration.matrix
     values = plain(moving).to(torch.float32)
-    if not Grid(grid.shape, inverse_of(matrix) @ grid.affine).matches(onto):
+    if registration is not None and registration.warp is not None:
+        values = _bent(values, inverse_of(grid.affine) @ matrix, onto, registration.warp, outside)
+    elif not Grid(grid.shape, inverse_of(matrix) @ grid.affine).matches(onto):
         moving_index = inverse_of(grid.affine) @ matrix @ onto.affine
         channels = [
             _pull(_smooth(sitk.GetImageFromArray(channel), moving_index), moving_index, onto.shape, outside)
@@ -83,3 +87,28 @@ def _pull(image: sitk.Image, index: Points, shape: tuple[int, int, int], outside
         defaultPixelValue=float(outside),
     )
     return np.asarray(sitk.GetArrayFromImage(pulled))
+
+
+def _bent(values: torch.Tensor, to_index: Points, onto: Grid, warp: Warp, outside: float) -> torch.Tensor:
+    """(C, X, Y, Z) values at ``to_index @ (p + displacement(p))`` for each point p of a grid; linear, by planes."""
+    smooth = np.stack(
+        [
+            sitk.GetArrayFromImage(_smooth(sitk.GetImageFromArray(one), to_index @ onto.affine))
+            for one in values.cpu().numpy()
+        ]
+    )
+    moving = torch.from_numpy(smooth)[None]
+    size = torch.tensor(moving.shape[2:], dtype=torch.float64)
+    found = torch.empty(len(values), *onto.shape)
+    rows, columns = (axis.ravel() for axis in np.meshgrid(*map(np.arange, onto.shape[1:]), indexing="ij"))
+    for plane in range(onto.shape[0]):
+        points = onto.world(np.stack([np.full_like(rows, plane), rows, columns], axis=-1))
+        index = torch.from_numpy(warp.moved(points) @ to_index[:3, :3].T + to_index[:3, 3])
+        # A single voxel along an axis lies at 0, wherever between its faces it is asked.
+        unit = (index * 2 / (size - 1).clamp_min(1) - 1).float().flip(-1)
+        sampled = torch.nn.functional.grid_sample(
+            moving, unit[None, :, None, None], padding_mode="border", align_corners=True
+        )[0, :, :, 0, 0]
+        inside = ((index >= -0.5) & (index <= size - 0.5)).all(dim=-1)
+        found[:, plane] = torch.where(inside, sampled, outside).reshape(len(values), *onto.shape[1:])
+    return found

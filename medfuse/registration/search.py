@@ -1,195 +1,262 @@
-"""The search for the best rigid map by mutual information: starts, climbs, and how their ends are judged."""
+"""The search for the map under which two studies share most: many starts, and climbs that grow finer.
+
+1. Screen: thousands of poses (all turns by 90°, tilted by 35°, wherever the head may lie) on the coarse level.
+2. Ascend: the 31 best and the headers' pose, all at once, by Adam.
+3. Climb: the best of the ends that differ, by L-BFGS on the middle level; the winner on the fine level.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from itertools import product
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import permutations, product
 
 import numpy as np
-import numpy.typing as npt
-import SimpleITK as sitk
-from monai.data.meta_tensor import MetaTensor
+import torch
+from scipy.optimize import minimize
+from torch import Tensor
 
 from medfuse.errors import RegistrationError
-from medfuse.grid import LPS_FROM_RAS, Points
-from medfuse.registration.transform import Method, inverse_of, ras_matrix
-from medfuse.volume import grid_of, plain
-
-Floats = npt.NDArray[np.float32]
-
-HEAD_MM = 80.0
-"""Half the size of a head: the lever at which a rotation is weighed against a shift, and distances are judged."""
-
-PADDING = (-1024.0, -2000.0, -3024.0, -32768.0)
-"""What scanners write outside their field of view; no tissue."""
-
-WINDOW_HU = (-200.0, 1000.0)
-"""Where a head CT tells tissues apart; clips the air, most of the table, and metal."""
-
-NOT_COMPARABLE = (
-    "no position was found in which the two studies overlap enough to compare: expected one head in both; check that "
-    "the studies belong together, or align them by 'header'."
+from medfuse.grid import Points
+from medfuse.registration.levels import Level, Pyramid, enlarged, head_mask
+from medfuse.registration.similarity import (
+    HEAD_MM,
+    Samples,
+    maps,
+    possible_overlap,
+    score,
+    uncentred,
+    unmoved,
 )
+from medfuse.registration.warp import Warp
+from medfuse.threads import side_by_side
 
-LEAST_SIMILARITY = 1.01
-"""Normalised mutual information that two pictures of one head exceed by far, and noise does not reach."""
+COARSE_POINTS, MIDDLE_POINTS, FINE_POINTS = 1000, 8000, 50_000
+"""Samples on each level: as many as its optimum needs to stand out, however many voxels are stored."""
+
+STARTS = 31
+"""Poses that ascend from the screen."""
+
+AT_ONCE = 64
+"""Poses scored together; bounds the memory."""
+
+APART_MM = 25.0
+"""Ends of different starts are different answers when the head's corners lie this far apart."""
+
+CLOSE = 0.7
+"""Share of the best coarse score that makes another answer worth a climb."""
+
+SIGNIFICANT = 1.005
+"""What a rung must share more than the one below to be kept; fitted to noise alone, it gains less."""
 
 
-def search(
-    fixed: MetaTensor, moving: MetaTensor, seed: int, report: Callable[[float], None]
-) -> tuple[Points, Method, dict[str, float]]:
-    """Matrix, method and scores of the best rigid map; the header's where the search found no better one."""
-    fine = _working_image(fixed, "fixed"), _working_image(moving, "moving")
-    # Samples are drawn in ITK's fixed image: from the smaller field they stay the same wherever the search is, and no
-    # gradient is taken of it, which a sheared image would give wrong.
-    sheared = grid_of(fixed).sheared, grid_of(moving).sheared
-    swapped = sheared[1] if sheared[0] != sheared[1] else _field_size(fine[1]) < 0.9 * _field_size(fine[0])
-    if swapped:
-        fine = fine[::-1]
-    middle = _shrink(fine[0], 4), _shrink(fine[1], 4)
-    coarse = _shrink(fine[0], 8), _shrink(fine[1], 8)
-    report(0.1)
-    centre, bright = _bright_centre(coarse[0]), _bright_centre(coarse[1])
-    ends = []
-    for shift in (np.zeros(3), _field_centre(coarse[1]) - _field_centre(coarse[0]), bright - centre):
-        start = sitk.Euler3DTransform(centre.tolist(), 0, 0, 0, shift.tolist())
-        with suppress(RegistrationError):  # one start of three may lie off the other study
-            ends.append(_climb(*coarse, start, step_mm=5))
-        report(0.1 + 0.2 * len(ends))
-    if not ends:
-        raise RegistrationError(NOT_COMPARABLE)
-    best = int(np.argmax([_similarity(*fine, end) for end in ends]))
-    refined = _climb(*middle, ends[best], step_mm=1, samples=40_000, seed=seed)
-    report(0.8)
-    refined = _climb(*fine, refined, step_mm=None, samples=120_000, seed=seed)
-    at_header, similarity = _similarity(*fine, sitk.Transform(3, sitk.sitkIdentity)), _similarity(*fine, refined)
-    if max(at_header, similarity) < LEAST_SIMILARITY:
-        raise RegistrationError(
-            f"the two studies share almost nothing: expected a normalised mutual information above {LEAST_SIMILARITY}, "
-            f"found {similarity:.3f}; check that both show the same head, or align them by 'header'."
+@dataclass(frozen=True)
+class Pair:
+    """Two studies made ready: levels, and samples of the fixed one on each."""
+
+    fixed: Pyramid
+    moving: Pyramid
+    centre: Points
+    coarse: Samples
+    middle: Samples
+    fine: Samples
+    possible: float
+    seed: int
+
+    @classmethod
+    def of(cls, fixed: Pyramid, moving: Pyramid, seed: int) -> Pair:
+        """Draw the samples."""
+        mask = head_mask(fixed.coarse)
+        centre = fixed.coarse.world(np.argwhere(mask.numpy()).mean(axis=0))
+        coarse, middle, fine = (
+            Samples.draw(level, mask if level is fixed.coarse else enlarged(mask, level), centre, count, seed + step)
+            for step, (level, count) in enumerate(
+                ((fixed.coarse, COARSE_POINTS), (fixed.middle, MIDDLE_POINTS), (fixed.fine, FINE_POINTS))
+            )
         )
-    apart = _distances(ends, centre)
-    scores = {
-        "normalized_mutual_information": max(at_header, similarity),
-        "normalized_mutual_information_at_header": at_header,
-        "start_disagreement_mm": float(apart.max()),
-        "starts_agreeing": float((apart[best] <= 8).sum()),
-    }
-    if similarity <= at_header:
-        return np.eye(4), "header", scores
-    matrix = ras_matrix(refined)
-    return inverse_of(matrix) if swapped else matrix, "rigid", scores
+        possible = possible_overlap(mask, fixed.coarse, moving.coarse)
+        return cls(fixed, moving, centre, coarse, middle, fine, possible, seed)
+
+    def redrawn(self) -> Pair:
+        """The same studies, and samples that nothing was fitted to."""
+        return Pair.of(self.fixed, self.moving, self.seed + 3)
+
+    def displaced(self, moves: Tensor) -> Samples:
+        """The fine samples, their points moved by (N, 3) mm, their values kept."""
+        return replace(self.fine, points=self.fine.points + moves)
+
+    def warped(self, warp: Warp) -> Pair:
+        """The pair as seen through a deformation: every sample looks from where the deformation takes it."""
+
+        def moved(samples: Samples) -> Samples:
+            index = torch.from_numpy(warp.grid.index(samples.points.double().numpy() + self.centre))
+            return replace(samples, points=samples.points + warp.displaced(index))
+
+        return replace(self, coarse=moved(self.coarse), middle=moved(self.middle), fine=moved(self.fine))
+
+    def scores(self, matrices: Points, level: str = "fine") -> Points:
+        """(P,) scores of (P, 4, 4) maps on a level."""
+        samples, moving = getattr(self, level), getattr(self.moving, level)
+
+        def scored(some: Points) -> Tensor:
+            with torch.inference_mode():
+                return score(samples, moving, unmoved(some, self.centre), self.possible)
+
+        found = side_by_side(scored, np.array_split(matrices, -(-len(matrices) // AT_ONCE)))
+        return torch.cat(found).double().numpy()
+
+    def corners(self, matrices: Points) -> Points:
+        """(P, 8, 3) where maps take the corners of a cube as large as the head, mm."""
+        cube = self.centre + 0.75 * HEAD_MM * np.array(list(product((-1, 1), repeat=3)))
+        return np.asarray(cube @ matrices[:, :3, :3].transpose(0, 2, 1) + matrices[:, None, :3, 3])
+
+    def apart(self, matrices: Points, other: Points) -> Points:
+        """(P,) largest distance, mm, between where maps and one other take those corners."""
+        return np.asarray(np.linalg.norm(self.corners(matrices) - self.corners(other[None]), axis=-1).max(axis=-1))
 
 
-def _climb(
-    fixed: sitk.Image,
-    moving: sitk.Image,
-    start: sitk.Transform,
-    *,
-    step_mm: float | None,
-    samples: int | None = None,
-    seed: int = 1,
-) -> sitk.Transform:
-    """Maximise the mutual information from ``start``: Powell's method by steps of ``step_mm``, or gradient descent."""
-    method = sitk.ImageRegistrationMethod()
-    method.SetNumberOfWorkUnits(1)  # several would add the same numbers in another order on another machine
-    method.SetMetricAsMattesMutualInformation(32)
-    method.SetInterpolator(sitk.sitkLinear)
-    if samples:
-        method.SetMetricSamplingStrategy(method.RANDOM)
-        method.SetMetricSamplingPercentage(min(1.0, samples / fixed.GetNumberOfPixels()), seed)
-    if step_mm:
-        method.SetOptimizerAsPowell(20, 20, step_mm, 0.02, 1e-6)
-        method.SetOptimizerScales([HEAD_MM] * 3 + [1.0] * 3)
-    else:
-        method.SetOptimizerAsRegularStepGradientDescent(2.0, 0.002, 100, 0.7, 1e-8)
-        method.SetOptimizerScalesFromPhysicalShift()
-    transform = sitk.Euler3DTransform(start)
-    method.SetInitialTransform(transform, inPlace=True)
-    try:
-        method.Execute(fixed, moving)
-    except RuntimeError as error:
-        raise RegistrationError(NOT_COMPARABLE) from error
-    return transform
+@dataclass(frozen=True)
+class Found:
+    """Where the search ended.
+
+    Parameters
+    ----------
+    matrix
+        (4, 4), fixed → moving, RAS+ mm.
+    agreeing
+        How many starts ended within a coarse voxel's diagonal of the best.
+    rival
+        Middle score of the best other answer that was worth a climb, as a share of the best one's; 0 if there is none.
+    """
+
+    matrix: Points
+    agreeing: int
+    rival: float
 
 
-def _similarity(fixed: sitk.Image, moving: sitk.Image, transform: sitk.Transform) -> float:
-    """Normalised mutual information over all fixed voxels in the moving field; 1 where they are too few to judge."""
-    pulled = sitk.Resample(moving, fixed, transform, sitk.sitkLinear, -1.0)
-    there = sitk.GetArrayViewFromImage(pulled)
-    inside = there >= 0
-    if inside.mean() * _field_size(fixed) < 0.2 * min(_field_size(fixed), _field_size(moving)):
-        return 1.0
-    here = sitk.GetArrayViewFromImage(fixed)
-    row, column = (np.minimum(values[inside] * 48, 47).astype(np.intp) for values in (here, there))
-    joint = np.bincount(row * 48 + column, minlength=48 * 48).reshape(48, 48) / len(row)
-    both, one, other = (-np.sum(p[p > 0] * np.log(p[p > 0])) for p in (joint, joint.sum(axis=0), joint.sum(axis=1)))
-    return float((one + other) / both) if both > 0 else 1.0
+def search(pair: Pair, report: Callable[[float], None]) -> Found:
+    """Find the best rigid map.
 
-
-def _distances(transforms: Sequence[sitk.Transform], centre: Points) -> Points:
-    """(n, n) largest distances, mm, between where transforms take the corners of a head around ``centre``."""
-    corners = centre + HEAD_MM * np.array(list(product((-1, 1), repeat=3)))
-    reached = np.array([[transform.TransformPoint(corner) for corner in corners] for transform in transforms])
-    return np.asarray(np.linalg.norm(reached[:, None] - reached[None], axis=-1).max(axis=-1))
-
-
-def _working_image(volume: MetaTensor, role: str) -> sitk.Image:
-    """Image of about 2 mm voxels, LPS+, with values between 0 and 1."""
-    if volume.shape[0] != 1 or min(volume.shape[1:]) < 4:
+    Raises
+    ------
+    RegistrationError
+        If no pose lays one study over the other.
+    """
+    starts = poses(pair)
+    screened = pair.scores(starts, "coarse")
+    if screened.max() <= 0:
         raise RegistrationError(
-            f"the {role} volume must have one channel and at least 4 voxels along each axis; found "
-            f"{tuple(volume.shape)}. Align by 'header' to trust its position."
+            "no position was found in which the two studies overlap enough to compare: expected one head in both; "
+            "check that the studies belong together, or align them by 'header'."
         )
-    grid = grid_of(volume)
-    values = plain(volume)[0].detach().cpu().numpy().astype(np.float32)  # a copy, changed below
-    low, high = WINDOW_HU if volume.meta.get("unit") == "HU" else _window(values)
-    np.clip(np.nan_to_num(values, copy=False, nan=low), low, high, out=values)
-    if values.min() == values.max():
-        raise RegistrationError(
-            f"the {role} volume is constant: expected a picture of a head, found {float(values.max()):.4g} wherever it "
-            "can be compared; check that the right series was loaded."
-        )
-    image = sitk.GetImageFromArray(values)
-    image.SetSpacing(grid.spacing[::-1])
-    image.SetOrigin((LPS_FROM_RAS @ grid.affine)[:3, 3])
-    # ITK takes any regular direction, sheared too; only its gradients suppose perpendicular axes (see search).
-    image.SetDirection((LPS_FROM_RAS[:3, :3] @ grid.directions)[:, ::-1].ravel())
-    scaled: sitk.Image = (_shrink(image, 2) - low) / (high - low)
-    return scaled
+    report(0.2)
+    chosen = starts[[0, *np.argsort(-screened, kind="stable")[:STARTS]]]  # the first is the headers'
+    # In fixed groups, so that sums do not depend on how many cores there are.
+    ends = np.concatenate(side_by_side(lambda some: _ascend(pair, some), np.array_split(chosen, 4)))
+    scores = pair.scores(ends, "coarse")
+    report(0.5)
+    order = np.argsort(-scores, kind="stable")
+    differing = [int(order[0])]
+    for end in order[1:]:
+        if pair.apart(ends[differing], ends[end]).min() > APART_MM:
+            differing.append(int(end))
+    worth = [end for end in differing[:3] if scores[end] > CLOSE * scores[differing[0]]]
+    climbed = np.array(side_by_side(lambda end: climb(pair, ends[end], "middle", steps=20), worth))
+    report(0.7)
+    middle = pair.scores(climbed, "middle")
+    winner = climbed[int(np.argmax(middle))]
+    found = climb(pair, winner, "fine")
+    report(0.9)
+    others = climbed[pair.apart(climbed, winner) > APART_MM]
+    rival = pair.scores(others, "middle").max() / middle.max() if len(others) else 0.0
+    return Found(found, int((pair.apart(ends, found) < 15).sum()), float(rival))
 
 
-def _window(values: Floats) -> tuple[float, float]:
-    """Limits of nearly all known values, padding and NaN aside."""
-    stride = tuple(slice(None, None, max(1, length // 64)) for length in values.shape)
-    for sample, limits in ((values[stride], (1, 99.5)), (values, (0, 100))):
-        known = sample[np.isfinite(sample) & ~np.isin(sample, PADDING)]
-        low, high = np.percentile(known, limits) if known.size else (0.0, 0.0)
-        if low < high:  # else a few bright voxels in the void, which only the full range shows
-            break
-    return float(low), float(high)
+def climb(pair: Pair, start: Points, level: str, *, steps: int = 40, freedom: int = 6) -> Points:
+    """Best map near ``start`` by L-BFGS: rigid with 6 degrees of freedom, affine with 12."""
+    samples: Samples = getattr(pair, level)
+    moving: Level = getattr(pair.moving, level)
+
+    def falling(changes: Points) -> tuple[float, Points]:
+        here = torch.from_numpy(changes[None]).requires_grad_()
+        found = score(samples, moving, maps(start[None], here, pair.centre), pair.possible).sum()
+        (slope,) = torch.autograd.grad(found, here)
+        # Scores change by a thousandth over a tenth of a millimetre; L-BFGS takes its first step from the slope.
+        return -1000 * found.item(), -1000 * slope[0].numpy()
+
+    end = minimize(
+        falling,
+        np.zeros(freedom),
+        jac=True,
+        method="L-BFGS-B",
+        options={"maxiter": steps, "maxfun": 2 * steps, "ftol": 1e-7, "gtol": 1e-3},
+    )
+    return np.asarray(uncentred(maps(start[None], torch.from_numpy(end.x[None]), pair.centre), pair.centre)[0])
 
 
-def _shrink(image: sitk.Image, millimetres: float) -> sitk.Image:
-    """Average blocks of voxels up to a size, keeping at least 4 blocks along each axis; noise shrinks with them."""
-    sizes = zip(image.GetSpacing(), image.GetSize(), strict=True)
-    factors = [max(1, min(int(millimetres / step + 0.01), count // 4)) for step, count in sizes]
-    shrunk: sitk.Image = sitk.BinShrink(image, factors)
-    return shrunk
+def _ascend(pair: Pair, starts: Points) -> Points:
+    """Ends of many starts on the coarse level, together; strides shrink from 6 mm to under 1 mm."""
+    changes = torch.zeros(len(starts), 6, dtype=torch.float64, requires_grad=True)
+    optimiser = torch.optim.Adam([changes], lr=6.0, betas=(0.7, 0.95))
+    shrink = torch.optim.lr_scheduler.ExponentialLR(optimiser, 0.91)
+    for _ in range(24):
+        optimiser.zero_grad()
+        matrices = maps(starts, changes, pair.centre)
+        (-score(pair.coarse, pair.moving.coarse, matrices, pair.possible).sum()).backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        shrink.step()
+    return uncentred(maps(starts, changes, pair.centre), pair.centre)
 
 
-def _field_size(image: sitk.Image) -> float:
-    """Volume of the field of view, mm³."""
-    return float(np.prod(image.GetSize()) * np.prod(image.GetSpacing()))
+def poses(pair: Pair) -> Points:
+    """(P, 4, 4) poses to screen, the headers' first: turns of the head, at places where its centre may lie."""
+    level = pair.moving.coarse
+    bright = level.bright_centre()
+    near = np.vstack([pair.centre, level.world(level.extent / 2), bright + 30 * _axes(), bright])
+    far = _foreground(level)
+    far = far[np.linalg.norm(far - bright, axis=1) > 60]
+    quarters = quarter_turns()
+    tilted = np.array([quarter @ tip for quarter in quarters for tip in (np.eye(3), *_tips(35.0))])
+    return np.concatenate([np.eye(4)[None], _turned(tilted, near, pair.centre), _turned(quarters, far, pair.centre)])
 
 
-def _field_centre(image: sitk.Image) -> Points:
-    return np.array(image.TransformContinuousIndexToPhysicalPoint([(count - 1) / 2 for count in image.GetSize()]))
+def quarter_turns() -> Points:
+    """(24, 3, 3) every turn that takes axes to axes."""
+    found = []
+    for order, signs in product(permutations(range(3)), product((1, -1), repeat=3)):
+        matrix = np.zeros((3, 3))
+        matrix[range(3), order] = signs
+        if np.linalg.det(matrix) > 0:
+            found.append(matrix)
+    return np.array(found)
 
 
-def _bright_centre(image: sitk.Image) -> Points:
-    """(3,) centre of the voxels above the mean, LPS+ mm: the head, whatever its contrast."""
-    values = sitk.GetArrayViewFromImage(image)
-    index = np.argwhere(values > values.mean()).mean(axis=0)[::-1]
-    return np.array(image.TransformContinuousIndexToPhysicalPoint(index))
+def _tips(degrees: float) -> list[Points]:
+    """Turns about each axis, both ways."""
+    cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    found = []
+    for one, other in ((1, 2), (2, 0), (0, 1)):
+        for side in (sin, -sin):
+            matrix = np.eye(3)
+            matrix[[one, one, other, other], [one, other, one, other]] = cos, -side, side, cos
+            found.append(matrix)
+    return found
+
+
+def _axes() -> Points:
+    return np.vstack([np.eye(3), -np.eye(3)])
+
+
+def _foreground(level: Level) -> Points:
+    """(n, 3) places on a lattice of about 50 mm that are not air, RAS+ mm."""
+    blocks = level.shrunk(50.0)
+    index = np.argwhere(blocks.values[0, 0].numpy() > level.values.mean().item())
+    return blocks.world(index.astype(np.float64))
+
+
+def _turned(turns: Points, places: Points, centre: Points) -> Points:
+    """(turns × places, 4, 4) maps that turn about ``centre`` and take it to a place."""
+    found = np.tile(np.eye(4), (len(turns), len(places), 1, 1))
+    found[..., :3, :3] = turns[:, None]
+    found[..., :3, 3] = places - (turns @ centre)[:, None]
+    return found.reshape(-1, 4, 4)

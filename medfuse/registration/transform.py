@@ -1,20 +1,24 @@
-"""The result of a registration: its matrix, where it came from, and its files."""
+"""The result of a registration: its map, where it came from, and what the pictures say of it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import SimpleITK as sitk
+from monai.data.meta_tensor import MetaTensor
 
-from medfuse.errors import ExportError, RegistrationError
-from medfuse.export import whole
-from medfuse.grid import LPS_FROM_RAS, Points
+from medfuse.dicom import read_alignment
+from medfuse.errors import RegistrationError
+from medfuse.grid import Points
+from medfuse.registration.files import READ_SUFFIXES, read_map, write_map
+from medfuse.registration.verdict import Verdict
+from medfuse.registration.warp import Warp
+from medfuse.volume import source_of
 
-Method = Literal["identity", "header", "rigid", "file"]
+Method = Literal["identity", "header", "rigid", "affine", "deformable", "file"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,17 +32,20 @@ class Registration:
         study's value at ``matrix @ p``. Rigid or affine.
     method
         How it was found: ``"identity"`` (one frame of reference), ``"header"`` (positions taken from the headers),
-        ``"rigid"`` (mutual information) or ``"file"``.
+        ``"rigid"``, ``"affine"``, ``"deformable"`` (mutual information) or ``"file"``.
     scores
-        What is known of its quality, by name:
+        Figures of the search, by name:
 
         - ``overlap``: share of the fixed field of view that the moving one covers, 0 to 1 (all methods of `register`);
-        - ``normalized_mutual_information``: at the result, all voxels of the 2 mm grid; 1 (nothing shared) to 2;
+        - ``normalized_mutual_information``: at the result, over the fixed head; 1 (nothing shared) to 2;
         - ``normalized_mutual_information_at_header``: the same, where the headers place the studies;
-        - ``start_disagreement_mm``: largest distance between the outcomes of any two starts, 80 mm around the head;
-        - ``starts_agreeing``: how many of the three starts ended within 8 mm (a coarse voxel) of the best one.
+        - ``starts_agreeing``: how many of 32 starts ended at this result.
     seconds
         Time spent.
+    verdict
+        What the pictures say of it; None where nobody asked.
+    warp
+        A deformation, applied before the matrix: ``matrix @ (p + displacement(p))``.
 
     Raises
     ------
@@ -50,6 +57,8 @@ class Registration:
     method: Method
     scores: Mapping[str, float] = field(default_factory=dict)
     seconds: float = 0.0
+    verdict: Verdict | None = None
+    warp: Warp | None = None
 
     def __post_init__(self) -> None:
         matrix = np.array(self.matrix, dtype=np.float64)
@@ -76,62 +85,98 @@ class Registration:
 
     @property
     def translation_mm(self) -> tuple[float, float, float]:
-        """Where the fixed world's origin comes to lie in the moving world, RAS+ mm."""
+        """Where the fixed world's origin comes to lie in the moving world by the matrix, RAS+ mm."""
         x, y, z = self.matrix[:3, 3]
         return float(x), float(y), float(z)
 
+    @property
+    def error_mm(self) -> float:
+        """By how much the pictures say it may be off, mm; infinite where they say nothing. See `Verdict`."""
+        return float("inf") if self.verdict is None else self.verdict.error_mm
+
+    def moved(self, points: Points) -> Points:
+        """(N, 3) points of the fixed study → of the moving study, RAS+ mm."""
+        points = np.asarray(points, dtype=np.float64)
+        if self.warp is not None:
+            points = self.warp.moved(points)
+        return np.asarray(points @ self.matrix[:3, :3].T + self.matrix[:3, 3])
+
     def inverse(self) -> Registration:
-        """Exchange fixed and moving; method, scores and seconds stay those of the search that was made."""
-        return Registration(inverse_of(self.matrix), self.method, self.scores, self.seconds)
+        """Exchange fixed and moving; method, scores, seconds and verdict stay those of the search that was made.
+
+        Raises
+        ------
+        RegistrationError
+            If there is a deformation: its inverse is known only where it was invertible and by approximation.
+        """
+        if self.warp is not None:
+            raise RegistrationError(
+                "a deformable registration has no exact inverse; register again with fixed and moving exchanged."
+            )
+        return replace(self, matrix=inverse_of(self.matrix))
+
+    def then(self, other: Registration) -> Registration:
+        """Compose: this map, fixed → middle, followed by another, middle → moving.
+
+        Returns
+        -------
+        Registration
+            fixed → moving, of the method ``"file"``: nobody has judged it.
+
+        Raises
+        ------
+        RegistrationError
+            If the other deforms: a deformation can only come first.
+        """
+        if other.warp is not None:
+            raise RegistrationError("a deformation can only come first; the second of two maps must be linear.")
+        return Registration(other.matrix @ self.matrix, "file", warp=self.warp)
 
     def to_dict(self) -> dict[str, object]:
-        """Everything, as JSON can hold it."""
+        """Everything, as JSON can hold it; ``error_mm`` is None where nothing is known."""
+        judged = self.verdict or Verdict("unconfirmed", reasons=("nobody has compared the pictures",))
         return {
             "direction": "fixed to moving, RAS+ mm",
             "matrix": self.matrix.tolist(),
             "method": self.method,
             "rotation_deg": self.rotation_deg,
             "translation_mm": list(self.translation_mm),
+            "deformation": None if self.warp is None else self.warp.to_dict(),
             "scores": dict(self.scores),
             "seconds": self.seconds,
-        }
+        } | judged.to_dict()
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
-        """Write the matrix, fixed → moving, to a file that appears whole or not at all.
+        """Write the map, fixed → moving, to a file that appears whole or not at all.
 
         Parameters
         ----------
         path
-            ``.tfm``: ITK affine transform, LPS+ mm (3D Slicer, ANTs, elastix). ``.txt``: 4×4 numbers, RAS+ mm.
+            ``.tfm`` or ``.h5``: ITK transform, LPS+ mm (3D Slicer, ANTs, elastix). ``.txt``: 4×4 numbers, RAS+ mm.
         overwrite
             Replace a file that is there.
 
         Raises
         ------
         ExportError
-            If the suffix is another, the file is there, or it cannot be written.
+            If the suffix is another, the file is there, it cannot be written, or it cannot hold a deformation.
         """
         path = Path(path)
-        if path.suffix not in (".tfm", ".txt"):
-            raise ExportError(f"a registration is written as .tfm or .txt; found the suffix {path.suffix!r}.")
-        with whole(path, overwrite) as beside:
-            if path.suffix == ".txt":
-                np.savetxt(beside, self.matrix, fmt="%.17g", header="fixed to moving, RAS+ mm", encoding="utf-8")
-                return path
-            try:
-                sitk.WriteTransform(affine_transform(LPS_FROM_RAS @ self.matrix @ LPS_FROM_RAS), str(beside))
-            except RuntimeError as error:
-                raise ExportError(f"ITK cannot write {path}; choose a place with room and permission.") from error
+        write_map(path, self.matrix, self.warp, overwrite)
         return path
 
     @classmethod
-    def load(cls, path: str | Path) -> Registration:
-        """Read a rigid or affine map, fixed → moving, as `save` and other ITK programs write it.
+    def load(cls, path: str | Path, fixed: MetaTensor | None = None, moving: MetaTensor | None = None) -> Registration:
+        """Read a map, fixed → moving, as `save` and other programs write it.
 
         Parameters
         ----------
         path
-            ``.tfm``: any linear ITK transform, LPS+ mm. ``.txt``: 4×4 numbers, RAS+ mm, lines with ``#`` skipped.
+            ``.tfm``, ``.h5``, ``.mat``: ITK transforms, LPS+ mm; linear, or one deformation followed by linear ones.
+            ``.txt``: 4×4 numbers, RAS+ mm, lines with ``#`` skipped. Else a DICOM Spatial Registration, or a folder
+            with one.
+        fixed, moving
+            The volumes, by whose frames of reference DICOM says which way the map goes; other files do without.
 
         Raises
         ------
@@ -139,27 +184,20 @@ class Registration:
             If the file is not one of these, or its matrix is not a finite, regular, unmirrored affine.
         """
         path = Path(path)
-        if path.suffix not in (".tfm", ".txt"):
-            raise RegistrationError(f"a registration is read from .tfm or .txt; found the suffix {path.suffix!r}.")
-        if not path.is_file():
-            raise RegistrationError(f"there is no registration file {path}; check the path.")
-        try:
-            if path.suffix == ".tfm":
-                matrix = ras_matrix(sitk.ReadTransform(str(path)))
-            else:
-                lines = path.read_text(encoding="utf-8").splitlines()
-                rows = [line.split() for line in lines if line.strip() and not line.lstrip().startswith("#")]
-                matrix = np.array(rows, dtype=np.float64)
-        except (OSError, RuntimeError, ValueError) as error:
-            wanted = "an ITK transform" if path.suffix == ".tfm" else "four rows of four numbers"
-            raise RegistrationError(
-                f"{path.name} could not be read as {wanted}; check the path and the file."
-            ) from error
-        return cls(matrix, "file")
+        if path.suffix in READ_SUFFIXES or not path.exists():
+            matrix, warp = read_map(path)
+            return cls(matrix, "file", warp=warp)
+        return cls(read_alignment(path, _frame(fixed), _frame(moving)), "file")
 
     def __repr__(self) -> str:
         shift = ", ".join(f"{length:.2f}" for length in self.translation_mm)
-        return f"Registration({self.method}, fixed → moving: {self.rotation_deg:.2f}°, ({shift}) mm RAS+)"
+        told = "" if self.verdict is None else f", {self.verdict.opinion}, {self.error_mm:.1f} mm"
+        return f"Registration({self.method}, fixed → moving: {self.rotation_deg:.2f}°, ({shift}) mm RAS+{told})"
+
+
+def _frame(volume: MetaTensor | None) -> str | None:
+    source = None if volume is None else source_of(volume)
+    return None if source is None else source.frame_of_reference
 
 
 def inverse_of(matrix: Points) -> Points:
@@ -168,22 +206,3 @@ def inverse_of(matrix: Points) -> Points:
     inverse[:3, :3] = np.linalg.inv(matrix[:3, :3])
     inverse[:3, 3] = -inverse[:3, :3] @ matrix[:3, 3]
     return inverse
-
-
-def affine_transform(matrix: Points) -> sitk.AffineTransform:
-    """ITK transform of a (4, 4) matrix, in the matrix's own coordinates."""
-    transform = sitk.AffineTransform(3)
-    transform.SetMatrix(matrix[:3, :3].ravel())
-    transform.SetTranslation(matrix[:3, 3])
-    return transform
-
-
-def ras_matrix(transform: sitk.Transform) -> Points:
-    """(4, 4) RAS+ matrix of a linear ITK transform; `ValueError` for any other."""
-    if transform.GetDimension() != 3 or not transform.IsLinear():
-        raise ValueError("not a linear transform in three dimensions")
-    mapped = np.array([transform.TransformPoint(point) for point in np.vstack([np.zeros(3), np.eye(3)])])
-    matrix = np.eye(4)
-    matrix[:3, :3] = (mapped[1:] - mapped[0]).T
-    matrix[:3, 3] = mapped[0]
-    return np.asarray(LPS_FROM_RAS @ matrix @ LPS_FROM_RAS)

@@ -233,7 +233,8 @@ def _compare_with_nifti(folder: Path, found: Audit, report: Report) -> None:
         view = read_nifti(path)
         for series in found.series:
             if series.fused and series.values is not None:
-                values = view.values if view.values.dtype == np.uint8 else np.rint(view.values * 65535.0)
+                white = np.iinfo(series.values.dtype).max
+                values = view.values if view.values.dtype == np.uint8 else np.rint(view.values * float(white))
                 verdict, detail, _ = _compare(series, View(values, view.affine))
                 report.readings.append(Reading(series.name, "NIfTI", "nibabel", verdict, detail, []))
                 if verdict != "same":

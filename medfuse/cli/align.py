@@ -1,0 +1,85 @@
+"""``medfuse align``: where one study lies in the other, and whether that can be believed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Annotated, cast
+
+import typer
+from rich.table import Table
+
+import medfuse
+from medfuse import nifti, report
+from medfuse.cli.choices import Force, Way
+from medfuse.cli.console import EXIT_CODES, Json, Overwrite, app, refusing, stdout, steps
+from medfuse.export import require_outside, whole
+from medfuse.provenance import DISCLAIMER
+from medfuse.registration import WRITTEN_SUFFIXES, Registration
+from medfuse.volume import Modality
+
+
+@app.command(epilog=EXIT_CODES)
+def align(
+    fixed: Annotated[
+        Path, typer.Argument(help="The study to align to, usually the MRI: DICOM or NIfTI.", show_default=False)
+    ],
+    moving: Annotated[Path, typer.Argument(help="The study to align, likewise.", show_default=False)],
+    out: Annotated[
+        Path, typer.Option("--out", help=f"Transform file: {', '.join(WRITTEN_SUFFIXES)}.", show_default=False)
+    ],
+    method: Annotated[Way, typer.Option(help="The highest rung to climb.")] = Way.AUTO,
+    fixed_modality: Annotated[
+        str | None, typer.Option(help="The fixed study's modality, where it is NIfTI and no MR.")
+    ] = None,
+    modality: Annotated[str | None, typer.Option(help="The moving study's modality, where it is NIfTI.")] = None,
+    fixed_series: Annotated[str | None, typer.Option(help="Number or UID of the fixed series.")] = None,
+    moving_series: Annotated[str | None, typer.Option(help="The same for the moving one.")] = None,
+    force: Force = False,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Align MOVING to FIXED; write the map FIXED → MOVING to FILE, and a picture of it beside FILE."""
+    if out.suffix not in WRITTEN_SUFFIXES:
+        raise typer.BadParameter(f"expected --out with one of {', '.join(WRITTEN_SUFFIXES)}; found {out.suffix!r}.")
+    picture = out.with_suffix(".png")
+    with refusing(as_json), steps() as tell:
+        for path in (out, picture):
+            require_outside(path, [fixed, moving])
+        usual = "MR" if nifti.is_nifti(fixed) else None
+        here = medfuse.load(fixed, _modality(fixed_modality or usual), fixed_series, progress=partial(tell, "fixed"))
+        there = medfuse.load(moving, _modality(modality), moving_series, progress=partial(tell, "moving"))
+        # The picture first: where it is refused, nothing is written.
+        with whole(out, overwrite) as beside, whole(picture, overwrite) as drawn:
+            found = medfuse.register(here, there, method.value, force=force, progress=partial(tell, "align"))
+            drawn.write_bytes(report.alignment_picture(here, there, found))
+            found.save(beside)
+    result = {"out": str(out), "picture": str(picture)} | found.to_dict() | {"disclaimer": DISCLAIMER}
+    if as_json:
+        sys.stdout.write(json.dumps(result, indent=2) + "\n")
+        return
+    _print(found, out, picture)
+
+
+def _modality(name: str | None) -> Modality | None:
+    return cast("Modality | None", name)
+
+
+def _print(found: Registration, out: Path, picture: Path) -> None:
+    table = Table(show_header=False, box=None)
+    shift = " ".join(f"{length:.2f}" for length in found.translation_mm)
+    for name, value in (
+        ("transform", str(out)),
+        ("picture", str(picture)),
+        ("method", found.method),
+        ("rotation", f"{found.rotation_deg:.2f}°"),
+        ("shift", f"{shift} mm, RAS+"),
+        ("verdict", str(found.verdict)),
+        ("error", f"about {found.error_mm:.1f} mm"),
+        ("seconds", f"{found.seconds:.1f}"),
+    ):
+        table.add_row(name, value)
+    stdout.print(table, highlight=False, markup=False)
+    stdout.print(DISCLAIMER, style="dim")

@@ -1,0 +1,74 @@
+"""What is chosen by name on more than one command."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Annotated
+
+import typer
+
+from medfuse import dicom
+
+
+class Format(str, Enum):
+    """What `fuse` writes."""
+
+    DICOM = "dicom"
+    NIFTI = "nifti"
+    BOTH = "both"
+
+
+class CompressionName(str, Enum):
+    """How DICOM pixels are packed; none loses anything."""
+
+    NONE = "none"
+    RLE = "rle"
+    JPEG_2000 = "jpeg2000"
+    JPEG_LS = "jpeg-ls"
+
+
+@dataclass(frozen=True)
+class DicomChoices:
+    """What was asked of the DICOM output."""
+
+    like: dicom.Like | None = None
+    description: str | None = None
+    number: int | None = None
+    compression: dicom.Compression = "none"
+    bits: dicom.Bits = 16
+    multiframe: bool = False
+    with_partner: bool = False
+    as_media: bool = False
+
+
+class Way(str, Enum):
+    """How the partner is aligned, where no file says it."""
+
+    AUTO = "auto"
+    HEADER = "header"
+    RIGID = "rigid"
+    AFFINE = "affine"
+    DEFORMABLE = "deformable"
+
+
+Force = Annotated[
+    bool, typer.Option("--force", help="Write even where the pictures say it is not aligned; all output says so.")
+]
+
+
+class PlaneName(str, Enum):
+    """Which slices are fused."""
+
+    NATIVE = "native"
+    AXIAL = "axial"
+    CORONAL = "coronal"
+    SAGITTAL = "sagittal"
+
+
+class PartnerModality(str, Enum):
+    """What the partner study is."""
+
+    CT = "CT"
+    PT = "PT"
+    NM = "NM"

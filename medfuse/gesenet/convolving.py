@@ -1,0 +1,263 @@
+"""Run a network's layers on those tiles of its feature maps that are asked for, row by row of tiles.
+
+3 × 3 kernels go by Winograd's F(4 × 4, 3 × 3), which needs a quarter of the multiplications, in float32 or in 16-bit
+integers; 1 × 1 kernels by the same products without transforms. Lavin and Gray, "Fast Algorithms for Convolutional
+Neural Networks", CVPR 2016, arXiv:1509.09308.
+
+A network is a table of steps. A step follows the ones before it at a distance of some rows, so that what one layer
+makes is used by the next while it is in the cache.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from medfuse.gesenet import tilework
+from medfuse.gesenet.filtering import filter_tiles
+from medfuse.gesenet.lanes import LANES
+from medfuse.gesenet.tables import (
+    ADD,
+    CONVOLVE,
+    MASKED,
+    PUT,
+    Floats,
+    Integers,
+    channel_of,
+    clear,
+    compiled,
+    place_of,
+)
+from medfuse.gesenet.tilework import PLANE, POSITIONS, ROWS, TILE
+
+BLOCK_BYTES, MOST_TILES = 230_000, 8 * ROWS
+"""As many tiles are transformed together as stay, transformed, in the second cache; and no more than fill a row."""
+
+APART = 16
+"""Elements between the positions of a block, lest all fall into one set of the cache."""
+
+MOST_TOTALS = 32
+"""Channels whose sums the channel attention asks for."""
+
+
+def working_room(layers: Any, shorts: bool) -> tuple[Any, Any]:
+    """What the largest block of tiles needs before and after a product."""
+    item = 2 if shorts else 4
+    before = max(int(layer["positions"]) * (_block(layer, item) * int(layer["depth"]) + APART) for layer in layers)
+    after = max(int(layer["columns"]) + PLANE for layer in layers) * POSITIONS * (MOST_TILES + 1)
+    return np.zeros(before, np.int16 if shorts else np.float32), np.zeros(after, np.int32 if shorts else np.float32)
+
+
+@compiled
+def run(
+    steps: Any,
+    layers: Any,
+    maps: Any,
+    room: Floats,
+    kernels: Any,
+    constants: Floats,
+    columns: Integers,
+    starts: Integers,
+    first: int,
+    last: int,
+    totals: Any,
+    taken: Any,
+    made: Any,
+) -> None:
+    """Take rows [first, last) of tiles through all steps.
+
+    Parameters
+    ----------
+    steps, layers, maps
+        Tables of `Step`, `Layer` and `Map`.
+    room
+        All feature maps.
+    kernels, constants
+        Of all layers.
+    columns, starts
+        Columns of the tiles of each set, row by row; and where the rows begin, (sets, rows + 1).
+    totals
+        float64, grows by the sums of channels that are asked for.
+    taken, made
+        Room to work in; see `working_room`.
+    """
+    reach = 0
+    for step in steps:
+        reach = max(reach, step.lag)
+    sums = np.zeros(MOST_TOTALS, np.float32)
+    for position in range(first, last + reach):
+        for step in steps:
+            row = position - step.lag
+            if not first <= row < last:
+                continue
+            here = columns[starts[step.tiles, row] : starts[step.tiles, row + 1]]
+            if not len(here):
+                continue
+            source, target, other = maps[step.source], maps[step.target], maps[step.other]
+            if step.kind in (CONVOLVE, MASKED):
+                marked, unmarked = here, here[:0]
+                if step.kind == MASKED:
+                    marked, unmarked = _split(row, here, other, room)
+                for turn in range(2):
+                    some = unmarked if turn else marked
+                    layer = layers[step.plain if turn else step.layer]
+                    how = PUT if turn else step.how
+                    if len(some):
+                        _convolve(
+                            row, some, layer, step, how, source, target, other, room, kernels, constants, taken, made
+                        )
+            else:
+                filter_tiles(row, here, step, source, target, other, room, constants)
+            if step.total >= 0:
+                _add_up(row, here, target, step.target_first, room, sums)
+                for c in range(MOST_TOTALS):
+                    totals[step.total + c] += sums[c]
+
+
+@compiled
+def _add_up(y: int, columns: Integers, of: Any, first: int, room: Floats, sums: Floats) -> None:
+    """Sums of the channels over a row's tiles."""
+    sums[:] = 0
+    for x in columns:
+        at = place_of(y, x, of, 0) + channel_of(first, of)
+        for c in range(0, len(sums), LANES):
+            tilework.total((room, sums), (at + channel_of(c, of), of.row, of.pixel, c))
+
+
+@compiled
+def _block(layer: Any, item: int) -> Any:
+    """How many tiles are transformed together."""
+    fitting = BLOCK_BYTES // (layer.positions * layer.depth * item) // ROWS * ROWS
+    return min(max(fitting, ROWS), MOST_TILES)
+
+
+@compiled
+def _split(y: int, columns: Integers, mask: Any, room: Floats) -> tuple[Integers, Integers]:
+    """Which tiles hold a marked pixel, and which none."""
+    marked, plain = np.empty_like(columns), np.empty_like(columns)
+    many = 0
+    for index, x in enumerate(columns):
+        at = place_of(y, x, mask, 0)
+        found = 0.0
+        for i in range(TILE):
+            for j in range(TILE):
+                found += room[at + i * mask.row + j]
+        if found > 0:
+            marked[many] = x
+            many += 1
+        else:
+            plain[index - many] = x
+    return marked[:many], plain[: len(columns) - many]
+
+
+@compiled
+def _convolve(
+    y: int,
+    columns: Integers,
+    layer: Any,
+    step: Any,
+    how: int,
+    source: Any,
+    target: Any,
+    other: Any,
+    room: Floats,
+    kernels: Any,
+    constants: Floats,
+    taken: Any,
+    made: Any,
+) -> None:
+    """Convolve tiles of one row; ``taken`` and ``made`` are room to work in."""
+    wide = layer.positions == POSITIONS
+    depth, width = layer.depth, layer.columns
+    block = _block(layer, taken.itemsize)
+    taken_step, made_step = block * depth + APART, block * PLANE + APART
+    apart = made_step * layer.positions if layer.aside else 0
+    for start in range(0, len(columns), block):
+        here = columns[start : start + block]
+        for c in range(0, depth, PLANE):
+            for t, x in enumerate(here):
+                at = place_of(y, x, source, 1 if wide else 0) + channel_of(step.source_first + c, source)
+                to = c * block + t * PLANE
+                for more in range(0, PLANE, LANES):
+                    places = (
+                        at + more,
+                        source.row,
+                        source.pixel,
+                        to + more,
+                        taken_step,
+                        layer.inward + c + more,
+                        depth,
+                    )
+                    if wide:
+                        tilework.take_patch((room, taken, constants), places)
+                    else:
+                        tilework.take_tile((room, taken, constants), places)
+        for n in range(0, width, PLANE):
+            group = n // (PLANE) * apart
+            for p in range(layer.positions):
+                kernel = layer.kernels + p * layer.step + n * depth
+                for t in range(0, len(here), ROWS):
+                    at, to = p * taken_step + t * PLANE, group + p * made_step + t * PLANE
+                    product = (at, block * PLANE, kernel, depth // PLANE, to)
+                    if n + LANES < width:
+                        tilework.multiply((taken, kernels, made), product)
+                    else:
+                        tilework.multiply_narrow((taken, kernels, made), product)
+            for column in range(max(n, layer.aside), min(n + PLANE, width), LANES):
+                for t, x in enumerate(here):
+                    at = group + t * PLANE + column - n
+                    _put(y, x, at, column, layer, step, how, target, other, room, constants, made, made_step, apart)
+    for x in columns:
+        for c in range(width - layer.aside, layer.filled, LANES):
+            to = place_of(y, x, target, 0) + channel_of(step.target_first + c, target)
+            for i in range(TILE):
+                for j in range(TILE):
+                    at = to + i * target.row + j * target.pixel
+                    room[at : at + LANES] = 0
+        clear(y, x, target, step.target_first, layer.filled, room)
+
+
+@compiled
+def _put(
+    y: int,
+    x: int,
+    at: int,
+    n: int,
+    layer: Any,
+    step: Any,
+    how: int,
+    target: Any,
+    other: Any,
+    room: Floats,
+    constants: Floats,
+    made: Any,
+    made_step: int,
+    apart: int,
+) -> None:
+    """Make a tile's pixels of the sums of one vector of columns, n and behind."""
+    wide, width = layer.positions == POSITIONS, layer.columns
+    c = n - layer.aside
+    to = place_of(y, x, target, 0) + channel_of(step.target_first + c, target)
+    beside = place_of(y, x, other, 0)
+    sums, more = (made, constants, constants, room), (made, constants, constants, room, room)
+    bias, scale = layer.constants + n, layer.outward
+    where = (at, made_step, scale + n, width, bias, bias + width, to, target.row, target.pixel)
+    if how == PUT:
+        if wide:
+            tilework.put_patch(sums, where)
+        else:
+            tilework.put_tile(sums, where)
+    elif how == ADD:
+        beside += channel_of(step.other_first + c, other)
+        if wide:
+            tilework.add_patch(more, (*where, beside, other.row, other.pixel))
+        else:
+            tilework.add_tile(more, (*where, beside, other.row, other.pixel))
+    elif c < layer.aside:
+        # The same tile's sums of an earlier column: one of the groups of columns before.
+        group, column = n // (PLANE), n % (PLANE)
+        of = at - column + c % (PLANE) - (group - c // (PLANE)) * apart
+        tilework.mask_patch_beside(more, (*where, beside, other.row, bias + 2 * width, of, scale + c))
+    else:
+        tilework.mask_patch(more, (*where, beside, other.row, bias + 2 * width))

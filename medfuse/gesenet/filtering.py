@@ -1,0 +1,139 @@
+"""Steps on tiles that are no products of matrices: small filters, pooling, the mask's decision, copies of tiles."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medfuse.gesenet import tilework
+from medfuse.gesenet.lanes import LANES
+from medfuse.gesenet.tables import (
+    BLEND,
+    DECIDE,
+    GRADIENT,
+    MIX,
+    NARROW,
+    POOL,
+    WIDEN,
+    Floats,
+    Integers,
+    channel_of,
+    clear,
+    compiled,
+    place_of,
+)
+from medfuse.gesenet.tilework import TILE
+
+
+@compiled
+def filter_tiles(
+    y: int, columns: Integers, step: Any, source: Any, target: Any, other: Any, room: Floats, constants: Floats
+) -> None:
+    """Steps without products of matrices, for tiles of one row; ``how`` counts the channels."""
+    kernel, channels = step.layer, step.how
+    for x in columns:
+        at, to = place_of(y, x, source, 1), place_of(y, x, target, 0)
+        for c in range(0, channels, LANES):
+            into = at + channel_of(step.source_first + c, source)
+            out = to + channel_of(step.target_first + c, target)
+            if step.kind == WIDEN:
+                widened = (at, source.row, kernel + c, channels, out, target.row, target.pixel)
+                tilework.widen((room, constants, room), widened)
+            elif step.kind == GRADIENT:
+                places = (into, source.row, source.pixel, kernel + c, channels, out, target.row, target.pixel)
+                tilework.gradient((room, constants, room), places)
+            elif step.kind == BLEND:
+                into += source.row + source.pixel
+                beside = place_of(y, x, other, 0) + channel_of(step.other_first + c, other)
+                blended = (into, source.row, source.pixel, beside, other.row, other.pixel)
+                tilework.blend((room, room), (*blended, out, target.row, target.pixel, kernel + c))
+            elif step.kind == NARROW:
+                narrowed = (into, source.row, source.pixel, kernel + c, channels, to, target.row)
+                if c == 0:
+                    _set(room, to, target.row, constants[kernel + 9 * channels])
+                tilework.narrow((room, constants, room), narrowed)
+        if step.kind == NARROW:
+            continue  # what is behind the picture is nobody's
+        if step.kind == POOL:
+            _pool(y, x, source, target, room)
+        elif step.kind == MIX:
+            tilework.mix((room, constants, room), (at, source.row, kernel, to, target.row))
+        elif step.kind == DECIDE:
+            _decide(y, x, source, target, kernel, room, constants)
+        clear(y, x, target, step.target_first, channels, room)
+
+
+@compiled
+def _set(room: Floats, at: int, row: int, value: float) -> None:
+    for i in range(TILE):
+        for j in range(TILE):
+            room[at + i * row + j] = value
+
+
+@compiled
+def _pool(y: int, x: int, source: Any, target: Any, room: Floats) -> None:
+    """Mean of each 2 × 2 pixels, of those that are in the picture."""
+    at, to = place_of(y, x, source, 0), place_of(y, x, target, 0)
+    for i in range(2):
+        down = min(2, source.height - TILE * y - 2 * i)
+        for j in range(2):
+            across = min(2, source.width - TILE * x - 2 * j)
+            share = 1 / max(down * across, 1)
+            for c in range(LANES):
+                begin = at + 2 * i * source.row + 2 * j * source.pixel + c
+                found = room[begin] + room[begin + source.pixel]
+                found += room[begin + source.row] + room[begin + source.row + source.pixel]
+                room[to + i * target.row + j * target.pixel + c] = np.float32(found * share)
+
+
+@compiled
+def _decide(y: int, x: int, source: Any, target: Any, kernel: int, room: Floats, constants: Floats) -> None:
+    """1 where the transposed convolution of half the resolution is positive: (9 taps, channels), then the bias."""
+    at, to = place_of(y, x, source, 0), place_of(y, x, target, 0)
+    for i in range(TILE):
+        for j in range(TILE):
+            logit = constants[kernel + 9 * LANES]
+            # An even row takes the middle of the kernel, an odd one both ends.
+            for down in range(1 + i % 2):
+                for across in range(1 + j % 2):
+                    tap = 3 * (1 if i % 2 == 0 else 2 - 2 * down) + (1 if j % 2 == 0 else 2 - 2 * across)
+                    begin = at + (i // 2 + down) * source.row + (j // 2 + across) * source.pixel
+                    for c in range(LANES):
+                        logit += room[begin + c] * constants[kernel + tap * LANES + c]
+            room[to + i * target.row + j] = np.float32(1.0) if logit > 0 else np.float32(0.0)
+
+
+@compiled
+def distances(shown: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """How far each pixel is from what is shown, along the longer axis; both sides together where nothing is."""
+    height, width = shown.shape
+    found = np.full((height + 2, width + 2), height + width, np.int64)
+    for y in range(height):
+        for x in range(width):
+            if shown[y, x]:
+                found[y + 1, x + 1] = 0
+    for y in range(1, height + 1):
+        for x in range(1, width + 1):
+            above = min(found[y - 1, x - 1], found[y - 1, x], found[y - 1, x + 1])
+            found[y, x] = min(found[y, x], min(above, found[y, x - 1]) + 1)
+    for y in range(height, 0, -1):
+        for x in range(width, 0, -1):
+            below = min(found[y + 1, x - 1], found[y + 1, x], found[y + 1, x + 1])
+            found[y, x] = min(found[y, x], min(below, found[y, x + 1]) + 1)
+    return found[1:-1, 1:-1]
+
+
+@compiled
+def copy_tiles(pairs: Integers, number: int, maps: Any, room: Floats, from_maps: Any, from_room: Floats) -> None:
+    """Copy tiles of a map, (n, 4) place here and place in the other room."""
+    target, source = maps[number], from_maps[number]
+    for y, x, from_y, from_x in pairs:
+        to, at = place_of(y, x, target, 0), place_of(from_y, from_x, source, 0)
+        length = target.tile * target.pixel
+        for p in range(target.planes):
+            for i in range(target.tile):
+                begin, end = to + p * target.plane + i * target.row, at + p * source.plane + i * source.row
+                for k in range(length):
+                    room[begin + k] = from_room[end + k]

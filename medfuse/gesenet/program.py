@@ -1,0 +1,228 @@
+"""GeSeNet as a table of steps on tiles: which layer reads and writes which feature map, and how far each reaches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+from torch import Tensor, nn
+
+from medfuse.gesenet.folded import FoldedBranch, FoldedEdge, FoldedGeSeNet, FoldedLayer
+from medfuse.gesenet.packing import Array, Spec, masked_layer, wide
+from medfuse.gesenet.tables import (
+    ADD,
+    BLEND,
+    CONVOLVE,
+    DECIDE,
+    GRADIENT,
+    MASK,
+    MASKED,
+    MIX,
+    NARROW,
+    POOL,
+    PUT,
+    WIDEN,
+    Map,
+    Step,
+    table,
+)
+from medfuse.gesenet.tilework import PLANE, TILE
+
+REACHES = (3, 5, 9, 10, 11, 12, 13, 14, 15)
+"""How far behind the sources' last pixel each set of tiles goes: what is further away has settled."""
+
+GATED_TILES, FUSED_TILES = 5, 8
+"""The sets of what the channel attention looks at, and of the fused picture."""
+
+CHANNELS = 32
+"""Of what leaves E and M."""
+
+GATES = 2 * CHANNELS
+"""Elements before the feature maps that hold the gates of both branches' channel attention."""
+
+
+class Place(NamedTuple):
+    """A feature map and the first of its channels."""
+
+    map: int
+    channel: int = 0
+
+
+class Fill(NamedTuple):
+    """A map whose tiles outside one set, as far as another set and a ring around it need them, are those of black."""
+
+    map: int
+    made: int
+    needed: int
+
+
+@dataclass
+class Program:
+    """Steps of a folded network in two parts, cut where the channel attention asks for the means.
+
+    Parameters
+    ----------
+    network
+        With all its `Parts`.
+    """
+
+    network: FoldedGeSeNet
+    specs: list[Spec] = field(default_factory=list)
+    small: list[Array] = field(default_factory=list)
+    channels: list[tuple[int, int]] = field(default_factory=list)
+    """Channels and side of a tile, of each map."""
+    before: list[Any] = field(default_factory=list)
+    """Tables of steps, of the MRI's branch and of the partner's."""
+    after: Any = None
+    fills_before: list[Fill] = field(default_factory=list)
+    fills_after: list[Fill] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.sources = self._map(1), self._map(1)
+        self.joined = self._map(128)
+        self.late = self._map(96)
+        self.edges = Place(self._map(32)), Place(self.late, 64)
+        self.collected: list[int] = []
+        for branch, source, edges in zip(
+            (self.network.mri, self.network.partner), self.sources, self.edges, strict=True
+        ):
+            steps: list[Step] = []
+            self._branch(branch, steps, source, edges)
+            self.before.append(table(Step, steps))
+        self.after = table(Step, self._trunk())
+
+    def _map(self, channels: int, tile: int = TILE) -> int:
+        self.channels.append((channels, tile))
+        return len(self.channels) - 1
+
+    def _layer(self, spec: Spec) -> int:
+        self.specs.append(spec)
+        return len(self.specs) - 1
+
+    def _small(self, *arrays: Tensor) -> int:
+        """Where a small filter's constants begin."""
+        at = sum(map(len, self.small))
+        self.small.append(np.concatenate([array.detach().double().numpy().ravel() for array in arrays]))
+        return at
+
+    def _convolve(
+        self, spec: Spec, tiles: int, lag: int, source: Place, target: Place, add: Place | None = None
+    ) -> Step:
+        how, other = (PUT, target) if add is None else (ADD, add)
+        return Step(CONVOLVE, tiles, lag, *source, *target, self._layer(spec), 0, how, *other, -1)
+
+    def _branch(self, branch: FoldedBranch, steps: list[Step], source: int, edges: Place) -> None:
+        edge, dense = cast("FoldedEdge", branch.edge), self._map(80)
+        stem = branch.stem
+        taps = self._small(
+            stem.weight[:, 0].permute(1, 2, 0), cast("Tensor", stem.bias), stem.weight[:, 0, 0, 0] * 0 + 0.2
+        )
+        steps.append(Step(WIDEN, 0, 0, source, 0, dense, 0, taps, 0, 16, dense, 0, -1))
+        for convolution, lag, to in ((edge.first, 1, 16), (edge.second, 2, 32)):
+            spec = wide(convolution.weight, convolution.bias, 0.2)
+            steps.append(self._convolve(spec, 0, lag, Place(dense), Place(dense, to)))
+        for filters, to in ((edge.x, 48), (edge.y, 64)):
+            taps = self._small(filters.weight[:, 0].permute(1, 2, 0))
+            steps.append(Step(GRADIENT, 0, 2, dense, 0, dense, to, taps, 0, 16, dense, 0, -1))
+        spec = wide(edge.down.weight, edge.down.bias, 0.1)
+        steps.append(self._convolve(spec, 0, 2, Place(dense), edges))
+        self.fills_before += [Fill(dense, 0, 0), Fill(edges.map, 0, 7)]
+        mask = self._mask(branch, steps, edges)
+        self._body(branch, steps, edges, mask)
+
+    def _mask(self, branch: FoldedBranch, steps: list[Step], edges: Place) -> int:
+        assert branch.spatial is not None
+        spatial = branch.spatial
+        enter, pooled, mixed, mask = self._map(8), self._map(8, 2), self._map(8, 2), self._map(1)
+        steps.append(self._convolve(wide(spatial.enter.weight, spatial.enter.bias, 0.0), 1, 3, edges, Place(enter)))
+        steps.append(Step(POOL, len(REACHES) + 1, 3, enter, 0, pooled, 0, 0, 0, 8, pooled, 0, -1))
+        taps = self._small(spatial.middle.weight.permute(2, 3, 1, 0), cast("Tensor", spatial.middle.bias))
+        steps.append(Step(MIX, len(REACHES), 4, pooled, 0, mixed, 0, taps, 0, 8, mixed, 0, -1))
+        leave, bias = spatial.leave.weight, cast("Tensor", spatial.leave.bias)
+        taps = self._small((leave[:, 1] - leave[:, 0]).permute(1, 2, 0), (bias[1] - bias[0])[None])
+        steps.append(Step(DECIDE, 2, 5, mixed, 0, mask, 0, taps, 0, 1, mask, 0, -1))
+        self.fills_before += [Fill(enter, 1, len(REACHES) + 1), Fill(mask, 2, 5)]
+        return mask
+
+    def _body(self, branch: FoldedBranch, steps: list[Step], edges: Place, mask: int) -> None:
+        body = branch.body
+        assert body is not None
+        layers = [cast("FoldedLayer", layer) for layer in body.layers]
+        widths = [len(cast("Tensor", layer.always)) for layer in layers]
+        rooms = [-(-width // PLANE) * PLANE for width in widths]
+        total = max(sum(rooms), PLANE)
+        into, at = edges, 0
+        made = self._map(total)
+        for number, (layer, room) in enumerate(zip(layers, rooms, strict=True)):
+            marked, plain = masked_layer(layer)
+            steps.append(
+                Step(
+                    MASKED, 2 + number, 5 + number, *into, made, at, self._layer(marked), self._layer(plain), MASK,
+                    mask, 0, -1,
+                )
+            )  # fmt: skip
+            into, at = Place(made, at), at + room
+        collected = self._map(CHANNELS)
+        collect = np.zeros((1, total, CHANNELS))
+        if body.collect is not None:
+            weights = body.collect.weight.detach().double().numpy()[:, :, 0, 0].T
+            begins = np.cumsum([0, *rooms[:-1]])
+            places = [start + np.arange(width) for start, width in zip(begins, widths, strict=True)]
+            collect[0, np.concatenate(places)] = weights
+        constants = np.zeros((3, CHANNELS))
+        constants[0], constants[1] = body.constant.detach().double().numpy().ravel(), 1.0
+        collecting = self._layer(Spec(collect, constants, 0, CHANNELS))
+        lag = 4 + max(len(layers), 1)
+        branch_number = len(self.collected)
+        steps.append(
+            Step(
+                CONVOLVE, 5, lag, made, 0, collected, 0, collecting, 0, PUT, collected, 0, CHANNELS * branch_number,
+            )
+        )  # fmt: skip
+        self.collected.append(collected)
+        self.fills_before.append(Fill(made, 2, 5))
+
+    def _trunk(self) -> list[Step]:
+        steps: list[Step] = []
+        refinement, decoder = self.network.refinement, self.network.decoder
+        assert refinement is not None
+        scaling, decoded, fused = self._map(32), self._map(32), self._map(1)
+        self.fused = fused
+        shifting = self._map(32)
+        scale, shift = refinement.scale, refinement.shift
+
+        def convolve(
+            layer: nn.Module, slope: float, tiles: int, lag: int, source: Place, target: Place, add: Place | None = None
+        ) -> None:
+            spec = wide(cast("Tensor", layer.weight), cast("Tensor", layer.bias), slope)
+            steps.append(self._convolve(spec, tiles, lag, source, target, add))
+
+        for branch, channel in ((1, 0), (0, CHANNELS)):
+            gates, edges = CHANNELS * branch, self.edges[branch]
+            steps.append(
+                Step(BLEND, 5, 0, self.collected[branch], 0, self.joined, channel, gates, 0, CHANNELS, *edges, -1)
+            )
+        convolve(scale[0], 0.1, 1, 0, self.edges[0], Place(scaling))
+        convolve(scale[2], 1.0, 1, 1, Place(scaling), Place(self.joined, 64))
+        convolve(shift[0], 0.1, 6, 2, self.edges[0], Place(shifting))
+        convolve(shift[2], 1.0, 6, 2, Place(shifting), Place(self.late))
+        convolve(refinement.merge, 0.01, 6, 2, Place(self.joined), Place(self.late), Place(self.late))
+        convolve(decoder[0], 0.2, 7, 3, Place(self.late), Place(decoded))
+        last = cast("nn.Conv2d", decoder[2])
+        taps = self._small(last.weight[0].permute(1, 2, 0), cast("Tensor", last.bias))
+        steps.append(Step(NARROW, 8, 4, decoded, 0, fused, 0, taps, 0, 32, fused, 0, -1))
+        self.fills_after += [Fill(self.joined, 1, 6), Fill(scaling, 1, 1), Fill(self.late, 6, 7), Fill(decoded, 7, 8)]
+        return steps
+
+    def maps(self, height: int, width: int) -> tuple[Any, int]:
+        """The table of maps for pictures of a size, and how many elements they take."""
+        found, at = [], GATES
+        for channels, tile in self.channels:
+            sides = [-(-side // TILE) * tile + 2 for side in (height, width)]
+            valid = [side if tile == TILE else -(-side // 2) for side in (height, width)]
+            pixel, planes = min(channels, PLANE), -(-channels // PLANE)
+            plane = -(-sides[0] * sides[1] * pixel // PLANE) * PLANE
+            found.append(Map(at, planes, plane, sides[1] * pixel, pixel, valid[0], valid[1], tile))
+            at += planes * plane
+        return table(Map, found), at

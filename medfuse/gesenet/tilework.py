@@ -1,0 +1,339 @@
+"""What is done to a tile at a time, in vectors of channels: Winograd's transforms, products, masks, small filters.
+
+Each function takes a tuple of arrays and a tuple of places in them, which its docstring names. A patch of 6 × 6 pixels
+lies around a tile of 4 × 4; places of patches are those of their first pixel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba.core import cgutils
+
+from medfuse.gesenet.lanes import CONTRACT, FLOATS, LANES, SHORTS, WORDS, Code, Vector, inline
+
+ROWS = 6
+"""Rows of a product that are summed at once, with two vectors each: their sums fill 12 of AVX2's 16 registers."""
+
+TILE, PATCH = 4, 6
+"""Winograd's F(4 × 4, 3 × 3): tiles of 4 × 4 pixels from patches of 6 × 6."""
+
+POSITIONS = PATCH * PATCH
+
+_ROWS = np.array(
+    [
+        [4, 0, -5, 0, 1, 0],
+        [0, -4, -4, 1, 1, 0],
+        [0, 4, -4, -1, 1, 0],
+        [0, -2, -1, 2, 1, 0],
+        [0, 2, -1, -2, 1, 0],
+        [0, 4, 0, -5, 0, 1],
+    ]
+)
+FROM_PATCH = np.einsum("ia,jb->ijab", _ROWS, _ROWS).reshape(POSITIONS, 1, PATCH, PATCH)
+"""What `take_patch` does, as kernels: Bᵀ d B of F(4, 3)."""
+
+PLANE = 2 * LANES
+"""Channels side by side: in feature maps, in what goes into a product, and in what comes out of it."""
+
+
+def _into_patch(d: Sequence[Vector]) -> list[Vector]:
+    """Bᵀ d of F(4, 3)."""
+    even, odd = d[4] - 4.0 * d[2], d[3] - 4.0 * d[1]
+    near, far = d[4] - d[2], 2.0 * (d[3] - d[1])
+    return [
+        4.0 * d[0] - 5.0 * d[2] + d[4],
+        even + odd,
+        even - odd,
+        near + far,
+        near - far,
+        4.0 * d[1] - 5.0 * d[3] + d[5],
+    ]
+
+
+def _out_of_patch(m: Sequence[Vector]) -> list[Vector]:
+    """Aᵀ m of F(4, 3)."""
+    first, second, third, fourth = m[1] + m[2], m[1] - m[2], m[3] + m[4], m[3] - m[4]
+    return [m[0] + first + third, second + 2.0 * fourth, first + 4.0 * third, second + 8.0 * fourth + m[5]]
+
+
+def _patch(code: Code) -> list[Vector]:
+    """Load a patch of `LANES` channels from places (at, row, pixel, …) of the first array, and transform it."""
+    at, row, pixel = code.numbers[:3]
+    columns = [
+        _into_patch([code.floats(0, code.place(at, (row, i), (pixel, j))) for i in range(PATCH)]) for j in range(PATCH)
+    ]
+    return [each for i in range(PATCH) for each in _into_patch([columns[j][i] for j in range(PATCH)])]
+
+
+def _tile(code: Code) -> list[Vector]:
+    at, row, pixel = code.numbers[:3]
+    return [code.floats(0, code.place(at, (row, i), (pixel, j))) for i in range(TILE) for j in range(TILE)]
+
+
+def _spread(code: Code, vectors: Sequence[Vector], shorts: bool) -> None:
+    """Store vectors in the second array from places (…, to, step, scale, scale step); the third scales shorts."""
+    to, step, scale, scale_step = code.numbers[3:]
+    for index, vector in enumerate(vectors):
+        place = code.place(to, (step, index))
+        if shorts:
+            by = code.floats(2, code.place(scale, (scale_step, index)))
+            code.store(1, place, code.shorts(vector * by))
+        else:
+            code.store(1, place, vector.value)
+
+
+@inline
+def take_patch(code: Code, shorts: bool) -> None:
+    """(source, taken, scales), (at, row, pixel, to, step, scale, scale step): a patch, transformed."""
+    _spread(code, _patch(code), shorts)
+
+
+@inline
+def take_tile(code: Code, shorts: bool) -> None:
+    """(source, taken, scales), (at, row, pixel, to, step, scale, scale step): a tile as it is."""
+    _spread(code, _tile(code), shorts)
+
+
+def _multiply(code: Code, shorts: bool, vectors: int) -> None:
+    builder = code.builder
+    a_at, a_step, b_at, planes, c_at = code.numbers
+    kind, together = (WORDS, 2) if shorts else (FLOATS, 1)
+    zero = ir.Constant(kind, [0 if shorts else 0.0] * LANES)
+    sums = [[cgutils.alloca_once(builder, kind) for _ in range(vectors)] for _ in range(ROWS)]
+    for each in (each for row in sums for each in row):
+        builder.store(zero, each)
+
+    def after(place: Any, by: int) -> Any:
+        return builder.add(place, ir.Constant(place.type, by))
+
+    count = ir.Constant(a_at.type, PLANE // together)
+    with cgutils.for_range(builder, planes) as plane, cgutils.for_range(builder, count) as loop:
+        k = builder.mul(loop.index, ir.Constant(a_at.type, together))
+        a_place = builder.add(code.place(a_at, (k, 1)), builder.mul(plane.index, a_step))
+        b_place = code.place(b_at, (plane.index, PLANE * vectors * LANES), (k, vectors * LANES))
+        right = [code.load(1, after(b_place, v * together * LANES), SHORTS if shorts else kind) for v in range(vectors)]
+        for r in range(ROWS):
+            one = code.load(0, after(a_place, r * PLANE), ir.IntType(32) if shorts else ir.FloatType())
+            left = code.everywhere(one)
+            for v in range(vectors):
+                before = builder.load(sums[r][v])
+                if shorts:
+                    pairs = builder.bitcast(left, SHORTS)
+                    more = builder.add(before, code.call("llvm.x86.avx2.pmadd.wd", WORDS, pairs, right[v]))
+                else:
+                    product = builder.fmul(left, right[v], flags=CONTRACT)
+                    more = builder.fadd(before, product, flags=CONTRACT)
+                builder.store(more, sums[r][v])
+    for r in range(ROWS):
+        for v in range(vectors):
+            code.store(2, after(c_at, r * PLANE + v * LANES), builder.load(sums[r][v]))
+
+
+@inline
+def multiply(code: Code, shorts: bool) -> None:
+    """(a, b, c), (a at, a step, b at, planes, c at): `ROWS` rows of a times two vectors of columns of b.
+
+    Each row of a is `PLANE` numbers in every one of so many planes, ``a step`` apart.
+    """
+    _multiply(code, shorts, 2)
+
+
+@inline
+def multiply_narrow(code: Code, shorts: bool) -> None:
+    """The same with one vector of columns."""
+    _multiply(code, shorts, 1)
+
+
+def _sums(code: Code, shorts: bool, patch: bool, at: Any, scale: Any) -> list[Vector]:
+    """The 16 pixels that sums of products at a place stand for; sums of shorts are scaled by the third array."""
+    step, scale_step = code.numbers[1], code.numbers[3]
+    found = []
+    for index in range(POSITIONS if patch else TILE * TILE):
+        place = code.place(at, (step, index))
+        if shorts:
+            value = code.builder.sitofp(code.load(0, place, WORDS), FLOATS)
+            found.append(Vector(code.builder, value) * code.floats(2, code.place(scale, (scale_step, index))))
+        else:
+            found.append(code.floats(0, place))
+    if not patch:
+        return found
+    columns = [_out_of_patch(found[j::PATCH]) for j in range(PATCH)]
+    return [each for i in range(TILE) for each in _out_of_patch([columns[j][i] for j in range(PATCH)])]
+
+
+def _put(code: Code, vectors: Sequence[Vector], more: Sequence[Vector] = ()) -> None:
+    """Add the bias, apply the leaky ReLU, add more, store in the fourth array."""
+    bias, slope, to, row, pixel = code.numbers[4:9]
+    added, leak = code.floats(1, bias), code.floats(1, slope)
+    for index, vector in enumerate(vectors):
+        value = vector + added
+        value = value.larger(value * leak)
+        if more:
+            value = value + more[index]
+        code.store(3, code.place(to, (row, index // TILE), (pixel, index % TILE)), value.value)
+
+
+def _residual(code: Code) -> list[Vector]:
+    at, row, pixel = code.numbers[9:12]
+    return [code.floats(4, code.place(at, (row, i), (pixel, j))) for i in range(TILE) for j in range(TILE)]
+
+
+@inline
+def put_patch(code: Code, shorts: bool) -> None:
+    """(sums, constants, scales, target), (at, step, scale, scale step, bias, slope, to, row, pixel)."""
+    _put(code, _sums(code, shorts, True, code.numbers[0], code.numbers[2]))
+
+
+@inline
+def put_tile(code: Code, shorts: bool) -> None:
+    """As `put_patch`, for sums that need no transform."""
+    _put(code, _sums(code, shorts, False, code.numbers[0], code.numbers[2]))
+
+
+@inline
+def add_patch(code: Code, shorts: bool) -> None:
+    """(…, residual), (…, residual at, row, pixel): as `put_patch`, and adds what is there."""
+    _put(code, _sums(code, shorts, True, code.numbers[0], code.numbers[2]), _residual(code))
+
+
+@inline
+def add_tile(code: Code, shorts: bool) -> None:
+    """As `add_patch`, for sums that need no transform."""
+    _put(code, _sums(code, shorts, False, code.numbers[0], code.numbers[2]), _residual(code))
+
+
+def _mask(code: Code, shorts: bool, aside: bool) -> None:
+    sums = _sums(code, shorts, True, code.numbers[0], code.numbers[2])
+    at, row, always = code.numbers[9:12]
+    least = code.floats(1, always)
+    masked = []
+    for index, vector in enumerate(sums):
+        pixel = code.builder.add(code.place(at, (row, index // TILE)), ir.Constant(at.type, index % TILE))
+        mask = Vector(code.builder, code.everywhere(code.load(4, pixel, ir.FloatType())))
+        masked.append(vector * mask.larger(least))
+    if aside:
+        apart = _sums(code, shorts, True, *code.numbers[12:14])
+        masked = [one + other for one, other in zip(masked, apart, strict=True)]
+    _put(code, masked)
+
+
+@inline
+def mask_patch(code: Code, shorts: bool) -> None:
+    """(…, mask), (…, mask at, row, always): as `put_patch`, with sums times the mask where they are not for always."""
+    _mask(code, shorts, False)
+
+
+@inline
+def mask_patch_beside(code: Code, shorts: bool) -> None:
+    """(…, mask), (…, mask at, row, always, aside, scale): and adds other sums that the mask does not touch."""
+    _mask(code, shorts, True)
+
+
+@inline
+def total(code: Code, _: bool) -> None:
+    """(source, totals), (at, row, pixel, to): add a tile's 16 pixels to what is there."""
+    pixels = _tile(code)
+    while len(pixels) > 1:
+        pixels = [one + other for one, other in zip(pixels[::2], pixels[1::2], strict=True)]
+    to = code.numbers[3]
+    code.store(1, to, (code.floats(1, to) + pixels[0]).value)
+
+
+def _around(code: Code) -> dict[tuple[int, int], Vector]:
+    """The patch around a tile, from places (at, row, pixel, …)."""
+    at, row, pixel = code.numbers[:3]
+    return {(i, j): code.floats(0, code.place(at, (row, i), (pixel, j))) for i in range(PATCH) for j in range(PATCH)}
+
+
+def _filtered(around: dict[tuple[int, int], Vector], taps: Sequence[Vector], i: int, j: int) -> Vector:
+    found = around[i, j] * taps[0]
+    for place, tap in enumerate(taps[1:], start=1):
+        found = found + around[i + place // 3, j + place % 3] * tap
+    return found
+
+
+@inline
+def gradient(code: Code, _: bool) -> None:
+    """(source, kernels, target), (at, row, pixel, kernel, kernel step, to, row, pixel): |depthwise 3 × 3|."""
+    kernel, step, to, row, pixel = code.numbers[3:]
+    around, taps = _around(code), [code.floats(1, code.place(kernel, (step, tap))) for tap in range(9)]
+    for i in range(TILE):
+        for j in range(TILE):
+            place = code.place(to, (row, i), (pixel, j))
+            code.store(2, place, _filtered(around, taps, i, j).magnitude().value)
+
+
+@inline
+def widen(code: Code, _: bool) -> None:
+    """(source, kernels, target), (at, row, kernel, kernel step, to, row, pixel): 3 × 3 of one channel, leaky.
+
+    Behind the nine taps stand bias and slope.
+    """
+    at, from_row, kernel, step, to, row, pixel = code.numbers
+    constants = [code.floats(1, code.place(kernel, (step, tap))) for tap in range(11)]
+    around = {
+        (i, j): Vector(
+            code.builder,
+            code.everywhere(
+                code.load(0, code.builder.add(code.place(at, (from_row, i)), ir.Constant(at.type, j)), ir.FloatType())
+            ),
+        )
+        for i in range(PATCH)
+        for j in range(PATCH)
+    }
+    for i in range(TILE):
+        for j in range(TILE):
+            value = _filtered(around, constants[:9], i, j) + constants[9]
+            value = value.larger(value * constants[10])
+            code.store(2, code.place(to, (row, i), (pixel, j)), value.value)
+
+
+@inline
+def narrow(code: Code, _: bool) -> None:
+    """(source, kernels, target), (at, row, pixel, kernel, kernel step, to, row): add a 3 × 3 to one channel."""
+    kernel, step, to, row = code.numbers[3:]
+    around, taps = _around(code), [code.floats(1, code.place(kernel, (step, tap))) for tap in range(9)]
+    for i in range(TILE):
+        for j in range(TILE):
+            sum_of_lanes = code.sum_of_lanes(_filtered(around, taps, i, j))
+            place = code.builder.add(code.place(to, (row, i)), ir.Constant(to.type, j))
+            before = code.load(2, place, ir.FloatType())
+            code.store(2, place, code.builder.fadd(before, sum_of_lanes))
+
+
+@inline
+def blend(code: Code, _: bool) -> None:
+    """(map, map), (at, row, pixel, other at, row, pixel, to, row, pixel, gate): gate · a + b."""
+    beside, beside_row, beside_pixel, to, row, pixel, gate = code.numbers[3:]
+    gates = code.floats(1, gate)
+    for index, vector in enumerate(_tile(code)):
+        i, j = index // TILE, index % TILE
+        other = code.floats(1, code.place(beside, (beside_row, i), (beside_pixel, j)))
+        code.store(1, code.place(to, (row, i), (pixel, j)), (vector * gates + other).value)
+
+
+@inline
+def mix(code: Code, _: bool) -> None:
+    """(source, kernels, target), (at, row, kernel, to, row): 2 × 2 pixels of a 3 × 3 among `LANES` channels, ReLU.
+
+    Kernels (tap, input, output), then the bias.
+    """
+    at, from_row, kernel, to, row = code.numbers
+    bias = code.floats(1, code.place(kernel, (ir.Constant(kernel.type, LANES), 9 * LANES)))
+    sums = [bias] * 4
+    for tap in range(9):
+        for channel in range(LANES):
+            of_tap = ir.Constant(kernel.type, (tap * LANES + channel) * LANES)
+            weights = code.floats(1, code.builder.add(kernel, of_tap))
+            for pixel in range(4):
+                i, j = pixel // 2 + tap // 3, pixel % 2 + tap % 3
+                place = code.builder.add(code.place(at, (from_row, i)), ir.Constant(at.type, j * LANES + channel))
+                value = Vector(code.builder, code.everywhere(code.load(0, place, ir.FloatType())))
+                sums[pixel] = sums[pixel] + value * weights
+    for pixel, found in enumerate(sums):
+        place = code.builder.add(code.place(to, (row, pixel // 2)), ir.Constant(to.type, pixel % 2 * LANES))
+        code.store(2, place, found.larger(0.0 * found).value)

@@ -1,0 +1,150 @@
+"""A study as the search sees it: one window, values 0 to 1, at several resolutions; and where the head is in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from monai.data.meta_tensor import MetaTensor
+from torch import Tensor
+from torch.nn import functional
+
+from medfuse.errors import RegistrationError
+from medfuse.grid import Points
+from medfuse.volume import grid_of, plain
+
+FINE_MM, MIDDLE_MM, COARSE_MM = 2.0, 4.0, 8.0
+"""Voxels of the three levels; none is finer than what was stored."""
+
+PADDING = (-1024.0, -2000.0, -3024.0, -32768.0)
+"""What scanners write outside their field of view; no tissue."""
+
+WINDOW_HU = (-200.0, 1000.0)
+"""Where a head CT tells tissues apart; clips the air, most of the table, and metal."""
+
+
+@dataclass(frozen=True)
+class Level:
+    """A study at one resolution.
+
+    Parameters
+    ----------
+    values
+        (1, 1, X, Y, Z) float32, 0 to 1.
+    affine
+        (4, 4), voxel index → RAS+ mm.
+    """
+
+    values: Tensor
+    affine: Points
+
+    @property
+    def spacing(self) -> Points:
+        """(3,) mm."""
+        return np.asarray(np.linalg.norm(self.affine[:3, :3], axis=0))
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Voxels along each axis."""
+        x, y, z = self.values.shape[2:]
+        return x, y, z
+
+    @property
+    def extent(self) -> Points:
+        """(3,) largest index along each axis."""
+        return np.array(self.shape) - 1.0
+
+    def shrunk(self, millimetres: float) -> Level:
+        """Average blocks of voxels up to a size, keeping at least 4 blocks along each axis; noise shrinks with them."""
+        factors = [
+            max(1, min(int(millimetres / step + 0.01), count // 4))
+            for step, count in zip(self.spacing, self.shape, strict=True)
+        ]
+        block = np.diag([*factors, 1.0])
+        block[:3, 3] = (np.array(factors) - 1) / 2
+        return Level(functional.avg_pool3d(self.values, factors), self.affine @ block)
+
+    def world(self, index: Points) -> Points:
+        """(..., 3) indices → RAS+ mm."""
+        return np.asarray(index @ self.affine[:3, :3].T + self.affine[:3, 3])
+
+    def to_unit(self) -> Points:
+        """(4, 4) RAS+ mm → what `torch.nn.functional.grid_sample` reads: -1 to 1, last axis first."""
+        index_to_unit = np.diag([*(2 / np.maximum(self.extent, 1)), 1.0])
+        index_to_unit[:3, 3] = -1
+        return np.asarray((index_to_unit @ np.linalg.inv(self.affine))[[2, 1, 0, 3]])
+
+    def sample(self, unit: Tensor) -> Tensor:
+        """Values, linearly interpolated, at (P, N, 3) unit coordinates: (P, N)."""
+        found = functional.grid_sample(self.values, unit[None, :, :, None], padding_mode="border", align_corners=True)
+        return found[0, 0, :, :, 0]
+
+    def bright_centre(self) -> Points:
+        """(3,) centre of the voxels above the mean, RAS+ mm: the head, whatever its contrast."""
+        values = self.values[0, 0].numpy()
+        return self.world(np.argwhere(values > values.mean()).mean(axis=0))
+
+
+@dataclass(frozen=True)
+class Pyramid:
+    """A study at three resolutions."""
+
+    fine: Level
+    middle: Level
+    coarse: Level
+
+    @classmethod
+    def of(cls, volume: MetaTensor, role: str) -> Pyramid:
+        """Window a (1, X, Y, Z) volume and shrink it.
+
+        Raises
+        ------
+        RegistrationError
+            If it has several channels, fewer than 4 voxels along an axis, or is constant.
+        """
+        if volume.shape[0] != 1 or min(volume.shape[1:]) < 4:
+            raise RegistrationError(
+                f"the {role} volume must have one channel and at least 4 voxels along each axis; found "
+                f"{tuple(volume.shape)}. Align by 'header' to trust its position."
+            )
+        fine = _windowed(volume, role).shrunk(FINE_MM)
+        middle = fine.shrunk(MIDDLE_MM)
+        return cls(fine, middle, middle.shrunk(COARSE_MM))
+
+
+def _windowed(volume: MetaTensor, role: str) -> Level:
+    values = plain(volume)[0].detach().cpu().numpy().astype(np.float32)  # a copy, changed below
+    low, high = WINDOW_HU if volume.meta.get("unit") == "HU" else _window(values)
+    np.clip(np.nan_to_num(values, copy=False, nan=low), low, high, out=values)
+    if values.min() == values.max():
+        raise RegistrationError(
+            f"the {role} volume is constant: expected a picture of a head, found {float(values.max()):.4g} wherever it "
+            "can be compared; check that the right series was loaded."
+        )
+    values -= low
+    values /= high - low
+    return Level(torch.from_numpy(values)[None, None], np.array(grid_of(volume).affine))
+
+
+def _window(values: npt.NDArray[np.float32]) -> tuple[float, float]:
+    """Limits of nearly all known values, padding and NaN aside."""
+    stride = tuple(slice(None, None, max(1, length // 64)) for length in values.shape)
+    for sample, limits in ((values[stride], (1, 99.5)), (values, (0, 100))):
+        known = sample[np.isfinite(sample) & ~np.isin(sample, PADDING)]
+        low, high = np.percentile(known, limits) if known.size else (0.0, 0.0)
+        if low < high:  # else a few bright voxels in the void, which only the full range shows
+            break
+    return float(low), float(high)
+
+
+def head_mask(coarse: Level) -> Tensor:
+    """(X, Y, Z) bool: what is brighter than the mean, and a coarse voxel of the air around it."""
+    bright = coarse.values > coarse.values.mean()
+    return functional.max_pool3d(bright.float(), 3, 1, 1)[0, 0] > 0
+
+
+def enlarged(mask: Tensor, level: Level) -> Tensor:
+    """A coarse level's mask on a finer level of the same study."""
+    return functional.interpolate(mask[None, None].float(), size=level.shape)[0, 0] > 0.5

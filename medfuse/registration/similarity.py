@@ -1,0 +1,154 @@
+"""How well two studies fit under many maps at once: normalised mutual information of sampled points, and its gradient.
+
+Points are drawn between the voxels of the fixed study: on its lattice, interpolation would favour maps that lay one
+lattice onto the other. All maps are scored on the same points, so that scores compare; one seed, one score.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medfuse.grid import Points
+from medfuse.registration.levels import Level
+
+BINS = 32
+"""Of each study's values."""
+
+FULL_OVERLAP = 0.5
+"""Share of the largest possible overlap under which a score shrinks: small overlaps fit by chance."""
+
+HEAD_MM = 80.0
+"""Half the size of a head: the lever at which a turn is weighed against a shift, and distances are judged."""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Points of the fixed study, and what it shows there.
+
+    Parameters
+    ----------
+    points
+        (N, 3) float32, RAS+ mm, relative to ``centre``.
+    bins
+        (N,) int64: the bin of the fixed value.
+    centre
+        (3,) about which maps turn, RAS+ mm.
+    """
+
+    points: Tensor
+    bins: Tensor
+    centre: Points
+
+    @classmethod
+    def draw(cls, level: Level, mask: Tensor, centre: Points, count: int, seed: int) -> Samples:
+        """Draw ``count`` points within the voxels of ``mask`` (X, Y, Z)."""
+        draw = np.random.default_rng(seed)
+        inside = np.flatnonzero(mask.numpy())
+        # One point in every equal part of the list: as even as a lattice, without being one.
+        places = ((np.arange(count) + draw.random(count)) * len(inside) / count).astype(np.int64)
+        index = np.stack(np.unravel_index(inside[places], level.shape), axis=-1) + draw.uniform(-0.5, 0.5, (count, 3))
+        world = level.world(np.clip(index, 0, level.extent))
+        to_unit = level.to_unit()
+        values = level.sample(torch.from_numpy(world @ to_unit[:3, :3].T + to_unit[:3, 3]).float()[None])[0]
+        bins = (values * BINS).long().clamp_(0, BINS - 1)
+        return cls(torch.from_numpy(world - centre).float(), bins, centre)
+
+
+def maps(base: Points, changes: Tensor, centre: Points) -> Tensor:
+    """(P, 4, 4) float64 maps fixed → moving, of points relative to ``centre``: ``base`` after a small change.
+
+    Parameters
+    ----------
+    base
+        (P, 4, 4), fixed → moving, RAS+ mm.
+    changes
+        (P, 6) or (P, 12) mm: turn about x, y, z and shift; then three stretches and three shears. Turns, stretches and
+        shears are told by what they do to a point `HEAD_MM` from the centre.
+    """
+    turns, shifts, shapes = changes[:, :3], changes[:, 3:6], changes[:, 6:]
+    x, y, z = (turns / HEAD_MM).unbind(1)
+    still = torch.zeros_like(x)
+    inner = torch.stack([still, -z, y, z, still, -x, -y, x, still], dim=1)
+    if shapes.shape[1]:
+        a, b, c, ab, ac, bc = (shapes / HEAD_MM).unbind(1)
+        inner = inner + torch.stack([a, ab, ac, ab, b, bc, ac, bc, c], dim=1)
+    moved = torch.cat([torch.linalg.matrix_exp(inner.reshape(-1, 3, 3)), shifts[:, :, None]], dim=2)
+    last = torch.tensor([0.0, 0, 0, 1], dtype=torch.float64).expand(len(moved), 1, 4)
+    centred = np.array(base, dtype=np.float64)
+    centred[:, :3, 3] += centred[:, :3, :3] @ centre
+    found: Tensor = torch.from_numpy(centred) @ torch.cat([moved, last], dim=1)
+    return found
+
+
+def unmoved(base: Points, centre: Points) -> Tensor:
+    """`maps` without any change."""
+    return maps(base, torch.zeros(len(base), 6, dtype=torch.float64), centre)
+
+
+def uncentred(matrices: Tensor, centre: Points) -> Points:
+    """(P, 4, 4) maps of points relative to ``centre`` → of points."""
+    found = matrices.detach().numpy().copy()
+    found[:, :3, 3] -= found[:, :3, :3] @ centre
+    return np.asarray(found)
+
+
+def project(samples: Samples, moving: Level, matrices: Tensor) -> tuple[Tensor, Tensor]:
+    """Values of ``moving`` where maps take the samples, and how far inside its field they are: (P, N) each, 0 to 1."""
+    unit = (torch.from_numpy(moving.to_unit()) @ matrices).float()
+    places = samples.points @ unit[:, :3, :3].transpose(1, 2) + unit[:, None, :3, 3]
+    half = torch.from_numpy(1 / np.maximum(moving.extent[::-1], 1)).float()
+    inside = ((1 + half - places.abs()) / (2 * half)).clamp(0, 1).prod(dim=2)
+    return moving.sample(places), inside
+
+
+def joint(samples: Samples, values: Tensor, inside: Tensor) -> Tensor:
+    """(P, BINS, BINS) joint histograms, rows of the fixed study; a moving value counts in four bins (B-spline)."""
+    count = len(values)
+    place = 1.5 + values * (BINS - 4)
+    lowest = place.detach().floor()
+    t = place - lowest
+    weights = ((1 - t) ** 3 / 6, (3 * t**3 - 6 * t**2 + 4) / 6, (-3 * t**3 + 3 * t**2 + 3 * t + 1) / 6, t**3 / 6)
+    first = lowest.long() - 1 + samples.bins * BINS + torch.arange(count)[:, None] * BINS**2
+    histogram = torch.zeros(count * BINS**2)
+    for step, weight in enumerate(weights):
+        histogram = histogram.index_add(0, (first + step).flatten(), (weight * inside).flatten())
+    return histogram.reshape(count, BINS, BINS)
+
+
+def normalised_mutual_information(histograms: Tensor) -> Tensor:
+    """(P,) Studholme's (H(A) + H(B)) / H(A, B), from 1 (nothing shared) to 2."""
+    shares = histograms / histograms.sum(dim=(1, 2), keepdim=True).clamp_min(1e-6)
+    both, fixed, moving = (
+        -torch.special.xlogy(part, part.clamp_min(1e-12)).flatten(1).sum(dim=1)
+        for part in (shares, shares.sum(dim=2), shares.sum(dim=1))
+    )
+    found: Tensor = (fixed + moving) / both.clamp_min(1e-6)
+    return found
+
+
+def score(samples: Samples, moving: Level, matrices: Tensor, possible: float) -> Tensor:
+    """(P,) normalised mutual information above 1, less where the studies overlap by less than half of what they could.
+
+    Parameters
+    ----------
+    samples, moving
+        The fixed and the moving study.
+    matrices
+        (P, 4, 4) maps of points relative to the samples' centre.
+    possible
+        Largest share of the samples that can lie in the moving field.
+    """
+    values, inside = project(samples, moving, matrices)
+    shared = normalised_mutual_information(joint(samples, values, inside)) - 1
+    return shared * (inside.mean(dim=1) / (FULL_OVERLAP * possible)).clamp(max=1)
+
+
+def possible_overlap(mask: Tensor, fixed: Level, moving: Level) -> float:
+    """Largest share of the fixed head that the moving field can hold, by volume."""
+    field = float(np.prod(moving.extent + 1) * abs(np.linalg.det(moving.affine[:3, :3])))
+    head = float(mask.sum()) * abs(float(np.linalg.det(fixed.affine[:3, :3])))
+    return min(1.0, field / head)

@@ -1,0 +1,64 @@
+"""What the pictures say of an alignment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from medfuse.grid import Points
+
+Opinion = Literal["aligned", "unconfirmed", "not aligned"]
+
+
+@dataclass(frozen=True, eq=False)
+class Verdict:
+    """What the pictures say of an alignment; how it is reached stands in `medfuse.registration.examine`.
+
+    Parameters
+    ----------
+    opinion
+        ``"aligned"``; ``"not aligned"``; or ``"unconfirmed"``, where headers or a file are trusted and the pictures
+        cannot tell.
+    error_mm
+        Typical distance between where the map puts a block of the head and where that block fits best, mm: the median
+        over the blocks; infinite where too few blocks can be judged.
+    reasons
+        Why not; empty if aligned.
+    places
+        (n, 3) centres of the blocks, RAS+ mm in the fixed world.
+    errors_mm
+        (n,) the map of errors: that distance for each block, up to 14 mm (as far as is looked).
+    evidence
+        The figures behind it, by name: ``score`` (normalised mutual information above 1 over the head),
+        ``head_overlap`` (share of the fixed head in the moving field), ``misaligned``, ``mirrored`` and ``rival``
+        (scores of the pair misaligned on purpose, of its mirror image, and of the best other pose, as shares of the
+        score), ``blocks`` (how many could be judged).
+    """
+
+    opinion: Opinion
+    error_mm: float = float("inf")
+    reasons: tuple[str, ...] = ()
+    places: Points = field(default_factory=lambda: np.zeros((0, 3)), repr=False)
+    errors_mm: Points = field(default_factory=lambda: np.zeros(0), repr=False)
+    evidence: dict[str, float] = field(default_factory=dict, repr=False)
+
+    def __str__(self) -> str:
+        return self.opinion if not self.reasons else f"{self.opinion}: {'; '.join(self.reasons)}"
+
+    def to_dict(self) -> dict[str, object]:
+        """Everything, as JSON can hold it; an infinite error as None."""
+        return {
+            "verdict": self.opinion,
+            "reasons": list(self.reasons),
+            "error_mm": _finite(self.error_mm),
+            "error_map": [
+                [*place, error] for place, error in zip(self.places.tolist(), self.errors_mm.tolist(), strict=True)
+            ],
+            "evidence": dict(self.evidence),
+        }
+
+
+def _finite(number: float) -> float | None:
+    return number if np.isfinite(number) else None

@@ -1,0 +1,85 @@
+"""A deformation: how far each point of the fixed world moves before the affine part of a registration is applied."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from medfuse.errors import RegistrationError
+from medfuse.grid import Grid, Points
+
+LEAST_JACOBIAN = 0.2
+"""What a deformation may leave of a volume, as a share; at 0 it folds."""
+
+
+@dataclass(frozen=True, eq=False)
+class Warp:
+    """Displacements on a lattice, linear between its points, none outside it.
+
+    Parameters
+    ----------
+    grid
+        The lattice, in the fixed world.
+    displacement
+        (3, X, Y, Z) float32, RAS+ mm: the point p goes to ``p + displacement(p)``.
+
+    Raises
+    ------
+    RegistrationError
+        If the shapes disagree, a number is not finite, or the deformation folds.
+    """
+
+    grid: Grid
+    displacement: npt.NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        values = np.ascontiguousarray(self.displacement, dtype=np.float32)
+        if values.shape != (3, *self.grid.shape) or not np.isfinite(values).all():
+            raise RegistrationError(
+                f"a deformation needs three finite numbers at each point of its lattice {self.grid.shape}; found the "
+                f"shape {values.shape}."
+            )
+        values.setflags(write=False)
+        object.__setattr__(self, "displacement", values)
+        if self.least_jacobian <= 0:
+            raise RegistrationError(
+                f"the deformation folds: expected a Jacobian above 0 everywhere, found {self.least_jacobian:.2f}; a "
+                "head cannot lie so. Make it smoother, or align affinely."
+            )
+
+    @property
+    def largest_mm(self) -> float:
+        """The longest displacement."""
+        return float(np.linalg.norm(self.displacement, axis=0).max())
+
+    @property
+    def least_jacobian(self) -> float:
+        """Smallest volume, as a share, that the deformation makes of a cell of the lattice."""
+        index_gradient = np.stack(
+            [np.stack(np.gradient(part.astype(np.float64)), axis=-1) for part in self.displacement], axis=-2
+        )
+        jacobian = np.eye(3) + index_gradient @ np.linalg.inv(self.grid.affine[:3, :3])
+        return float(np.linalg.det(jacobian).min())
+
+    def moved(self, points: Points) -> Points:
+        """(N, 3) points → where they come to lie, RAS+ mm."""
+        return np.asarray(points + self.displaced(torch.from_numpy(self.grid.index(points))).numpy())
+
+    def displaced(self, index: Tensor) -> Tensor:
+        """(N, 3) float32 displacements, RAS+ mm, at (N, 3) fractional indices of the lattice."""
+        unit = (index * 2 / (torch.tensor(self.grid.shape) - 1) - 1).float().flip(-1)
+        field = torch.from_numpy(np.array(self.displacement))[None]
+        return functional.grid_sample(field, unit[None, :, None, None], align_corners=True)[0, :, :, 0, 0].T
+
+    def to_dict(self) -> dict[str, object]:
+        """Its size, as JSON can hold it."""
+        return {
+            "spacing_mm": list(self.grid.spacing),
+            "largest_mm": self.largest_mm,
+            "least_jacobian": self.least_jacobian,
+        }

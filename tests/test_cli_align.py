@@ -1,0 +1,107 @@
+"""``medfuse align``, and what ``medfuse fuse`` does with alignments that are given or forced."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+import SimpleITK as sitk
+from typer.testing import CliRunner, Result
+
+import medfuse
+from medfuse.cli import app
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def phantom():
+    return medfuse.phantom_study("PT", coarsen=2.5)
+
+
+@pytest.fixture(scope="module")
+def study(phantom, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("study")
+    phantom.write_dicom(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def mirrored(study, tmp_path_factory):
+    """The PET's series, its pictures exchanged left for right."""
+    folder = tmp_path_factory.mktemp("mirrored")
+    for path in (study / "partner").iterdir():
+        file = pydicom.dcmread(path)
+        file.PixelData = np.ascontiguousarray(file.pixel_array[:, ::-1]).tobytes()
+        file.save_as(folder / path.name)
+    return folder
+
+
+def test_the_map_the_picture_and_one_json_object(study, phantom, tmp_path):
+    out = tmp_path / "map.tfm"
+    done = run("align", study / "mri", study / "partner", "--out", out, "--json")
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert found["verdict"] == "aligned"
+    assert 0 < found["error_mm"] < 3
+    assert found["seconds"] > 0
+    assert "research use only" in found["disclaimer"].lower()
+    point = np.append(phantom.landmarks["left eye"], 1)
+    np.testing.assert_allclose(np.array(found["matrix"]) @ point, phantom.truth @ point, atol=2)
+    assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["map.png", "map.tfm"]
+    lps = point[:3] * (-1, -1, 1)
+    theirs = np.array(sitk.ReadTransform(str(out)).TransformPoint(lps)) * (-1, -1, 1)
+    np.testing.assert_allclose(theirs, (np.array(found["matrix"]) @ point)[:3], atol=1e-6)
+    again = run("align", study / "mri", study / "partner", "--out", out)
+    assert again.exit_code == 5
+    assert "overwrit" in again.output
+
+
+def test_what_is_not_aligned_leaves_nothing(study, mirrored, tmp_path):
+    done = run("align", study / "mri", mirrored, "--out", tmp_path / "map.tfm", "--json")
+    assert done.exit_code == 4
+    assert "left and right seem exchanged" in json.loads(done.stdout)["error"]["message"]
+    assert list(tmp_path.iterdir()) == []
+    refused = run("align", study / "mri", mirrored, "--out", tmp_path / "map.nii")
+    assert refused.exit_code == 2
+
+
+@pytest.mark.slow
+def test_what_is_forced_is_marked(study, mirrored, tmp_path):
+    out = tmp_path / "out"
+    assert run("fuse", study / "mri", mirrored, "--out", out).exit_code == 4
+    assert not out.exists()
+    done = run("fuse", study / "mri", mirrored, "--out", out, "--force", "--with-partner", "--json")
+    assert done.exit_code == 0, done.output
+    assert "NOT ALIGNED" in json.loads(done.stdout)["verdict"]
+    for part in ("dicom", "partner"):
+        header = pydicom.dcmread(next((out / part).iterdir()), stop_before_pixels=True)
+        assert header.SeriesDescription.endswith("NOT ALIGNED")
+        assert "NOT ALIGNED, FORCED" in header.DerivationDescription
+    assert json.loads((out / "fused.json").read_text())["Medfuse"]["registration"]["verdict"] == "not aligned"
+
+
+@pytest.mark.slow
+def test_a_registration_object_aligns_as_the_map_it_holds(study, tmp_path):
+    first = tmp_path / "first"
+    done = run("fuse", study / "mri", study / "partner", "--out", first, "--with-partner", "--json")
+    assert done.exit_code == 0, done.output
+    wanted = json.loads(done.stdout)["provenance"]["registration"]["matrix"]
+    for name, given in (("file", first / "registration" / "0001.dcm"), ("folder", first / "registration")):
+        done = run(
+            *("fuse", study / "mri", study / "partner", "--out", tmp_path / name, "--align", given),
+            *("--format", "nifti", "--json"),
+        )
+        assert done.exit_code == 0, done.output
+        registration = json.loads(done.stdout)["provenance"]["registration"]
+        assert registration["method"] == "file"
+        assert registration["verdict"] == "aligned"
+        np.testing.assert_allclose(registration["matrix"], wanted, atol=1e-5)
+    absent = run("fuse", study / "mri", study / "partner", "--out", tmp_path / "no", "--align", Path("nowhere"))
+    assert absent.exit_code == 2

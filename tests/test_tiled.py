@@ -1,0 +1,125 @@
+"""The tiled engine: what it leaves out changes no picture, and what it is built of computes what it says."""
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("numba", reason="needs medfuse[numba]")
+
+from test_engine import PLACES, framed, pair, shuffled
+
+from medfuse.errors import DeviceError
+from medfuse.gesenet import engine as engines
+from medfuse.gesenet.engine import ENGINES, load_engine, why_not
+from medfuse.gesenet.folded import FoldedGeSeNet
+from medfuse.gesenet.network import Parts
+from medfuse.gesenet.packing import LARGEST, pack, to_shorts
+from medfuse.gesenet.program import Program
+from medfuse.gesenet.tiled import Picture, Tiled
+
+ROUNDING = 1e-5
+"""Winograd's sums are rounded a little more than plain ones."""
+
+
+@pytest.fixture
+def threads():
+    """Torch's number of threads, put back afterwards."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+def unlike(network, fused, sources):
+    return float((fused - network(*sources)).abs().max())
+
+
+@pytest.mark.parametrize("size", [(37, 50), (64, 64), (41, 39, 3), (2, 3), (1, 1), (1, 50, 2), (4, 44)])
+def test_pictures_are_those_of_the_network(size):
+    network = shuffled()
+    sources = pair(*size)
+    assert unlike(network, Tiled(FoldedGeSeNet(network))(*sources), sources) < ROUNDING
+
+
+@pytest.mark.parametrize(("size", "place", "inner"), PLACES)
+def test_air_is_left_out_and_put_back(size, place, inner):
+    network = shuffled()
+    sources = framed(*size, *place, inner, count=2)
+    assert unlike(network, Tiled(FoldedGeSeNet(network))(*sources), sources) < ROUNDING
+
+
+def test_only_tiles_within_reach_are_computed():
+    program = Program(FoldedGeSeNet(shuffled()))
+    picture = Picture(program, pack(program.specs, program.small, None), 200, 160)
+    mri = np.zeros((200, 160), np.float32)
+    mri[100, 80] = 1
+    picture.fuse(mri, np.zeros_like(mri))
+    # Three pixels around one, in tiles of four, are four to nine tiles; fifteen pixels, 64 to 81.
+    assert 4 <= picture.sets[0].sum() <= 9
+    assert 64 <= picture.sets[8].sum() <= 81
+    picture.fuse(np.zeros_like(mri), np.zeros_like(mri))
+    assert not any(tiles.any() for tiles in picture.sets[:9])
+
+
+def test_one_engine_serves_many_sizes_and_pictures_in_any_order():
+    """What one picture leaves behind in the feature maps does not show in the next."""
+    network = shuffled()
+    tiled = Tiled(FoldedGeSeNet(network))
+    full, small, black = pair(90, 84), framed(90, 84, 30, 40, (9, 8)), tuple(torch.zeros(2, 1, 1, 90, 84).unbind())
+    for sources in (full, small, black, pair(50, 60), pair(33, 34), small, full, black):
+        assert unlike(network, tiled(*sources), sources) < ROUNDING
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_threads_share_one_picture_or_take_one_each(threads, count):
+    network = shuffled()
+    tiled = Tiled(FoldedGeSeNet(network))
+    sources = pair(61, 70, count)
+    alone = tiled(*sources)
+    threads(2)
+    torch.testing.assert_close(tiled(*sources), alone, atol=0, rtol=0)
+    assert unlike(network, alone, sources) < ROUNDING
+
+
+def test_masks_of_one_kind_and_bodies_without_a_layer():
+    for principal in (0, 32):
+        network = shuffled()
+        logits = network.mri.region.body.channel_logits
+        logits[..., 0], logits[..., 1] = 0.0, 1.0
+        logits[:, :principal, :, 0] = 2.0
+        sources = pair(20, 24)
+        assert unlike(network, Tiled(FoldedGeSeNet(network))(*sources), sources) < ROUNDING
+    network.mri.region.body.convolutions[0].weight[:] = 0
+    network.mri.region.body.collect.bias[:] = 0.3
+    assert unlike(network, Tiled(FoldedGeSeNet(network))(*sources), sources) < ROUNDING
+
+
+def test_networks_without_a_part_are_refused_by_name_and_passed_over_by_auto(monkeypatch):
+    parts = Parts(refinement=False)
+    for name in ("tiled", "tiled-int16"):
+        assert "have all their parts" in why_not(name, torch.device("cpu"), parts)
+    network = shuffled(parts)
+    network.origin = {}
+    monkeypatch.setattr(engines, "load_network", lambda *_: network)
+    assert not load_engine("auto").name.startswith("tiled")
+    with pytest.raises(DeviceError, match="use auto"):
+        load_engine("tiled")
+
+
+def test_sixteen_bits_are_used_up_and_never_overflow():
+    kernels = np.random.default_rng(3).normal(size=(36, 128, 16))
+    peaks = np.random.default_rng(4).uniform(0.01, 9, size=(36, 128))
+    shorts, inward, outward = to_shorts(kernels, peaks)
+    assert np.abs(shorts).max() <= LARGEST
+    assert (np.abs(shorts).sum(1) * LARGEST).max() < 2**31
+    back = shorts * outward[:, None] * inward[:, :, None]
+    worth = np.abs((back - kernels) * peaks[:, :, None]).sum(1) / np.abs(kernels * peaks[:, :, None]).sum(1)
+    assert worth.max() < 1e-2
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(bool(why_not("tiled-int16", torch.device("cpu"))), reason="needs AVX2")
+def test_sixteen_bits_stay_within_their_tolerance():
+    network = shuffled()
+    sources = pair(61, 70, 2)
+    tiled = Tiled(FoldedGeSeNet(network), [pair(64, 64, seed=6)])
+    assert unlike(network, tiled(*sources), sources) < ENGINES["tiled-int16"].tolerance

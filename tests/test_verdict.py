@@ -1,0 +1,131 @@
+"""Whether an alignment is believed: right ones are, wrong ones are refused with the reason and the distance."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from monai.data.meta_tensor import MetaTensor
+
+from medfuse.errors import RegistrationError
+from medfuse.grid import Grid, Points
+from medfuse.phantom import Head, default_grid, default_pose, render
+from medfuse.phantom.scanner import rigid
+from medfuse.registration import Registration, judge, register
+from medfuse.volume import Modality, grid_of, like, make_volume, plain
+
+RADII = np.array([(x, y, z) for x in (-55, 55) for y in (-70, 70) for z in (-60, 60)], dtype=np.float64)
+
+
+@pytest.fixture(scope="module")
+def mri() -> MetaTensor:
+    return render(Head(7), "MR", default_grid("MR", 2.5), seed=7)
+
+
+def partner(modality: Modality, pose: Points, *, seed: int = 7, seen: slice = slice(None)) -> MetaTensor:
+    """The head in another scanner, lying as ``pose`` says; only some of its slices."""
+    usual = default_grid(modality, {"CT": 2.5, "PT": 1.5, "NM": 1.0}[modality])
+    size = int(max(np.array(usual.shape) * usual.spacing) / usual.spacing[0])
+    affine = np.diag([-usual.spacing[0], -usual.spacing[0], usual.spacing[0], 1])
+    affine[:3, 3] = pose[:3] @ (0, -7, 2, 1) - affine[:3, :3] @ np.full(3, (size - 1) / 2)
+    scan = render(Head(seed), modality, Grid((size, size, size), affine), pose, seed=seed + 1)
+    kept = plain(scan)[..., seen].contiguous()
+    first = range(size)[seen].start
+    moved = np.array(affine)
+    moved[:3, 3] += affine[:3, 2] * first
+    return make_volume(
+        kept, Grid((size, size, kept.shape[-1]), moved), modality=modality, unit=scan.meta["unit"], source=None
+    )
+
+
+def errors(found: Registration, pose: Points) -> Points:
+    centre = default_pose("MR")[:3] @ (0, -7, 2, 1)
+    truth = pose @ np.linalg.inv(default_pose("MR"))
+    points = RADII + centre
+    return np.asarray(np.linalg.norm(found.moved(points) - points @ truth[:3, :3].T - truth[:3, 3], axis=1))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("modality", "turns", "offset"),
+    [
+        ("PT", (25.0, -20.0, 30.0), (40.0, -30.0, 50.0)),
+        ("PT", (180.0, 4.0, -6.0), (5.0, 10.0, -20.0)),
+        ("CT", (3.0, 180.0, 5.0), (-12.0, 0.0, 30.0)),
+        ("NM", (-5.0, 6.0, 180.0), (0.0, 20.0, 10.0)),
+        ("CT", (90.0, 0.0, 8.0), (0.0, 0.0, 0.0)),
+    ],
+)
+def test_hard_poses_are_found_and_believed(
+    mri: MetaTensor, modality: Modality, turns: tuple[float, float, float], offset: tuple[float, float, float]
+) -> None:
+    pose = rigid(turns, offset)
+    found = register(mri, partner(modality, pose))
+    assert found.verdict is not None
+    assert found.verdict.opinion == "aligned"
+    assert errors(found, pose).max() < (3 if modality == "NM" else 2)
+    assert found.error_mm < 3
+
+
+@pytest.mark.slow
+def test_a_cut_field_is_enough_and_a_sliver_is_not(mri: MetaTensor) -> None:
+    pose = rigid((8.0, -5.0, 10.0), (10.0, 0.0, -15.0))
+    upper = partner("CT", pose, seen=slice(52, None))
+    found = register(mri, upper)
+    assert errors(found, pose).max() < 2
+    assert found.verdict is not None
+    assert found.verdict.evidence["head_overlap"] < 0.75
+    with pytest.raises(RegistrationError, match="not aligned"):
+        register(mri, partner("CT", pose, seen=slice(60, 65)))
+
+
+def mirrored(study: MetaTensor) -> MetaTensor:
+    return like(plain(study).flip(1).contiguous(), study)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("modality", ["PT", "CT"])
+def test_a_mirrored_partner_is_named_as_such(mri: MetaTensor, modality: Modality) -> None:
+    wrong = mirrored(partner(modality, rigid((5.0, 3.0, -4.0), (5.0, 0.0, 8.0))))
+    with pytest.raises(RegistrationError, match="left and right seem exchanged"):
+        register(mri, wrong)
+    forced = register(mri, wrong, force=True)
+    assert forced.verdict is not None
+    assert forced.verdict.opinion == "not aligned"
+    assert json.loads(json.dumps(forced.to_dict()))["verdict"] == "not aligned"
+
+
+@pytest.mark.slow
+def test_another_head_is_refused(mri: MetaTensor) -> None:
+    with pytest.raises(RegistrationError, match=r"parts of the head disagree by .* mm"):
+        register(mri, partner("PT", rigid((5.0, 3.0, -4.0), (5.0, 0.0, 8.0)), seed=11))
+
+
+def test_the_error_grows_with_a_misalignment_that_is_given(mri: MetaTensor) -> None:
+    pose = default_pose("PT")
+    study = partner("PT", pose)
+    truth = pose @ np.linalg.inv(default_pose("MR"))
+    told = []
+    for distance in (0.0, 3.0, 6.0):
+        shifted = np.array(truth)
+        shifted[:3, 3] += (distance, 0, 0)
+        verdict = judge(Registration(shifted, "file"), mri, study).verdict
+        assert verdict is not None
+        told.append(verdict.error_mm)
+        assert verdict.opinion == ("aligned" if distance < 3 else "unconfirmed")
+        assert len(verdict.places) == len(verdict.errors_mm) > 20
+    assert told[0] < 1.5
+    assert told[1] == pytest.approx(3, abs=1)
+    assert told[2] > 4.5
+
+
+def test_unrelated_pictures_are_refused(mri: MetaTensor) -> None:
+    draw = np.random.default_rng(4)
+    lattice = grid_of(mri)
+    bars = np.zeros(lattice.shape, dtype=np.float32)
+    bars[10:60:12, 20:80, 10:50] = 100
+    bars += draw.normal(0, 5, lattice.shape)
+    with pytest.raises(RegistrationError, match="not aligned"):
+        register(mri, make_volume(torch.from_numpy(bars)[None], lattice, modality="PT", unit="counts", source=None))

@@ -32,6 +32,7 @@ import numpy as np
 import SimpleITK as sitk
 from monai.data.meta_tensor import MetaTensor
 from registration_cases import A_MODALITY, Case, Matrix, phantom_case, real_cases
+from study import register as usual_recipe
 
 import medfuse
 from medfuse.bench import peak_mib
@@ -67,20 +68,7 @@ def by_medfuse(case: Case) -> tuple[Matrix, dict[str, Any]]:
 
 def by_simpleitk(case: Case) -> tuple[Matrix, dict[str, Any]]:
     fixed, moving = (sitk.Cast(image_of(one), sitk.sitkFloat32) for one in (case.fixed, case.moving))
-    method = sitk.ImageRegistrationMethod()
-    method.SetMetricAsMattesMutualInformation(50)
-    method.SetMetricSamplingStrategy(method.RANDOM)
-    method.SetMetricSamplingPercentage(0.1, 7)
-    method.SetInterpolator(sitk.sitkLinear)
-    method.SetOptimizerAsGradientDescent(1.0, 100, 1e-6, 10)
-    method.SetOptimizerScalesFromPhysicalShift()
-    method.SetShrinkFactorsPerLevel([4, 2, 1])
-    method.SetSmoothingSigmasPerLevel([2, 1, 0])
-    start = sitk.CenteredTransformInitializer(
-        fixed, moving, sitk.Euler3DTransform(), sitk.CenteredTransformInitializerFilter.MOMENTS
-    )
-    method.SetInitialTransform(start, inPlace=False)
-    return ras(method.Execute(fixed, moving)), {}
+    return ras(usual_recipe(fixed, moving, sitk.CenteredTransformInitializerFilter.MOMENTS)), {}
 
 
 def by_elastix(case: Case) -> tuple[Matrix, dict[str, Any]]:

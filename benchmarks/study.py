@@ -54,7 +54,9 @@ def read(folder: str) -> tuple[sitk.Image, list[pydicom.Dataset]]:
     return image, files
 
 
-def register(fixed: sitk.Image, moving: sitk.Image) -> sitk.Transform:
+def register(
+    fixed: sitk.Image, moving: sitk.Image, start: int = sitk.CenteredTransformInitializerFilter.GEOMETRY
+) -> sitk.Transform:
     """SimpleITK's usual recipe for two modalities: mutual information, sampled, three resolutions."""
     method = sitk.ImageRegistrationMethod()
     method.SetMetricAsMattesMutualInformation(50)
@@ -65,9 +67,7 @@ def register(fixed: sitk.Image, moving: sitk.Image) -> sitk.Transform:
     method.SetOptimizerScalesFromPhysicalShift()
     method.SetShrinkFactorsPerLevel([4, 2, 1])
     method.SetSmoothingSigmasPerLevel([2, 1, 0])
-    centred = sitk.CenteredTransformInitializer(
-        fixed, moving, sitk.Euler3DTransform(), sitk.CenteredTransformInitializerFilter.GEOMETRY
-    )
+    centred = sitk.CenteredTransformInitializer(fixed, moving, sitk.Euler3DTransform(), start)
     method.SetInitialTransform(centred, inPlace=False)
     return method.Execute(fixed, moving)
 

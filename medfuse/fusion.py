@@ -295,7 +295,7 @@ def fuse(
     line = Compose(
         [
             Straightend("mri"),
-            Registerd("mri", "partner", align, force=force, progress=progress and partial(progress, "align")),
+            Registerd("mri", "partner", align, force=force, progress=progress and _share_of("align", progress)),
             Replaned("mri", plane),
             ResampleOntod("partner", onto="mri"),
             Scaled("mri"),
@@ -326,6 +326,11 @@ def fuse(
         partner_filled_slices=sources[1].filled_slices if sources[1] else 0,
     )
     return FusedStudy(data["fused"], mri, partner, data["registration"], provenance, measured)
+
+
+def _share_of(step: str, progress: Progress) -> Callable[[float, float], None]:
+    """Tells of the registration how far it is, and not how good."""
+    return lambda share, score: progress(step, share)
 
 
 def _from(volume: MetaTensor, source: Source | None) -> MetaTensor:

@@ -95,7 +95,7 @@ class Registerd(MapTransform):
         method: Align | Registration = "auto",
         registration: str = "registration",
         force: bool = False,
-        progress: Progress | None = None,
+        progress: Callable[[float, float], None] | None = None,
     ) -> None:
         super().__init__((fixed, moving))
         self.fixed, self.moving, self.method = fixed, moving, method

@@ -46,6 +46,10 @@ def align(
         raise typer.BadParameter(f"expected --out with one of {', '.join(WRITTEN_SUFFIXES)}; found {out.suffix!r}.")
     picture = out.with_suffix(".png")
     with refusing(as_json), steps() as tell:
+
+        def scored(share: float, score: float) -> None:
+            tell("align", share, f"score {score:.3f}")
+
         for path in (out, picture):
             require_outside(path, [fixed, moving])
         usual = "MR" if nifti.is_nifti(fixed) else None
@@ -53,7 +57,7 @@ def align(
         there = medfuse.load(moving, _modality(modality), moving_series, progress=partial(tell, "moving"))
         # The picture first: where it is refused, nothing is written.
         with whole(out, overwrite) as beside, whole(picture, overwrite) as drawn:
-            found = medfuse.register(here, there, method.value, force=force, progress=partial(tell, "align"))
+            found = medfuse.register(here, there, method.value, force=force, progress=scored)
             drawn.write_bytes(report.alignment_picture(here, there, found))
             found.save(beside)
     result = {"out": str(out), "picture": str(picture)} | found.to_dict() | {"disclaimer": DISCLAIMER}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, Protocol
 
 import typer
 from rich.console import Console
@@ -37,8 +37,11 @@ stderr = Console(stderr=True)
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results that are there already.")]
 
-Tell = Callable[[str, float], None]
-"""Called with the step's name and the share of it that is done."""
+
+class Tell(Protocol):
+    """Called with the step's name, the share of it that is done, and what is worth knowing of it meanwhile."""
+
+    def __call__(self, step: str, share: float, note: str = "") -> None: ...
 
 
 def describe(grid: Grid | None) -> dict[str, Any]:
@@ -58,14 +61,14 @@ def describe(grid: Grid | None) -> dict[str, Any]:
 def steps() -> Iterator[Tell]:
     """Show one progress bar a step on standard error, where that is a terminal."""
     columns = (TextColumn("{task.description:8}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
-    times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+    times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
     with Progress(*columns, *times, console=stderr, disable=not stderr.is_terminal) as bars:
         tasks: dict[str, Any] = {}
 
-        def tell(step: str, share: float) -> None:
+        def tell(step: str, share: float, note: str = "") -> None:
             if step not in tasks:
-                tasks[step] = bars.add_task(step, total=1.0)
-            bars.update(tasks[step], completed=share)
+                tasks[step] = bars.add_task(step, total=1.0, note="")
+            bars.update(tasks[step], completed=share, note=note)
 
         yield tell
 

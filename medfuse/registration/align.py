@@ -6,7 +6,6 @@ A rung is kept only if it lets the two share more than the one below, on samples
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
@@ -18,7 +17,7 @@ from medfuse.grid import Grid, Points
 from medfuse.registration.deform import deform
 from medfuse.registration.examine import examine, exchanged
 from medfuse.registration.levels import Pyramid
-from medfuse.registration.search import SIGNIFICANT, Found, Pair, climb, search
+from medfuse.registration.search import SIGNIFICANT, Found, Pair, Progress, climb, search
 from medfuse.registration.transform import Method, Registration
 from medfuse.registration.verdict import Verdict
 from medfuse.registration.warp import Warp
@@ -29,8 +28,6 @@ Align = Literal["auto", "header", "rigid", "affine", "deformable"]
 
 AGREES_MM = 3.0
 """How far the best map near a common frame of reference may lie from it before the patient is taken to have moved."""
-
-Progress = Callable[[float], None]
 
 
 @one_thread()
@@ -63,7 +60,8 @@ def register(
     seed
         Of the samples, not negative.
     progress
-        Called with the share of the work done, 0 to 1.
+        Called with the share of the work done, 0 to 1, and the normalised mutual information reached so far, from 1
+        (nothing shared); it is told on the voxels looked at, so it may fall where the search goes on to finer ones.
 
     Raises
     ------
@@ -81,11 +79,10 @@ def register(
     if seed < 0:
         raise ValueError(f"seed must not be negative; found {seed}.")
     began = time.perf_counter()
-    report = progress or (lambda share: None)
-    report(0.0)
+    report = progress or (lambda share, score: None)
+    report(0.0, 1.0)
     shared = method == "auto" and _same_frame(fixed, moving)
     pair = _pair(fixed, moving, seed, needed=method != "header" and not shared)
-    report(0.1)
     if pair is None:
         end = _End(np.eye(4), "identity" if shared else "header", UNEXAMINED)
     elif method == "header":
@@ -97,7 +94,7 @@ def register(
         fixed,
         moving,
     )
-    report(1.0)
+    report(1.0, registration.scores.get("normalized_mutual_information", 1.0))
     if end.verdict.opinion == "not aligned" and not force:
         raise RegistrationError(
             f"the studies are not aligned: {'; '.join(end.verdict.reasons)}. Check that both show the same head; give "
@@ -170,9 +167,11 @@ def _trusted(pair: Pair) -> _End | None:
 
 def _searched(pair: Pair, report: Progress, method: Align, shared: bool) -> _End:
     """The way up from the headers to the rung that was asked for."""
-    found = search(pair, lambda share: report(0.1 + 0.6 * share))
+    report(0.1, 1.0)
+    found = search(pair, lambda share, score: report(0.1 + 0.6 * share, score))
     fresh = pair.redrawn()
     at_header, at_found = fresh.scores(np.stack([np.eye(4), found.matrix]))
+    report(0.7, 1 + float(max(at_header, at_found)))
     if at_found < at_header * SIGNIFICANT:
         found = Found(np.eye(4), found.agreeing, found.rival)
     end = _End(
@@ -183,14 +182,14 @@ def _searched(pair: Pair, report: Progress, method: Align, shared: bool) -> _End
         before, after = fresh.scores(np.stack([end.matrix, stretched]))
         if after >= before * SIGNIFICANT:
             end = replace(end, matrix=stretched, method="affine")
-    report(0.8)
+    report(0.8, 1 + float(fresh.scores(end.matrix[None])[0]))
     judged = pair
     if method == "deformable":
         warp = deform(pair, end.matrix)
         before, after = fresh.scores(end.matrix[None])[0], fresh.warped(warp).scores(end.matrix[None])[0]
         if after >= before * SIGNIFICANT:
             end, judged = replace(end, method="deformable", warp=warp), pair.warped(warp)
-    report(0.9)
+    report(0.9, 1 + float((fresh if end.warp is None else fresh.warped(end.warp)).scores(end.matrix[None])[0]))
     verdict = examine(judged, end.matrix, found.rival)
     if shared and verdict.opinion == "not aligned" and not exchanged(verdict):
         return _End(np.eye(4), "identity", _trusting(verdict))

@@ -134,7 +134,11 @@ class Found:
     rival: float
 
 
-def search(pair: Pair, report: Callable[[float], None]) -> Found:
+Progress = Callable[[float, float], None]
+"""Called with the share of the work done, 0 to 1, and the normalised mutual information reached so far, from 1."""
+
+
+def search(pair: Pair, report: Progress) -> Found:
     """Find the best rigid map.
 
     Raises
@@ -149,12 +153,12 @@ def search(pair: Pair, report: Callable[[float], None]) -> Found:
             "no position was found in which the two studies overlap enough to compare: expected one head in both; "
             "check that the studies belong together, or align them by 'header'."
         )
-    report(0.2)
+    report(0.2, 1 + float(screened.max()))
     chosen = starts[[0, *np.argsort(-screened, kind="stable")[:STARTS]]]  # the first is the headers'
     # In fixed groups, so that sums do not depend on how many cores there are.
     ends = np.concatenate(side_by_side(lambda some: _ascend(pair, some), np.array_split(chosen, 4)))
     scores = pair.scores(ends, "coarse")
-    report(0.5)
+    report(0.5, 1 + float(scores.max()))
     order = np.argsort(-scores, kind="stable")
     differing = [int(order[0])]
     for end in order[1:]:
@@ -162,11 +166,10 @@ def search(pair: Pair, report: Callable[[float], None]) -> Found:
             differing.append(int(end))
     worth = [end for end in differing[:3] if scores[end] > CLOSE * scores[differing[0]]]
     climbed = np.array(side_by_side(lambda end: climb(pair, ends[end], "middle", steps=20), worth))
-    report(0.7)
     middle = pair.scores(climbed, "middle")
+    report(0.7, 1 + float(middle.max()))
     winner = climbed[int(np.argmax(middle))]
     found = climb(pair, winner, "fine")
-    report(0.9)
     others = climbed[pair.apart(climbed, winner) > APART_MM]
     rival = pair.scores(others, "middle").max() / middle.max() if len(others) else 0.0
     return Found(found, int((pair.apart(ends, found) < 15).sum()), float(rival))

@@ -39,6 +39,7 @@ PATIENT = (
     "DeidentificationMethod",
     "DeidentificationMethodCodeSequence",
 )
+BODY = ("PatientAge", "PatientSize", "PatientWeight")
 STUDY = (
     "StudyInstanceUID",
     "StudyDate",
@@ -48,9 +49,7 @@ STUDY = (
     "IssuerOfAccessionNumberSequence",
     "ReferringPhysicianName",
     "StudyDescription",
-    "PatientAge",
-    "PatientSize",
-    "PatientWeight",
+    *BODY,
 )
 PLACE = ("FrameOfReferenceUID", "PositionReferenceIndicator", "PatientPosition", "BodyPartExamined")
 CLOCK = ("TimezoneOffsetFromUTC", "LongitudinalTemporalInformationModified")
@@ -175,13 +174,16 @@ def _well_formed(source: Dataset, keyword: str) -> bool:
 def identity(base: Dataset | None, partner: Dataset | None) -> Dataset:
     """Patient, study and frame of reference of a series derived from two sources.
 
-    The base gives all of it. Without a DICOM base, patient and study are the partner's and the frame of reference is
-    new; without either, identity is empty and the UIDs are new.
+    The base gives all of it, but for weight, size and age that it does not know. Without a DICOM base, patient and
+    study are the partner's and the frame of reference is new; without either, identity is empty and the UIDs are new.
     """
     dataset = Dataset()
     person = base if base is not None else partner
     if person is not None:
         copy_elements(person, dataset, (*PATIENT, *STUDY, *CLOCK))
+    if partner is not None:
+        # The partner's values need them, as SUV does; one study has one answer in all its series.
+        copy_elements(partner, dataset, [keyword for keyword in BODY if not dataset.get(keyword)])
     if base is not None:
         copy_elements(base, dataset, PLACE)
     _fill_study(dataset)

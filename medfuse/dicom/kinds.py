@@ -56,7 +56,6 @@ NM_ACQUISITION = (
     *("EnergyWindowInformationSequence", "NumberOfEnergyWindows", "NumberOfRotations", "RotationInformationSequence"),
     *("NumberOfDetectors", "CountsAccumulated", "ActualFrameDuration"),
 )
-BODY = ("PatientWeight", "PatientSize", "PatientAge")
 
 PT_UNITS: Mapping[Unit, str] = {"Bq/ml": "BQML", "SUV": "GML", "counts": "CNTS"}
 
@@ -153,7 +152,6 @@ def _describe_pt(dataset: Dataset, source: DicomSource | None) -> None:
     dataset.ImageType = ["DERIVED", "PRIMARY"]
     header = classic_header(source, 0)
     copy_elements(header, dataset, PT_ACQUISITION)
-    _copy_body(header, dataset)
     if str((header.get("SeriesType") or [""])[0]) in ("DYNAMIC", "GATED", ""):
         dataset.SeriesType = ["STATIC", "IMAGE"]
     for keyword in ("CorrectedImage", "CollimatorType", "AcquisitionDate", "AcquisitionTime"):
@@ -165,18 +163,12 @@ def _describe_nm(dataset: Dataset, source: DicomSource | None) -> None:
     assert source is not None
     dataset.ImageType = ["DERIVED", "PRIMARY", "RECON TOMO", "EMISSION"]
     copy_elements(source.first, dataset, NM_ACQUISITION)
-    _copy_body(source.first, dataset)
     detector = Dataset()
     copy_elements((source.first.get("DetectorInformationSequence") or [Dataset()])[0], detector, ("CollimatorType",))
     dataset.DetectorInformationSequence = Sequence([detector])
 
 
 DESCRIBE = {"MR": describe_mr, "CT": _describe_ct, "PT": _describe_pt, "NM": _describe_nm}
-
-
-def _copy_body(source: Dataset, dataset: Dataset) -> None:
-    """Weight and size, without which there is no SUV, where the base does not say them."""
-    copy_elements(source, dataset, [keyword for keyword in BODY if not dataset.get(keyword)])
 
 
 def stack_frames(dataset: Dataset, grid: Grid, first_position: list[str], along_normal: bool) -> None:

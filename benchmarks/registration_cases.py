@@ -106,7 +106,7 @@ def partner_grid(modality: Modality, pose: Matrix, seen: tuple[float, float]) ->
     """A field around the turned head, along the scanner's axes; of its height, only the part ``seen`` is kept."""
     usual = default_grid(modality, 1.2 if modality == "CT" else 1.0)
     spacing = np.array(usual.spacing)
-    extent = np.abs(pose[:3, :3]) @ ((*np.array(RADII_MM), 18, 22, 30))
+    extent = np.abs(pose[:3, :3]) @ np.add(RADII_MM, (18, 22, 30))
     low, high = pose[:3] @ (*HEAD_MM, 1) - extent, pose[:3] @ (*HEAD_MM, 1) + extent
     height = high[2] - low[2]
     low[2], high[2] = low[2] + seen[0] * height, low[2] + seen[1] * height

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import orthanc
 import pydicom
-from playwright.sync_api import Page, Route, sync_playwright
+from playwright.sync_api import Error, Page, Route, sync_playwright
 
 from medfuse.dicom.send import send
 
@@ -123,6 +123,8 @@ def at_rest(page: Page) -> bytes:
     looks: list[bytes] = []
     while len(looks) < 3 or len(set(looks[-3:])) > 1:
         assert len(looks) < 60, "the screen does not come to rest"
+        # On a busy machine a picture comes before its pane has its size, and would stay as small as that.
+        page.evaluate("() => window.cornerstone.getRenderingEngines().forEach((engine) => engine.resize(true, false))")
         page.evaluate("() => window.shown.forEach((viewport) => viewport.render())")
         page.wait_for_timeout(1500)
         looks.append(page.screenshot())
@@ -132,7 +134,14 @@ def at_rest(page: Page) -> bytes:
 def look(page: Page, study: str, series: list[str], seen: Path) -> None:
     page.goto(f"{orthanc.ROOT}/viewer?StudyInstanceUIDs={study}", timeout=LIMIT_MS)
     page.wait_for_function("window.services?.displaySetService?.getActiveDisplaySets().length >= 2", timeout=LIMIT_MS)
-    page.evaluate(SHOW, series)
+    for left in reversed(range(5)):
+        try:
+            page.evaluate(SHOW, series)
+            break
+        except Error:  # on a busy machine the viewer stumbles over panes that it is still making
+            if not left:
+                raise
+            page.wait_for_timeout(2000)
     held = [page.evaluate(HELD, n) for n in range(len(series))]
     (seen / "ohif.png").write_bytes(at_rest(page))
     shown = [page.evaluate(ON_SCREEN, n) for n in range(len(series))]

@@ -85,14 +85,15 @@ def _reasons(evidence: dict[str, float], error: float) -> tuple[str, ...]:
     found = []
     if evidence["score"] < LEAST_SCORE:
         found.append(f"the two share almost nothing (score {evidence['score']:.4f}, expected over {LEAST_SCORE})")
-    elif evidence["blocks"] < LEAST_BLOCKS:
+        return tuple(found)
+    if evidence["mirrored"] > MOST_OF_MIRRORED:
+        found.append(
+            f"the partner's mirror image fits {evidence['mirrored'] - 1:.0%} better than the partner: left and right "
+            "seem exchanged in one of the two"
+        )
+    if evidence["blocks"] < LEAST_BLOCKS:
         found.append(f"too little of the head is in both fields ({evidence['head_overlap']:.0%} of it)")
     else:
-        if evidence["mirrored"] > MOST_OF_MIRRORED:
-            found.append(
-                f"the partner's mirror image fits {evidence['mirrored'] - 1:.0%} better than the partner: left and "
-                "right seem exchanged in one of the two"
-            )
         if evidence["misaligned"] > MOST_OF_MISALIGNED:
             found.append(
                 f"misaligned on purpose, the two still share {evidence['misaligned']:.0%} of what they share aligned "

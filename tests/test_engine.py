@@ -47,7 +47,21 @@ def shuffled(parts=None, seed=4):
             body.convolutions[3].weight[:] *= 3
             # Undecided masks: about half of the pixels marked.
             branch.region.spatial.leave.bias[:] = 0
+    if network.parts.refinement:
+        scale, shift = network.refinement.scale, network.refinement.shift
+        silence([scale[0]], [3, 9])
+        silence([scale[2]], range(7, 40))
+        silence([shift[0]], range(21))
+        silence([network.refinement.merge, shift[2]], [0, 5, 63])
+    silence([network.decoder[0]], range(4, 17))
     return network
+
+
+def silence(layers, channels):
+    """Let layers that are added make nothing of some channels."""
+    for layer in layers:
+        layer.weight[list(channels)] = 0
+        layer.bias[list(channels)] = 0
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +122,21 @@ def test_folding_drops_channels_that_are_always_zero():
     for layer, fewer in ((0, 6), (1, 7)):
         folded = FoldedGeSeNet(network).mri.body.layers[layer]
         assert len(folded.always) == 32 - fewer
+    folded = FoldedGeSeNet(network)
+    assert folded.refinement.merge.weight.shape == (61, 64 + 31, 3, 3)
+    assert folded.refinement.shift[2].weight.shape == (61, 11, 1, 1)
+    assert folded.decoder[0].weight.shape == (19, 61 + 32, 3, 3)
+
+
+def test_layers_that_make_nothing_at_all_are_folded_too():
+    network = shuffled()
+    scale, shift = network.refinement.scale, network.refinement.shift
+    silence([scale[2]], range(64))
+    silence([network.refinement.merge, shift[2]], range(64))
+    sources = pair(20, 24)
+    folded = FoldedGeSeNet(network)
+    fused, _ = folded(*sources, torch.ones(1), torch.zeros(2, folded.channels))
+    torch.testing.assert_close(fused, network(*sources), atol=ROUNDING, rtol=0)
     network.mri.region.body.convolutions[1].weight[:] = -1.0
     assert len(FoldedGeSeNet(network).mri.body.layers) == 1
     network.mri.region.body.convolutions[0].weight[:] = 0

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medfuse.gesenet.masks import CoupleMaskConvolutions, SpatialMask
-from medfuse.gesenet.network import Branch, EdgeEnhancement, GeSeNet, RegionMask
+from medfuse.gesenet.network import Branch, EdgeEnhancement, GeSeNet, GlobalRefinement, RegionMask
 from medfuse.gesenet.tiles import add_in_tiles
 
 RADIUS = 15
@@ -41,9 +41,13 @@ class FoldedGeSeNet(nn.Module):
     def __init__(self, network: GeSeNet, *, skip: bool = False) -> None:
         super().__init__()
         self.mri, self.partner = (FoldedBranch(branch, skip) for branch in (network.mri, network.partner))
-        self.refinement = deepcopy(network.refinement) if network.parts.refinement else None
+        self.refinement = None
+        into = torch.arange(cast("nn.Conv2d", network.decoder[0]).in_channels)
+        if network.parts.refinement:
+            self.refinement, merged = _folded_refinement(network.refinement)
+            into = torch.cat((merged, into[len(_outputs(network.refinement.merge)) :]))
         self.skip = network.parts.skip
-        self.decoder = deepcopy(network.decoder)
+        self.decoder = _folded_chain(network.decoder, into)
         self.eval().requires_grad_(False).to(next(network.parameters()).device)
         cast("Any", self).to(memory_format=torch.channels_last)
 
@@ -273,6 +277,49 @@ class FoldedLayer(nn.Module):
             first = 0 if self.mixed else self.out_principal
             add_in_tiles(sums[:, first:], features, self.marked.weight, spatial)
         return sums.relu_()
+
+
+def _folded_refinement(refinement: GlobalRefinement) -> tuple[GlobalRefinement, Tensor]:
+    """R without the channels that are always zero, and which are left of those that it makes."""
+    folded = deepcopy(refinement)
+    scale, shift = refinement.scale, refinement.shift
+    scaled = _alive(scale[2])
+    merged = _alive(refinement.merge, shift[2])
+    features = torch.arange(refinement.merge.in_channels - len(_outputs(scale[2])))
+    condition = torch.arange(cast("nn.Conv2d", scale[0]).in_channels)
+    folded.scale = _folded_chain(scale, condition, scaled)
+    folded.shift = _folded_chain(shift, condition, merged)
+    folded.merge = _cut(refinement.merge, merged, torch.cat((features, scaled + len(features))))
+    return folded, merged
+
+
+def _folded_chain(chain: nn.Sequential, into: Tensor, out: Tensor | None = None) -> nn.Sequential:
+    """Convolution, leaky ReLU, convolution: of some inputs and outputs, without what is always zero between."""
+    first, slope, last = chain
+    hidden = _alive(first)
+    return nn.Sequential(
+        _cut(first, hidden, into),
+        deepcopy(slope),
+        _cut(last, torch.arange(len(_outputs(last))) if out is None else out, hidden),
+    )
+
+
+def _outputs(*layers: nn.Module) -> Tensor:
+    """Kernels and biases that make each output channel of layers which are added: (channels, numbers)."""
+    parts = [cast("Tensor", part).detach() for each in layers for part in (each.weight, each.bias)]
+    return torch.cat([part.reshape(len(part), -1) for part in parts], dim=1)
+
+
+def _alive(*layers: nn.Module) -> Tensor:
+    """Which channels of the sum of layers are not zero for every picture; one at least, for there must be something."""
+    alive = (_outputs(*layers) != 0).any(dim=1)
+    return alive.nonzero()[:, 0] if alive.any() else torch.zeros(1, dtype=torch.long)
+
+
+def _cut(layer: nn.Module, out: Tensor, into: Tensor) -> nn.Conv2d:
+    """A convolution among some of its channels only."""
+    weight, bias = cast("Tensor", layer.weight), cast("Tensor", layer.bias)
+    return _convolution(weight[out][:, into], bias[out])
 
 
 def _convolution(kernels: Tensor, bias: Tensor | None = None, groups: int = 1) -> nn.Conv2d:

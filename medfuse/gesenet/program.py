@@ -7,8 +7,11 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 from torch import Tensor, nn
+from torch.nn import functional
 
 from medfuse.gesenet.folded import FoldedBranch, FoldedEdge, FoldedGeSeNet, FoldedLayer
+from medfuse.gesenet.lanes import LANES
+from medfuse.gesenet.network import GlobalRefinement
 from medfuse.gesenet.packing import Array, Spec, masked_layer, wide
 from medfuse.gesenet.tables import (
     ADD,
@@ -80,9 +83,11 @@ class Program:
 
     def __post_init__(self) -> None:
         self.sources = self._map(1), self._map(1)
-        self.joined = self._map(128)
-        self.late = self._map(96)
-        self.edges = Place(self._map(32)), Place(self.late, 64)
+        refinement = self.network.refinement
+        assert refinement is not None
+        self.joined = self._map(refinement.merge.in_channels)
+        self.late = self._map(CHANNELS + refinement.merge.out_channels)
+        self.edges = Place(self._map(CHANNELS)), Place(self.late)
         self.collected: list[int] = []
         for branch, source, edges in zip(
             (self.network.mri, self.network.partner), self.sources, self.edges, strict=True
@@ -185,12 +190,13 @@ class Program:
 
     def _trunk(self) -> list[Step]:
         steps: list[Step] = []
-        refinement, decoder = self.network.refinement, self.network.decoder
-        assert refinement is not None
-        scaling, decoded, fused = self._map(32), self._map(32), self._map(1)
-        self.fused = fused
-        shifting = self._map(32)
-        scale, shift = refinement.scale, refinement.shift
+        refinement = cast("GlobalRefinement", self.network.refinement)
+        scale, shift, (first, _, last) = refinement.scale, refinement.shift, self.network.decoder
+        scaling, shifting, decoded = (
+            self._map(-(-cast("nn.Conv2d", layer).out_channels // PLANE) * PLANE)
+            for layer in (scale[0], shift[0], first)
+        )
+        self.fused = fused = self._map(1)
 
         def convolve(
             layer: nn.Module, slope: float, tiles: int, lag: int, source: Place, target: Place, add: Place | None = None
@@ -203,15 +209,20 @@ class Program:
             steps.append(
                 Step(BLEND, 5, 0, self.collected[branch], 0, self.joined, channel, gates, 0, CHANNELS, *edges, -1)
             )
+        # Behind the partner's edges, whose channels are as many as whole planes hold; the network has them before.
+        merged = Place(self.late, CHANNELS)
         convolve(scale[0], 0.1, 1, 0, self.edges[0], Place(scaling))
-        convolve(scale[2], 1.0, 1, 1, Place(scaling), Place(self.joined, 64))
+        convolve(scale[2], 1.0, 1, 1, Place(scaling), Place(self.joined, 2 * CHANNELS))
         convolve(shift[0], 0.1, 6, 2, self.edges[0], Place(shifting))
-        convolve(shift[2], 1.0, 6, 2, Place(shifting), Place(self.late))
-        convolve(refinement.merge, 0.01, 6, 2, Place(self.joined), Place(self.late), Place(self.late))
-        convolve(decoder[0], 0.2, 7, 3, Place(self.late), Place(decoded))
-        last = cast("nn.Conv2d", decoder[2])
-        taps = self._small(last.weight[0].permute(1, 2, 0), cast("Tensor", last.bias))
-        steps.append(Step(NARROW, 8, 4, decoded, 0, fused, 0, taps, 0, 32, fused, 0, -1))
+        convolve(shift[2], 1.0, 6, 2, Place(shifting), merged)
+        convolve(refinement.merge, 0.01, 6, 2, Place(self.joined), merged, merged)
+        kernels = cast("Tensor", first.weight).roll(CHANNELS, 1)
+        spec = wide(kernels, cast("Tensor", first.bias), 0.2)
+        steps.append(self._convolve(spec, 7, 3, Place(self.late), Place(decoded)))
+        narrow, bias = cast("Tensor", last.weight)[0].permute(1, 2, 0), cast("Tensor", last.bias)
+        narrow = functional.pad(narrow, (0, -narrow.shape[2] % LANES))
+        taps = self._small(narrow, bias)
+        steps.append(Step(NARROW, 8, 4, decoded, 0, fused, 0, taps, 0, narrow.shape[2], fused, 0, -1))
         self.fills_after += [Fill(self.joined, 1, 6), Fill(scaling, 1, 1), Fill(self.late, 6, 7), Fill(decoded, 7, 8)]
         return steps
 

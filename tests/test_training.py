@@ -15,6 +15,7 @@ from medfuse.cli import app
 from medfuse.errors import TrainingError
 from medfuse.gesenet import load_network
 from medfuse.gesenet.config import TrainingConfig
+from medfuse.gesenet.folded import FoldedGeSeNet
 from medfuse.gesenet.losses import (
     FusionLoss,
     LossWeights,
@@ -32,6 +33,7 @@ from medfuse.gesenet.masks import CoupleMaskConvolutions, watch_masks, work_shar
 from medfuse.gesenet.network import GeSeNet, Parts
 from medfuse.gesenet.pictures import PatchSampler, read_pairs, with_classes
 from medfuse.gesenet.semantic import TISSUES, SemanticModule, TissueClasses
+from medfuse.gesenet.thinning import Thinning
 from medfuse.gesenet.training import Trainer
 from medfuse.train import study_pairs, train
 
@@ -83,6 +85,35 @@ def test_the_same_seed_trains_the_same_network(pairs, tmp_path):
     assert log(tmp_path / "a") == log(tmp_path / "b")
     trainer_of(config(pairs, tmp_path / "c", seed=1)).run()
     assert log(tmp_path / "c") != log(tmp_path / "a")
+
+
+@pytest.mark.parametrize("share", [0.25, 1.0])
+def test_thinning_leaves_a_share_of_the_channels_and_the_folded_network_has_no_others(pairs, tmp_path, share):
+    trainer = trainer_of(config(pairs, tmp_path / "run", kept_share=share, semantic_weight=0.0))
+    trainer.run()
+    trained = load_network(tmp_path / "run" / "best.safetensors")
+    folded = FoldedGeSeNet(trained)
+    assert folded.refinement.merge.weight.shape[:2] == (64 * share, 64 + 64 * share)
+    assert folded.decoder[0].weight.shape[:2] == (32 * share, 64 * share + 32)
+    for branch in (trained.mri, trained.partner):
+        for layer in branch.region.body.convolutions:
+            assert (layer.weight != 0).flatten(1).any(1).sum() == 32 * share
+
+
+def test_thinning_keeps_the_channels_that_matter():
+    torch.manual_seed(5)
+    network = GeSeNet()
+    thinning = Thinning(network, 0.5)
+    trained = network.decoder[0].weight
+    with torch.no_grad():
+        network.decoder[2].weight[:, 1::2] = 0  # nobody reads these
+    for _ in range(3):
+        fused = network.eval()(torch.rand(1, 1, 24, 24), torch.rand(1, 1, 24, 24))
+        network.zero_grad()
+        fused.square().mean().backward()
+        thinning.weigh()
+    thinning.thin(1.0)
+    assert torch.equal((trained != 0).flatten(1).any(1), torch.arange(32) % 2 == 0)
 
 
 def test_a_run_that_was_cut_resumes_to_the_same_end(pairs, tmp_path):

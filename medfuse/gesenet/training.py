@@ -23,6 +23,7 @@ from medfuse.gesenet.masks import watch_masks, work_share
 from medfuse.gesenet.network import GeSeNet
 from medfuse.gesenet.pictures import Pair, PatchSampler, whole_pairs, with_classes
 from medfuse.gesenet.semantic import SemanticModule
+from medfuse.gesenet.thinning import Thinning
 
 WARM_UP = 200
 """Steps over which the learning rates rise, in short runs a twentieth: the first gradients of random masks are wild."""
@@ -80,6 +81,7 @@ class Trainer:
         )
         self.network = self._placed(_first_network(config))
         self.semantic = self._placed(SemanticModule())
+        self.thinning = Thinning(self.network, config.kept_share)
         self.loss = FusionLoss(config.loss_weights, config.mri_must_exceed, config.partner_under_bright).to(self.device)
         logits = [value for name, value in self.network.named_parameters() if name.endswith("channel_logits")]
         for settled in logits:
@@ -183,8 +185,10 @@ class Trainer:
             terms["semantic"] = semantics.detach()
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(total)
+        self.thinning.weigh()
         nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self.optimizer.step()
+        self.thinning.thin(self.step / config.steps)
         if config.semantic_weight and self.step % config.semantic_every == 0:
             self._learn_semantics(fused.detach(), classes)
         return {name: term.detach() for name, term in {"total": total, **terms}.items()}
@@ -252,7 +256,8 @@ class Trainer:
         score = figures.get("validation_total", figures["train_total"])
         self.without_better += 1
         if score < self.best:
-            self.best, self.without_better = score, 0
+            # Where channels have still to go, the next weights are better in any case.
+            self.best, self.without_better = score if self.thinning.done else math.inf, 0
             self._save_weights(self.best_weights, row)
         state = {
             "step": self.step,
@@ -260,6 +265,7 @@ class Trainer:
             "without_better": self.without_better,
             "network": self.network.state_dict(),
             "semantic": self.semantic.state_dict(),
+            "thinning": self.thinning.worth,
             "optimizer": self.optimizer.state_dict(),
             "semantic_optimizer": self.semantic_optimizer.state_dict(),
             "sampler": self.sampler.generator.get_state(),
@@ -298,6 +304,8 @@ class Trainer:
         self.step, self.best, self.without_better = state["step"], state["best"], state["without_better"]
         self.network.load_state_dict(state["network"])
         self.semantic.load_state_dict(state["semantic"])
+        for worth, before in zip(self.thinning.worth, state["thinning"], strict=True):
+            worth.copy_(before)
         self.optimizer.load_state_dict(state["optimizer"])
         self.semantic_optimizer.load_state_dict(state["semantic_optimizer"])
         self.sampler.generator.set_state(state["sampler"].cpu())

@@ -22,7 +22,8 @@ from medfuse.errors import (
     TrainingError,
     WeightsError,
 )
-from medfuse.fusion import FusedStudy, fuse
+from medfuse.fused import FusedStudy
+from medfuse.fusion import fuse
 from medfuse.grid import Grid
 from medfuse.intensity import Window
 from medfuse.phantom import phantom_study

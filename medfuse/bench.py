@@ -259,12 +259,12 @@ def one_study(mri: str, partner: str, engine: str, weights: str, device: str, th
     tell("load", 1.0)
     ready = load_engine(engine, device, weights)
     tell("prepare", 1.0)
-    study = fuse(*loaded, engine=ready, progress=tell)
+    study = fuse(*loaded, engine=ready, lazy=True, progress=tell)
     with tempfile.TemporaryDirectory() as out:
-        study.write_dicom(f"{out}/dicom", progress=lambda share: tell("write", share))
+        study.write_dicom(f"{out}/dicom", keep=False, progress=lambda share: tell("write", share))
     return {
         "engine": ready.name,
-        "slices": int(study.image.shape[-1]),
+        "slices": study.slices.grid.shape[2],
         "seconds": seconds,
         "total_seconds": sum(seconds.values()),
         "processor_seconds": time.process_time() - worked,

@@ -68,3 +68,15 @@ def fuse_chroma(first: Tensor, second: Tensor) -> Tensor:
     total = first_weight + second_weight
     fused = (first * first_weight + second * second_weight) / total
     return torch.where(total > 0, fused, torch.full_like(fused, NEUTRAL_CHROMA))
+
+
+def palette_luma(uptake: Tensor, palette: str) -> Tensor:
+    """Luma (1, ...) of values (1, ...) in [0, 1] as a palette shows them: what the network sees of them."""
+    return split_luma(colourise(uptake, palette))
+
+
+def join_palette(luma: Tensor, uptake: Tensor, palette: str) -> Tensor:
+    """Give fused luma (1, ...) the chroma of values (1, ...) in their palette: (3, ...) uint8 RGB."""
+    partner = split_chroma(colourise(uptake, palette))
+    grey = torch.full_like(partner, NEUTRAL_CHROMA)
+    return join_luma_chroma(luma, fuse_chroma(grey, partner)).mul_(255).round_().to(torch.uint8)

@@ -1,224 +1,28 @@
-"""The main road: two volumes in, one fused study out."""
+"""The main road: two volumes in, one fused study out; see `fused` for what is done with it."""
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, cast, get_args
 
 from monai.data.meta_tensor import MetaTensor
 from monai.transforms.compose import Compose
 
-from medfuse import dicom, nifti, report
 from medfuse.dicom.palettes import palette_table
 from medfuse.errors import MedfuseError
-from medfuse.export import require_outside, whole
+from medfuse.fused import FusedSlices, FusedStudy, Progress
 from medfuse.gesenet.engine import AUTO, Engine, load_engine
 from medfuse.gesenet.stacks import DEFAULT_BATCH_SIZE
-from medfuse.intensity import Window, choose_window, outside_value
+from medfuse.intensity import Window, choose_window
 from medfuse.provenance import Provenance
-from medfuse.registration import Align, Registration, resample
-from medfuse.sidecar import sidecar_path
+from medfuse.registration import Align, Registration
 from medfuse.slices import PLANES, Plane
 from medfuse.study import require_pair
-from medfuse.transforms import (
-    FuseSlicesd,
-    JoinColourd,
-    Registerd,
-    Replaned,
-    ResampleOntod,
-    Scaled,
-    SplitLumad,
-    Straightend,
-)
-from medfuse.volume import Source, grid_of, meta_of, plain, source_of
+from medfuse.transforms import Registerd, Replaned, ResampleOntod, Scaled, Straightend
+from medfuse.volume import grid_of, meta_of, source_of
 
 DEFAULT_PALETTE = "hot-iron"
-
-Progress = Callable[[str, float], None]
-"""Called with the name of the step under way and the share of it that is done."""
-
-
-@dataclass(frozen=True)
-class FusedStudy:
-    """A fused study: pictures, alignment and how it was made.
-
-    Parameters
-    ----------
-    image
-        The fused volume on the MRI's grid: (3, X, Y, Z) uint8 RGB where a palette was used, else (1, X, Y, Z) float32
-        in [0, 1].
-    mri, partner
-        (1, X, Y, Z) float32 in [0, 1] on the same grid: what was fused.
-    registration
-        Maps MRI → partner world points, RAS+ mm.
-    provenance
-        The steps taken.
-    measured
-        The partner as it was loaded, in its own unit and place.
-    """
-
-    image: MetaTensor
-    mri: MetaTensor
-    partner: MetaTensor
-    registration: Registration
-    provenance: Provenance
-    measured: MetaTensor
-
-    @cached_property
-    def identity(self) -> dicom.Like:
-        """Whose patient, study and frame of reference all DICOM series of this study take, unless told otherwise."""
-        return dicom.identity_of(source_of(self.mri), source_of(self.measured))
-
-    def deidentified(self, by: dicom.Deidentifier | None = None) -> FusedStudy:
-        """The same study as if its sources had been de-identified: all that it writes is so, and consistent.
-
-        Parameters
-        ----------
-        by
-            Gives UIDs, dates and pseudonym; a fresh one by default.
-
-        Raises
-        ------
-        ExportError
-            If a source says that text is burned into its pixels.
-        """
-        by = by or dicom.Deidentifier()
-        sources = {volume: by.source(source_of(getattr(self, volume))) for volume in ("mri", "measured")}
-        return replace(
-            self,
-            mri=_from(self.mri, sources["mri"]),
-            partner=_from(self.partner, sources["measured"]),
-            image=_from(self.image, sources["mri"]),
-            measured=_from(self.measured, sources["measured"]),
-            provenance=replace(
-                self.provenance,
-                mri_source=sources["mri"].references if sources["mri"] else (),
-                partner_source=sources["measured"].references if sources["measured"] else (),
-            ),
-        )
-
-    def write_dicom(
-        self,
-        folder: str | Path,
-        *,
-        like: dicom.Like | None = None,
-        description: str | None = None,
-        number: int | None = None,
-        compression: dicom.Compression = "none",
-        bits: dicom.Bits = 16,
-        multiframe: bool = False,
-        overwrite: bool = False,
-        progress: Callable[[float], None] | None = None,
-    ) -> None:
-        """Write a DICOM series, one file a slice; see `medfuse.dicom.write_series` for what can be chosen.
-
-        Raises
-        ------
-        ExportError
-            If the folder is taken, lies in an input, or cannot be written.
-        """
-        dicom.write_series(
-            self.image,
-            folder,
-            like=self.identity if like is None else like,
-            partner=source_of(self.measured),
-            provenance=self.provenance,
-            description=description,
-            number=number,
-            compression=compression,
-            bits=bits,
-            multiframe=multiframe,
-            overwrite=overwrite,
-            progress=progress,
-        )
-
-    def registered(self) -> MetaTensor:
-        """The partner on the MRI's grid in its own unit: (1, X, Y, Z) float32, interpolated once."""
-        return resample(self.measured, grid_of(self.image), self.registration, outside=outside_value(self.measured))
-
-    def write_partner(
-        self,
-        folder: str | Path,
-        *,
-        like: dicom.Like | None = None,
-        compression: dicom.Compression = "none",
-        overwrite: bool = False,
-        progress: Callable[[float], None] | None = None,
-    ) -> None:
-        """Write the registered partner as a DICOM series of measured values; see `medfuse.dicom.write_partner`."""
-        dicom.write_partner(
-            self.registered(),
-            folder,
-            mri=source_of(self.mri),
-            provenance=self.provenance,
-            like=self.identity if like is None else like,
-            compression=compression,
-            overwrite=overwrite,
-            progress=progress,
-        )
-
-    def write_alignment(self, folder: str | Path, *, overwrite: bool = False) -> None:
-        """Write the registration as a DICOM object; see `medfuse.dicom.write_alignment`."""
-        dicom.write_alignment(
-            folder,
-            mri=source_of(self.mri),
-            partner=source_of(self.measured),
-            provenance=self.provenance,
-            overwrite=overwrite,
-        )
-
-    def write_blending(self, folder: str | Path, partner: str | Path, *, overwrite: bool = False) -> None:
-        """Write how to look at the MRI under what `write_partner` wrote; see `medfuse.dicom.write_blending`."""
-        dicom.write_blending(
-            folder, mri=source_of(self.mri), partner=partner, provenance=self.provenance, overwrite=overwrite
-        )
-
-    def write_nifti(self, path: str | Path, *, overwrite: bool = False) -> None:
-        """Write ``path`` (.nii or .nii.gz) and its JSON sidecar beside it; see `medfuse.nifti.write`.
-
-        Raises
-        ------
-        ExportError
-            If a file is taken, lies in an input, or cannot be written.
-        """
-        path = Path(path)
-        self._require_outside_sources(path, sidecar_path(path))
-        nifti.write(self.image, path, self.sidecar(), overwrite=overwrite)
-
-    def write_picture(self, path: str | Path, *, overwrite: bool = False) -> None:
-        """Write a PNG of sources and fused volume in three planes."""
-        self._require_outside_sources(Path(path))
-        with whole(Path(path), overwrite) as beside:
-            beside.write_bytes(report.picture(self))
-
-    def sidecar(self) -> dict[str, object]:
-        """What the JSON file beside the NIfTI holds, in the words of BIDS derivatives and under ``Medfuse`` in full."""
-        provenance = self.provenance
-        name, version = provenance.software.split(" ")
-        return {
-            "Description": provenance.sentence(),
-            "Sources": [*provenance.mri_source, *provenance.partner_source],
-            "SpatialReference": list(provenance.mri_source),
-            "GeneratedBy": [{"Name": name, "Version": version}],
-            "Medfuse": provenance.to_dict(),
-        }
-
-    def _require_outside_sources(self, *paths: Path) -> None:
-        sources = [source.path for source in map(source_of, (self.mri, self.partner)) if source is not None]
-        for path in paths:
-            require_outside(path, sources)
-
-    def __repr__(self) -> str:
-        kind = "RGB" if len(self.image) == 3 else "grey"
-        return f"FusedStudy(MR + {self.provenance.partner_modality}, {kind}, {grid_of(self.image)!r})"
-
-    def _repr_html_(self) -> str:
-        encoded = base64.b64encode(report.picture(self, dots_per_inch=80)).decode()
-        return f'<img alt="{self!r}" src="data:image/png;base64,{encoded}">'
 
 
 def fuse(
@@ -235,6 +39,7 @@ def fuse(
     engine: str | Engine = AUTO,
     batch_size: int = DEFAULT_BATCH_SIZE,
     different_patients: bool = False,
+    lazy: bool = False,
     progress: Progress | None = None,
 ) -> FusedStudy:
     """Fuse an MRI with a CT, PET or SPECT study.
@@ -266,6 +71,9 @@ def fuse(
         Slices at once; halved where memory runs out. It changes the result by float32 rounding only.
     different_patients
         Accept studies whose headers name different patients.
+    lazy
+        Leave the slices to be fused when they are written, or when `FusedStudy.image` is first asked for. A DICOM
+        series is then written while its slices are being fused, and no fused volume is held.
     progress
         Called with the step's name and the share of it that is done.
 
@@ -300,9 +108,6 @@ def fuse(
             ResampleOntod("partner", onto="mri"),
             Scaled("mri"),
             Scaled("partner", window),
-            SplitLumad("partner", "luma", palette),
-            FuseSlicesd("mri", "luma", "fused", network, batch_size, progress=progress and partial(progress, "fuse")),
-            JoinColourd("fused", "partner", palette, progress=progress and partial(progress, "colour")),
         ]
     )
     data = _run(line, {"mri": mri, "partner": partner})
@@ -325,17 +130,16 @@ def fuse(
         mri_filled_slices=sources[0].filled_slices if sources[0] else 0,
         partner_filled_slices=sources[1].filled_slices if sources[1] else 0,
     )
-    return FusedStudy(data["fused"], mri, partner, data["registration"], provenance, measured)
+    slices = FusedSlices(mri, partner, network, palette, batch_size, progress)
+    study = FusedStudy(slices, data["registration"], provenance, measured)
+    if not lazy:
+        slices.volume  # noqa: B018 - fused here and now
+    return study
 
 
 def _share_of(step: str, progress: Progress) -> Callable[[float, float], None]:
     """Tells of the registration how far it is, and not how good."""
     return lambda share, score: progress(step, share)
-
-
-def _from(volume: MetaTensor, source: Source | None) -> MetaTensor:
-    """The same voxels in the same place, said to come from another source."""
-    return MetaTensor(plain(volume), meta={**volume.meta, "source": source})
 
 
 def _require_known(align: Align | Registration, plane: Plane, batch_size: int) -> None:

@@ -22,7 +22,7 @@ from medfuse.slices import PLANES, Plane, replane
 from medfuse.volume import grid_of, plain
 
 if TYPE_CHECKING:
-    from medfuse.fusion import FusedStudy
+    from medfuse.fused import FusedStudy
 
 Pixels = npt.NDArray[np.float64]
 

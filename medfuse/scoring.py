@@ -15,7 +15,8 @@ from torch import Tensor
 
 from medfuse import colour, dicom, nifti
 from medfuse.errors import GeometryError, IntensityError, SeriesError, StudyError
-from medfuse.fusion import DEFAULT_PALETTE, FusedStudy
+from medfuse.fused import FusedStudy
+from medfuse.fusion import DEFAULT_PALETTE
 from medfuse.gesenet.device import resolve_device
 from medfuse.intensity import Window, choose_window, scale
 from medfuse.metrics import CORE, eight_bit, flicker, score

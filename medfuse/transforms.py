@@ -202,7 +202,7 @@ class SplitLumad(MapTransform):
             return dict(data) | {self.luma: volume}
         luma = torch.empty(volume.shape, dtype=torch.float32)
         for k in range(volume.shape[-1]):  # slice by slice: the three colours of a whole volume are never held
-            luma[..., k] = colour.split_luma(colour.colourise(plain(volume)[..., k], self.palette))
+            luma[..., k] = colour.palette_luma(plain(volume)[..., k], self.palette)
         return dict(data) | {self.luma: like(luma, volume)}
 
 
@@ -254,12 +254,8 @@ class JoinColourd(MapTransform):
         luma, uptake = data[self.luma], data[self.uptake]
         x, y, slices = require_same_grid(luma, uptake).shape
         stored = torch.empty((slices, y, x, 3), dtype=torch.uint8)  # the order of files, so that a slice is contiguous
-        grey = torch.full((2, 1, 1), colour.NEUTRAL_CHROMA)
         for k in range(slices):
-            partner = colour.split_chroma(colour.colourise(plain(uptake)[..., k], self.palette))
-            chroma = colour.fuse_chroma(grey.expand_as(partner), partner)
-            rgb = colour.join_luma_chroma(plain(luma)[..., k], chroma)
-            stored[k] = rgb.mul_(255).round_().to(torch.uint8).permute(2, 1, 0)
+            stored[k] = colour.join_palette(plain(luma)[..., k], plain(uptake)[..., k], self.palette).permute(2, 1, 0)
             if self.progress:
                 self.progress((k + 1) / slices)
         return dict(data) | {self.luma: like(stored.permute(3, 2, 1, 0), luma)}

@@ -1,8 +1,10 @@
 import base64
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
+import pydicom
 import pytest
 import torch
 from monai.data.meta_tensor import MetaTensor
@@ -15,6 +17,7 @@ from torch import nn
 import medfuse
 from medfuse import Registration, phantom_study
 from medfuse.errors import IntensityError, RegistrationError, StudyError
+from medfuse.gesenet import load_engine, load_network
 from medfuse.grid import Grid
 from medfuse.transforms import (
     FuseSlicesd,
@@ -128,11 +131,41 @@ def test_provenance_says_what_was_done_and_that_it_is_for_research(pet_phantom):
     assert len(study.provenance.sentence()) <= 1024
 
 
+@pytest.mark.parametrize("palette", ["hot-iron", None])
+def test_lazy_slices_are_written_while_later_ones_are_fused(pet_phantom, tmp_path, palette):
+    pair = pet_phantom if palette else phantom_study("CT", coarsen=4)
+    network = load_network()
+    written = []
+    out = tmp_path / "lazy"
+
+    def counting(mri, partner):
+        written.append(len(list(tmp_path.rglob("*.dcm"))))
+        return network(mri, partner)
+
+    engine = replace(load_engine("reference"), fuse=counting)
+    given = {"align": "header", "palette": palette, "engine": engine}
+    study = medfuse.fuse(pair.mri, pair.partner, lazy=True, **given)
+    assert not written
+    study.write_dicom(out, keep=False)
+    assert written[0] == 0
+    assert written[-1] > 0
+    calls = len(written)
+    study.write_dicom(tmp_path / "kept")
+    assert len(written) == 2 * calls
+    eager = medfuse.fuse(pair.mri, pair.partner, **given)
+    fused_so_far = len(written)
+    assert torch.equal(study.image, eager.image)
+    eager.write_dicom(tmp_path / "eager")
+    assert len(written) == fused_so_far
+    for one, other in zip(sorted(out.iterdir()), sorted((tmp_path / "eager").iterdir()), strict=True):
+        assert np.array_equal(pydicom.dcmread(one).pixel_array, pydicom.dcmread(other).pixel_array)
+
+
 def test_progress_names_the_steps(pet_phantom):
     told = []
     medfuse.fuse(pet_phantom.mri, pet_phantom.partner, align="header", progress=lambda *step: told.append(step))
-    assert [step for step, _ in dict.fromkeys((step, 0) for step, _ in told)] == ["align", "fuse", "colour"]
-    for step in ("align", "fuse", "colour"):
+    assert [step for step, _ in dict.fromkeys((step, 0) for step, _ in told)] == ["align", "fuse"]
+    for step in ("align", "fuse"):
         shares = [share for told_step, share in told if told_step == step]
         assert shares == sorted(shares)
         assert shares[-1] == 1

@@ -45,6 +45,7 @@ ORDER = [
         "monai_io",
         "transforms",
         "report",
+        "fused",
         "fusion",
         "bench",
         "train",

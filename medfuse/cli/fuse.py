@@ -19,7 +19,7 @@ from medfuse.cli.choices import CompressionName, DicomChoices, Force, Format, Pa
 from medfuse.cli.console import EXIT_CODES, Json, Overwrite, Tell, app, describe, refusing, stdout, steps
 from medfuse.dicom.palettes import PALETTES
 from medfuse.export import require_outside, whole_entries
-from medfuse.fusion import FusedStudy
+from medfuse.fused import FusedStudy
 from medfuse.gesenet.engine import AUTO, ENGINES
 from medfuse.intensity import CT_WINDOWS_HU
 from medfuse.phantom import phantom_study
@@ -137,22 +137,21 @@ def fuse(
         for entry in RESULTS:
             require_outside(out / entry, [mri, partner])
         with whole_entries(out, overwrite, RESULTS) as folder:
-            loaded = medfuse.load(
+            read = partial(medfuse.load, fill_gaps=fill_gaps)
+            loaded = read(
                 mri,
                 "MR",
                 mri_series,
                 volume=mri_volume,
                 luma=luma and nifti.is_nifti(mri),
-                fill_gaps=fill_gaps,
                 progress=partial(tell, "MRI"),
             )
-            other = medfuse.load(
+            other = read(
                 partner,
                 PARTNERS if modality is None else modality.value,
                 partner_series,
                 volume=partner_volume,
                 luma=luma and nifti.is_nifti(partner),
-                fill_gaps=fill_gaps,
                 progress=partial(tell, "partner"),
             )
             if suv:
@@ -172,6 +171,7 @@ def fuse(
                 engine=engine,
                 batch_size=batch_size,
                 different_patients=different_patients,
+                lazy=True,
                 progress=tell,
             )
             if deidentify:
@@ -257,6 +257,7 @@ def _write(study: FusedStudy, folder: Path, format_: Format, tell: Tell, choices
             compression=choices.compression,
             bits=choices.bits,
             multiframe=choices.multiframe,
+            keep=format_ is Format.BOTH,
             progress=partial(tell, "write"),
         )
     if choices.with_partner:
@@ -296,7 +297,7 @@ ENTRIES = {
 
 def _summary(study: FusedStudy, out: Path, written: list[str]) -> dict[str, Any]:
     places = {name: str(out / entry) for name, entry in ENTRIES.items() if entry in written}
-    grid = grid_of(study.image)
+    grid = study.slices.grid
     return (
         {"out": str(out)}
         | places

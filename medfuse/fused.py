@@ -107,10 +107,11 @@ class FusedSlices:
         slices = self.grid.shape[2]
         uptake = plain(self.partner)
         for start, batch in fused_batches(self.engine, self._sides, slices, batch_size=self.batch_size):
-            for k, luma in enumerate(batch.mT.cpu(), start):
-                yield colour.join_palette(luma, uptake[..., k], self.palette) if self.palette else luma
+            here = batch.mT.cpu()
             if self.progress:
-                self.progress("fuse", (start + len(batch)) / slices)
+                self.progress("fuse", (start + len(here)) / slices)
+            for k, luma in enumerate(here, start):
+                yield colour.join_palette(luma, uptake[..., k], self.palette) if self.palette else luma
 
     def _sides(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
         partner = slice_batch(self.partner, start, stop)

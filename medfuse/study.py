@@ -9,6 +9,7 @@ from monai.data.meta_tensor import MetaTensor
 
 from medfuse import dicom, nifti
 from medfuse.dicom.files import Place, places_named
+from medfuse.dicom.identity import name_different_patients
 from medfuse.dicom.read import DicomSource
 from medfuse.errors import StudyError
 from medfuse.volume import MODALITIES, Modality, Source, meta_of, plain, source_of
@@ -116,19 +117,14 @@ def require_pair(mri: MetaTensor, partner: MetaTensor, *, different_patients: bo
     if source is not None and other is not None:
         if source.path.resolve() == other.path.resolve() and source.references == other.references:
             raise StudyError(f"both studies are the same, {source.path}; give the MRI first and its partner second.")
-        if not different_patients and _name_different_patients(source, other):
+        if not different_patients and _of_different_patients(source, other):
             raise StudyError(
                 "the headers of the two studies name different patients; give two studies of one patient, or say that "
                 "the identities may differ (different_patients=True, --different-patients)."
             )
 
 
-def _name_different_patients(source: Source, other: Source) -> bool:
-    """Both identifier and name are there and differ: one alone often does between two archives."""
+def _of_different_patients(source: Source, other: Source) -> bool:
     if not isinstance(source, DicomSource) or not isinstance(other, DicomSource):
         return False
-    for keyword in ("PatientID", "PatientName"):
-        values = [str(one.first.get(keyword, "")).strip(" ^").lower() for one in (source, other)]
-        if not all(values) or values[0] == values[1]:
-            return False
-    return True
+    return name_different_patients(source.first, other.first)

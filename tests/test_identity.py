@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 import medfuse
 from medfuse.cli import app
 from medfuse.dicom import Deidentifier, scan
-from medfuse.dicom.identity import CLOCK, MR_ACQUISITION, PATIENT, PLACE, STUDY
+from medfuse.dicom.identity import CLOCK, MR_ACQUISITION, PATIENT, PLACE, STUDY, identity
 from medfuse.dicom.kinds import CT_ACQUISITION, NM_ACQUISITION, PT_ACQUISITION
 from medfuse.errors import MedfuseError
 
@@ -247,3 +247,15 @@ def test_a_day_of_birth_is_emptied_and_days_of_the_examination_are_shifted_alike
     first, second = (datetime.strptime(clean[name].value, "%Y%m%d") for name in ("StudyDate", "SeriesDate"))
     assert (second - first).days == 2
     assert first.year < 2026
+
+
+def test_weight_comes_from_the_partner_of_one_patient_and_never_from_another():
+    mri, pet = Dataset(), Dataset()
+    mri.PatientID, mri.PatientName, mri.PatientSize = "17", "DOE^JANE", "1.7"
+    pet.PatientID, pet.PatientName, pet.PatientSize, pet.PatientWeight = "17", "DOE^JANE", "1.6", "70"
+    assert identity(mri, pet).PatientWeight == 70
+    assert identity(mri, pet).PatientSize == 1.7
+    pet.PatientID = "P17"
+    assert identity(mri, pet).PatientWeight == 70  # another archive's number for the same name
+    pet.PatientName = "ROE^RICHARD"
+    assert "PatientWeight" not in identity(mri, pet)

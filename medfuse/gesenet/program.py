@@ -118,7 +118,7 @@ class Program:
         return Step(CONVOLVE, tiles, lag, *source, *target, self._layer(spec), 0, how, *other, -1)
 
     def _branch(self, branch: FoldedBranch, steps: list[Step], source: int, edges: Place) -> None:
-        edge, dense = cast("FoldedEdge", branch.edge), self._map(80)
+        edge, dense = cast("FoldedEdge", branch.edge), self._map(64)
         stem = branch.stem
         taps = self._small(
             stem.weight[:, 0].permute(1, 2, 0), cast("Tensor", stem.bias), stem.weight[:, 0, 0, 0] * 0 + 0.2
@@ -127,9 +127,8 @@ class Program:
         for convolution, lag, to in ((edge.first, 1, 16), (edge.second, 2, 32)):
             spec = wide(convolution.weight, convolution.bias, 0.2)
             steps.append(self._convolve(spec, 0, lag, Place(dense), Place(dense, to)))
-        for filters, to in ((edge.x, 48), (edge.y, 64)):
-            taps = self._small(filters.weight[:, 0].permute(1, 2, 0))
-            steps.append(Step(GRADIENT, 0, 2, dense, 0, dense, to, taps, 0, 16, dense, 0, -1))
+        filters = (each.weight[:, 0].permute(1, 2, 0) for each in (edge.x, edge.y))
+        steps.append(Step(GRADIENT, 0, 2, dense, 0, dense, 48, self._small(*filters), 0, 16, dense, 0, -1))
         spec = wide(edge.down.weight, edge.down.bias, 0.1)
         steps.append(self._convolve(spec, 0, 2, Place(dense), edges))
         self.fills_before += [Fill(dense, 0, 0), Fill(edges.map, 0, 7)]

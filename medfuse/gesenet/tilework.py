@@ -258,13 +258,14 @@ def _filtered(around: dict[tuple[int, int], Vector], taps: Sequence[Vector], i: 
 
 @inline
 def gradient(code: Code, _: bool) -> None:
-    """(source, kernels, target), (at, row, pixel, kernel, kernel step, to, row, pixel): |depthwise 3 × 3|."""
+    """(source, kernels, target), (at, row, pixel, kernel, kernel step, to, row, pixel): |depthwise 3 × 3| + |another|."""
     kernel, step, to, row, pixel = code.numbers[3:]
-    around, taps = _around(code), [code.floats(1, code.place(kernel, (step, tap))) for tap in range(9)]
+    around, taps = _around(code), [code.floats(1, code.place(kernel, (step, tap))) for tap in range(18)]
     for i in range(TILE):
         for j in range(TILE):
             place = code.place(to, (row, i), (pixel, j))
-            code.store(2, place, _filtered(around, taps, i, j).magnitude().value)
+            across, down = (_filtered(around, some, i, j).magnitude() for some in (taps[:9], taps[9:]))
+            code.store(2, place, (across + down).value)
 
 
 @inline

@@ -257,7 +257,7 @@ class FusedStudy:
             folder,
             mri=source_of(self.mri),
             partner=source_of(self.measured),
-            provenance=self.provenance,
+            registration=self.provenance.registration,
             overwrite=overwrite,
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
@@ -85,6 +86,28 @@ def test_what_is_forced_is_marked(study, mirrored, tmp_path):
         assert header.SeriesDescription.endswith("NOT ALIGNED")
         assert "NOT ALIGNED, FORCED" in header.DerivationDescription
     assert json.loads((out / "fused.json").read_text())["Medfuse"]["registration"]["verdict"] == "not aligned"
+
+
+def test_the_map_as_a_registration_object(study, tmp_path):
+    out = tmp_path / "map.dcm"
+    done = run("align", study / "mri", study / "partner", "--out", out, "--json")
+    assert done.exit_code == 0, done.output
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["map.dcm", "map.png"]
+    written = pydicom.dcmread(out)
+    assert written.Modality == "REG"
+    assert written.SeriesDescription == "ALIGNMENT PT to MR"
+    mri, partner = medfuse.load(study / "mri"), medfuse.load(study / "partner")
+    read = medfuse.Registration.load(out, mri, partner)
+    np.testing.assert_allclose(read.matrix, json.loads(done.stdout)["matrix"], atol=1e-5)
+
+
+def test_a_registration_object_needs_two_dicom_series(study, tmp_path):
+    mri = medfuse.load(study / "mri")
+    nib.save(nib.Nifti1Image(mri[0].numpy(), mri.affine.numpy()), tmp_path / "mri.nii")
+    done = run("align", tmp_path / "mri.nii", study / "partner", "--out", tmp_path / "map.dcm")
+    assert done.exit_code == 5
+    assert "two DICOM series" in done.output
+    assert [path.name for path in tmp_path.iterdir()] == ["mri.nii"]
 
 
 @pytest.mark.slow

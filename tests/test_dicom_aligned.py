@@ -74,7 +74,7 @@ def frames(folder):
 
 def test_what_is_written_is_read_again(studies):
     mri, partner = (source_of(medfuse.load(studies / name)) for name in ("mri", "partner"))
-    write_alignment(studies / "out", mri=mri, partner=partner, provenance=provenance(matrix=MATRIX))
+    write_alignment(studies / "out", mri=mri, partner=partner, registration=provenance(matrix=MATRIX).registration)
     fixed, moving = frames(studies)
     assert fixed != moving
     for path in (studies / "out", studies / "out" / "0001.dcm"):
@@ -88,7 +88,7 @@ def test_what_is_written_is_read_again(studies):
 def test_another_program_reads_what_is_written(studies):
     parser = pytest.importorskip("pydicomrt.reg.parser")
     mri, partner = (source_of(medfuse.load(studies / name)) for name in ("mri", "partner"))
-    write_alignment(studies / "out", mri=mri, partner=partner, provenance=provenance(matrix=MATRIX))
+    write_alignment(studies / "out", mri=mri, partner=partner, registration=provenance(matrix=MATRIX).registration)
     fixed, moving = frames(studies)
     found = parser.get_spatial_registrations(pydicom.dcmread(studies / "out" / "0001.dcm"))
     np.testing.assert_allclose(np.reshape(found[fixed][moving], (4, 4)), MOVING_TO_FIXED, rtol=0, atol=1e-12)

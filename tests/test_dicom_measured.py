@@ -61,7 +61,9 @@ def test_validators_accept_partner_and_alignment(pair):
     mri, partner, _, folder = pair
     modality = partner.meta["modality"]
     done = provenance(modality, matrix=MATRIX)
-    write_alignment(folder / "align", mri=mri.meta["source"], partner=partner.meta["source"], provenance=done)
+    write_alignment(
+        folder / "align", mri=mri.meta["source"], partner=partner.meta["source"], registration=done.registration
+    )
     write_series(fused_on(mri, 3), folder / "out", partner=partner.meta["source"], provenance=done)
     names = {"CT": "CTImage", "PT": "PETImage", "NM": "NMImage"}
     for path in sorted((folder / "moved").iterdir())[::6]:
@@ -94,7 +96,9 @@ def test_simple_itk_reads_the_partners_values(pair):
 def test_the_alignment_leads_from_partner_to_mri(pair):
     mri, partner, _, folder = pair
     done = provenance(partner.meta["modality"], matrix=MATRIX)
-    write_alignment(folder / "align", mri=mri.meta["source"], partner=partner.meta["source"], provenance=done)
+    write_alignment(
+        folder / "align", mri=mri.meta["source"], partner=partner.meta["source"], registration=done.registration
+    )
     written = pydicom.dcmread(folder / "align" / "0001.dcm")
     base, other = written.RegistrationSequence
     assert base.FrameOfReferenceUID == written.FrameOfReferenceUID == mri.meta["source"].first.FrameOfReferenceUID
@@ -126,7 +130,10 @@ def test_partner_of_another_study_is_referenced_there(tmp_path):
     write_acquisition(other, tmp_path / "elsewhere", study=7, series_number=3)
     partner = medfuse.load(tmp_path / "elsewhere")
     write_alignment(
-        tmp_path / "align", mri=mri.meta["source"], partner=partner.meta["source"], provenance=provenance(matrix=MATRIX)
+        tmp_path / "align",
+        mri=mri.meta["source"],
+        partner=partner.meta["source"],
+        registration=provenance(matrix=MATRIX).registration,
     )
     written = pydicom.dcmread(tmp_path / "align" / "0001.dcm")
     assert len(written.ReferencedSeriesSequence) == 1
@@ -138,7 +145,9 @@ def test_partner_of_another_study_is_referenced_there(tmp_path):
 def test_an_alignment_needs_two_dicom_series(tmp_path):
     mri, _ = sources(tmp_path, GRIDS["oblique"])
     with pytest.raises(ExportError, match="two DICOM series"):
-        write_alignment(tmp_path / "align", mri=mri.meta["source"], partner=None, provenance=provenance())
+        write_alignment(
+            tmp_path / "align", mri=mri.meta["source"], partner=None, registration=provenance().registration
+        )
 
 
 @pytest.mark.parametrize("name", GRIDS)
@@ -375,7 +384,9 @@ def test_every_measured_value_passes_strict_validation(tmp_path, monkeypatch, mo
     done = provenance(modality, matrix=MATRIX)
     monkeypatch.setattr(pydicom.config.settings, "writing_validation_mode", pydicom.config.RAISE)
     write_partner(moved, tmp_path / "moved", mri=mri.meta["source"], provenance=done)
-    write_alignment(tmp_path / "align", mri=mri.meta["source"], partner=partner.meta["source"], provenance=done)
+    write_alignment(
+        tmp_path / "align", mri=mri.meta["source"], partner=partner.meta["source"], registration=done.registration
+    )
 
 
 @pytest.mark.parametrize("modality", ["CT", "PT", "NM"])
@@ -393,7 +404,9 @@ def test_nothing_else_of_the_partner_passes(tmp_path, modality):
     partner = medfuse.load(tmp_path / "partner")
     done = provenance(modality, matrix=MATRIX)
     write_partner(registered(mri, partner), tmp_path / "moved", mri=mri.meta["source"], provenance=done)
-    write_alignment(tmp_path / "align", mri=mri.meta["source"], partner=partner.meta["source"], provenance=done)
+    write_alignment(
+        tmp_path / "align", mri=mri.meta["source"], partner=partner.meta["source"], registration=done.registration
+    )
     for path in [*(tmp_path / "moved").iterdir(), *(tmp_path / "align").iterdir()]:
         assert b"Secret" not in path.read_bytes()
 
@@ -403,7 +416,9 @@ def test_dcmtk_takes_every_file_for_dicom(tmp_path):
     mri, partner = sources(tmp_path, GRIDS["oblique"], "NM")
     done = provenance("NM", matrix=MATRIX)
     write_partner(registered(mri, partner), tmp_path / "moved", mri=mri.meta["source"], provenance=done)
-    write_alignment(tmp_path / "align", mri=mri.meta["source"], partner=partner.meta["source"], provenance=done)
+    write_alignment(
+        tmp_path / "align", mri=mri.meta["source"], partner=partner.meta["source"], registration=done.registration
+    )
     write_series(fused_on(mri, 3), tmp_path / "out", provenance=done, compression="jpeg-ls")
     files = [path for one in ("moved", "align", "out") for path in sorted((tmp_path / one).iterdir())]
     assert all(line.startswith("yes:") for line in judge(["dcmftest", *files]).splitlines())

@@ -156,7 +156,7 @@ def test_a_known_deformation_is_found_and_kept_only_if_better() -> None:
     assert found.warp.least_jacobian > 0.2
     assert found.error_mm < rigid.error_mm
     with pytest.raises(ExportError, match="the alignment is a deformation"):
-        write_alignment("nowhere", mri=None, partner=None, provenance=provenance(found))
+        write_alignment("nowhere", mri=None, partner=None, registration=provenance(found).registration)
 
 
 def provenance(found: Registration) -> Any:

@@ -12,13 +12,15 @@ import typer
 from rich.table import Table
 
 import medfuse
-from medfuse import nifti, report
+from medfuse import dicom, nifti, report
 from medfuse.cli.choices import Force, Way
 from medfuse.cli.console import EXIT_CODES, Json, Overwrite, app, refusing, stdout, steps
 from medfuse.export import require_outside, whole
 from medfuse.provenance import DISCLAIMER
 from medfuse.registration import WRITTEN_SUFFIXES, Registration
-from medfuse.volume import Modality
+from medfuse.volume import Modality, source_of
+
+SUFFIXES = (*WRITTEN_SUFFIXES, dicom.ALIGNMENT_SUFFIX)
 
 
 @app.command(epilog=EXIT_CODES)
@@ -27,9 +29,7 @@ def align(
         Path, typer.Argument(help="The study to align to, usually the MRI: DICOM or NIfTI.", show_default=False)
     ],
     moving: Annotated[Path, typer.Argument(help="The study to align, likewise.", show_default=False)],
-    out: Annotated[
-        Path, typer.Option("--out", help=f"Transform file: {', '.join(WRITTEN_SUFFIXES)}.", show_default=False)
-    ],
+    out: Annotated[Path, typer.Option("--out", help=f"Transform file: {', '.join(SUFFIXES)}.", show_default=False)],
     method: Annotated[Way, typer.Option(help="The highest rung to climb.")] = Way.AUTO,
     fixed_modality: Annotated[
         str | None, typer.Option(help="The fixed study's modality, where it is NIfTI and no MR.")
@@ -42,8 +42,8 @@ def align(
     as_json: Json = False,
 ) -> None:
     """Align MOVING to FIXED; write the map FIXED → MOVING to FILE, and a picture of it beside FILE."""
-    if out.suffix not in WRITTEN_SUFFIXES:
-        raise typer.BadParameter(f"expected --out with one of {', '.join(WRITTEN_SUFFIXES)}; found {out.suffix!r}.")
+    if out.suffix not in SUFFIXES:
+        raise typer.BadParameter(f"expected --out with one of {', '.join(SUFFIXES)}; found {out.suffix!r}.")
     picture = out.with_suffix(".png")
     with refusing(as_json), steps() as tell:
 
@@ -59,7 +59,11 @@ def align(
         with whole(out, overwrite) as beside, whole(picture, overwrite) as drawn:
             found = medfuse.register(here, there, method.value, force=force, progress=scored)
             drawn.write_bytes(report.alignment_picture(here, there, found))
-            found.save(beside)
+            if out.suffix == dicom.ALIGNMENT_SUFFIX:
+                sources = source_of(here), source_of(there)
+                dicom.write_alignment(beside, mri=sources[0], partner=sources[1], registration=found.to_dict())
+            else:
+                found.save(beside)
     result = {"out": str(out), "picture": str(picture)} | found.to_dict() | {"disclaimer": DISCLAIMER}
     if as_json:
         sys.stdout.write(json.dumps(result, indent=2) + "\n")

@@ -5,7 +5,7 @@ reads a fused one back.
 """
 
 from medfuse.dicom.aligned import read_alignment
-from medfuse.dicom.alignment import both_placed, write_alignment
+from medfuse.dicom.alignment import ALIGNMENT_SUFFIX, both_placed, write_alignment
 from medfuse.dicom.blending import unblendable, write_blending
 from medfuse.dicom.compression import COMPRESSIONS, Compression, require_compressible
 from medfuse.dicom.deidentify import Deidentifier
@@ -18,6 +18,7 @@ from medfuse.dicom.series import Series
 from medfuse.dicom.write import Bits, Like, SliceStream, identity_of, require_measurable, write_partner, write_series
 
 __all__ = [
+    "ALIGNMENT_SUFFIX",
     "COMPRESSIONS",
     "Bits",
     "Compression",

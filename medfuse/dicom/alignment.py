@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,8 +22,10 @@ from medfuse.dicom.template import Naming, series_number
 from medfuse.errors import ExportError
 from medfuse.export import require_outside, whole
 from medfuse.grid import LPS_FROM_RAS
-from medfuse.provenance import SOFTWARE, Provenance
+from medfuse.provenance import SOFTWARE
 from medfuse.volume import Source
+
+ALIGNMENT_SUFFIX = ".dcm"
 
 ALIGNMENT_AFTER_FUSED = 2000
 """How far the registration's SeriesNumber lies after the numbers of fused series."""
@@ -32,21 +36,21 @@ def write_alignment(
     *,
     mri: Source | None,
     partner: Source | None,
-    provenance: Provenance,
+    registration: Mapping[str, Any],
     description: str | None = None,
     number: int | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Write the registration between two DICOM series into the MRI's study.
+    """Write the registration between two DICOM series into the study of the first.
 
     Parameters
     ----------
     out
-        Folder to appear, with the file ``0001.dcm``.
+        File to appear, ending in .dcm; or folder to appear, with the file ``0001.dcm``.
     mri, partner
-        The sources. The matrix leads from the partner's frame of reference to the MRI's, LPS+ mm.
-    provenance
-        What was done; it holds the alignment.
+        The sources. What is written leads from the partner's frame of reference to the MRI's, LPS+ mm.
+    registration
+        How they are aligned, MRI → partner, RAS+ mm: `medfuse.Registration.to_dict`.
     description, number, overwrite
         As in `write_series`.
 
@@ -56,7 +60,7 @@ def write_alignment(
         If the alignment deforms; if a source is not DICOM or has no frame of reference, for then there is nothing to
         refer to; or if the folder is taken or cannot be written.
     """
-    if provenance.registration.get("deformation") is not None:
+    if registration.get("deformation") is not None:
         raise ExportError(
             "a Spatial Registration holds a matrix, and the alignment is a deformation; save it with Registration.save."
         )
@@ -73,18 +77,21 @@ def write_alignment(
     out = Path(out)
     require_outside(out, [mri.path, partner.path])
     with quiet():
-        dataset = _header(mri, partner, provenance)
+        dataset = _header(mri, partner, registration)
         Naming(description, number).apply(
-            dataset, f"ALIGNMENT {provenance.partner_modality} to MR", series_number(mri.first) + ALIGNMENT_AFTER_FUSED
+            dataset, f"ALIGNMENT {partner.modality} to {mri.modality}", series_number(mri.first) + ALIGNMENT_AFTER_FUSED
         )
-        moving_to_fixed = np.linalg.inv(np.array(provenance.registration["matrix"], dtype=np.float64))
+        moving_to_fixed = np.linalg.inv(np.array(registration["matrix"], dtype=np.float64))
         dataset.RegistrationSequence = Sequence(
             [_item(mri, np.eye(4)), _item(partner, LPS_FROM_RAS @ moving_to_fixed @ LPS_FROM_RAS)]
         )
         refer_to_series(dataset, [(source.first, [*map(reference, source.headers)]) for source in (mri, partner)])
-    with whole(out, overwrite) as folder, quiet():
-        folder.mkdir()
-        save(dataset, folder / "0001.dcm")
+    with whole(out, overwrite) as place, quiet():
+        if out.suffix == ALIGNMENT_SUFFIX:
+            save(dataset, place)
+        else:
+            place.mkdir()
+            save(dataset, place / "0001.dcm")
 
 
 def both_placed(mri: Source | None, partner: Source | None) -> bool:
@@ -92,7 +99,7 @@ def both_placed(mri: Source | None, partner: Source | None) -> bool:
     return all(isinstance(one, DicomSource) and one.frame_of_reference for one in (mri, partner))
 
 
-def _header(mri: DicomSource, partner: DicomSource, provenance: Provenance) -> Dataset:
+def _header(mri: DicomSource, partner: DicomSource, registration: Mapping[str, Any]) -> Dataset:
     dataset = identity(mri.first, partner.first)
     if "PatientPosition" in dataset:
         del dataset.PatientPosition
@@ -107,7 +114,7 @@ def _header(mri: DicomSource, partner: DicomSource, provenance: Provenance) -> D
     dataset.SoftwareVersions = SOFTWARE
     dataset.DeviceSerialNumber = "0"
     dataset.ContentLabel = "ALIGNMENT"
-    dataset.ContentDescription = f"{provenance.partner_modality} to MR, {provenance.registration['method']}"[:64]
+    dataset.ContentDescription = f"{partner.modality} to {mri.modality}, {registration['method']}"[:64]
     dataset.ContentCreatorName = None
     contributions = [Contribution(source, np.eye(4), preserved=True) for source in (mri, partner)]
     dataset.ContributingEquipmentSequence = equipment(contributions, SOFTWARE)

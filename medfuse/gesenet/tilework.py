@@ -258,7 +258,7 @@ def _filtered(around: dict[tuple[int, int], Vector], taps: Sequence[Vector], i: 
 
 @inline
 def gradient(code: Code, _: bool) -> None:
-    """(source, kernels, target), (at, row, pixel, kernel, kernel step, to, row, pixel): |depthwise 3 × 3| + |another|."""
+    """(source, kernels, target), (at, row, pixel, kernel, kernel step, to, row, pixel): two |depthwise 3 × 3|."""
     kernel, step, to, row, pixel = code.numbers[3:]
     around, taps = _around(code), [code.floats(1, code.place(kernel, (step, tap))) for tap in range(18)]
     for i in range(TILE):

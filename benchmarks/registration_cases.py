@@ -29,6 +29,9 @@ RADII_MM = (70.0, 88.0, 80.0)
 
 HEADS = (7, 11, 23)
 
+REAL_TURNED = 6
+"""Cases of the real pair without a half-turn."""
+
 A_MODALITY = 20
 """Cases of each partner."""
 
@@ -138,7 +141,10 @@ def moved_world(volume: MetaTensor, matrix: Matrix) -> MetaTensor:
 
 
 def real_cases(mri: MetaTensor, partner: MetaTensor, count: int = 12) -> Iterator[Case]:
-    """A real pair whose worlds coincide, every second slice, under rigid maps of up to 40° and 60 mm."""
+    """A real pair whose worlds coincide, every second slice, under rigid maps of up to 40° and 60 mm.
+
+    From the case `REAL_TURNED` on, the patient also lies the other way round, upside down or face down.
+    """
     thin = []
     for volume in (mri, partner):
         grid = grid_of(volume)
@@ -155,8 +161,11 @@ def real_cases(mri: MetaTensor, partner: MetaTensor, count: int = 12) -> Iterato
         draw = np.random.default_rng((40, number))
         x, y, z = draw.uniform(-40, 40, 3)
         turned = turn((0, 0, 1), z) @ turn((0, 1, 0), y) @ turn((1, 0, 0), x)
+        kind = "turned" if number < REAL_TURNED else "half-turn"
+        if kind == "half-turn":
+            turned = turned @ turn(np.eye(3)[number % 3], 180)
         truth = shift(draw.uniform(-60, 60, 3)) @ shift(centre) @ turned @ shift(-centre)
-        yield Case(f"real-{number}", "real", thin[0], moved_world(thin[1], truth), truth, centre)
+        yield Case(f"real-{number}", kind, thin[0], moved_world(thin[1], truth), truth, centre)
 
 
 def _kept(cache: Path | None, name: str, make) -> MetaTensor:  # type: ignore[no-untyped-def]

@@ -100,6 +100,16 @@ def test_thinning_leaves_a_share_of_the_channels_and_the_folded_network_has_no_o
             assert (layer.weight != 0).flatten(1).any(1).sum() == 32 * share
 
 
+def test_channels_that_are_gone_do_not_come_back(pairs, tmp_path):
+    given = {"semantic_weight": 0.0, "steps": 3}
+    trainer_of(config(pairs, tmp_path / "first", kept_share=0.5, **given)).run()
+    start = str(tmp_path / "first" / "best.safetensors")
+    trainer_of(config(pairs, tmp_path / "next", start=start, **given)).run()
+    first, later = (load_network(tmp_path / name / "best.safetensors").decoder[0].weight for name in ("first", "next"))
+    assert torch.equal((first != 0).flatten(1).any(1), (later != 0).flatten(1).any(1))
+    assert not torch.equal(first, later)
+
+
 def test_thinning_keeps_the_channels_that_matter():
     torch.manual_seed(5)
     network = GeSeNet()

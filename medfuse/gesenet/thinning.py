@@ -28,6 +28,8 @@ class Thinning:
     A channel matters as much as the loss would change without it: to first order, the product of its weights and their
     gradient, squared and averaged over the steps (Molchanov et al., CVPR 2019, doi:10.1109/CVPR.2019.01152).
 
+    Channels that are gone when it begins stay so, whatever is asked for.
+
     Parameters
     ----------
     network
@@ -38,8 +40,11 @@ class Thinning:
 
     def __init__(self, network: GeSeNet, kept_share: float) -> None:
         self.kept_share = kept_share
-        self.groups = _groups(network) if kept_share < 1 else []
-        self.done = not self.groups
+        self.groups = _groups(network)
+        self.gone = [_all_zero(layers) for layers in self.groups]
+        if kept_share == 1 and not any(bool(gone.any()) for gone in self.gone):
+            self.groups, self.gone = [], []
+        self.done = kept_share == 1
         """Whether all channels have gone that are to go."""
         self.worth = [torch.zeros(layers[0].out_channels, device=layers[0].weight.device) for layers in self.groups]
 
@@ -59,16 +64,22 @@ class Thinning:
     def thin(self, progress: float) -> None:
         """Leave each layer as many channels as it may have at a share of the steps; many go at first, few at last."""
         left = 1 - min(1.0, max(0.0, (progress - FIRST) / (LAST - FIRST)))
-        self.done = left == 0 or not self.groups
+        self.done = left == 0 or self.kept_share == 1
         share = self.kept_share + (1 - self.kept_share) * left**3
-        for layers, worth in zip(self.groups, self.worth, strict=True):
-            kept = max(1, round(share * len(worth)))
-            gone = worth.argsort(descending=True, stable=True)[kept:]
+        for layers, worth, before in zip(self.groups, self.worth, self.gone, strict=True):
+            gone = before.clone()
+            gone[worth.argsort(descending=True, stable=True)[max(1, round(share * len(worth))) :]] = True
             # What is gone has a gradient still, and matters no more.
             worth[gone] = 0
             for layer in layers:
                 for part in layer.parameters():
                     part[gone] = 0
+
+
+def _all_zero(layers: Layers) -> Tensor:
+    """Which output channels (channels,) nothing makes."""
+    parts = [part.detach().reshape(len(part), -1) for layer in layers for part in layer.parameters()]
+    return (torch.cat(parts, dim=1) == 0).all(dim=1)
 
 
 def _groups(network: GeSeNet) -> list[Layers]:

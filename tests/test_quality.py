@@ -58,10 +58,8 @@ def ours(shared_data):
     return found
 
 
-SHORT_OF_PUBLISHED = {("MRI-CT", "mi")}
 SHORT_OF_THE_BEST_EDGES = {"MRI-SPECT"}
-SHORT_OF_PUBLISHED_DETAIL = {("MRI-CT", "detail_partner")}
-"""Where the shipped weights fall short of what they should reach; a test fails as well once they reach it."""
+"""Where the shipped weights fall short of what they should reach; the test fails as well once they reach it."""
 
 
 @pytest.mark.slow
@@ -71,7 +69,7 @@ def test_every_score_is_above_that_of_the_published_weights(ours, peers):
         if row["method"] in ("gesenet-eval", "gesenet-official", "gesenet-bgmask"):
             means = ours[row["task"]][3]
             short |= {(row["task"], name) for name, column in COLUMNS.items() if means[name] <= float(row[column])}
-    assert short == SHORT_OF_PUBLISHED
+    assert not short
 
 
 @pytest.mark.slow
@@ -93,7 +91,7 @@ def test_neither_source_vanishes_under_the_other(ours, shared_data):
         for name, values in score(theirs, mri, partner, names).items():
             if means[name] < values.mean().item():
                 short.add((task, name))
-    assert short == SHORT_OF_PUBLISHED_DETAIL
+    assert not short
 
 
 @pytest.mark.slow

@@ -133,8 +133,8 @@ def at_rest(page: Page) -> bytes:
     looks: list[bytes] = []
     while len(looks) < 3 or len(set(looks[-3:])) > 1:
         assert len(looks) < 60, "the screen does not come to rest"
-        # On a busy machine a picture comes before its pane has its size, and would stay as small as that, for the viewer
-        # keeps the zoom over a change of size; and it goes back to the first slice where it loads late.
+        # On a busy machine a picture comes before its pane has its size, and would stay as small as that: the viewer
+        # keeps the zoom over a change of size. And it goes back to the first slice where it loads late.
         page.evaluate("() => window.cornerstone.getRenderingEngines().forEach((engine) => engine.resize(true, false))")
         page.evaluate(REPEAT)
         page.wait_for_timeout(1500)

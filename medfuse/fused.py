@@ -210,6 +210,8 @@ class FusedStudy:
         ------
         ExportError
             If the folder is taken, lies in an input, or cannot be written.
+        DeviceError
+            If slices are still to be fused, and not even one fits into memory.
         """
         dicom.write_series(
             self.slices.stream(keep=keep),

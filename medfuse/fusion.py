@@ -73,7 +73,7 @@ def fuse(
         Accept studies whose headers name different patients.
     lazy
         Leave the slices to be fused when they are written, or when `FusedStudy.image` is first asked for. A DICOM
-        series is then written while its slices are being fused, and no fused volume is held.
+        series is then written while its slices are being fused; without ``keep`` no fused volume is held.
     progress
         Called with the step's name and the share of it that is done.
 

@@ -40,6 +40,23 @@ def test_sources_may_lie_in_the_same_folder(exports):
     assert {one.verdict for one in report.readings} == {"same"}
 
 
+def test_what_one_source_alone_does_not_hold_is_a_note(exports):
+    place = exports / "CT"
+    report = verify(place / "out", [place / "study" / "mri"])
+    assert report.faults == []
+    assert sum("are not here" in note for note in report.notes) == 1
+
+
+def test_what_a_source_has_lost_is_one_fault(exports, tmp_path):
+    place = exports / "CT"
+    shutil.copytree(place / "study" / "mri", tmp_path / "mri")
+    report = verify(place / "out", [tmp_path / "mri", place / "study" / "partner"])
+    assert report.faults == []
+    shutil.rmtree(shutil.copytree(place / "out", tmp_path / "out") / "partner")  # the blended view refers to it
+    report = verify(tmp_path / "out", [tmp_path / "mri", place / "study" / "partner"])
+    assert sum("are not here" in fault for fault in report.faults) == 1
+
+
 @pytest.fixture
 def export(exports, tmp_path):
     """A copy that may be spoiled: the folder of results, and the sources."""

@@ -1,5 +1,6 @@
 """Results as a File-set with a DICOMDIR."""
 
+import gc
 import json
 import shutil
 
@@ -110,6 +111,7 @@ def test_nothing_is_left_where_it_fails(tmp_path):
     with pytest.raises(ExportError, match="input"):
         write_media(tmp_path / "mri" / "disc", [tmp_path / "mri"])
     assert [path.name for path in tmp_path.iterdir()] == ["mri"]
+    gc.collect()  # a temporary folder that nobody removed warns here, and not in some later test
     write_media(tmp_path / "disc", [tmp_path / "mri"])
     with pytest.raises(ExportError, match="exists already"):
         write_media(tmp_path / "disc", [tmp_path / "mri"])

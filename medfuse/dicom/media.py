@@ -43,8 +43,7 @@ def write_media(out: str | Path, folders: Iterable[str | Path], *, overwrite: bo
     """
     sources = [Path(folder) for folder in folders]
     require_outside(Path(out), sources)
-    with whole(Path(out), overwrite) as beside, quiet(), _temporary_files_in(beside.parent):
-        index = FileSet()
+    with whole(Path(out), overwrite) as beside, quiet(), _index(beside.parent) as index:
         files: dict[str, Path] = {}
         for path in (path for source in sources for path in _files(source)):
             header = dcmread(path, stop_before_pixels=True)
@@ -60,7 +59,6 @@ def write_media(out: str | Path, folders: Iterable[str | Path], *, overwrite: bo
         index.write(beside)
         for instance in index:
             shutil.copyfile(files[str(instance.SOPInstanceUID)], beside / instance.FileID)
-        index._stage["t"].cleanup()  # pydicom leaves its folder to the garbage collector, which warns
 
 
 def require_listable(like: Like) -> None:
@@ -94,11 +92,15 @@ def _files(folder: Path) -> list[Path]:
 
 
 @contextmanager
-def _temporary_files_in(folder: Path) -> Iterator[None]:
-    """Keep the headers that `FileSet` puts aside where they go with the rest, and not among everybody's."""
+def _index(folder: Path) -> Iterator[FileSet]:
+    """Make an empty index that keeps the headers it puts aside where they go with the rest, not among everybody's."""
     before = tempfile.tempdir
     tempfile.tempdir = str(folder)
     try:
-        yield
+        index = FileSet()
+        try:
+            yield index
+        finally:
+            index._stage["t"].cleanup()  # pydicom leaves its folder to the garbage collector, which warns
     finally:
         tempfile.tempdir = before

@@ -44,7 +44,10 @@ MOST_TOTALS = 32
 def working_room(layers: Any, shorts: bool) -> tuple[Any, Any]:
     """What the largest block of tiles needs before and after a product."""
     item = 2 if shorts else 4
-    before = max(int(layer["positions"]) * (_block(layer, item) * int(layer["depth"]) + APART) for layer in layers)
+    before = max(
+        int(layer["positions"]) * (_block(layer, item) * -(-int(layer["depth"]) // PLANE) * PLANE + APART)
+        for layer in layers
+    )
     after = max(int(layer["columns"]) + PLANE for layer in layers) * POSITIONS * (MOST_TILES + 1)
     return np.zeros(before, np.int16 if shorts else np.float32), np.zeros(after, np.int32 if shorts else np.float32)
 
@@ -111,7 +114,7 @@ def run(
                 filter_tiles(row, here, step, source, target, other, room, constants)
             if step.total >= 0:
                 _add_up(row, here, target, step.target_first, room, sums)
-                for c in range(MOST_TOTALS):
+                for c in range(target.planes * target.pixel):
                     totals[step.total + c] += sums[c]
 
 
@@ -121,7 +124,7 @@ def _add_up(y: int, columns: Integers, of: Any, first: int, room: Floats, sums: 
     sums[:] = 0
     for x in columns:
         at = place_of(y, x, of, 0) + channel_of(first, of)
-        for c in range(0, len(sums), LANES):
+        for c in range(0, of.planes * of.pixel, LANES):
             tilework.total((room, sums), (at + channel_of(c, of), of.row, of.pixel, c))
 
 
@@ -171,22 +174,21 @@ def _convolve(
     wide = layer.positions == POSITIONS
     depth, width = layer.depth, layer.columns
     block = _block(layer, taken.itemsize)
-    taken_step, made_step = block * depth + APART, block * PLANE + APART
+    taken_step, made_step = block * (-(-depth // PLANE) * PLANE) + APART, block * PLANE + APART
     apart = made_step * layer.positions if layer.aside else 0
     for start in range(0, len(columns), block):
         here = columns[start : start + block]
         for c in range(0, depth, PLANE):
             for t, x in enumerate(here):
-                at = place_of(y, x, source, 1 if wide else 0) + channel_of(step.source_first + c, source)
-                to = c * block + t * PLANE
-                for more in range(0, PLANE, LANES):
+                at = place_of(y, x, source, 1 if wide else 0)
+                for channel in range(c, min(c + PLANE, depth), LANES):
                     places = (
-                        at + more,
+                        at + channel_of(step.source_first + channel, source),
                         source.row,
                         source.pixel,
-                        to + more,
+                        c * block + t * PLANE + channel - c,
                         taken_step,
-                        layer.inward + c + more,
+                        layer.inward + channel,
                         depth,
                     )
                     if wide:
@@ -199,7 +201,7 @@ def _convolve(
                 kernel = layer.kernels + p * layer.step + n * depth
                 for t in range(0, len(here), ROWS):
                     at, to = p * taken_step + t * PLANE, group + p * made_step + t * PLANE
-                    product = (at, block * PLANE, kernel, depth // PLANE, to)
+                    product = (at, block * PLANE, kernel, depth // LANES, to)
                     if n + LANES < width:
                         tilework.multiply((taken, kernels, made), product)
                     else:

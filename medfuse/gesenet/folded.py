@@ -14,13 +14,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from medfuse.gesenet.cutting import channels_alive, cut, folded_chain, numbers_of, same_size
 from medfuse.gesenet.masks import CoupleMaskConvolutions, SpatialMask
-from medfuse.gesenet.network import Branch, EdgeEnhancement, GeSeNet, GlobalRefinement, RegionMask
+from medfuse.gesenet.network import CHANNELS, Branch, EdgeEnhancement, GeSeNet, GlobalRefinement, RegionMask
 from medfuse.gesenet.tiles import add_in_tiles
 
 RADIUS = 15
 """How far a pixel of the input reaches in the output, in pixels, channel attention aside: 3 in E, 9 in M, 3 behind."""
 
+VECTOR = 8
+"""Channels within E are kept by so many, and those that leave it by twice as many: what is computed at once."""
 
 Features = tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]
 """For the MRI's branch and the partner's: what enters M, and what its masked convolutions make of it."""
@@ -40,15 +43,20 @@ class FoldedGeSeNet(nn.Module):
 
     def __init__(self, network: GeSeNet, *, skip: bool = False) -> None:
         super().__init__()
-        self.mri, self.partner = (FoldedBranch(branch, skip) for branch in (network.mri, network.partner))
+        device = next(network.parameters()).device
+        network = deepcopy(network).cpu()
+        of_mri, of_partner = _edges(network.mri, network.partner)
+        self.mri = FoldedBranch(network.mri, skip, of_mri)
+        self.partner = FoldedBranch(network.partner, skip, of_partner)
         self.refinement = None
-        into = torch.arange(cast("nn.Conv2d", network.decoder[0]).in_channels)
+        into, skipped = torch.cat((of_partner, of_mri + CHANNELS)), of_partner + 2 * CHANNELS
         if network.parts.refinement:
-            self.refinement, merged = _folded_refinement(network.refinement)
-            into = torch.cat((merged, into[len(_outputs(network.refinement.merge)) :]))
+            self.refinement, into = _folded_refinement(network.refinement, into, of_mri)
         self.skip = network.parts.skip
-        self.decoder = _folded_chain(network.decoder, into)
-        self.eval().requires_grad_(False).to(next(network.parameters()).device)
+        if self.skip:
+            into = torch.cat((into, skipped))
+        self.decoder = folded_chain(network.decoder, into)
+        self.eval().requires_grad_(False).to(device)
         cast("Any", self).to(memory_format=torch.channels_last)
 
     @property
@@ -105,18 +113,29 @@ class FoldedGeSeNet(nn.Module):
 
 
 class FoldedBranch(nn.Module):
-    """One source's way through stem, E and M, cut where the channel attention asks for the means."""
+    """One source's way through stem, E and M, cut where the channel attention asks for the means.
 
-    def __init__(self, branch: Branch, skip: bool) -> None:
+    Of what leaves E, and so M, only the channels named ``edges`` are made.
+    """
+
+    def __init__(self, branch: Branch, skip: bool, edges: Tensor) -> None:
         super().__init__()
         self.swapped = branch.swapped
         self.stem = deepcopy(branch.stem)
-        self.edge = FoldedEdge(branch.edge) if isinstance(branch.edge, EdgeEnhancement) else deepcopy(branch.edge)
+        edge = branch.edge
+        self.edge = FoldedEdge(edge, edges) if isinstance(edge, EdgeEnhancement) else deepcopy(edge)
         region = branch.region if isinstance(branch.region, RegionMask) else None
-        self.spatial = FoldedMask(region.spatial) if region else None
-        self.body = FoldedBody(region.body, skip) if region else None
-        self.attention = deepcopy(region.attention) if region else None
-        self.channels = region.body.collect.out_channels if region else 1
+        self.spatial = self.body = self.attention = None
+        self.channels = 1
+        if region:
+            entering = torch.arange(branch.stem.out_channels) if self.swapped else edges
+            self.channels = len(entering)
+            self.spatial = FoldedMask(region.spatial, entering)
+            self.body = FoldedBody(region.body, skip, entering)
+            self.attention = deepcopy(region.attention)
+            within = torch.arange(self.attention.squeeze.out_channels)
+            self.attention.squeeze = cut(self.attention.squeeze, within, entering)
+            self.attention.excite = cut(self.attention.excite, entering, within)
 
     def before(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """(N, 1, H, W) → what enters M, and what its masked convolutions make of it; without M the first, twice."""
@@ -137,7 +156,7 @@ class FoldedBranch(nn.Module):
         return weights[..., 0, 0]
 
     def after(self, features: Tensor, collected: Tensor, gate: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the output of E, and that of the last module, each (N, 32, H, W)."""
+        """Return the output of E, and that of the last module, each (N, C, H, W)."""
         regions = features if self.body is None else collected * gate[..., None, None] + features
         if self.swapped:
             edges = self.edge(regions)
@@ -146,16 +165,20 @@ class FoldedBranch(nn.Module):
 
 
 class FoldedEdge(nn.Module):
-    """E with its two 1×1 convolutions as one."""
+    """E with its two 1×1 convolutions as one, without what is always zero within; ``out`` names what leaves it."""
 
-    def __init__(self, edge: EdgeEnhancement) -> None:
+    def __init__(self, edge: EdgeEnhancement, out: Tensor) -> None:
         super().__init__()
-        self.first, self.second = deepcopy(edge.dense.first), deepcopy(edge.dense.second)
         channels = len(edge.gradient.x)
-        self.x = _convolution(edge.gradient.x, groups=channels)
-        self.y = _convolution(edge.gradient.y, groups=channels)
-        kernels = torch.cat((edge.down.weight, edge.up.weight), dim=1)
-        self.down = _convolution(kernels, cast("Tensor", edge.down.bias) + cast("Tensor", edge.up.bias))
+        stem = torch.arange(channels)
+        first, second = (channels_alive(layer, whole=VECTOR) for layer in (edge.dense.first, edge.dense.second))
+        self.first = cut(edge.dense.first, first, stem)
+        self.second = cut(edge.dense.second, second, torch.cat((stem, first + channels)))
+        self.x = same_size(edge.gradient.x, groups=channels)
+        self.y = same_size(edge.gradient.y, groups=channels)
+        dense = torch.cat((stem, first + channels, second + 2 * channels))
+        kernels = torch.cat((edge.down.weight[:, dense], edge.up.weight), dim=1)
+        self.down = same_size(kernels[out], (cast("Tensor", edge.down.bias) + cast("Tensor", edge.up.bias))[out])
 
     def forward(self, features: Tensor) -> Tensor:
         first = functional.leaky_relu(self.first(features), 0.2)
@@ -167,9 +190,10 @@ class FoldedEdge(nn.Module):
 class FoldedMask(nn.Module):
     """The decided spatial mask, (N, C, H, W) → (N, 1, H, W), by operations that are the same for odd and even sizes."""
 
-    def __init__(self, mask: SpatialMask) -> None:
+    def __init__(self, mask: SpatialMask, into: Tensor) -> None:
         super().__init__()
-        self.enter, self.middle = deepcopy(mask.enter), deepcopy(mask.middle)
+        self.enter = cut(mask.enter, torch.arange(mask.enter.out_channels), into)
+        self.middle = deepcopy(mask.middle)
         leave = mask.leave
         self.leave = nn.ConvTranspose2d(leave.in_channels, leave.out_channels, 3, stride=2, padding=1, output_padding=1)
         self.leave.load_state_dict(leave.state_dict())
@@ -184,14 +208,14 @@ class FoldedMask(nn.Module):
 class FoldedBody(nn.Module):
     """The masked convolutions of M and the 1×1 that collects them, without the channels that are always zero."""
 
-    def __init__(self, body: CoupleMaskConvolutions, skip: bool) -> None:
+    def __init__(self, body: CoupleMaskConvolutions, skip: bool, edges: Tensor) -> None:
         super().__init__()
         principal = body.channel_mask().bool()
         count = len(principal)
         layers, columns = [], []
-        into, into_principal = torch.arange(count), count
-        for index, convolution in enumerate(body.convolutions):
-            kernels = cast("Tensor", convolution.weight).detach()[:, into]
+        into, into_principal = edges, len(edges)
+        for index, layer in enumerate(body.convolutions):
+            kernels = cast("Tensor", layer.weight).detach()[:, into]
             # Behind a ReLU nothing is negative, and kernels without a positive weight make nothing positive of it.
             alive = (kernels > 0 if index else kernels != 0).flatten(1).any(dim=1)
             out = torch.cat([(alive & kind).nonzero()[:, 0] for kind in (principal[:, index], ~principal[:, index])])
@@ -203,8 +227,8 @@ class FoldedBody(nn.Module):
             into, into_principal = out, out_principal
         self.layers = nn.ModuleList(layers)
         self.masked = any(layer.masked for layer in layers)
-        self.collect = _convolution(body.collect.weight[:, torch.cat(columns)], body.collect.bias) if columns else None
-        self.constant = nn.Parameter(cast("Tensor", body.collect.bias).detach()[:, None, None].clone())
+        self.collect = cut(body.collect, edges, torch.cat(columns)) if columns else None
+        self.constant = nn.Parameter(cast("Tensor", body.collect.bias).detach()[edges, None, None].clone())
 
     def forward(self, features: Tensor, spatial: Tensor | None) -> Tensor:
         """(N, C, H, W) features and (N, 1, H, W) spatial mask, None if no layer asks for it → (N, C, H, W)."""
@@ -245,13 +269,13 @@ class FoldedLayer(nn.Module):
                 among_principal = among_principal[:out_principal]
             else:
                 among_principal[out_principal:] = 0  # costs less than to cut and join the features
-            self.everywhere = _convolution(among_principal) if into_principal else None
+            self.everywhere = same_size(among_principal) if into_principal else None
         elif skip:
-            self.everywhere = _convolution(kernels[:out_principal]) if out_principal else None
+            self.everywhere = same_size(kernels[:out_principal]) if out_principal else None
             among_marked = kernels[out_principal:]
         else:
             self.everywhere = None
-        self.marked = _convolution(among_marked) if len(among_marked) else None
+        self.marked = same_size(among_marked) if len(among_marked) else None
         self.register_buffer("always", (torch.arange(out) < out_principal).to(kernels)[:, None, None])
 
     def forward(self, features: Tensor, spatial: Tensor | None) -> Tensor:
@@ -279,54 +303,28 @@ class FoldedLayer(nn.Module):
         return sums.relu_()
 
 
-def _folded_refinement(refinement: GlobalRefinement) -> tuple[GlobalRefinement, Tensor]:
-    """R without the channels that are always zero, and which are left of those that it makes."""
+def _edges(*branches: Branch) -> list[Tensor]:
+    """Which channels leave E in each branch: those that are not always zero there or behind M; as many in all."""
+    adding: list[list[nn.Module]] = []
+    for branch in branches:
+        if not isinstance(branch.edge, EdgeEnhancement) or branch.swapped:
+            return [torch.arange(CHANNELS) for _ in branches]
+        region = [branch.region.body.collect] if isinstance(branch.region, RegionMask) else []
+        adding.append([branch.edge.down, branch.edge.up, *region])
+    most = max(len(channels_alive(*layers, whole=2 * VECTOR)) for layers in adding)
+    return [channels_alive(*layers, count=most) for layers in adding]
+
+
+def _folded_refinement(
+    refinement: GlobalRefinement, features: Tensor, condition: Tensor
+) -> tuple[GlobalRefinement, Tensor]:
+    """R of some of its inputs, without the channels that are always zero, and which are left of those that it makes."""
     folded = deepcopy(refinement)
     scale, shift = refinement.scale, refinement.shift
-    scaled = _alive(scale[2])
-    merged = _alive(refinement.merge, shift[2])
-    features = torch.arange(refinement.merge.in_channels - len(_outputs(scale[2])))
-    condition = torch.arange(cast("nn.Conv2d", scale[0]).in_channels)
-    folded.scale = _folded_chain(scale, condition, scaled)
-    folded.shift = _folded_chain(shift, condition, merged)
-    folded.merge = _cut(refinement.merge, merged, torch.cat((features, scaled + len(features))))
+    scaled = channels_alive(scale[2])
+    merged = channels_alive(refinement.merge, shift[2])
+    beside = refinement.merge.in_channels - len(numbers_of(scale[2]))
+    folded.scale = folded_chain(scale, condition, scaled)
+    folded.shift = folded_chain(shift, condition, merged)
+    folded.merge = cut(refinement.merge, merged, torch.cat((features, scaled + beside)))
     return folded, merged
-
-
-def _folded_chain(chain: nn.Sequential, into: Tensor, out: Tensor | None = None) -> nn.Sequential:
-    """Convolution, leaky ReLU, convolution: of some inputs and outputs, without what is always zero between."""
-    first, slope, last = chain
-    hidden = _alive(first)
-    return nn.Sequential(
-        _cut(first, hidden, into),
-        deepcopy(slope),
-        _cut(last, torch.arange(len(_outputs(last))) if out is None else out, hidden),
-    )
-
-
-def _outputs(*layers: nn.Module) -> Tensor:
-    """Kernels and biases that make each output channel of layers which are added: (channels, numbers)."""
-    parts = [cast("Tensor", part).detach() for each in layers for part in (each.weight, each.bias)]
-    return torch.cat([part.reshape(len(part), -1) for part in parts], dim=1)
-
-
-def _alive(*layers: nn.Module) -> Tensor:
-    """Which channels of the sum of layers are not zero for every picture; one at least, for there must be something."""
-    alive = (_outputs(*layers) != 0).any(dim=1)
-    return alive.nonzero()[:, 0] if alive.any() else torch.zeros(1, dtype=torch.long)
-
-
-def _cut(layer: nn.Module, out: Tensor, into: Tensor) -> nn.Conv2d:
-    """A convolution among some of its channels only."""
-    weight, bias = cast("Tensor", layer.weight), cast("Tensor", layer.bias)
-    return _convolution(weight[out][:, into], bias[out])
-
-
-def _convolution(kernels: Tensor, bias: Tensor | None = None, groups: int = 1) -> nn.Conv2d:
-    """A convolution that keeps the size of its input, with copies of the kernels given."""
-    out, into, size = kernels.shape[:3]
-    made = nn.Conv2d(into * groups, out, size, padding=size // 2, groups=groups, bias=bias is not None)
-    made.weight = nn.Parameter(kernels.detach().clone())
-    if bias is not None:
-        made.bias = nn.Parameter(bias.detach().clone())
-    return made

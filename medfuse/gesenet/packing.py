@@ -54,8 +54,8 @@ def wide(kernels: Tensor, bias: Tensor | None, slope: float) -> Spec:
 
 
 def padded(spec: Spec) -> Spec:
-    """Fill depth up to whole planes and columns up to whole vectors."""
-    depth, columns = -spec.kernels.shape[1] % PLANE, -spec.kernels.shape[2] % LANES
+    """Fill depth and columns up to whole vectors."""
+    depth, columns = -spec.kernels.shape[1] % LANES, -spec.kernels.shape[2] % LANES
     kernels = np.pad(spec.kernels, ((0, 0), (0, depth), (0, columns)))
     constants = np.pad(spec.constants, ((0, 0), (0, columns)))
     return Spec(kernels, constants, spec.aside, max(spec.filled, kernels.shape[2] - spec.aside))
@@ -69,11 +69,11 @@ def masked_layer(layer: FoldedLayer) -> tuple[Spec, Spec]:
     filled = marked.kernels.shape[2]
     marked.constants[2, :out] = 0.0 if layer.mixed else 1.0
     if out == 0:
-        nothing = Spec(np.zeros((POSITIONS, PLANE, 0)), np.zeros((3, 0)), 0, filled)
+        nothing = Spec(np.zeros((POSITIONS, LANES, 0)), np.zeros((3, 0)), 0, filled)
         return marked, nothing
     among = kernels[:out] if layer.everywhere is None else layer.everywhere.weight[:out]
     if layer.mixed and layer.everywhere is None:  # no principal channel enters
-        return marked, Spec(np.zeros((POSITIONS, PLANE, 0)), np.zeros((3, 0)), 0, filled)
+        return marked, Spec(np.zeros((POSITIONS, LANES, 0)), np.zeros((3, 0)), 0, filled)
     plain = wide(among, None, 0.0)._replace(filled=filled)
     if not layer.mixed:
         return marked, plain

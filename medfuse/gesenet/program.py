@@ -38,12 +38,6 @@ REACHES = (3, 5, 9, 10, 11, 12, 13, 14, 15)
 GATED_TILES, FUSED_TILES = 5, 8
 """The sets of what the channel attention looks at, and of the fused picture."""
 
-CHANNELS = 32
-"""Of what leaves E and M."""
-
-GATES = 2 * CHANNELS
-"""Elements before the feature maps that hold the gates of both branches' channel attention."""
-
 
 class Place(NamedTuple):
     """A feature map and the first of its channels."""
@@ -83,11 +77,15 @@ class Program:
 
     def __post_init__(self) -> None:
         self.sources = self._map(1), self._map(1)
+        self.width = self.network.channels
+        """Channels of what leaves E and M."""
+        self.gates = 2 * self.width
+        """Elements before the feature maps that hold the gates of both branches' channel attention."""
         refinement = self.network.refinement
         assert refinement is not None
         self.joined = self._map(refinement.merge.in_channels)
-        self.late = self._map(CHANNELS + refinement.merge.out_channels)
-        self.edges = Place(self._map(CHANNELS)), Place(self.late)
+        self.late = self._map(self.width + refinement.merge.out_channels)
+        self.edges = Place(self._map(self.width)), Place(self.late)
         self.collected: list[int] = []
         for branch, source, edges in zip(
             (self.network.mri, self.network.partner), self.sources, self.edges, strict=True
@@ -118,17 +116,20 @@ class Program:
         return Step(CONVOLVE, tiles, lag, *source, *target, self._layer(spec), 0, how, *other, -1)
 
     def _branch(self, branch: FoldedBranch, steps: list[Step], source: int, edges: Place) -> None:
-        edge, dense = cast("FoldedEdge", branch.edge), self._map(64)
-        stem = branch.stem
+        edge = cast("FoldedEdge", branch.edge)
+        stem, layers = branch.stem, (edge.first, edge.second)
+        begins = np.cumsum([stem.out_channels, *(layer.out_channels for layer in layers)])
+        dense = self._map(edge.down.in_channels)
         taps = self._small(
             stem.weight[:, 0].permute(1, 2, 0), cast("Tensor", stem.bias), stem.weight[:, 0, 0, 0] * 0 + 0.2
         )
-        steps.append(Step(WIDEN, 0, 0, source, 0, dense, 0, taps, 0, 16, dense, 0, -1))
-        for convolution, lag, to in ((edge.first, 1, 16), (edge.second, 2, 32)):
+        steps.append(Step(WIDEN, 0, 0, source, 0, dense, 0, taps, 0, stem.out_channels, dense, 0, -1))
+        for lag, (convolution, to) in enumerate(zip(layers, begins[:-1], strict=True), start=1):
             spec = wide(convolution.weight, convolution.bias, 0.2)
-            steps.append(self._convolve(spec, 0, lag, Place(dense), Place(dense, to)))
+            steps.append(self._convolve(spec, 0, lag, Place(dense), Place(dense, int(to))))
         filters = (each.weight[:, 0].permute(1, 2, 0) for each in (edge.x, edge.y))
-        steps.append(Step(GRADIENT, 0, 2, dense, 0, dense, 48, self._small(*filters), 0, 16, dense, 0, -1))
+        taps = self._small(*filters)
+        steps.append(Step(GRADIENT, 0, 2, dense, 0, dense, int(begins[-1]), taps, 0, stem.out_channels, dense, 0, -1))
         spec = wide(edge.down.weight, edge.down.bias, 0.1)
         steps.append(self._convolve(spec, 0, 2, Place(dense), edges))
         self.fills_before += [Fill(dense, 0, 0), Fill(edges.map, 0, 7)]
@@ -154,8 +155,8 @@ class Program:
         assert body is not None
         layers = [cast("FoldedLayer", layer) for layer in body.layers]
         widths = [len(cast("Tensor", layer.always)) for layer in layers]
-        rooms = [-(-width // PLANE) * PLANE for width in widths]
-        total = max(sum(rooms), PLANE)
+        rooms = [-(-width // LANES) * LANES for width in widths]
+        total = max(sum(rooms), LANES)
         into, at = edges, 0
         made = self._map(total)
         for number, (layer, room) in enumerate(zip(layers, rooms, strict=True)):
@@ -167,21 +168,21 @@ class Program:
                 )
             )  # fmt: skip
             into, at = Place(made, at), at + room
-        collected = self._map(CHANNELS)
-        collect = np.zeros((1, total, CHANNELS))
+        collected = self._map(self.width)
+        collect = np.zeros((1, total, self.width))
         if body.collect is not None:
             weights = body.collect.weight.detach().double().numpy()[:, :, 0, 0].T
             begins = np.cumsum([0, *rooms[:-1]])
             places = [start + np.arange(width) for start, width in zip(begins, widths, strict=True)]
             collect[0, np.concatenate(places)] = weights
-        constants = np.zeros((3, CHANNELS))
+        constants = np.zeros((3, self.width))
         constants[0], constants[1] = body.constant.detach().double().numpy().ravel(), 1.0
-        collecting = self._layer(Spec(collect, constants, 0, CHANNELS))
+        collecting = self._layer(Spec(collect, constants, 0, self.width))
         lag = 4 + max(len(layers), 1)
         branch_number = len(self.collected)
         steps.append(
             Step(
-                CONVOLVE, 5, lag, made, 0, collected, 0, collecting, 0, PUT, collected, 0, CHANNELS * branch_number,
+                CONVOLVE, 5, lag, made, 0, collected, 0, collecting, 0, PUT, collected, 0, self.width * branch_number,
             )
         )  # fmt: skip
         self.collected.append(collected)
@@ -192,7 +193,7 @@ class Program:
         refinement = cast("GlobalRefinement", self.network.refinement)
         scale, shift, (first, _, last) = refinement.scale, refinement.shift, self.network.decoder
         scaling, shifting, decoded = (
-            self._map(-(-cast("nn.Conv2d", layer).out_channels // PLANE) * PLANE)
+            self._map(-(-cast("nn.Conv2d", layer).out_channels // LANES) * LANES)
             for layer in (scale[0], shift[0], first)
         )
         self.fused = fused = self._map(1)
@@ -203,19 +204,19 @@ class Program:
             spec = wide(cast("Tensor", layer.weight), cast("Tensor", layer.bias), slope)
             steps.append(self._convolve(spec, tiles, lag, source, target, add))
 
-        for branch, channel in ((1, 0), (0, CHANNELS)):
-            gates, edges = CHANNELS * branch, self.edges[branch]
+        for branch, channel in ((1, 0), (0, self.width)):
+            gates, edges = self.width * branch, self.edges[branch]
             steps.append(
-                Step(BLEND, 5, 0, self.collected[branch], 0, self.joined, channel, gates, 0, CHANNELS, *edges, -1)
+                Step(BLEND, 5, 0, self.collected[branch], 0, self.joined, channel, gates, 0, self.width, *edges, -1)
             )
         # Behind the partner's edges, whose channels are as many as whole planes hold; the network has them before.
-        merged = Place(self.late, CHANNELS)
+        merged = Place(self.late, self.width)
         convolve(scale[0], 0.1, 1, 0, self.edges[0], Place(scaling))
-        convolve(scale[2], 1.0, 1, 1, Place(scaling), Place(self.joined, 2 * CHANNELS))
+        convolve(scale[2], 1.0, 1, 1, Place(scaling), Place(self.joined, 2 * self.width))
         convolve(shift[0], 0.1, 6, 2, self.edges[0], Place(shifting))
         convolve(shift[2], 1.0, 6, 2, Place(shifting), merged)
         convolve(refinement.merge, 0.01, 6, 2, Place(self.joined), merged, merged)
-        kernels = cast("Tensor", first.weight).roll(CHANNELS, 1)
+        kernels = cast("Tensor", first.weight).roll(self.width, 1)
         spec = wide(kernels, cast("Tensor", first.bias), 0.2)
         steps.append(self._convolve(spec, 7, 3, Place(self.late), Place(decoded)))
         narrow, bias = cast("Tensor", last.weight)[0].permute(1, 2, 0), cast("Tensor", last.bias)
@@ -227,7 +228,7 @@ class Program:
 
     def maps(self, height: int, width: int) -> tuple[Any, int]:
         """The table of maps for pictures of a size, and how many elements they take."""
-        found, at = [], GATES
+        found, at = [], self.gates
         for channels, tile in self.channels:
             sides = [-(-side // TILE) * tile + 2 for side in (height, width)]
             valid = [side if tile == TILE else -(-side // 2) for side in (height, width)]

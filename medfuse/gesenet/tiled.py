@@ -23,7 +23,7 @@ from medfuse.gesenet.convolving import run, working_room
 from medfuse.gesenet.filtering import copy_tiles, distances
 from medfuse.gesenet.folded import FoldedGeSeNet
 from medfuse.gesenet.packing import pack
-from medfuse.gesenet.program import FUSED_TILES, GATED_TILES, GATES, REACHES, Fill, Program
+from medfuse.gesenet.program import FUSED_TILES, GATED_TILES, REACHES, Fill, Program
 from medfuse.gesenet.tables import CONVOLVE, MASKED
 from medfuse.gesenet.tilework import FROM_PATCH, POSITIONS, TILE
 
@@ -65,7 +65,7 @@ class Picture:
         self.black: Picture | None = None
         if black:
             self.black = Picture(program, packed, _small(height), _small(width), black=False)
-            self.black.go(program.before, np.zeros((2, GATES)))
+            self.black.go(program.before, np.zeros((2, program.gates)))
             self.black_sums = self.black.sums_of_tiles()
             self.places = [_stand_ins(*sides) for sides in zip(self.grid, self.black.grid, strict=True)]
 
@@ -76,10 +76,10 @@ class Picture:
             self.view(number)[:] = side
         self.choose(self._far(mri, partner))
         self._fill(self.program.fills_before)
-        totals = np.zeros((2, GATES))
+        totals = np.zeros((2, self.program.gates))
         self.go(self.program.before, totals, workers)
         sums = totals.sum(0) + np.tensordot(self._unseen(), self.black_sums, 2)
-        self.room[:GATES] = self.black.room[:GATES] = self._gates(sums)
+        self.room[: self.program.gates] = self.black.room[: self.program.gates] = self._gates(sums)
         self.black.go([self.program.after], np.zeros((1, 1)))
         self._fill(self.program.fills_after)
         if workers:
@@ -195,7 +195,7 @@ class Picture:
         for plane in range(first // pixel, -(-(first + depth) // pixel)):
             values = self.room[form["at"] + plane * form["plane"] :][: rows * columns * pixel]
             planes.append(torch.from_numpy(values.reshape(rows, columns, pixel)).permute(2, 0, 1))
-        channels = torch.cat(planes)[:, None]
+        channels = torch.cat(planes)[first % pixel :][:depth, None]
         if layer["positions"] == POSITIONS:
             channels = functional.conv2d(channels, torch.from_numpy(FROM_PATCH).float(), stride=TILE)
         largest = channels.abs().amax((2, 3)).T.double().numpy()

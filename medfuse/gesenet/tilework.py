@@ -100,7 +100,7 @@ def take_tile(code: Code, shorts: bool) -> None:
 
 def _multiply(code: Code, shorts: bool, vectors: int) -> None:
     builder = code.builder
-    a_at, a_step, b_at, planes, c_at = code.numbers
+    a_at, a_step, b_at, parts, c_at = code.numbers
     kind, together = (WORDS, 2) if shorts else (FLOATS, 1)
     zero = ir.Constant(kind, [0 if shorts else 0.0] * LANES)
     sums = [[cgutils.alloca_once(builder, kind) for _ in range(vectors)] for _ in range(ROWS)]
@@ -110,15 +110,16 @@ def _multiply(code: Code, shorts: bool, vectors: int) -> None:
     def after(place: Any, by: int) -> Any:
         return builder.add(place, ir.Constant(place.type, by))
 
-    count = ir.Constant(a_at.type, PLANE // together)
-    with cgutils.for_range(builder, planes) as plane, cgutils.for_range(builder, count) as loop:
+    count, one = ir.Constant(a_at.type, LANES // together), ir.Constant(a_at.type, 1)
+    with cgutils.for_range(builder, parts) as part, cgutils.for_range(builder, count) as loop:
         k = builder.mul(loop.index, ir.Constant(a_at.type, together))
-        a_place = builder.add(code.place(a_at, (k, 1)), builder.mul(plane.index, a_step))
-        b_place = code.place(b_at, (plane.index, PLANE * vectors * LANES), (k, vectors * LANES))
+        plane, half = builder.lshr(part.index, one), builder.and_(part.index, one)
+        a_place = builder.add(code.place(a_at, (half, LANES), (k, 1)), builder.mul(plane, a_step))
+        b_place = code.place(b_at, (part.index, LANES * vectors * LANES), (k, vectors * LANES))
         right = [code.load(1, after(b_place, v * together * LANES), SHORTS if shorts else kind) for v in range(vectors)]
         for r in range(ROWS):
-            one = code.load(0, after(a_place, r * PLANE), ir.IntType(32) if shorts else ir.FloatType())
-            left = code.everywhere(one)
+            left = code.load(0, after(a_place, r * PLANE), ir.IntType(32) if shorts else ir.FloatType())
+            left = code.everywhere(left)
             for v in range(vectors):
                 before = builder.load(sums[r][v])
                 if shorts:
@@ -135,9 +136,9 @@ def _multiply(code: Code, shorts: bool, vectors: int) -> None:
 
 @inline
 def multiply(code: Code, shorts: bool) -> None:
-    """(a, b, c), (a at, a step, b at, planes, c at): `ROWS` rows of a times two vectors of columns of b.
+    """(a, b, c), (a at, a step, b at, parts, c at): `ROWS` rows of a times two vectors of columns of b.
 
-    Each row of a is `PLANE` numbers in every one of so many planes, ``a step`` apart.
+    Each row of a is `PLANE` numbers in every plane, ``a step`` apart; a part is half of them, `LANES`.
     """
     _multiply(code, shorts, 2)
 

@@ -47,6 +47,11 @@ def shuffled(parts=None, seed=4):
             body.convolutions[3].weight[:] *= 3
             # Undecided masks: about half of the pixels marked.
             branch.region.spatial.leave.bias[:] = 0
+    if network.parts == Parts():
+        for branch, many in ((network.mri, 21), (network.partner, 16)):
+            silence([branch.edge.down, branch.edge.up, branch.region.body.collect], range(1, 1 + many))
+            silence([branch.edge.dense.first], range(9))
+            silence([branch.edge.dense.second], range(3, 11))
     if network.parts.refinement:
         scale, shift = network.refinement.scale, network.refinement.shift
         silence([scale[0]], [3, 9])
@@ -124,9 +129,10 @@ def test_folding_drops_channels_that_are_always_zero():
         folded = FoldedGeSeNet(network).mri.body.layers[layer]
         assert len(folded.always) == 32 - fewer
     folded = FoldedGeSeNet(network)
-    assert folded.refinement.merge.weight.shape == (61, 64 + 31, 3, 3)
+    assert folded.refinement.merge.weight.shape == (61, 32 + 31, 3, 3)
     assert folded.refinement.shift[2].weight.shape == (61, 11, 1, 1)
-    assert folded.decoder[0].weight.shape == (19, 61 + 32, 3, 3)
+    assert folded.mri.edge.down.weight.shape == folded.partner.edge.down.weight.shape == (16, 16 + 8 + 8 + 16, 1, 1)
+    assert folded.decoder[0].weight.shape == (19, 61 + 16, 3, 3)
 
 
 def test_layers_that_make_nothing_at_all_are_folded_too():
@@ -145,7 +151,7 @@ def test_layers_that_make_nothing_at_all_are_folded_too():
     folded = FoldedGeSeNet(network)
     assert len(folded.mri.body.layers) == 0
     sources = pair(20, 24)
-    fused, _ = folded(*sources, torch.ones(1), torch.zeros(2, 32))
+    fused, _ = folded(*sources, torch.ones(1), torch.zeros(2, folded.channels))
     torch.testing.assert_close(fused, network(*sources), atol=ROUNDING, rtol=0)
 
 
@@ -158,7 +164,7 @@ def test_masks_that_are_all_of_one_kind(principal, skip):
     logits[:, :principal, :, 0] = 2.0
     folded = FoldedGeSeNet(network, skip=skip)
     sources = pair(20, 24)
-    fused, _ = folded(*sources, torch.ones(1), torch.zeros(2, 32))
+    fused, _ = folded(*sources, torch.ones(1), torch.zeros(2, folded.channels))
     torch.testing.assert_close(fused, network(*sources), atol=ROUNDING, rtol=0)
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from medfuse.gesenet import tilework
+from medfuse.gesenet import filterwork
 from medfuse.gesenet.lanes import LANES
 from medfuse.gesenet.tables import (
     BLEND,
@@ -40,28 +39,33 @@ def filter_tiles(
             out = to + channel_of(step.target_first + c, target)
             if step.kind == WIDEN:
                 widened = (at, source.row, kernel + c, channels, out, target.row, target.pixel)
-                tilework.widen((room, constants, room), widened)
+                filterwork.widen((room, constants, room), widened)
             elif step.kind == GRADIENT:
                 places = (into, source.row, source.pixel, kernel + c, channels, out, target.row, target.pixel)
-                tilework.gradient((room, constants, room), places)
+                filterwork.gradient((room, constants, room), places)
             elif step.kind == BLEND:
                 into += source.row + source.pixel
                 beside = place_of(y, x, other, 0) + channel_of(step.other_first + c, other)
                 blended = (into, source.row, source.pixel, beside, other.row, other.pixel)
-                tilework.blend((room, room), (*blended, out, target.row, target.pixel, kernel + c))
+                filterwork.blend((room, room), (*blended, out, target.row, target.pixel, kernel + c))
             elif step.kind == NARROW:
                 narrowed = (into, source.row, source.pixel, kernel + c, channels, to, target.row)
                 if c == 0:
                     _set(room, to, target.row, constants[kernel + 9 * channels])
-                tilework.narrow((room, constants, room), narrowed)
+                filterwork.narrow((room, constants, room), narrowed)
         if step.kind == NARROW:
             continue  # what is behind the picture is nobody's
         if step.kind == POOL:
-            _pool(y, x, source, target, room)
+            begin = place_of(y, x, source, 0)
+            if TILE * (y + 1) <= source.height and TILE * (x + 1) <= source.width:
+                filterwork.pool((room, room), (begin, source.row, to, target.row))
+            else:
+                _pool(y, x, source, target, room)
         elif step.kind == MIX:
-            tilework.mix((room, constants, room), (at, source.row, kernel, to, target.row))
+            filterwork.mix((room, constants, room), (at, source.row, kernel, to, target.row))
         elif step.kind == DECIDE:
-            _decide(y, x, source, target, kernel, room, constants)
+            begin = place_of(y, x, source, 0)
+            filterwork.decide((room, constants, room), (begin, source.row, kernel, to, target.row))
         clear(y, x, target, step.target_first, channels, room)
 
 
@@ -74,7 +78,7 @@ def _set(room: Floats, at: int, row: int, value: float) -> None:
 
 @compiled
 def _pool(y: int, x: int, source: Any, target: Any, room: Floats) -> None:
-    """Mean of each 2 × 2 pixels, of those that are in the picture."""
+    """Mean of each 2 × 2 pixels, of those that are in the picture: of a tile that its edge cuts."""
     at, to = place_of(y, x, source, 0), place_of(y, x, target, 0)
     for i in range(2):
         down = min(2, source.height - TILE * y - 2 * i)
@@ -89,40 +93,31 @@ def _pool(y: int, x: int, source: Any, target: Any, room: Floats) -> None:
 
 
 @compiled
-def _decide(y: int, x: int, source: Any, target: Any, kernel: int, room: Floats, constants: Floats) -> None:
-    """1 where the transposed convolution of half the resolution is positive: (9 taps, channels), then the bias."""
-    at, to = place_of(y, x, source, 0), place_of(y, x, target, 0)
-    for i in range(TILE):
-        for j in range(TILE):
-            logit = constants[kernel + 9 * LANES]
-            # An even row takes the middle of the kernel, an odd one both ends.
-            for down in range(1 + i % 2):
-                for across in range(1 + j % 2):
-                    tap = 3 * (1 if i % 2 == 0 else 2 - 2 * down) + (1 if j % 2 == 0 else 2 - 2 * across)
-                    begin = at + (i // 2 + down) * source.row + (j // 2 + across) * source.pixel
-                    for c in range(LANES):
-                        logit += room[begin + c] * constants[kernel + tap * LANES + c]
-            room[to + i * target.row + j] = np.float32(1.0) if logit > 0 else np.float32(0.0)
+def tiles_far(mri: Floats, partner: Floats, rows: int, columns: int) -> Integers:
+    """How far each tile (rows, columns) is from what the (H, W) pictures show, in pixels along the longer axis.
 
-
-@compiled
-def distances(shown: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """How far each pixel is from what is shown, along the longer axis; both sides together where nothing is."""
-    height, width = shown.shape
-    found = np.full((height + 2, width + 2), height + width, np.int64)
-    for y in range(height):
-        for x in range(width):
-            if shown[y, x]:
-                found[y + 1, x + 1] = 0
+    Both sides together where nothing is shown.
+    """
+    height, width = mri.shape
+    far = np.int16(min(height + width, 2**15 - 2))
+    found = np.full((height + 2, width + 2), far, np.int16)
+    one = np.int16(1)
     for y in range(1, height + 1):
         for x in range(1, width + 1):
-            above = min(found[y - 1, x - 1], found[y - 1, x], found[y - 1, x + 1])
-            found[y, x] = min(found[y, x], min(above, found[y, x - 1]) + 1)
+            if mri[y - 1, x - 1] != 0 or partner[y - 1, x - 1] != 0:
+                found[y, x] = 0
+            else:
+                above = min(found[y - 1, x - 1], found[y - 1, x], found[y - 1, x + 1])
+                found[y, x] = min(far, np.int16(min(above, found[y, x - 1]) + one))
+    nearest = np.full((rows, columns), np.int64(far), np.int64)
     for y in range(height, 0, -1):
         for x in range(width, 0, -1):
-            below = min(found[y + 1, x - 1], found[y + 1, x], found[y + 1, x + 1])
-            found[y, x] = min(found[y, x], min(below, found[y, x + 1]) + 1)
-    return found[1:-1, 1:-1]
+            if found[y, x] > 0:
+                below = min(found[y + 1, x - 1], found[y + 1, x], found[y + 1, x + 1])
+                found[y, x] = min(found[y, x], np.int16(min(below, found[y, x + 1]) + one))
+            row, column = (y - 1) // TILE, (x - 1) // TILE
+            nearest[row, column] = min(nearest[row, column], found[y, x])
+    return nearest
 
 
 @compiled

@@ -54,6 +54,14 @@ class Fill(NamedTuple):
     needed: int
 
 
+class Settled(NamedTuple):
+    """A map whose tiles outside one set are those of black, whatever the picture; steps write in a larger set."""
+
+    map: int
+    made: int
+    written: int
+
+
 @dataclass
 class Program:
     """Steps of a folded network in two parts, cut where the channel attention asks for the means.
@@ -72,7 +80,7 @@ class Program:
     before: list[Any] = field(default_factory=list)
     """Tables of steps, of the MRI's branch and of the partner's."""
     after: Any = None
-    fills_before: list[Fill] = field(default_factory=list)
+    settled: list[Settled] = field(default_factory=list)
     fills_after: list[Fill] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -132,7 +140,7 @@ class Program:
         steps.append(Step(GRADIENT, 0, 2, dense, 0, dense, int(begins[-1]), taps, 0, stem.out_channels, dense, 0, -1))
         spec = wide(edge.down.weight, edge.down.bias, 0.1)
         steps.append(self._convolve(spec, 0, 2, Place(dense), edges))
-        self.fills_before += [Fill(dense, 0, 0), Fill(edges.map, 0, 7)]
+        self.settled += [Settled(dense, 0, 0), Settled(edges.map, 0, 0)]
         mask = self._mask(branch, steps, edges)
         self._body(branch, steps, edges, mask)
 
@@ -147,7 +155,7 @@ class Program:
         leave, bias = spatial.leave.weight, cast("Tensor", spatial.leave.bias)
         taps = self._small((leave[:, 1] - leave[:, 0]).permute(1, 2, 0), (bias[1] - bias[0])[None])
         steps.append(Step(DECIDE, 2, 5, mixed, 0, mask, 0, taps, 0, 1, mask, 0, -1))
-        self.fills_before += [Fill(enter, 1, len(REACHES) + 1), Fill(mask, 2, 5)]
+        self.settled += [Settled(enter, 1, 1), Settled(mask, 2, 2)]
         return mask
 
     def _body(self, branch: FoldedBranch, steps: list[Step], edges: Place, mask: int) -> None:
@@ -186,7 +194,7 @@ class Program:
             )
         )  # fmt: skip
         self.collected.append(collected)
-        self.fills_before.append(Fill(made, 2, 5))
+        self.settled.append(Settled(made, 2, 2 + max(len(layers) - 1, 0)))
 
     def _trunk(self) -> list[Step]:
         steps: list[Step] = []

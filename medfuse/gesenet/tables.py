@@ -23,7 +23,7 @@ PUT, ADD, MASK = 0, 1, 2
 WIDEN, GRADIENT, CONVOLVE, POOL, MIX, DECIDE, MASKED, BLEND, NARROW = range(9)
 """Kinds of steps."""
 
-COMPILED = ("lanes", "tilework", "tables", "filtering", "convolving")
+COMPILED = ("lanes", "tilework", "filterwork", "tables", "filtering", "convolving")
 """Modules that become one piece of compiled code."""
 
 Function = TypeVar("Function", bound=Callable[..., Any])

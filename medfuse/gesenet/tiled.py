@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from medfuse.gesenet.convolving import run, working_room
-from medfuse.gesenet.filtering import copy_tiles, distances
+from medfuse.gesenet.filtering import copy_tiles, tiles_far
 from medfuse.gesenet.folded import FoldedGeSeNet
 from medfuse.gesenet.packing import pack
 from medfuse.gesenet.program import FUSED_TILES, GATED_TILES, REACHES, Fill, Program
@@ -67,6 +67,8 @@ class Picture:
             self.black = Picture(program, packed, _small(height), _small(width), black=False)
             self.black.go(program.before, np.zeros((2, program.gates)))
             self.black_sums = self.black.sums_of_tiles()
+            self.settled = {each.map: np.zeros(self.grid, bool) for each in program.settled}
+            """Which tiles of a map hold what black makes of them since an earlier picture."""
             self.places = [_stand_ins(*sides) for sides in zip(self.grid, self.black.grid, strict=True)]
 
     def fuse(self, mri: Floats, partner: Floats, workers: ThreadPoolExecutor | None = None) -> Floats:
@@ -74,8 +76,8 @@ class Picture:
         assert self.black is not None
         for number, side in zip(self.program.sources, (mri, partner), strict=True):
             self.view(number)[:] = side
-        self.choose(self._far(mri, partner))
-        self._fill(self.program.fills_before)
+        self.choose(tiles_far(mri, partner, *self.grid))
+        self._settle()
         totals = np.zeros((2, self.program.gates))
         self.go(self.program.before, totals, workers)
         sums = totals.sum(0) + np.tensordot(self._unseen(), self.black_sums, 2)
@@ -123,18 +125,19 @@ class Picture:
         sets = [far <= reach for reach in REACHES]
         sets += [_grown(sets[2], more) for more in (1, 2)]
         self.sets: list[Bools] = sets
-        self.columns = np.concatenate([each.nonzero()[1] for each in sets])
-        ends = np.cumsum([each.sum(1) for each in sets]).reshape(len(sets), -1)
+        every = np.stack(sets)
+        self.columns = every.nonzero()[2]
+        ends = np.cumsum(every.sum(2)).reshape(len(sets), -1)
         self.starts = np.zeros((len(sets), self.grid[0] + 1), np.int64)
         self.starts[:, 1:] = ends
         self.starts[1:, 0] = ends[:-1, -1]
 
-    def _far(self, mri: Floats, partner: Floats) -> NDArray[np.int64]:
-        rows, columns = self.grid
-        far = np.full((rows * TILE, columns * TILE), sum(self.size), np.int64)
-        far[: self.size[0], : self.size[1]] = distances((mri != 0) | (partner != 0))
-        nearest: NDArray[np.int64] = far.reshape(rows, TILE, columns, TILE).min((1, 3))
-        return nearest
+    def _settle(self) -> None:
+        """Put what black becomes where the last picture was, and this one is not."""
+        for each in self.program.settled:
+            outside = ~self.sets[each.made]
+            self._copy(outside & ~self.settled[each.map], each.map)
+            self.settled[each.map] = ~self.sets[each.written]
 
     def _fill(self, fills: Sequence[Fill]) -> None:
         """Put what black becomes where the next step reads and the last has not written."""

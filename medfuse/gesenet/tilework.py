@@ -1,4 +1,4 @@
-"""What is done to a tile at a time, in vectors of channels: Winograd's transforms, products, masks, small filters.
+"""What is done to a tile at a time, in vectors of channels: Winograd's transforms, products, masks.
 
 Each function takes a tuple of arrays and a tuple of places in them, which its docstring names. A patch of 6 × 6 pixels
 lies around a tile of 4 × 4; places of patches are those of their first pixel.
@@ -69,7 +69,8 @@ def _patch(code: Code) -> list[Vector]:
     return [each for i in range(PATCH) for each in _into_patch([columns[j][i] for j in range(PATCH)])]
 
 
-def _tile(code: Code) -> list[Vector]:
+def tile_of(code: Code) -> list[Vector]:
+    """Load the 16 pixels of a tile from places (at, row, pixel, …) of the first array."""
     at, row, pixel = code.numbers[:3]
     return [code.floats(0, code.place(at, (row, i), (pixel, j))) for i in range(TILE) for j in range(TILE)]
 
@@ -95,7 +96,7 @@ def take_patch(code: Code, shorts: bool) -> None:
 @inline
 def take_tile(code: Code, shorts: bool) -> None:
     """(source, taken, scales), (at, row, pixel, to, step, scale, scale step): a tile as it is."""
-    _spread(code, _tile(code), shorts)
+    _spread(code, tile_of(code), shorts)
 
 
 def _multiply(code: Code, shorts: bool, vectors: int) -> None:
@@ -237,105 +238,8 @@ def mask_patch_beside(code: Code, shorts: bool) -> None:
 @inline
 def total(code: Code, _: bool) -> None:
     """(source, totals), (at, row, pixel, to): add a tile's 16 pixels to what is there."""
-    pixels = _tile(code)
+    pixels = tile_of(code)
     while len(pixels) > 1:
         pixels = [one + other for one, other in zip(pixels[::2], pixels[1::2], strict=True)]
     to = code.numbers[3]
     code.store(1, to, (code.floats(1, to) + pixels[0]).value)
-
-
-def _around(code: Code) -> dict[tuple[int, int], Vector]:
-    """The patch around a tile, from places (at, row, pixel, …)."""
-    at, row, pixel = code.numbers[:3]
-    return {(i, j): code.floats(0, code.place(at, (row, i), (pixel, j))) for i in range(PATCH) for j in range(PATCH)}
-
-
-def _filtered(around: dict[tuple[int, int], Vector], taps: Sequence[Vector], i: int, j: int) -> Vector:
-    found = around[i, j] * taps[0]
-    for place, tap in enumerate(taps[1:], start=1):
-        found = found + around[i + place // 3, j + place % 3] * tap
-    return found
-
-
-@inline
-def gradient(code: Code, _: bool) -> None:
-    """(source, kernels, target), (at, row, pixel, kernel, kernel step, to, row, pixel): two |depthwise 3 × 3|."""
-    kernel, step, to, row, pixel = code.numbers[3:]
-    around, taps = _around(code), [code.floats(1, code.place(kernel, (step, tap))) for tap in range(18)]
-    for i in range(TILE):
-        for j in range(TILE):
-            place = code.place(to, (row, i), (pixel, j))
-            across, down = (_filtered(around, some, i, j).magnitude() for some in (taps[:9], taps[9:]))
-            code.store(2, place, (across + down).value)
-
-
-@inline
-def widen(code: Code, _: bool) -> None:
-    """(source, kernels, target), (at, row, kernel, kernel step, to, row, pixel): 3 × 3 of one channel, leaky.
-
-    Behind the nine taps stand bias and slope.
-    """
-    at, from_row, kernel, step, to, row, pixel = code.numbers
-    constants = [code.floats(1, code.place(kernel, (step, tap))) for tap in range(11)]
-    around = {
-        (i, j): Vector(
-            code.builder,
-            code.everywhere(
-                code.load(0, code.builder.add(code.place(at, (from_row, i)), ir.Constant(at.type, j)), ir.FloatType())
-            ),
-        )
-        for i in range(PATCH)
-        for j in range(PATCH)
-    }
-    for i in range(TILE):
-        for j in range(TILE):
-            value = _filtered(around, constants[:9], i, j) + constants[9]
-            value = value.larger(value * constants[10])
-            code.store(2, code.place(to, (row, i), (pixel, j)), value.value)
-
-
-@inline
-def narrow(code: Code, _: bool) -> None:
-    """(source, kernels, target), (at, row, pixel, kernel, kernel step, to, row): add a 3 × 3 to one channel."""
-    kernel, step, to, row = code.numbers[3:]
-    around, taps = _around(code), [code.floats(1, code.place(kernel, (step, tap))) for tap in range(9)]
-    for i in range(TILE):
-        for j in range(TILE):
-            sum_of_lanes = code.sum_of_lanes(_filtered(around, taps, i, j))
-            place = code.builder.add(code.place(to, (row, i)), ir.Constant(to.type, j))
-            before = code.load(2, place, ir.FloatType())
-            code.store(2, place, code.builder.fadd(before, sum_of_lanes))
-
-
-@inline
-def blend(code: Code, _: bool) -> None:
-    """(map, map), (at, row, pixel, other at, row, pixel, to, row, pixel, gate): gate · a + b."""
-    beside, beside_row, beside_pixel, to, row, pixel, gate = code.numbers[3:]
-    gates = code.floats(1, gate)
-    for index, vector in enumerate(_tile(code)):
-        i, j = index // TILE, index % TILE
-        other = code.floats(1, code.place(beside, (beside_row, i), (beside_pixel, j)))
-        code.store(1, code.place(to, (row, i), (pixel, j)), (vector * gates + other).value)
-
-
-@inline
-def mix(code: Code, _: bool) -> None:
-    """(source, kernels, target), (at, row, kernel, to, row): 2 × 2 pixels of a 3 × 3 among `LANES` channels, ReLU.
-
-    Kernels (tap, input, output), then the bias.
-    """
-    at, from_row, kernel, to, row = code.numbers
-    bias = code.floats(1, code.place(kernel, (ir.Constant(kernel.type, LANES), 9 * LANES)))
-    sums = [bias] * 4
-    for tap in range(9):
-        for channel in range(LANES):
-            of_tap = ir.Constant(kernel.type, (tap * LANES + channel) * LANES)
-            weights = code.floats(1, code.builder.add(kernel, of_tap))
-            for pixel in range(4):
-                i, j = pixel // 2 + tap // 3, pixel % 2 + tap % 3
-                place = code.builder.add(code.place(at, (from_row, i)), ir.Constant(at.type, j * LANES + channel))
-                value = Vector(code.builder, code.everywhere(code.load(0, place, ir.FloatType())))
-                sums[pixel] = sums[pixel] + value * weights
-    for pixel, found in enumerate(sums):
-        place = code.builder.add(code.place(to, (row, pixel // 2)), ir.Constant(to.type, pixel % 2 * LANES))
-        code.store(2, place, found.larger(0.0 * found).value)

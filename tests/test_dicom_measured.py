@@ -73,6 +73,34 @@ def test_validators_accept_partner_and_alignment(pair):
     assert judge(["dcentvfy", *files]) == ""
 
 
+@pytest.mark.judge
+@pytest.mark.parametrize("modality", ["PT", "NM"])
+@pytest.mark.parametrize(("position", "words"), [("FFP", ["recumbent", "prone", "feet-first"]), ("", [])])
+def test_a_partner_that_does_not_say_how_the_patient_lay_lies_as_in_the_mri(tmp_path, modality, position, words):
+    sources(tmp_path, GRIDS["oblique"], modality)
+    lost = ("PatientOrientationCodeSequence", "PatientGantryRelationshipCodeSequence")
+    lost = (*lost, "RadiopharmaceuticalInformationSequence")
+    for path in [*(tmp_path / "mri").iterdir(), *(tmp_path / "partner").iterdir()]:
+        header = pydicom.dcmread(path)
+        for keyword in lost:
+            header.pop(keyword, None)
+        header.PatientPosition = position
+        header.save_as(path)
+    mri, partner = (medfuse.load(tmp_path / name) for name in ("mri", "partner"))
+    write_partner(
+        registered(mri, partner),
+        tmp_path / "out",
+        mri=mri.meta["source"],
+        provenance=provenance(modality, matrix=MATRIX),
+    )
+    written = pydicom.dcmread(tmp_path / "out" / "0001.dcm")
+    assert judge(["dciodvfy", "-new", tmp_path / "out" / "0001.dcm"]) == {"PT": "PETImage", "NM": "NMImage"}[modality]
+    lying = written.PatientOrientationCodeSequence
+    said = [*lying, *(lying[0].PatientOrientationModifierCodeSequence if lying else ())]
+    assert [code.CodeMeaning for code in (*said, *written.PatientGantryRelationshipCodeSequence)] == words
+    assert "PatientPosition" not in written
+
+
 def test_simple_itk_reads_the_partners_values(pair):
     mri, partner, _, folder = pair
     if partner.meta["modality"] == "NM":

@@ -287,6 +287,33 @@ def test_one_volume_of_several_and_filled_gaps_are_noted_and_no_fault(exports, t
     assert any("were filled" in note for note in report.notes)
 
 
+def test_a_source_that_is_bright_where_nothing_is_and_lacks_what_it_must_say(exports, tmp_path):
+    """SimpleITK turns such pictures into their negative; and no export can say what its source does not."""
+    study = shutil.copytree(exports / "PT" / "study", tmp_path / "study")
+    for path in (study / "partner").iterdir():
+        header = pydicom.dcmread(path)
+        header.PhotometricInterpretation = "MONOCHROME1"
+        del header.CountsSource
+        header.save_as(path)
+    sources = [study / "mri", study / "partner"]
+    out = fused(*sources, tmp_path / "out")
+    report = verify(out, sources)
+    assert report.faults == []
+    assert sum("CountsSource" in note and "a source has the same" in note for note in report.notes) == 1
+    spoil(out / "partner", rescale_twice)
+    assert any("does not hold the values" in fault for fault in verify(out, sources).faults)
+    assert any("CountsSource" in fault for fault in verify(out, sources[:1]).faults)
+
+
+def test_remarks_name_the_attribute_and_no_value(export):
+    out, sources = export("PT")
+    spoil(out / "dicom", stranger)
+    spoil(out / "dicom", lambda datasets: setattr(datasets[3], "StudyDescription", "secret"))
+    faults = verify(out, sources).faults
+    assert any("has different value - StudyDescription of the Study" in fault for fault in faults)
+    assert not any("another" in fault or "secret" in fault for fault in faults)
+
+
 def test_no_identity_is_reported(export):
     out, sources = export("PT")
     for folder in ("dicom", "partner", "registration"):

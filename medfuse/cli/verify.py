@@ -37,6 +37,8 @@ def verify(
             stdout.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
         for fault in report.faults:
             stdout.print(f"fault: {fault}", style="red", highlight=False, markup=False, soft_wrap=True)
-        stdout.print("nothing is wrong" if report.passed else f"{len(report.faults)} faults", highlight=False)
+        many = len(report.faults)
+        found = "1 fault" if many == 1 else f"{many} faults"
+        stdout.print(found if many else "nothing is wrong", highlight=False)
     if not report.passed:
         raise typer.Exit(EXIT_FAULTS)

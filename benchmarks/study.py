@@ -1,6 +1,6 @@
 """Time medfuse on a whole study against the straightforward composition of pydicom, SimpleITK and an eager network.
 
-    python benchmarks/study.py [--mri DIR --partner DIR] [--engines auto,reference] [--every N]
+    python benchmarks/study.py [--mri DIR --partner DIR] [--engines auto,reference] [--weights fast] [--every N]
 
 Without folders, a phantom study is written and fused. Each program runs in a process of its own, one after the other;
 the composition is the program that one writes without medfuse: sort slices, register by SimpleITK's usual recipe,
@@ -133,6 +133,7 @@ def main() -> None:
     parser.add_argument("--mri", help="DICOM folder; with --partner")
     parser.add_argument("--partner")
     parser.add_argument("--engines", default="auto")
+    parser.add_argument("--weights", default="default", help="of medfuse")
     parser.add_argument("--coarsen", type=float, default=2.0, help="of the phantom, without folders")
     parser.add_argument("--every", type=int, default=1, help="run the composition's network on every Nth slice")
     given = parser.parse_args()
@@ -145,7 +146,7 @@ def main() -> None:
         for name in (*given.engines.split(","), ""):
             with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
                 job = (
-                    (one_study, mri, partner, name, "default", "cpu", threads)
+                    (one_study, mri, partner, name, given.weights, "cpu", threads)
                     if name
                     else (straightforward, mri, partner, threads, given.every)
                 )

@@ -32,10 +32,20 @@ def colourise(uptake: Tensor, palette: str) -> Tensor:
     Tensor
         (3, ...) float32 RGB in [0, 1].
     """
-    table = torch.tensor(palette_table(palette).T, device=uptake.device)
-    place = uptake[0].float() * (table.shape[1] - 1)
+    return _looked_up(_table(palette, uptake), uptake)
+
+
+def _table(palette: str, like: Tensor) -> Tensor:
+    """A palette's (3, 256) colours in [0, 1], on the device of a tensor."""
+    return torch.tensor(palette_table(palette).T, device=like.device)
+
+
+def _looked_up(table: Tensor, values: Tensor) -> Tensor:
+    """Interpolate linearly between the entries of a table (C, 256) at values (1, ...) in [0, 1]: (C, ...)."""
+    place = values[0].float() * (table.shape[1] - 1)
     below = place.floor().clamp_(0, table.shape[1] - 2)
-    return torch.lerp(table[:, below.long()], table[:, below.long() + 1], place - below)
+    entry = below.long()
+    return torch.lerp(table[:, entry], table[:, entry + 1], place - below)
 
 
 def split_luma(rgb: Tensor) -> Tensor:
@@ -72,11 +82,15 @@ def fuse_chroma(first: Tensor, second: Tensor) -> Tensor:
 
 def palette_luma(uptake: Tensor, palette: str) -> Tensor:
     """Luma (1, ...) of values (1, ...) in [0, 1] as a palette shows them: what the network sees of them."""
-    return split_luma(colourise(uptake, palette))
+    # Luma is linear in the colours: that of what lies between two entries lies between theirs.
+    return _looked_up(split_luma(_table(palette, uptake)), uptake)
 
 
 def join_palette(luma: Tensor, uptake: Tensor, palette: str) -> Tensor:
-    """Give fused luma (1, ...) the chroma of values (1, ...) in their palette: (3, ...) uint8 RGB."""
-    partner = split_chroma(colourise(uptake, palette))
-    grey = torch.full_like(partner, NEUTRAL_CHROMA)
-    return join_luma_chroma(luma, fuse_chroma(grey, partner)).mul_(255).round_().to(torch.uint8)
+    """Give fused luma (1, ...) the chroma of values (1, ...) in their palette: (3, ...) uint8 RGB.
+
+    The MRI is grey, so that `fuse_chroma` would leave the partner's chroma as it is; and what has a colour's chroma
+    differs from its own luma as the colour does: the palette's differences are added, without a way through chroma.
+    """
+    table = _table(palette, uptake)
+    return _looked_up(table - split_luma(table), uptake).add_(luma).clamp_(0, 1).mul_(255).round_().to(torch.uint8)

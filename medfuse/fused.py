@@ -110,8 +110,11 @@ class FusedSlices:
             here = batch.mT.cpu()
             if self.progress:
                 self.progress("fuse", (start + len(here)) / slices)
-            for k, luma in enumerate(here, start):
-                yield colour.join_palette(luma, uptake[..., k], self.palette) if self.palette else luma
+            if self.palette:
+                here = here.movedim(1, 0)
+                shown = uptake[..., start : start + here.shape[1]].movedim(-1, 1)
+                here = colour.join_palette(here, shown, self.palette).movedim(0, 1)
+            yield from here
 
     def _sides(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
         partner = slice_batch(self.partner, start, stop)

@@ -6,6 +6,8 @@ from medfuse.colour import (
     colourise,
     fuse_chroma,
     join_luma_chroma,
+    join_palette,
+    palette_luma,
     split_chroma,
     split_luma,
 )
@@ -56,6 +58,20 @@ def test_hot_iron_runs_from_black_to_white_with_growing_luma():
     assert luma[0] == 0
     assert luma[-1] == pytest.approx(1, abs=1e-3)
     assert (luma.diff() >= -1e-6).all()
+
+
+@pytest.mark.parametrize("palette", PALETTES)
+def test_luma_and_chroma_by_table_are_those_of_the_colours(palette):
+    generator = torch.Generator().manual_seed(6)
+    luma, uptake = torch.rand((2, 1, 3, 40, 50), generator=generator).unbind()
+    uptake[..., :5] = torch.tensor([0.0, 1.0, 0.5, 1 / 255, 254 / 255])
+    colours = colourise(uptake, palette)
+    torch.testing.assert_close(palette_luma(uptake, palette), split_luma(colours))
+    grey = torch.full((2, *uptake.shape[1:]), NEUTRAL_CHROMA)
+    expected = join_luma_chroma(luma, fuse_chroma(grey, split_chroma(colours))) * 255
+    joined = join_palette(luma, uptake, palette)
+    assert joined.dtype == torch.uint8
+    assert (joined.float() - expected).abs().max() < 0.501
 
 
 def test_an_unknown_palette_is_refused_by_name():

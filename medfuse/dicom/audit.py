@@ -217,3 +217,17 @@ def _read_values(placed: Stack, found: Exported) -> None:
         found.values = np.stack(frames).reshape(z, y, x, -1).transpose(2, 1, 0, 3)
     except Exception as error:  # each decoder raises its own kinds
         found.faults.append(f"the pixels of {found.name} cannot be decoded ({type(error).__name__}).")
+
+
+def without_negatives(paths: list[Path], folder: Path) -> list[Path]:
+    """Files whose numbers all readers leave as they are: copies of MONOCHROME1, of which some make the negative."""
+    first = dcmread(paths[0], specific_tags=["PhotometricInterpretation"])
+    if first.get("PhotometricInterpretation") != "MONOCHROME1":
+        return paths
+    copies = []
+    for number, path in enumerate(paths):
+        dataset = dcmread(path)
+        dataset.PhotometricInterpretation = "MONOCHROME2"
+        copies.append(folder / f"{number:05d}.dcm")
+        dataset.save_as(copies[-1])
+    return copies

@@ -15,8 +15,8 @@ import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
-from pydicom import dcmread
 
+from medfuse.dicom.audit import without_negatives
 from medfuse.grid import LPS_FROM_RAS
 
 Affine = npt.NDArray[np.float64]
@@ -189,24 +189,10 @@ def _has(distribution: str) -> bool:
         return False
 
 
-def _as_measured(paths: list[Path], folder: Path) -> list[Path]:
-    """Files whose numbers SimpleITK leaves as they are: of MONOCHROME1 it makes the negative, of copies not."""
-    first = dcmread(paths[0], specific_tags=["PhotometricInterpretation"])
-    if first.get("PhotometricInterpretation") != "MONOCHROME1":
-        return paths
-    copies = []
-    for number, path in enumerate(paths):
-        dataset = dcmread(path)
-        dataset.PhotometricInterpretation = "MONOCHROME2"
-        copies.append(folder / f"{number:05d}.dcm")
-        dataset.save_as(copies[-1])
-    return copies
-
-
 def resampled(source: list[Path], uid: str, to_moving: Affine, shape: tuple[int, int, int], onto: Affine) -> View:
     """Interpolate a source series onto a grid with SimpleITK alone; ``to_moving`` maps that grid's world, RAS+ mm."""
     with tempfile.TemporaryDirectory() as folder:
-        view = read_with_simple_itk(_as_measured(source, Path(folder)), uid)
+        view = read_with_simple_itk(without_negatives(source, Path(folder)), uid)
     assert view.affine is not None
     lps = LPS_FROM_RAS @ view.affine
     moving = sitk.GetImageFromArray(view.values[..., 0].transpose(2, 1, 0).astype(np.float32))

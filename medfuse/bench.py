@@ -260,6 +260,7 @@ def one_study(mri: str, partner: str, engine: str, weights: str, device: str, th
     ready = load_engine(engine, device, weights)
     tell("prepare", 1.0)
     study = fuse(*loaded, engine=ready, lazy=True, progress=tell)
+    del loaded
     with tempfile.TemporaryDirectory() as out:
         study.write_dicom(f"{out}/dicom", keep=False, progress=lambda share: tell("write", share))
     return {

@@ -18,11 +18,11 @@ from medfuse.export import require_outside, whole
 from medfuse.gesenet.engine import Engine
 from medfuse.gesenet.stacks import fused_batches
 from medfuse.grid import Grid
-from medfuse.intensity import outside_value
+from medfuse.intensity import Window, scale, to_unit
 from medfuse.provenance import Provenance
-from medfuse.registration import Registration, resample
+from medfuse.registration import Registration, Resampled
 from medfuse.sidecar import sidecar_path
-from medfuse.slices import slice_batch
+from medfuse.slices import as_slices
 from medfuse.volume import Source, grid_of, like, plain, source_of
 
 Progress = Callable[[str, float], None]
@@ -38,8 +38,12 @@ class FusedSlices:
 
     Parameters
     ----------
-    mri, partner
-        (1, X, Y, Z) float32 in [0, 1] on one grid.
+    mri
+        (1, X, Y, Z) in its own unit.
+    partner
+        As it lies on the MRI's grid, in its own unit.
+    mri_window, partner_window
+        What becomes [0, 1] of each.
     engine
         What fuses them; see `medfuse.gesenet.load_engine`.
     palette
@@ -56,7 +60,9 @@ class FusedSlices:
     """
 
     mri: MetaTensor
-    partner: MetaTensor
+    partner: Resampled
+    mri_window: Window
+    partner_window: Window
     engine: Engine
     palette: str | None
     batch_size: int
@@ -89,7 +95,8 @@ class FusedSlices:
 
     def of(self, mri: Source | None, partner: Source | None) -> FusedSlices:
         """The same slices, said to come from other sources."""
-        said = replace(self, mri=_from(self.mri, mri), partner=_from(self.partner, partner))
+        about = {**self.partner.about, "source": partner}
+        said = replace(self, mri=_from(self.mri, mri), partner=replace(self.partner, about=about))
         if self._kept is not None:
             said.__dict__["volume"] = _from(self._kept, mri)
         return said
@@ -105,22 +112,25 @@ class FusedSlices:
 
     def _made(self) -> Iterator[Tensor]:
         slices = self.grid.shape[2]
-        uptake = plain(self.partner)
-        for start, batch in fused_batches(self.engine, self._sides, slices, batch_size=self.batch_size):
+        uptake = torch.empty(0)
+
+        def sides(start: int, stop: int) -> tuple[Tensor, Tensor]:
+            nonlocal uptake
+            uptake = to_unit(self.partner.slices(start, stop), self.partner_window)
+            shown = uptake
+            if self.palette:
+                shown = colour.palette_luma(uptake.movedim(-1, 1), self.palette).movedim(1, -1)
+            mri = to_unit(plain(self.mri)[..., start:stop], self.mri_window)
+            return as_slices(mri), as_slices(shown)
+
+        for start, batch in fused_batches(self.engine, sides, slices, batch_size=self.batch_size):
             here = batch.mT.cpu()
             if self.progress:
                 self.progress("fuse", (start + len(here)) / slices)
             if self.palette:
                 here = here.movedim(1, 0)
-                shown = uptake[..., start : start + here.shape[1]].movedim(-1, 1)
-                here = colour.join_palette(here, shown, self.palette).movedim(0, 1)
+                here = colour.join_palette(here, uptake.movedim(-1, 1), self.palette).movedim(0, 1)
             yield from here
-
-    def _sides(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
-        partner = slice_batch(self.partner, start, stop)
-        if self.palette:
-            partner = colour.palette_luma(partner.movedim(1, 0), self.palette).movedim(0, 1)
-        return slice_batch(self.mri, start, stop), partner
 
 
 @dataclass(frozen=True)
@@ -135,14 +145,11 @@ class FusedStudy:
         Maps MRI → partner world points, RAS+ mm.
     provenance
         The steps taken.
-    measured
-        The partner as it was loaded, in its own unit and place.
     """
 
     slices: FusedSlices
     registration: Registration
     provenance: Provenance
-    measured: MetaTensor
 
     @property
     def image(self) -> MetaTensor:
@@ -151,18 +158,28 @@ class FusedStudy:
 
     @property
     def mri(self) -> MetaTensor:
-        """What was fused: (1, X, Y, Z) float32 in [0, 1]."""
-        return self.slices.mri
+        """What was fused: (1, X, Y, Z) float32 in [0, 1], made anew whenever it is asked for."""
+        return scale(self.slices.mri, self.slices.mri_window)
 
     @property
     def partner(self) -> MetaTensor:
-        """What it was fused with, on the same grid: (1, X, Y, Z) float32 in [0, 1]."""
-        return self.slices.partner
+        """What it was fused with, on the same grid: (1, X, Y, Z) float32 in [0, 1], made anew likewise."""
+        return scale(self.registered(), self.slices.partner_window)
+
+    def registered(self) -> MetaTensor:
+        """The partner on the MRI's grid in its own unit: (1, X, Y, Z) float32, interpolated once."""
+        return self.slices.partner.volume()
+
+    @property
+    def sources(self) -> tuple[Source | None, Source | None]:
+        """Where MRI and partner came from, as far as they know."""
+        partner = self.slices.partner.about.get("source")
+        return source_of(self.slices.mri), partner if isinstance(partner, Source) else None
 
     @cached_property
     def identity(self) -> dicom.Like:
         """Whose patient, study and frame of reference all DICOM series of this study take, unless told otherwise."""
-        return dicom.identity_of(source_of(self.mri), source_of(self.measured))
+        return dicom.identity_of(*self.sources)
 
     def deidentified(self, by: dicom.Deidentifier | None = None) -> FusedStudy:
         """The same study as if its sources had been de-identified: all that it writes is so, and consistent.
@@ -178,15 +195,14 @@ class FusedStudy:
             If a source says that text is burned into its pixels.
         """
         by = by or dicom.Deidentifier()
-        sources = {volume: by.source(source_of(getattr(self, volume))) for volume in ("mri", "measured")}
+        mri, partner = (by.source(source) for source in self.sources)
         return replace(
             self,
-            slices=self.slices.of(sources["mri"], sources["measured"]),
-            measured=_from(self.measured, sources["measured"]),
+            slices=self.slices.of(mri, partner),
             provenance=replace(
                 self.provenance,
-                mri_source=sources["mri"].references if sources["mri"] else (),
-                partner_source=sources["measured"].references if sources["measured"] else (),
+                mri_source=mri.references if mri else (),
+                partner_source=partner.references if partner else (),
             ),
         )
 
@@ -220,7 +236,7 @@ class FusedStudy:
             self.slices.stream(keep=keep),
             folder,
             like=self.identity if like is None else like,
-            partner=source_of(self.measured),
+            partner=self.sources[1],
             provenance=self.provenance,
             description=description,
             number=number,
@@ -230,10 +246,6 @@ class FusedStudy:
             overwrite=overwrite,
             progress=progress,
         )
-
-    def registered(self) -> MetaTensor:
-        """The partner on the MRI's grid in its own unit: (1, X, Y, Z) float32, interpolated once."""
-        return resample(self.measured, self.slices.grid, self.registration, outside=outside_value(self.measured))
 
     def write_partner(
         self,
@@ -248,7 +260,7 @@ class FusedStudy:
         dicom.write_partner(
             self.registered(),
             folder,
-            mri=source_of(self.mri),
+            mri=self.sources[0],
             provenance=self.provenance,
             like=self.identity if like is None else like,
             compression=compression,
@@ -258,10 +270,11 @@ class FusedStudy:
 
     def write_alignment(self, folder: str | Path, *, overwrite: bool = False) -> None:
         """Write the registration as a DICOM object; see `medfuse.dicom.write_alignment`."""
+        mri, partner = self.sources
         dicom.write_alignment(
             folder,
-            mri=source_of(self.mri),
-            partner=source_of(self.measured),
+            mri=mri,
+            partner=partner,
             registration=self.provenance.registration,
             overwrite=overwrite,
         )
@@ -269,7 +282,7 @@ class FusedStudy:
     def write_blending(self, folder: str | Path, partner: str | Path, *, overwrite: bool = False) -> None:
         """Write how to look at the MRI under what `write_partner` wrote; see `medfuse.dicom.write_blending`."""
         dicom.write_blending(
-            folder, mri=source_of(self.mri), partner=partner, provenance=self.provenance, overwrite=overwrite
+            folder, mri=self.sources[0], partner=partner, provenance=self.provenance, overwrite=overwrite
         )
 
     def write_nifti(self, path: str | Path, *, overwrite: bool = False) -> None:
@@ -303,7 +316,7 @@ class FusedStudy:
         }
 
     def _require_outside_sources(self, *paths: Path) -> None:
-        sources = [source.path for source in map(source_of, (self.mri, self.partner)) if source is not None]
+        sources = [source.path for source in self.sources if source is not None]
         for path in paths:
             require_outside(path, sources)
 

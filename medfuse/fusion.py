@@ -14,15 +14,18 @@ from medfuse.errors import MedfuseError
 from medfuse.fused import FusedSlices, FusedStudy, Progress
 from medfuse.gesenet.engine import AUTO, Engine, load_engine
 from medfuse.gesenet.stacks import DEFAULT_BATCH_SIZE
-from medfuse.intensity import Window, choose_window
+from medfuse.intensity import Window, choose_window, outside_value
 from medfuse.provenance import Provenance
-from medfuse.registration import Align, Registration
+from medfuse.registration import Align, Registration, resampled
 from medfuse.slices import PLANES, Plane
 from medfuse.study import require_pair
-from medfuse.transforms import Registerd, Replaned, ResampleOntod, Scaled, Straightend
+from medfuse.transforms import Registerd, Replaned, Straightend
 from medfuse.volume import grid_of, meta_of, source_of
 
 DEFAULT_PALETTE = "hot-iron"
+
+SAMPLED_VOXELS = 8_000_000
+"""The partner's range is chosen by whole slices that hold about as many voxels."""
 
 
 def fuse(
@@ -87,9 +90,9 @@ def fuse(
         If window, palette, weights, device or engine are not as asked.
     """
     require_pair(mri, partner, different_patients=different_patients)
-    measured = partner
     unit = meta_of(partner)["unit"]
     modality = meta_of(partner)["modality"]
+    sources = source_of(mri), source_of(partner)
     if palette is None and modality != "CT":
         palette = DEFAULT_PALETTE
     # What is cheap to check is checked before what takes minutes.
@@ -105,22 +108,30 @@ def fuse(
             Straightend("mri"),
             Registerd("mri", "partner", align, force=force, progress=progress and _share_of("align", progress)),
             Replaned("mri", plane),
-            ResampleOntod("partner", onto="mri"),
-            Scaled("mri"),
-            Scaled("partner", window),
         ]
     )
     data = _run(line, {"mri": mri, "partner": partner})
-    mri, partner = data["mri"], data["partner"]
-    sources = [source_of(volume) for volume in (mri, partner)]
+    mri, registration = data["mri"], data["registration"]
+    # What follows the line is left until the slices are wanted: the two studies are all that is held of them.
+    moved = resampled(partner, grid_of(mri), registration, outside=outside_value(partner))
+    slices = FusedSlices(
+        mri,
+        moved,
+        choose_window(mri),
+        choose_window(moved.sample(SAMPLED_VOXELS), window),
+        network,
+        palette,
+        batch_size,
+        progress,
+    )
     provenance = Provenance(
         mri_source=sources[0].references if sources[0] else (),
         partner_source=sources[1].references if sources[1] else (),
         partner_modality=modality,
-        registration=data["registration"].to_dict(),
+        registration=registration.to_dict(),
         plane=plane,
-        mri_window=mri.meta["window"],
-        partner_window=partner.meta["window"],
+        mri_window=slices.mri_window,
+        partner_window=slices.partner_window,
         partner_unit=unit,
         palette=palette,
         weights=dict(network.origin),
@@ -130,8 +141,7 @@ def fuse(
         mri_filled_slices=sources[0].filled_slices if sources[0] else 0,
         partner_filled_slices=sources[1].filled_slices if sources[1] else 0,
     )
-    slices = FusedSlices(mri, partner, network, palette, batch_size, progress)
-    study = FusedStudy(slices, data["registration"], provenance, measured)
+    study = FusedStudy(slices, registration, provenance)
     if not lazy:
         slices.volume  # noqa: B018 - fused here and now
     return study

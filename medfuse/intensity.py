@@ -156,5 +156,9 @@ def scale(volume: MetaTensor, window: Window) -> MetaTensor:
     MetaTensor
         (1, X, Y, Z) float32 in [0, 1] on the same grid, the window kept in ``meta["window"]``.
     """
-    scaled: Tensor = (plain(volume) - window.lower).div_(window.width).clamp_(0, 1)
-    return like(scaled, volume, window=window)
+    return like(to_unit(plain(volume), window), volume, window=window)
+
+
+def to_unit(values: Tensor, window: Window) -> Tensor:
+    """Map ``window`` onto [0, 1] and clip: values of any shape, into memory of their own."""
+    return (values - window.lower).div_(window.width).clamp_(0, 1)

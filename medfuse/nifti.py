@@ -326,7 +326,8 @@ def write(image: MetaTensor, path: str | Path, sidecar: Mapping[str, object], *,
     grid = grid_of(image)
     values = plain(image).cpu().numpy()
     if len(values) == 3:
-        rgb = np.ascontiguousarray(np.moveaxis(values, 0, -1))
+        rgb = np.moveaxis(values, 0, -1)
+        rgb = rgb if rgb.strides[-1] == 1 else np.ascontiguousarray(rgb)
         stored: npt.NDArray[Any] = rgb.view([("R", "u1"), ("G", "u1"), ("B", "u1")])[..., 0]
     else:
         stored = np.rint(values[0] * 65535.0).astype(np.uint16)

@@ -41,11 +41,12 @@ def picture(study: FusedStudy, *, dots_per_inch: int = 110) -> bytes:
     figure = Figure(figsize=(9, 9.6), facecolor="black", layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(planes), 3)
-    through = _middle_of_head(study.mri)
+    mri, partner = study.mri, study.partner
+    through = _middle_of_head(mri)
     for row, plane in zip(axes, planes, strict=True):
         columns = (
-            ("MR", study.mri, None),
-            (study.provenance.partner_modality, study.partner, study.provenance.palette),
+            ("MR", mri, None),
+            (study.provenance.partner_modality, partner, study.provenance.palette),
             ("fused", study.image, None),
         )
         for axis, (title, volume, palette) in zip(row, columns, strict=True):

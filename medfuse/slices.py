@@ -69,7 +69,12 @@ def turn_of(grid: Grid, plane: Plane) -> tuple[tuple[int, ...], tuple[int, ...],
 
 def slice_batch(volume: MetaTensor, start: int, stop: int) -> Tensor:
     """Slices [start, stop) of a (1, X, Y, Z) volume as (N, 1, H, W), rows down and columns across; shares memory."""
-    return plain(volume)[..., start:stop].permute(3, 0, 2, 1)
+    return as_slices(plain(volume)[..., start:stop])
+
+
+def as_slices(values: Tensor) -> Tensor:
+    """Turn (1, X, Y, N) into (N, 1, H, W), rows down and columns across; shares memory."""
+    return values.permute(3, 0, 2, 1)
 
 
 def require_same_grid(mri: MetaTensor, partner: MetaTensor) -> Grid:

@@ -81,8 +81,12 @@ def make_volume(
 
 def like(values: Tensor, volume: MetaTensor, grid: Grid | None = None, **more: object) -> MetaTensor:
     """Wrap new values with what ``volume`` knows of itself, on its grid or another; ``more`` goes into ``meta``."""
-    known = {name: volume.meta[name] for name in ("modality", "unit", "source") if name in volume.meta}
-    return make_volume(values, grid or grid_of(volume), **(known | more))
+    return make_volume(values, grid or grid_of(volume), **(known_of(volume) | more))
+
+
+def known_of(volume: MetaTensor) -> dict[str, Any]:
+    """Modality, unit and source of a volume, as far as it says them."""
+    return {name: volume.meta[name] for name in ("modality", "unit", "source") if name in volume.meta}
 
 
 def grid_of(volume: MetaTensor) -> Grid:

@@ -17,7 +17,7 @@ from synthetic import rotation, world_linear
 
 from medfuse.errors import ExportError, RegistrationError
 from medfuse.grid import LPS_FROM_RAS, Grid, Points
-from medfuse.registration import Registration, register, resample
+from medfuse.registration import Registration, register, resample, resampled
 from medfuse.volume import Modality, Source, Unit, grid_of, make_volume, plain
 
 OUTSIDE = -5000.0
@@ -105,6 +105,27 @@ def test_resample_puts_every_point_where_the_matrix_says(moving: str, onto: str,
     assert (found[~beyond] != OUTSIDE).all()
     assert found.dtype == np.float32
     assert grid_of(result).matches(target)
+
+
+@pytest.mark.parametrize("registration", ["none", "rigid", "affine"])
+def test_slices_asked_for_one_by_one_are_those_of_the_whole(registration: str) -> None:
+    target = GRIDS["oblique"]
+    prepared = resampled(world_linear(GRIDS["sheared"]), target, MAPS[registration], outside=OUTSIDE)
+    whole = plain(prepared.volume())
+    assert whole.min() == OUTSIDE < whole.max()
+    pieces = [prepared.slices(start, min(start + 3, target.shape[2])) for start in range(0, target.shape[2], 3)]
+    torch.testing.assert_close(torch.cat(pieces, dim=-1), whole, atol=1e-3, rtol=0)
+
+
+def test_a_sample_holds_evenly_spaced_slices_in_their_places() -> None:
+    target = GRIDS["oblique"]
+    prepared = resampled(world_linear(target), target, None, outside=OUTSIDE)
+    voxels = int(np.prod(target.shape))
+    assert grid_of(prepared.sample(voxels)).matches(target)
+    sample = prepared.sample(voxels // 3)
+    assert sample.shape[-1] in (target.shape[2] // 3, target.shape[2] // 3 + 1)
+    np.testing.assert_allclose(plain(sample)[0].numpy(), linear(world_points(grid_of(sample))), atol=1e-3)
+    assert prepared.sample(1).shape[-1] == 1
 
 
 def test_edge_voxels_never_blend_with_the_outside() -> None:

@@ -16,7 +16,7 @@ from medfuse.dicom import write_alignment
 from medfuse.errors import ExportError, RegistrationError
 from medfuse.grid import Grid, Points
 from medfuse.phantom import Head, default_grid, default_pose, render
-from medfuse.registration import Registration, Warp, register, resample
+from medfuse.registration import Registration, Warp, register, resample, resampled
 from medfuse.volume import grid_of, make_volume, plain
 
 OUTSIDE = -5000.0
@@ -62,6 +62,8 @@ def test_a_warped_linear_world_shows_where_each_point_went() -> None:
     inside = ((index > 2) & (index < np.array(grid_of(source).shape) - 3)).all(axis=1)
     assert inside.sum() > 10_000
     np.testing.assert_allclose(found.ravel()[inside], (moved @ (1.0, 2.0, 3.0))[inside], atol=1e-2, rtol=0)
+    slices = resampled(source, onto, registration, outside=OUTSIDE).slices(7, 12)
+    np.testing.assert_array_equal(slices[0].numpy(), found[..., 7:12])
     straight = points @ affine()[:3, :3].T + affine()[:3, 3]
     assert np.linalg.norm(moved - straight, axis=1).max() > 6
 

@@ -154,8 +154,7 @@ def fuse(
                 luma=luma and nifti.is_nifti(partner),
                 progress=partial(tell, "partner"),
             )
-            if suv:
-                other = to_suv(other)
+            other = to_suv(other) if suv else other
             if format_ is not Format.NIFTI:
                 _refuse_early(loaded, other, plane.value, choices)
             study = medfuse.fuse(
@@ -174,6 +173,7 @@ def fuse(
                 lazy=True,
                 progress=tell,
             )
+            del loaded, other  # the study holds what it needs of them
             if deidentify:
                 study = study.deidentified(hidden)
             _write(study, folder, format_, tell, choices)
@@ -266,9 +266,9 @@ def _write(study: FusedStudy, folder: Path, format_: Format, tell: Tell, choices
         )
         if study.registration.warp is not None:  # which no DICOM object of ours holds
             study.registration.save(folder / "registration.h5")
-        elif dicom.both_placed(source_of(study.mri), source_of(study.measured)):
+        elif dicom.both_placed(*study.sources):
             study.write_alignment(folder / "registration")
-        if dicom.unblendable(source_of(study.mri), folder / "partner") is None:
+        if dicom.unblendable(study.sources[0], folder / "partner") is None:
             study.write_blending(folder / "blending", folder / "partner")
     if choices.as_media:
         folders = [folder / name for name in RESULTS if (folder / name).is_dir()]

@@ -5,7 +5,7 @@ A `Registration` maps points **fixed → moving** in RAS+ mm, as an ITK resample
 
 from medfuse.registration.align import Align, judge, register
 from medfuse.registration.files import READ_SUFFIXES, WRITTEN_SUFFIXES
-from medfuse.registration.resampling import resample
+from medfuse.registration.resampling import Resampled, resample, resampled
 from medfuse.registration.transform import Registration
 from medfuse.registration.verdict import Verdict
 from medfuse.registration.warp import Warp
@@ -15,9 +15,11 @@ __all__ = [
     "WRITTEN_SUFFIXES",
     "Align",
     "Registration",
+    "Resampled",
     "Verdict",
     "Warp",
     "judge",
     "register",
     "resample",
+    "resampled",
 ]

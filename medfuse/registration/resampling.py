@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
@@ -12,13 +16,57 @@ from medfuse.grid import Grid, Points
 from medfuse.registration.files import affine_transform
 from medfuse.registration.transform import Registration, inverse_of
 from medfuse.registration.warp import Warp
-from medfuse.volume import grid_of, like, plain
+from medfuse.volume import grid_of, known_of, make_volume, plain
 
 Floats = npt.NDArray[np.float32]
 
 
+@dataclass(frozen=True)
+class Resampled:
+    """A volume as it will lie on a grid, whose slices are interpolated when they are asked for; see `resampled`.
+
+    Parameters
+    ----------
+    grid
+        Where the values lie.
+    about
+        Modality, unit and source of the volume, as in a loaded volume's ``meta``.
+    slices
+        Called with the first slice and the one behind the last; returns (C, X, Y, N) float32, in the volume's unit.
+    """
+
+    grid: Grid
+    about: Mapping[str, Any]
+    slices: Callable[[int, int], torch.Tensor]
+
+    def volume(self) -> MetaTensor:
+        """All slices, (C, X, Y, Z) float32."""
+        return make_volume(self.slices(0, self.grid.shape[2]), self.grid, **self.about)
+
+    def sample(self, most: int) -> MetaTensor:
+        """As many evenly spaced slices as hold no more than ``most`` voxels, or the next slice more."""
+        count = self.grid.shape[2]
+        step = -(-int(np.prod(self.grid.shape)) // most)
+        chosen = range(min(step // 2, count - 1), count, step)
+        affine = self.grid.affine @ np.diag([1.0, 1.0, step, 1.0])
+        affine[:3, 3] = self.grid.world((0, 0, chosen[0]))
+        values = torch.cat([self.slices(k, k + 1) for k in chosen], dim=-1)
+        return make_volume(values, Grid((*self.grid.shape[:2], len(chosen)), affine), **self.about)
+
+
 def resample(moving: MetaTensor, onto: Grid, registration: Registration | None, *, outside: float) -> MetaTensor:
-    """Bring a volume onto a grid by one linear interpolation.
+    """Bring a volume onto a grid by one linear interpolation; parameters as for `resampled`, whose slices these are.
+
+    Returns
+    -------
+    MetaTensor
+        (C, X, Y, Z) float32 on ``onto``, with the modality, unit and source of ``moving``.
+    """
+    return resampled(moving, onto, registration, outside=outside).volume()
+
+
+def resampled(moving: MetaTensor, onto: Grid, registration: Registration | None, *, outside: float) -> Resampled:
+    """Prepare one linear interpolation of a volume onto a grid, to be done slice by slice.
 
     The grids and the registration, its deformation included, are composed to one map first. Where the new grid is
     coarser than 1.5 moving voxels along an axis of the moving grid, a Gaussian that turns the finer voxel's width into
@@ -38,9 +86,9 @@ def resample(moving: MetaTensor, onto: Grid, registration: Registration | None, 
 
     Returns
     -------
-    MetaTensor
-        (C, X, Y, Z) float32 on ``onto``, with the modality, unit and source of ``moving``. If no voxel moves by more
-        than a thousandth of a millimetre, the values are those of ``moving``, bit for bit, and share its memory.
+    Resampled
+        Slices along the last axis of ``onto``. If no voxel moves by more than a thousandth of a millimetre, the values
+        are those of ``moving``, bit for bit, and share its memory; else ``moving`` itself need not be kept.
 
     References
     ----------
@@ -49,16 +97,34 @@ def resample(moving: MetaTensor, onto: Grid, registration: Registration | None, 
     grid = grid_of(moving)
     matrix = np.eye(4) if registration is None else registration.matrix
     values = plain(moving).to(torch.float32)
-    if registration is not None and registration.warp is not None:
-        values = _bent(values, inverse_of(grid.affine) @ matrix, onto, registration.warp, outside)
-    elif not Grid(grid.shape, inverse_of(matrix) @ grid.affine).matches(onto):
-        moving_index = inverse_of(grid.affine) @ matrix @ onto.affine
-        channels = [
-            _pull(_smooth(sitk.GetImageFromArray(channel), moving_index), moving_index, onto.shape, outside)
-            for channel in values.detach().cpu().numpy()
-        ]
-        values = torch.from_numpy(np.stack(channels))
-    return like(values, moving, onto)
+    warp = None if registration is None else registration.warp
+    if warp is None and Grid(grid.shape, inverse_of(matrix) @ grid.affine).matches(onto):
+        return Resampled(onto, known_of(moving), lambda start, stop: values[..., start:stop])
+    to_index = inverse_of(grid.affine) @ matrix
+    smooth = [_smooth(sitk.GetImageFromArray(one), to_index @ onto.affine) for one in values.detach().cpu().numpy()]
+    if warp is not None:
+        bendable = torch.from_numpy(np.stack([sitk.GetArrayFromImage(one) for one in smooth]))
+        return Resampled(
+            onto,
+            known_of(moving),
+            lambda start, stop: _bent(bendable, to_index, _slab(onto, start, stop), warp, outside),
+        )
+
+    def pulled(start: int, stop: int) -> torch.Tensor:
+        slab = _slab(onto, start, stop)
+        found = torch.empty(len(smooth), *slab.shape)
+        for one, image in zip(found, smooth, strict=True):
+            one[:] = torch.from_numpy(_pull(image, to_index @ slab.affine, slab.shape, outside))
+        return found
+
+    return Resampled(onto, known_of(moving), pulled)
+
+
+def _slab(grid: Grid, start: int, stop: int) -> Grid:
+    """Slices [start, stop) of a grid."""
+    affine = np.array(grid.affine)
+    affine[:3, 3] = grid.world((0, 0, start))
+    return Grid((*grid.shape[:2], stop - start), affine)
 
 
 # Images in index space: unit spacing at the origin, and axes reversed, because SimpleITK's first axis is the last of a
@@ -89,26 +155,19 @@ def _pull(image: sitk.Image, index: Points, shape: tuple[int, int, int], outside
     return np.asarray(sitk.GetArrayFromImage(pulled))
 
 
-def _bent(values: torch.Tensor, to_index: Points, onto: Grid, warp: Warp, outside: float) -> torch.Tensor:
-    """(C, X, Y, Z) values at ``to_index @ (p + displacement(p))`` for each point p of a grid; linear, by planes."""
-    smooth = np.stack(
-        [
-            sitk.GetArrayFromImage(_smooth(sitk.GetImageFromArray(one), to_index @ onto.affine))
-            for one in values.cpu().numpy()
-        ]
-    )
-    moving = torch.from_numpy(smooth)[None]
-    size = torch.tensor(moving.shape[2:], dtype=torch.float64)
-    found = torch.empty(len(values), *onto.shape)
-    rows, columns = (axis.ravel() for axis in np.meshgrid(*map(np.arange, onto.shape[1:]), indexing="ij"))
-    for plane in range(onto.shape[0]):
-        points = onto.world(np.stack([np.full_like(rows, plane), rows, columns], axis=-1))
+def _bent(moving: torch.Tensor, to_index: Points, onto: Grid, warp: Warp, outside: float) -> torch.Tensor:
+    """(C, X, Y, Z) values at ``to_index @ (p + displacement(p))`` for each point p of a grid; linear, by slices."""
+    size = torch.tensor(moving.shape[1:], dtype=torch.float64)
+    found = torch.empty(len(moving), *onto.shape)
+    columns, rows = (axis.ravel() for axis in np.meshgrid(*map(np.arange, onto.shape[:2]), indexing="ij"))
+    for plane in range(onto.shape[2]):
+        points = onto.world(np.stack([columns, rows, np.full_like(rows, plane)], axis=-1))
         index = torch.from_numpy(warp.moved(points) @ to_index[:3, :3].T + to_index[:3, 3])
         # A single voxel along an axis lies at 0, wherever between its faces it is asked.
         unit = (index * 2 / (size - 1).clamp_min(1) - 1).float().flip(-1)
         sampled = torch.nn.functional.grid_sample(
-            moving, unit[None, :, None, None], padding_mode="border", align_corners=True
+            moving[None], unit[None, :, None, None], padding_mode="border", align_corners=True
         )[0, :, :, 0, 0]
         inside = ((index >= -0.5) & (index <= size - 0.5)).all(dim=-1)
-        found[:, plane] = torch.where(inside, sampled, outside).reshape(len(values), *onto.shape[1:])
+        found[..., plane] = torch.where(inside, sampled, outside).reshape(len(moving), *onto.shape[:2])
     return found

@@ -16,7 +16,7 @@ from medfuse.grid import Points
 from medfuse.registration.levels import Level
 
 BINS = 32
-"""Of each study's values."""
+"""Of each study's values, unless the samples say otherwise."""
 
 FULL_OVERLAP = 0.5
 """Share of the largest possible overlap under which a score shrinks: small overlaps fit by chance."""
@@ -37,14 +37,17 @@ class Samples:
         (N,) int64: the bin of the fixed value.
     centre
         (3,) about which maps turn, RAS+ mm.
+    bin_count
+        Into how many bins the values of either study are sorted.
     """
 
     points: Tensor
     bins: Tensor
     centre: Points
+    bin_count: int = BINS
 
     @classmethod
-    def draw(cls, level: Level, mask: Tensor, centre: Points, count: int, seed: int) -> Samples:
+    def draw(cls, level: Level, mask: Tensor, centre: Points, count: int, seed: int, bin_count: int = BINS) -> Samples:
         """Draw ``count`` points within the voxels of ``mask`` (X, Y, Z)."""
         draw = np.random.default_rng(seed)
         inside = np.flatnonzero(mask.numpy())
@@ -54,8 +57,8 @@ class Samples:
         world = level.world(np.clip(index, 0, level.extent))
         to_unit = level.to_unit()
         values = level.sample(torch.from_numpy(world @ to_unit[:3, :3].T + to_unit[:3, 3]).float()[None])[0]
-        bins = (values * BINS).long().clamp_(0, BINS - 1)
-        return cls(torch.from_numpy(world - centre).float(), bins, centre)
+        bins = (values * bin_count).long().clamp_(0, bin_count - 1)
+        return cls(torch.from_numpy(world - centre).float(), bins, centre, bin_count)
 
 
 def maps(base: Points, changes: Tensor, centre: Points) -> Tensor:
@@ -106,17 +109,17 @@ def project(samples: Samples, moving: Level, matrices: Tensor) -> tuple[Tensor, 
 
 
 def joint(samples: Samples, values: Tensor, inside: Tensor) -> Tensor:
-    """(P, BINS, BINS) joint histograms, rows of the fixed study; a moving value counts in four bins (B-spline)."""
-    count = len(values)
-    place = 1.5 + values * (BINS - 4)
+    """(P, bins, bins) joint histograms, rows of the fixed study; a moving value counts in four bins (B-spline)."""
+    count, bins = len(values), samples.bin_count
+    place = 1.5 + values * (bins - 4)
     lowest = place.detach().floor()
     t = place - lowest
     weights = ((1 - t) ** 3 / 6, (3 * t**3 - 6 * t**2 + 4) / 6, (-3 * t**3 + 3 * t**2 + 3 * t + 1) / 6, t**3 / 6)
-    first = lowest.long() - 1 + samples.bins * BINS + torch.arange(count)[:, None] * BINS**2
-    histogram = torch.zeros(count * BINS**2)
+    first = lowest.long() - 1 + samples.bins * bins + torch.arange(count)[:, None] * bins**2
+    histogram = torch.zeros(count * bins**2)
     for step, weight in enumerate(weights):
         histogram = histogram.index_add(0, (first + step).flatten(), (weight * inside).flatten())
-    return histogram.reshape(count, BINS, BINS)
+    return histogram.reshape(count, bins, bins)
 
 
 def normalised_mutual_information(histograms: Tensor) -> Tensor:

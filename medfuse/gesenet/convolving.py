@@ -1,7 +1,7 @@
 """Run a network's layers on those tiles of its feature maps that are asked for, row by row of tiles.
 
 3 × 3 kernels go by Winograd's F(4 × 4, 3 × 3), which needs a quarter of the multiplications, in float32 or in 16-bit
-integers; 1 × 1 kernels by the same products without transforms. Lavin and Gray, "Fast Algorithms for Convolutional
+integers; 1 × 1 kernels in float32, straight from map to map. Lavin and Gray, "Fast Algorithms for Convolutional
 Neural Networks", CVPR 2016, arXiv:1509.09308.
 
 A network is a table of steps. A step follows the ones before it at a distance of some rows, so that what one layer
@@ -44,6 +44,7 @@ MOST_TOTALS = 32
 def working_room(layers: Any, shorts: bool) -> tuple[Any, Any]:
     """What the largest block of tiles needs before and after a product."""
     item = 2 if shorts else 4
+    layers = layers[layers["positions"] == POSITIONS]
     before = max(
         int(layer["positions"]) * (_block(layer, item) * -(-int(layer["depth"]) // PLANE) * PLANE + APART)
         for layer in layers
@@ -171,7 +172,75 @@ def _convolve(
     made: Any,
 ) -> None:
     """Convolve tiles of one row; ``taken`` and ``made`` are room to work in."""
-    wide = layer.positions == POSITIONS
+    if layer.positions == POSITIONS:
+        _winograd(y, columns, layer, step, how, source, target, other, room, kernels, constants, taken, made)
+    else:
+        _points(y, columns, layer, step, how, source, target, other, room, constants)
+    for x in columns:
+        for c in range(layer.columns - layer.aside, layer.filled, LANES):
+            to = place_of(y, x, target, 0) + channel_of(step.target_first + c, target)
+            for i in range(TILE):
+                for j in range(TILE):
+                    at = to + i * target.row + j * target.pixel
+                    room[at : at + LANES] = 0
+        clear(y, x, target, step.target_first, layer.filled, room)
+
+
+@compiled
+def _points(
+    y: int,
+    columns: Integers,
+    layer: Any,
+    step: Any,
+    how: int,
+    source: Any,
+    target: Any,
+    other: Any,
+    room: Floats,
+    constants: Floats,
+) -> None:
+    """1 × 1 kernels, straight from map to map."""
+    depth, width, first = layer.depth, layer.columns, step.source_first // LANES
+    for n in range(0, width, PLANE):
+        bias, kernel = layer.constants + n, layer.kernels + n * depth
+        second = min(n + LANES, width - LANES)  # a vector that is not there goes nowhere
+        to, further = channel_of(step.target_first + n, target), channel_of(step.target_first + second, target)
+        residual, next_to = channel_of(step.other_first + n, other), channel_of(step.other_first + second, other)
+        for x in columns:
+            begin, place, beside = place_of(y, x, source, 0), place_of(y, x, target, 0), place_of(y, x, other, 0)
+            where = (
+                begin, source.row, source.pixel, source.plane, first, depth // LANES, kernel, bias, bias + width,
+                place + to, place + further, target.row, target.pixel,
+            )  # fmt: skip
+            added = (*where, beside + residual, beside + next_to, other.row, other.pixel)
+            if n + LANES < width:
+                if how == ADD:
+                    tilework.add_point((room, constants), added)
+                else:
+                    tilework.point((room, constants), where)
+            elif how == ADD:
+                tilework.add_point_narrow((room, constants), added)
+            else:
+                tilework.point_narrow((room, constants), where)
+
+
+@compiled
+def _winograd(
+    y: int,
+    columns: Integers,
+    layer: Any,
+    step: Any,
+    how: int,
+    source: Any,
+    target: Any,
+    other: Any,
+    room: Floats,
+    kernels: Any,
+    constants: Floats,
+    taken: Any,
+    made: Any,
+) -> None:
+    """3 × 3 kernels: so many tiles at once as fit the cache."""
     depth, width = layer.depth, layer.columns
     block = _block(layer, taken.itemsize)
     taken_step, made_step = block * (-(-depth // PLANE) * PLANE) + APART, block * PLANE + APART
@@ -180,7 +249,7 @@ def _convolve(
         here = columns[start : start + block]
         for c in range(0, depth, PLANE):
             for t, x in enumerate(here):
-                at = place_of(y, x, source, 1 if wide else 0)
+                at = place_of(y, x, source, 1)
                 for channel in range(c, min(c + PLANE, depth), LANES):
                     places = (
                         at + channel_of(step.source_first + channel, source),
@@ -191,10 +260,7 @@ def _convolve(
                         layer.inward + channel,
                         depth,
                     )
-                    if wide:
-                        tilework.take_patch((room, taken, constants), places)
-                    else:
-                        tilework.take_tile((room, taken, constants), places)
+                    tilework.take_patch((room, taken, constants), places)
         for n in range(0, width, PLANE):
             group = n // (PLANE) * apart
             for p in range(layer.positions):
@@ -210,14 +276,6 @@ def _convolve(
                 for t, x in enumerate(here):
                     at = group + t * PLANE + column - n
                     _put(y, x, at, column, layer, step, how, target, other, room, constants, made, made_step, apart)
-    for x in columns:
-        for c in range(width - layer.aside, layer.filled, LANES):
-            to = place_of(y, x, target, 0) + channel_of(step.target_first + c, target)
-            for i in range(TILE):
-                for j in range(TILE):
-                    at = to + i * target.row + j * target.pixel
-                    room[at : at + LANES] = 0
-        clear(y, x, target, step.target_first, layer.filled, room)
 
 
 @compiled
@@ -238,7 +296,7 @@ def _put(
     apart: int,
 ) -> None:
     """Make a tile's pixels of the sums of one vector of columns, n and behind."""
-    wide, width = layer.positions == POSITIONS, layer.columns
+    width = layer.columns
     c = n - layer.aside
     to = place_of(y, x, target, 0) + channel_of(step.target_first + c, target)
     beside = place_of(y, x, other, 0)
@@ -246,16 +304,10 @@ def _put(
     bias, scale = layer.constants + n, layer.outward
     where = (at, made_step, scale + n, width, bias, bias + width, to, target.row, target.pixel)
     if how == PUT:
-        if wide:
-            tilework.put_patch(sums, where)
-        else:
-            tilework.put_tile(sums, where)
+        tilework.put_patch(sums, where)
     elif how == ADD:
         beside += channel_of(step.other_first + c, other)
-        if wide:
-            tilework.add_patch(more, (*where, beside, other.row, other.pixel))
-        else:
-            tilework.add_tile(more, (*where, beside, other.row, other.pixel))
+        tilework.add_patch(more, (*where, beside, other.row, other.pixel))
     elif c < layer.aside:
         # The same tile's sums of an earlier column: one of the groups of columns before.
         group, column = n // (PLANE), n % (PLANE)

@@ -12,7 +12,7 @@ from torch import Tensor
 from medfuse.gesenet.folded import FoldedLayer
 from medfuse.gesenet.lanes import LANES
 from medfuse.gesenet.tables import Layer, table
-from medfuse.gesenet.tilework import PLANE, POSITIONS, TILE
+from medfuse.gesenet.tilework import PLANE, POSITIONS
 
 Array = NDArray[np.float64]
 
@@ -95,21 +95,33 @@ def pack(specs: Sequence[Spec], small: Sequence[Array], peaks: Sequence[Array] |
     place, constant = 0, len(constants[0])
     for number, spec in enumerate(specs):
         _, depth, columns = spec.kernels.shape
-        positions = POSITIONS if len(spec.kernels) > 1 else TILE * TILE
-        weights, inward, outward = spec.kernels, np.ones((1, 1)), np.ones((1, 1))
-        if peaks is not None and columns:
-            weights, inward, outward = to_shorts(spec.kernels, peaks[number])
-        flat = _in_panels(weights, 1 if peaks is None else 2)
-        kernels.append(flat.astype(np.float32 if peaks is None else np.int16))
-        # 1 × 1 kernels are the same at all positions, and so are their scales.
-        parts = [np.broadcast_to(inward, (positions, depth)), np.broadcast_to(outward, (positions, columns))]
-        parts = [part.ravel() for part in (*parts, spec.constants)]
-        begins = [constant, constant + len(parts[0]), constant + len(parts[0]) + len(parts[1])]
-        step = depth * columns if len(weights) > 1 else 0
+        positions = len(spec.kernels)
+        weights, inward, outward = spec.kernels, np.ones((positions, depth)), np.ones((positions, columns))
+        if positions == 1:
+            # Of one float32 product each, they lie with the constants, whatever the others are.
+            parts, at = [_in_panels(weights, 1), spec.constants.ravel()], constant
+        else:
+            if peaks is not None and columns:
+                weights, inward, outward = to_shorts(weights, peaks[number])
+            flat = _in_panels(weights, 1 if peaks is None else 2)
+            kernels.append(flat.astype(np.float32 if peaks is None else np.int16))
+            parts, at = [inward.ravel(), outward.ravel(), spec.constants.ravel()], place
+            place += len(flat)
+        begins = constant + np.cumsum([0, *map(len, parts)])
         layers.append(
-            Layer(place, begins[0], begins[1], begins[2], depth, columns, positions, step, spec.aside, spec.filled)
+            Layer(
+                at,
+                begins[0],
+                begins[1],
+                begins[-2],
+                depth,
+                columns,
+                positions,
+                depth * columns,
+                spec.aside,
+                spec.filled,
+            )
         )
-        place += len(flat)
         constants.append(np.concatenate(parts).astype(np.float32))
         constant += len(constants[-1])
     return table(Layer, layers), np.concatenate(kernels), np.concatenate(constants)
@@ -133,8 +145,6 @@ MOST = 65000
 
 def to_shorts(kernels: Array, peaks: Array) -> tuple[Array, Array, Array]:
     """Kernels (positions, depth, columns) rounded to 16 bits, and the scales into and out of them."""
-    if len(kernels) == 1:
-        peaks = peaks.max(0, keepdims=True)
     least = max(1e-3 * peaks.max(), 1e-6)
     inward = LARGEST / np.maximum(peaks, least)
     scaled = kernels / inward[:, :, None]

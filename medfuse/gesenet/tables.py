@@ -67,11 +67,11 @@ class Map(NamedTuple):
 class Layer(NamedTuple):
     """A convolution, ready for tiles; places are in the arrays of kernels and of constants.
 
-    ``kernels``: (positions, columns / 16, depth, 16), pairs of input channels together where they are shorts.
-    ``inward`` (positions, depth) and ``outward`` (positions, columns) scale to shorts and back. ``constants``: bias,
-    slope, and 1 for what the mask leaves alone, (3, columns). ``step`` is that from position to position in the
-    kernels, 0 for 1 × 1. ``aside`` columns come before the others, and are added to them outside the mask. ``filled``
-    channels are written, with zeros behind the columns.
+    ``kernels``: (positions, columns / 16, depth, 16), pairs of input channels together where they are shorts; 1 × 1
+    kernels, of one position, lie among the constants, in float32. ``inward`` (positions, depth) and ``outward``
+    (positions, columns) scale to shorts and back. ``constants``: bias, slope, and 1 for what the mask leaves alone,
+    (3, columns). ``step`` is that from position to position in the kernels. ``aside`` columns come before the others,
+    and are added to them outside the mask. ``filled`` channels are written, with zeros behind the columns.
     """
 
     kernels: int

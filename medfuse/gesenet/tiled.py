@@ -188,7 +188,8 @@ class Picture:
                     int(step["plain"]) if step["kind"] == MASKED else int(step["layer"]),
                 }:
                     layer = self.layers[number]
-                    found[number] = self._peaks(self.maps[step["source"]], int(step["source_first"]), layer)
+                    if layer["positions"] == POSITIONS:
+                        found[number] = self._peaks(self.maps[step["source"]], int(step["source_first"]), layer)
         return found
 
     def _peaks(self, form: Any, first: int, layer: Any) -> NDArray[np.float64]:
@@ -199,8 +200,7 @@ class Picture:
             values = self.room[form["at"] + plane * form["plane"] :][: rows * columns * pixel]
             planes.append(torch.from_numpy(values.reshape(rows, columns, pixel)).permute(2, 0, 1))
         channels = torch.cat(planes)[first % pixel :][:depth, None]
-        if layer["positions"] == POSITIONS:
-            channels = functional.conv2d(channels, torch.from_numpy(FROM_PATCH).float(), stride=TILE)
+        channels = functional.conv2d(channels, torch.from_numpy(FROM_PATCH).float(), stride=TILE)
         largest = channels.abs().amax((2, 3)).T.double().numpy()
         return np.pad(largest, ((0, 0), (0, depth - largest.shape[1])))
 

@@ -93,12 +93,6 @@ def take_patch(code: Code, shorts: bool) -> None:
     _spread(code, _patch(code), shorts)
 
 
-@inline
-def take_tile(code: Code, shorts: bool) -> None:
-    """(source, taken, scales), (at, row, pixel, to, step, scale, scale step): a tile as it is."""
-    _spread(code, tile_of(code), shorts)
-
-
 def _multiply(code: Code, shorts: bool, vectors: int) -> None:
     builder = code.builder
     a_at, a_step, b_at, parts, c_at = code.numbers
@@ -150,19 +144,17 @@ def multiply_narrow(code: Code, shorts: bool) -> None:
     _multiply(code, shorts, 1)
 
 
-def _sums(code: Code, shorts: bool, patch: bool, at: Any, scale: Any) -> list[Vector]:
+def _sums(code: Code, shorts: bool, at: Any, scale: Any) -> list[Vector]:
     """The 16 pixels that sums of products at a place stand for; sums of shorts are scaled by the third array."""
     step, scale_step = code.numbers[1], code.numbers[3]
     found = []
-    for index in range(POSITIONS if patch else TILE * TILE):
+    for index in range(POSITIONS):
         place = code.place(at, (step, index))
         if shorts:
             value = code.builder.sitofp(code.load(0, place, WORDS), FLOATS)
             found.append(Vector(code.builder, value) * code.floats(2, code.place(scale, (scale_step, index))))
         else:
             found.append(code.floats(0, place))
-    if not patch:
-        return found
     columns = [_out_of_patch(found[j::PATCH]) for j in range(PATCH)]
     return [each for i in range(TILE) for each in _out_of_patch([columns[j][i] for j in range(PATCH)])]
 
@@ -184,32 +176,91 @@ def _residual(code: Code) -> list[Vector]:
     return [code.floats(4, code.place(at, (row, i), (pixel, j))) for i in range(TILE) for j in range(TILE)]
 
 
+def _point(code: Code, vectors: int, add: bool) -> None:
+    builder = code.builder
+    at, row, pixel, plane, first, parts, kernel, bias, slope = code.numbers[:9]
+    targets, (to_row, to_pixel) = code.numbers[9:11], code.numbers[11:13]
+    together = 8 // vectors  # as many sums as hide how long an addition takes
+    zero = ir.Constant(FLOATS, [0.0] * LANES)
+    sums = [[cgutils.alloca_once(builder, FLOATS) for _ in range(vectors)] for _ in range(together)]
+    one = ir.Constant(at.type, 1)
+    with cgutils.for_range(builder, ir.Constant(at.type, TILE * TILE // together)) as group:
+        for each in (each for some in sums for each in some):
+            builder.store(zero, each)
+        above = builder.mul(group.index, ir.Constant(at.type, together // TILE))
+        lines = [builder.add(above, ir.Constant(at.type, i)) for i in range(together // TILE)]
+        with (
+            cgutils.for_range(builder, parts) as part,
+            cgutils.for_range(builder, ir.Constant(at.type, LANES)) as loop,
+        ):
+            number = builder.add(first, part.index)
+            channel = builder.add(builder.mul(builder.lshr(number, one), plane), loop.index)
+            channel = code.place(channel, (builder.and_(number, one), LANES))
+            column = code.place(kernel, (part.index, LANES * vectors * LANES), (loop.index, vectors * LANES))
+            right = [code.floats(1, builder.add(column, ir.Constant(at.type, v * LANES))).value for v in range(vectors)]
+            for r, some in enumerate(sums):
+                place = code.place(builder.add(at, builder.mul(lines[r // TILE], row)), (pixel, r % TILE))
+                left = code.everywhere(code.load(0, builder.add(place, channel), ir.FloatType()))
+                for v, each in enumerate(some):
+                    product = builder.fmul(left, right[v], flags=CONTRACT)
+                    builder.store(builder.fadd(builder.load(each), product, flags=CONTRACT), each)
+        for v in range(vectors):
+            added, leak = (
+                code.floats(1, builder.add(begin, ir.Constant(at.type, v * LANES))) for begin in (bias, slope)
+            )
+            for r, some in enumerate(sums):
+                value = Vector(builder, builder.load(some[v])) + added
+                value = value.larger(value * leak)
+                line = lines[r // TILE]
+                if add:
+                    beside = builder.add(code.numbers[13 + v], builder.mul(line, code.numbers[15]))
+                    value = value + code.floats(0, code.place(beside, (code.numbers[16], r % TILE)))
+                place = code.place(builder.add(targets[v], builder.mul(line, to_row)), (to_pixel, r % TILE))
+                code.store(0, place, value.value)
+
+
+@inline
+def point(code: Code, _: bool) -> None:
+    """(maps, constants), (at, row, pixel, plane, part, parts, kernels, bias, slope, to, to, row, pixel): 1 × 1 kernels.
+
+    A tile's pixels times a matrix of two vectors of columns, with bias and leaky ReLU, from `LANES` channels a part,
+    of which the first is ``part``; each vector has a place of its own to go to.
+    """
+    _point(code, 2, False)
+
+
+@inline
+def point_narrow(code: Code, _: bool) -> None:
+    """The same with one vector of columns."""
+    _point(code, 1, False)
+
+
+@inline
+def add_point(code: Code, _: bool) -> None:
+    """(maps, constants), (…, residual, residual, row, pixel): as `point`, and adds what is there."""
+    _point(code, 2, True)
+
+
+@inline
+def add_point_narrow(code: Code, _: bool) -> None:
+    """The same with one vector of columns."""
+    _point(code, 1, True)
+
+
 @inline
 def put_patch(code: Code, shorts: bool) -> None:
     """(sums, constants, scales, target), (at, step, scale, scale step, bias, slope, to, row, pixel)."""
-    _put(code, _sums(code, shorts, True, code.numbers[0], code.numbers[2]))
-
-
-@inline
-def put_tile(code: Code, shorts: bool) -> None:
-    """As `put_patch`, for sums that need no transform."""
-    _put(code, _sums(code, shorts, False, code.numbers[0], code.numbers[2]))
+    _put(code, _sums(code, shorts, code.numbers[0], code.numbers[2]))
 
 
 @inline
 def add_patch(code: Code, shorts: bool) -> None:
     """(…, residual), (…, residual at, row, pixel): as `put_patch`, and adds what is there."""
-    _put(code, _sums(code, shorts, True, code.numbers[0], code.numbers[2]), _residual(code))
-
-
-@inline
-def add_tile(code: Code, shorts: bool) -> None:
-    """As `add_patch`, for sums that need no transform."""
-    _put(code, _sums(code, shorts, False, code.numbers[0], code.numbers[2]), _residual(code))
+    _put(code, _sums(code, shorts, code.numbers[0], code.numbers[2]), _residual(code))
 
 
 def _mask(code: Code, shorts: bool, aside: bool) -> None:
-    sums = _sums(code, shorts, True, code.numbers[0], code.numbers[2])
+    sums = _sums(code, shorts, code.numbers[0], code.numbers[2])
     at, row, always = code.numbers[9:12]
     least = code.floats(1, always)
     masked = []
@@ -218,7 +269,7 @@ def _mask(code: Code, shorts: bool, aside: bool) -> None:
         mask = Vector(code.builder, code.everywhere(code.load(4, pixel, ir.FloatType())))
         masked.append(vector * mask.larger(least))
     if aside:
-        apart = _sums(code, shorts, True, *code.numbers[12:14])
+        apart = _sums(code, shorts, *code.numbers[12:14])
         masked = [one + other for one, other in zip(masked, apart, strict=True)]
     _put(code, masked)
 

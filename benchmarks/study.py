@@ -1,6 +1,6 @@
 """Time medfuse on a whole study against the straightforward composition of pydicom, SimpleITK and an eager network.
 
-    python benchmarks/study.py [--mri DIR --partner DIR] [--engines auto,reference] [--weights fast] [--every N]
+    python benchmarks/study.py [--mri DIR --partner DIR] [--engines auto,reference] [--weights FILE] [--every N]
 
 Without folders, a phantom study is written and fused. Each program runs in a process of its own, one after the other;
 the composition is the program that one writes without medfuse: sort slices, register by SimpleITK's usual recipe,

@@ -64,7 +64,7 @@ def fuse(
     plane
         Which slices are fused and written: as acquired, or the nearest axial, coronal or sagittal ones.
     weights
-        ``default``, ``fast`` or a weights file; see `medfuse.gesenet.load_network`.
+        ``default`` or a weights file; see `medfuse.gesenet.load_network`.
     device
         ``auto``, ``cpu`` or ``cuda``.
     engine

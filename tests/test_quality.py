@@ -11,7 +11,6 @@ from stored_pictures import stored
 
 import medfuse
 from medfuse.gesenet import load_engine, load_network
-from medfuse.gesenet.loading import SHIPPED
 from medfuse.gesenet.pictures import read_pairs, unit
 from medfuse.metrics import CORE, score
 
@@ -36,16 +35,11 @@ def as_stored(fused, colours):
     )[:, None]
 
 
-@pytest.fixture(scope="module", params=SHIPPED)
-def weights(request):
-    return request.param
-
-
 @pytest.fixture(scope="module")
-def ours(shared_data, weights):
+def ours(shared_data):
     """Fused pictures, sources and mean scores by task, the scores as of pictures that were stored in colour."""
     found = {}
-    engine = load_engine(weights=weights)
+    engine = load_engine()
     index = shared_data / "harvard" / "pairs.csv"
     pairs = read_pairs(index, "test")
     with index.open(newline="") as lines:
@@ -64,8 +58,7 @@ def ours(shared_data, weights):
     return found
 
 
-SHORT_OF_THE_BEST_EDGES = {"default": {"MRI-SPECT"}, "fast": {"MRI-PET", "MRI-SPECT"}}
-SHORT_OF_DETAIL = {"default": set(), "fast": {("MRI-PET", "detail_mri"), ("MRI-SPECT", "detail_partner")}}
+SHORT_OF_THE_BEST_EDGES = {"MRI-SPECT"}
 """Where the shipped weights fall short of what they should reach; the test fails as well once they reach it."""
 
 
@@ -80,9 +73,9 @@ def test_every_score_is_above_that_of_the_published_weights(ours, peers):
 
 
 @pytest.mark.slow
-def test_no_method_keeps_edges_better(ours, peers, weights):
+def test_no_method_keeps_edges_better(ours, peers):
     short = {row["task"] for row in peers if ours[row["task"]][3]["qabf"] <= float(row["Qabf"])}
-    assert short == SHORT_OF_THE_BEST_EDGES[weights]
+    assert short == SHORT_OF_THE_BEST_EDGES
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +84,7 @@ def published(shared_data):
 
 
 @pytest.mark.slow
-def test_neither_source_vanishes_under_the_other(ours, published, weights):
+def test_neither_source_vanishes_under_the_other(ours, published):
     """Edges under the brighter source are kept at least as well as by the published weights."""
     short = set()
     for task, (_, mri, partner, means, colours) in ours.items():
@@ -102,7 +95,7 @@ def test_neither_source_vanishes_under_the_other(ours, published, weights):
         for name, values in score(theirs, mri, partner, names).items():
             if means[name] < values.mean().item():
                 short.add((task, name))
-    assert short == SHORT_OF_DETAIL[weights]
+    assert not short
 
 
 @pytest.mark.slow
@@ -136,8 +129,8 @@ def correlation(one, other):
 
 
 @pytest.fixture(scope="module")
-def network(weights):
-    return load_network(weights)
+def network():
+    return load_network()
 
 
 @pytest.mark.parametrize("gain", [0.25, 0.5, 1.0])

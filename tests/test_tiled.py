@@ -12,7 +12,6 @@ from medfuse.errors import DeviceError
 from medfuse.gesenet import engine as engines
 from medfuse.gesenet.engine import ENGINES, load_engine, why_not
 from medfuse.gesenet.folded import FoldedGeSeNet
-from medfuse.gesenet.loading import load_network
 from medfuse.gesenet.network import Parts
 from medfuse.gesenet.packing import LARGEST, pack, to_shorts
 from medfuse.gesenet.program import Program
@@ -124,14 +123,3 @@ def test_sixteen_bits_stay_within_their_tolerance():
     sources = pair(61, 70, 2)
     tiled = Tiled(FoldedGeSeNet(network), [pair(64, 64, seed=6)])
     assert unlike(network, tiled(*sources), sources) < ENGINES["tiled-int16"].tolerance
-
-
-@pytest.mark.parametrize("name", ["masked", "tiled", "tiled-int16"])
-def test_the_fast_weights_are_the_same_in_every_engine(name):
-    if obstacle := why_not(name, torch.device("cpu")):
-        pytest.skip(obstacle)
-    engine, network = load_engine(name, weights="fast"), load_network("fast")
-    assert engine.origin["name"] == "fast"
-    for size in ((33, 47), (64, 64, 2)):
-        sources = pair(*size)
-        assert unlike(network, engine(*sources), sources) <= engine.tolerance

@@ -24,7 +24,7 @@ def bench(
     engines: Annotated[
         str | None, typer.Option(help="Names of engines, separated by commas; all that run here if absent.")
     ] = None,
-    weights: Annotated[str, typer.Option(help="default, fast, or a weights file.", metavar="FILE")] = "default",
+    weights: Annotated[str, typer.Option(help="default, or a weights file.", metavar="FILE")] = "default",
     device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "cpu",
     rounds: Annotated[int, typer.Option(min=1, help="How often each engine is timed, in turns with the others.")] = 5,
     coarsen: Annotated[

@@ -65,7 +65,7 @@ def fuse(
         typer.Option(help=f"Colours of the partner: {', '.join(PALETTES)}. PET and SPECT: hot-iron; CT: none."),
     ] = None,
     plane: Annotated[PlaneName, typer.Option(help="Slices to fuse and write.")] = PlaneName.NATIVE,
-    weights: Annotated[str, typer.Option(help="default, fast, or a weights file.", metavar="FILE")] = "default",
+    weights: Annotated[str, typer.Option(help="default, or a weights file.", metavar="FILE")] = "default",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     engine: Annotated[str, typer.Option(help=f"How the network is run: auto, {', '.join(ENGINES)}.")] = AUTO,
     batch_size: Annotated[int, typer.Option(min=1, help="Slices at once; halved where memory runs out.")] = 4,

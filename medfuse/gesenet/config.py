@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from medfuse.errors import TrainingError
-from medfuse.gesenet.loading import SHIPPED
+from medfuse.gesenet.loading import DEFAULT
 from medfuse.gesenet.losses import MRI_MUST_EXCEED, UNDER_BRIGHT, LossWeights
 from medfuse.gesenet.network import Parts
 
@@ -127,7 +127,7 @@ def _resolve(values: dict[str, Any], folder: Path) -> None:
     inside = [study for study in values.get("studies") or () if isinstance(study, dict)]
     for mapping, names in [(values, ("pairs", "out", "start")), *((study, ("mri", "partner")) for study in inside)]:
         for name in names:
-            if isinstance(mapping.get(name), str) and mapping[name] not in ("", *SHIPPED):
+            if isinstance(mapping.get(name), str) and mapping[name] not in ("", DEFAULT):
                 mapping[name] = str(folder / mapping[name])
 
 

@@ -218,7 +218,7 @@ def load_engine(
     device
         ``cpu``, ``cuda``, ``cuda:N`` or ``auto``.
     weights
-        ``default``, ``fast`` or a weights file; see `load_network`.
+        ``default`` or a weights file; see `load_network`.
     calibration
         Pairs (N, 1, H, W) in [0, 1] that int8 ranges are taken from; the built-in phantom's slices if None.
 

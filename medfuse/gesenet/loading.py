@@ -31,8 +31,8 @@ UNREADABLE = (
 )
 """What the readers raise on files that are no weights."""
 
-SHIPPED = ("default", "fast")
-"""Weights that come with medfuse, by name; ``fast`` has a quarter of the channels."""
+DEFAULT = "default"
+"""The name of the weights that come with medfuse."""
 
 PUBLISHED_BRANCHES = {"inf_": "mri.", "vis_": "partner."}
 
@@ -76,8 +76,8 @@ def load_network(weights: str | Path = "default", device: str = "cpu") -> GeSeNe
     Parameters
     ----------
     weights
-        ``"default"`` or ``"fast"`` for weights that come with medfuse, a ``.safetensors`` file written by medfuse's
-        training, or the ``GeSeNet.pth`` that the paper's authors published. Pickled code is never run.
+        ``"default"`` for the weights that come with medfuse, a ``.safetensors`` file written by medfuse's training, or
+        the ``GeSeNet.pth`` that the paper's authors published. Pickled code is never run.
     device
         ``cpu``, ``cuda``, ``cuda:N`` or ``auto``.
 
@@ -94,14 +94,12 @@ def load_network(weights: str | Path = "default", device: str = "cpu") -> GeSeNe
         If the device is not there.
     """
     target = resolve_device(device)
-    if str(weights) in SHIPPED:
-        with as_file(files("medfuse.gesenet.weights") / f"{weights}.safetensors") as path:
-            return _build(path, str(weights), target)
+    if str(weights) == DEFAULT:
+        with as_file(files("medfuse.gesenet.weights") / f"{DEFAULT}.safetensors") as path:
+            return _build(path, DEFAULT, target)
     path = Path(weights)
     if not path.is_file():
-        raise WeightsError(
-            f"there is no weights file {path}; give a .safetensors or .pth file, or one of {', '.join(SHIPPED)}."
-        )
+        raise WeightsError(f"there is no weights file {path}; give a .safetensors or .pth file, or {DEFAULT!r}.")
     return _build(path, path.name, target)
 
 

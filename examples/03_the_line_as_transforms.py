@@ -3,7 +3,8 @@ The line taken apart, with a step of your own
 =============================================
 
 What `medfuse.fuse` does is a row of MONAI dictionary transforms; the steps behind the registration it takes slice by
-slice, to hold less. Write the row yourself, and any transform can stand between two of ours: one of MONAI's, or your own.
+slice, to hold less. Write the row yourself, and any transform can stand between two of ours: one of MONAI's, or your
+own.
 """
 
 import matplotlib.pyplot as plt

@@ -16,7 +16,6 @@ import csv
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +26,7 @@ from PIL import Image
 from rivals import OURS, Method, methods
 from torch import Tensor
 
-from medfuse.colour import NEUTRAL_CHROMA, join_luma_chroma, split_chroma
+from medfuse.colour import tint
 from medfuse.gesenet.pictures import Pair, read_pairs, unit
 from medfuse.metrics import CORE, score
 
@@ -47,34 +46,17 @@ def stacked(pairs: Sequence[Pair]) -> tuple[Tensor, Tensor]:
     return torch.stack([unit(pair.mri) for pair in pairs]), torch.stack([unit(pair.partner) for pair in pairs])
 
 
-@dataclass(frozen=True)
-class ColourPair(Pair):
-    """A pair with the partner's chroma, (2, H, W) float32 in [0, 1]."""
-
-    chroma: Tensor = field(default_factory=lambda: torch.full((2, 1, 1), NEUTRAL_CHROMA))
-
-
-def read_coloured(index: Path, split: str) -> list[ColourPair]:
-    with index.open(newline="") as lines:
-        rows = [row for row in csv.DictReader(lines) if row["split"] == split]
-    found = []
-    for pair, row in zip(read_pairs(index, split), rows, strict=True):
-        rgb = np.array(Image.open(index.parent / row["partner"]).convert("RGB"))
-        chroma = split_chroma(torch.from_numpy(rgb).permute(2, 0, 1).float() / 255)
-        found.append(ColourPair(pair.task, pair.case, pair.mri, pair.partner, chroma=chroma))
-    return found
-
-
-def as_written(fused: Tensor, pairs: list[ColourPair]) -> Tensor:
+def as_written(fused: Tensor, pairs: list[Pair]) -> Tensor:
     """(N, 1, H, W) luma in [0, 1] → that of the coloured 8-bit pictures, (N, 1, H, W) uint8."""
     found = []
     for luma, pair in zip(fused, pairs, strict=True):
-        rgb = (join_luma_chroma(luma, pair.chroma) * 255).round().byte()
+        rgb = luma.expand(3, -1, -1) if pair.colours is None else luma + tint(unit(pair.colours))
+        rgb = (rgb.clamp(0, 1) * 255).round().byte()
         found.append(torch.from_numpy(np.array(Image.fromarray(rgb.permute(1, 2, 0).numpy()).convert("L"))))
     return torch.stack(found)[:, None]
 
 
-def scores_of(fuse: Method, pairs: list[ColourPair]) -> dict[str, list[float]]:
+def scores_of(fuse: Method, pairs: list[Pair]) -> dict[str, list[float]]:
     mri, partner = stacked(pairs)
     found = score(as_written(fuse(mri, partner), pairs), mri, partner, NAMES)
     return {name: values.tolist() for name, values in found.items()}
@@ -134,7 +116,7 @@ def boxes(singles: dict[tuple[str, str], dict[str, list[float]]], path: Path) ->
     figure.savefig(path, dpi=110, metadata={"Software": "medfuse"})
 
 
-def patients(weights: str, published: str | None, pairs: list[ColourPair]) -> str:
+def patients(weights: str, published: str | None, pairs: list[Pair]) -> str:
     """Mean and spread over each held-out patient."""
     text = io.StringIO()
     text.write(
@@ -161,7 +143,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent.parent / "docs" / "quality")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
-    pairs = read_coloured(given.pairs, "test")
+    pairs = read_pairs(given.pairs, "test")
     tasks = sorted({pair.task for pair in pairs})
     singles: dict[tuple[str, str], dict[str, list[float]]] = {}
     for method, fuse in methods(given.weights, given.published).items():
@@ -180,7 +162,7 @@ def main() -> None:
         (given.out / f"{name}-more.md").write_text(table(means, task, NAMES[len(CORE) :], ranks=False))
     boxes(singles, given.out / "boxes.png")
     if given.held_out:
-        kept = [pair for pair in read_coloured(given.pairs, "train") if pair.case in given.held_out]
+        kept = [pair for pair in read_pairs(given.pairs, "train") if pair.case in given.held_out]
         (given.out / "patients.md").write_text(patients(given.weights, given.published, kept))
     ranks = mean_ranks(with_peers)
     (given.out / "scores.json").write_text(

@@ -59,6 +59,19 @@ def split_chroma(rgb: Tensor) -> Tensor:
     return torch.stack(((rgb[2] - luma) / (2 - 2 * BLUE), (rgb[0] - luma) / (2 - 2 * RED))) + NEUTRAL_CHROMA
 
 
+def tint(rgb: Tensor) -> Tensor:
+    """What colours (3, ...) add to their own luma: (3, ...), each in [-1, 1]. It has no luma of its own."""
+    return rgb - split_luma(rgb)
+
+
+def shown_luma(luma: Tensor, tints: Tensor) -> Tensor:
+    """Luma (1, ...) of fused luma (1, ...) in colours (3, ...), once what no screen can show is cut off.
+
+    Differentiable: where one channel is at its end, the others still move.
+    """
+    return split_luma((luma + tints).clamp(0, 1))
+
+
 def join_luma_chroma(luma: Tensor, chroma: Tensor) -> Tensor:
     """Luma (1, ...) with Cb and Cr (2, ...) → RGB (3, ...), clipped to [0, 1]."""
     blue_difference, red_difference = (chroma - NEUTRAL_CHROMA).unbind(0)
@@ -93,4 +106,4 @@ def join_palette(luma: Tensor, uptake: Tensor, palette: str) -> Tensor:
     differs from its own luma as the colour does: the palette's differences are added, without a way through chroma.
     """
     table = _table(palette, uptake)
-    return _looked_up(table - split_luma(table), uptake).add_(luma).clamp_(0, 1).mul_(255).round_().to(torch.uint8)
+    return _looked_up(tint(table), uptake).add_(luma).clamp_(0, 1).mul_(255).round_().to(torch.uint8)

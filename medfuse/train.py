@@ -11,6 +11,7 @@ import torch
 from monai.transforms.compose import Compose
 
 from medfuse import report
+from medfuse.colour import colourise
 from medfuse.errors import TrainingError
 from medfuse.fusion import DEFAULT_PALETTE
 from medfuse.gesenet.config import TrainingConfig
@@ -77,7 +78,7 @@ def study_pairs(study: Mapping[str, Any]) -> Iterator[Pair]:
     Yields
     ------
     Pair
-        (1, H, W) float32 in [0, 1], one for each slice that is not empty.
+        (1, H, W) float32 in [0, 1], one for each slice that is not empty; its colours 8 bit.
     """
     if not isinstance(study, Mapping) or not {"mri", "partner", "case"} <= study.keys() <= STUDY_SETTINGS:
         raise TrainingError(
@@ -88,21 +89,24 @@ def study_pairs(study: Mapping[str, Any]) -> Iterator[Pair]:
     partner = load(study["partner"], study.get("modality", PARTNERS))
     require_pair(mri, partner)
     modality = meta_of(partner)["modality"]
+    palette = study.get("palette", None if modality == "CT" else DEFAULT_PALETTE)
     line = Compose(
         [
             Registerd("mri", "partner", study.get("align", "auto")),
             ResampleOntod("partner", onto="mri"),
             Scaled("mri"),
             Scaled("partner", study.get("window")),
-            SplitLumad("partner", "luma", study.get("palette", None if modality == "CT" else DEFAULT_PALETTE)),
+            SplitLumad("partner", "luma", palette),
         ]
     )
     data: Any = line({"mri": mri, "partner": partner})
     task = f"MRI-{ {'PT': 'PET', 'NM': 'SPECT'}.get(modality, modality) }"
     for k in range(mri.shape[-1]):
-        sides = [slice_batch(data[name], k, k + 1)[0].float() for name in ("mri", "luma")]
-        if torch.maximum(*sides).mean() > EMPTY_SLICE:
-            yield Pair(task, f"{task}/{study['case']}", *sides)
+        seen, luma = (slice_batch(data[name], k, k + 1)[0].float() for name in ("mri", "luma"))
+        if torch.maximum(seen, luma).mean() > EMPTY_SLICE:
+            shown = colourise(slice_batch(data["partner"], k, k + 1)[0], palette) if palette else None
+            colours = None if shown is None else (shown * 255).round().byte()
+            yield Pair(task, f"{task}/{study['case']}", seen, luma, colours=colours)
 
 
 def _draw_curves(trainer: Trainer) -> None:

@@ -8,8 +8,10 @@ from medfuse.colour import (
     join_luma_chroma,
     join_palette,
     palette_luma,
+    shown_luma,
     split_chroma,
     split_luma,
+    tint,
 )
 from medfuse.dicom.palettes import PALETTES, palette_table
 from medfuse.errors import IntensityError
@@ -31,6 +33,20 @@ def test_luma_and_chroma_are_those_of_pillow():
 def test_joining_undoes_splitting():
     rgb = torch.rand((3, 6, 7), generator=torch.Generator().manual_seed(4))
     torch.testing.assert_close(join_luma_chroma(split_luma(rgb), split_chroma(rgb)), rgb)
+
+
+def test_a_tint_has_no_luma_and_what_is_shown_is_cut_to_the_screen():
+    rgb = torch.rand(3, 40, generator=torch.Generator().manual_seed(4))
+    tints = tint(rgb)
+    assert split_luma(tints).abs().max() < 1e-6
+    assert torch.allclose(split_luma(rgb) + tints, rgb, atol=1e-6)
+    luma = torch.rand(1, 40, generator=torch.Generator().manual_seed(5)).requires_grad_(True)
+    shown = shown_luma(luma, tints)
+    assert torch.allclose(shown, split_luma(join_luma_chroma(luma.detach(), split_chroma(rgb))), atol=1e-6)
+    red = shown_luma(torch.tensor([0.9]), tint(torch.tensor([[1.0], [0.0], [0.0]])))
+    assert red.item() == pytest.approx(0.299 + (1 - 0.299) * (0.9 - 0.299), abs=1e-6)
+    shown.sum().backward()
+    assert 0 <= luma.grad.min() < luma.grad.max() == pytest.approx(1)
 
 
 def test_chroma_survives_a_grey_partner_and_stays_neutral_between_two():

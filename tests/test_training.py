@@ -277,6 +277,7 @@ def test_whole_studies_are_trained_on_as_they_are_fused(tmp_path):
         assert pair.mri.shape == pair.partner.shape
         assert pair.mri.dtype == torch.float32
         assert 0 <= pair.mri.min() <= pair.mri.max() <= 1
+        assert pair.colours is None
     with pytest.raises(TrainingError, match="mri, partner and case"):
         list(study_pairs({"mri": "x"}))
 
@@ -285,7 +286,7 @@ def test_patches_are_balanced_over_tasks_and_prefer_tissue(pairs):
     found = read_pairs(pairs)
     black = [replace(found[0], mri=torch.zeros_like(found[0].mri), partner=torch.zeros_like(found[0].mri))]
     sampler = PatchSampler(found[:1] + black * 9, (24,), 400 * 24 * 24, 0.0, torch.Generator().manual_seed(1))
-    mri, partner, _ = sampler.draw()
+    mri, partner, *_ = sampler.draw()
     with_tissue = (torch.maximum(mri, partner).mean((1, 2, 3)) > 0.05).float().mean()
     assert len(mri) == 400
     assert with_tissue > 0.05  # and it ends, though nine pictures of ten are black
@@ -314,11 +315,37 @@ def test_classes_move_with_their_patch(pairs):
     found = with_classes(read_pairs(pairs), seed=1)
     sampler = PatchSampler(found[:1], (24,), 16 * 24 * 24, 0.0, torch.Generator().manual_seed(5))
     sampler._jitter = lambda batch: batch
-    mri, partner, classes = sampler.draw()
+    mri, partner, classes, _ = sampler.draw()
     find = TissueClasses([(pair.mri.float() / 255, pair.partner.float() / 255) for pair in found[:2]], seed=1)
     inner = (slice(None), slice(1, -1), slice(1, -1))  # smoothing looks one pixel beyond
     for k in range(len(mri)):
         assert torch.equal(find(mri[k], partner[k])[inner].long(), classes[k : k + 1][inner])
+
+
+def test_fused_patches_are_judged_as_a_screen_shows_them_in_the_partners_colours(pairs, tmp_path):
+    path = pairs.parent / "MRI-PET-1-partner.png"
+    grey = np.array(Image.open(path))
+    colours = np.stack([grey, grey // 2, grey // 5], axis=-1)
+    Image.fromarray(colours).save(path)
+    red = read_pairs(pairs)[2]
+    assert red.colours.shape == (3, 48, 48)
+    assert read_pairs(pairs)[0].colours is None
+    assert torch.equal(red.partner[0], torch.from_numpy(np.array(Image.fromarray(colours).convert("L"))))
+
+    sampler = PatchSampler([red], (24,), 16 * 24 * 24, 0.0, torch.Generator().manual_seed(2))
+    drawn = sampler.draw()
+    assert drawn.tints.shape == (16, 3, 24, 24)
+    shown = drawn.partner + drawn.tints
+    # However a patch was turned, and darkened by gain or gamma, it has its colour where it has its brightness.
+    lit = drawn.partner[:, 0] > 0.05
+    assert torch.allclose((shown[:, 1] / shown[:, 0])[lit], torch.tensor(0.5), atol=0.05)
+    assert torch.allclose((shown[:, 2] / shown[:, 0])[lit], torch.tensor(0.2), atol=0.05)
+
+    for name, coloured in (("seen", True), ("luma", False)):
+        trainer_of(config(pairs, tmp_path / name, coloured=coloured, semantic_weight=0.0)).run()
+    assert log(tmp_path / "seen") != log(tmp_path / "luma")
+    Image.fromarray(grey).convert("RGB").save(path)
+    assert read_pairs(pairs)[2].colours is None
 
 
 def test_the_semantic_module_learns_what_it_is_shown():

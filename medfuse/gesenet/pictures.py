@@ -6,12 +6,14 @@ import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from medfuse.colour import tint
 from medfuse.errors import TrainingError
 from medfuse.gesenet.semantic import TissueClasses
 
@@ -24,7 +26,8 @@ class Pair:
     """One aligned picture pair.
 
     ``mri`` and ``partner`` are (1, H, W) luma, uint8 or float32 in [0, 1]; ``classes`` is (1, H, W) uint8. ``task`` is
-    what is balanced, such as ``MRI-CT``; ``case`` names the patient as ``TASK/CASE``.
+    what is balanced, such as ``MRI-CT``; ``case`` names the patient as ``TASK/CASE``. ``colours`` are those that the
+    partner is shown in, (3, H, W) like ``partner``; None where it is grey.
     """
 
     task: str
@@ -32,6 +35,24 @@ class Pair:
     mri: Tensor
     partner: Tensor
     classes: Tensor | None = None
+    colours: Tensor | None = None
+
+
+class Batch(NamedTuple):
+    """What the network is shown at once, and what its result is judged by.
+
+    MRI and partner (N, 1, H, W) float32 in [0, 1], tissue classes (N, H, W) int64, and what the partner's colours add
+    to luma, (N, 3, H, W) float32 in [-1, 1].
+    """
+
+    mri: Tensor
+    partner: Tensor
+    classes: Tensor
+    tints: Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on a device."""
+        return Batch(*(side.to(device) for side in self))
 
 
 def unit(luma: Tensor) -> Tensor:
@@ -39,11 +60,13 @@ def unit(luma: Tensor) -> Tensor:
     return luma.float() / 255 if luma.dtype == torch.uint8 else luma
 
 
-def read_luma(path: Path) -> Tensor:
-    """Read a picture as (1, H, W) uint8; colour becomes BT.601 luma."""
+def read_picture(path: Path) -> tuple[Tensor, Tensor | None]:
+    """Read a picture's BT.601 luma, (1, H, W) uint8, and its colours (3, H, W) where it has any."""
     try:
         with Image.open(path) as picture:
-            return torch.from_numpy(np.array(picture.convert("L")))[None]
+            rgb = torch.from_numpy(np.array(picture.convert("RGB"))).movedim(-1, 0)
+            luma = torch.from_numpy(np.array(picture.convert("L")))[None]
+            return luma, None if (rgb == rgb[:1]).all() else rgb
     except OSError as error:
         raise TrainingError(f"{path} is no readable picture ({type(error).__name__}); give PNG or TIFF.") from None
 
@@ -75,11 +98,11 @@ def read_pairs(index: Path, split: str = "train") -> list[Pair]:
 
 
 def _read_pair(folder: Path, row: dict[str, str]) -> Pair:
-    mri, partner = (read_luma(folder / row[side]) for side in ("mri", "partner"))
+    (mri, _), (partner, colours) = (read_picture(folder / row[side]) for side in ("mri", "partner"))
     if mri.shape != partner.shape:
         sizes = " and ".join(f"{side.shape[-1]} × {side.shape[-2]}" for side in (mri, partner))
         raise TrainingError(f"{row['mri']} and {row['partner']} must have one size; found {sizes}.")
-    return Pair(row["task"], f"{row['task']}/{row['case']}", mri, partner)
+    return Pair(row["task"], f"{row['task']}/{row['case']}", mri, partner, colours=colours)
 
 
 def with_classes(pairs: Sequence[Pair], seed: int) -> list[Pair]:
@@ -111,13 +134,15 @@ class PatchSampler:
         self.air_share = air_share
         self.generator = generator
 
-    def draw(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return MRI and partner patches (N, 1, P, P) float32 in [0, 1], and classes (N, P, P) int64."""
+    def draw(self) -> Batch:
+        """Return the next patches."""
         size = self.sizes[self._integer(len(self.sizes))]
         count = max(1, self.pixels // size**2)
         patches = [self._patch(self.by_task[self._integer(len(self.by_task))], size) for _ in range(count)]
-        mri, partner, classes = (torch.stack(side) for side in zip(*patches, strict=True))
-        return self._jitter(mri), self._jitter(partner), classes[:, 0].long()
+        mri, partner, classes, tints = (torch.stack(side) for side in zip(*patches, strict=True))
+        varied = self._jitter(mri), self._jitter(partner)
+        # A colour that is shown darker keeps its hue and saturation.
+        return Batch(*varied, classes[:, 0].long(), tints * (varied[1] / partner.clamp(min=1 / 255)))
 
     def _patch(self, pairs: list[Pair], size: int) -> list[Tensor]:
         pair = pairs[self._integer(len(pairs))]
@@ -131,8 +156,9 @@ class PatchSampler:
                 break
             air_allowed = self._uniform() < 0.02  # a picture without tissue must not hold us for ever
         classes = torch.zeros_like(mri, dtype=torch.uint8) if pair.classes is None else pair.classes[window]
+        tints = mri.new_zeros(3, size, size) if pair.colours is None else tint(unit(pair.colours[window]))
         turns, mirrored = self._integer(4), self._integer(2) == 1
-        sides = [torch.rot90(side, turns, (-2, -1)) for side in (mri, partner, classes)]
+        sides = [torch.rot90(side, turns, (-2, -1)) for side in (mri, partner, classes, tints)]
         return [side.flip(-1) for side in sides] if mirrored else sides
 
     def _jitter(self, batch: Tensor) -> Tensor:
@@ -150,8 +176,10 @@ class PatchSampler:
         return float(torch.rand((), generator=self.generator))
 
 
-def whole_pairs(pairs: Sequence[Pair]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Yield pairs whole and as they are: (1, 1, H, W) float32 twice, and classes (1, H, W) int64."""
+def whole_pairs(pairs: Sequence[Pair]) -> Iterator[Batch]:
+    """Yield pairs one by one, whole and as they are."""
     for pair in pairs:
         classes = torch.zeros_like(pair.mri, dtype=torch.uint8) if pair.classes is None else pair.classes
-        yield unit(pair.mri)[None], unit(pair.partner)[None], classes.long()
+        mri, partner = unit(pair.mri), unit(pair.partner)
+        tints = mri.new_zeros(3, *mri.shape[-2:]) if pair.colours is None else tint(unit(pair.colours))
+        yield Batch(mri[None], partner[None], classes.long(), tints[None])

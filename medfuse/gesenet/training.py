@@ -6,7 +6,7 @@ import contextlib
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from medfuse.colour import shown_luma
 from medfuse.errors import TrainingError
 from medfuse.gesenet.config import TrainingConfig
 from medfuse.gesenet.device import resolve_device
@@ -21,7 +22,7 @@ from medfuse.gesenet.loading import load_network
 from medfuse.gesenet.losses import FusionLoss, channel_mask_loss, semantic_loss, spatial_mask_loss
 from medfuse.gesenet.masks import watch_masks, work_share
 from medfuse.gesenet.network import GeSeNet
-from medfuse.gesenet.pictures import Pair, PatchSampler, whole_pairs, with_classes
+from medfuse.gesenet.pictures import Batch, Pair, PatchSampler, whole_pairs, with_classes
 from medfuse.gesenet.semantic import SemanticModule
 from medfuse.gesenet.thinning import Thinning
 
@@ -65,6 +66,8 @@ class Trainer:
         absent = set(config.validation_cases) - {pair.case for pair in pairs}
         if absent:
             raise TrainingError(f"no pair is of the held-out patients {', '.join(sorted(absent))}.")
+        if not config.coloured:
+            pairs = [replace(pair, colours=None) for pair in pairs]
         self.training = [pair for pair in pairs if pair.case not in config.validation_cases]
         if not self.training:
             raise TrainingError("no pair is left to train on; hold out fewer patients.")
@@ -154,23 +157,23 @@ class Trainer:
     def _pretrain(self) -> None:
         """Teach the semantic module on the brighter source, which is what the fused slice will roughly be."""
         for step in range(self.config.semantic_pretraining):
-            mri, partner, classes = (side.to(self.device) for side in self.sampler.draw())
-            self._learn_semantics(torch.maximum(mri, partner), classes)
+            batch = self.sampler.draw().to(self.device)
+            self._learn_semantics(torch.maximum(batch.mri, batch.partner), batch.classes)
             self.progress("pretrain", (step + 1) / self.config.semantic_pretraining)
 
     def _learn(self) -> dict[str, Tensor]:
         """One step of the fusion network, and at its turn one of the semantic module."""
         config = self.config
         ramp = self._schedule()
-        mri, partner, classes = (side.to(self.device) for side in self.sampler.draw())
+        batch = self.sampler.draw().to(self.device)
         self.network.train()
         with self._autocast(), watch_masks(self.network) as masks:
-            fused = self.network(mri, partner)
-        fused = fused.float()
-        total, terms = self.loss(fused, mri, partner)
+            fused = self.network(batch.mri, batch.partner)
+        fused = _as_shown(fused.float(), batch)
+        total, terms = self.loss(fused, batch.mri, batch.partner)
         if masks:
             work = torch.stack([work_share(watched.spatial.float(), watched.channels) for watched in masks]).mean()
-            sides = zip(masks, (mri, partner), (self.network.mri, self.network.partner), strict=True)
+            sides = zip(masks, (batch.mri, batch.partner), (self.network.mri, self.network.partner), strict=True)
             penalties = [
                 spatial_mask_loss(watched.logits.float(), source)
                 + channel_mask_loss(branch.region.body.principal(), config.principal_share)
@@ -180,7 +183,7 @@ class Trainer:
             total = total + ramp * config.mask_weight * terms["mask"]
             terms["work"] = work
         if config.semantic_weight:
-            semantics = self._semantic_loss(fused, classes, learning=False)
+            semantics = self._semantic_loss(fused, batch.classes, learning=False)
             total = total + config.semantic_weight * semantics
             terms["semantic"] = semantics.detach()
         self.optimizer.zero_grad(set_to_none=True)
@@ -190,7 +193,7 @@ class Trainer:
         self.optimizer.step()
         self.thinning.thin(self.step / config.steps)
         if config.semantic_weight and self.step % config.semantic_every == 0:
-            self._learn_semantics(fused.detach(), classes)
+            self._learn_semantics(fused.detach(), batch.classes)
         return {name: term.detach() for name, term in {"total": total, **terms}.items()}
 
     def _learn_semantics(self, fused: Tensor, classes: Tensor) -> None:
@@ -238,10 +241,11 @@ class Trainer:
     def _validate(self) -> dict[str, float]:
         self.network.eval()
         sums: dict[str, float] = {}
-        for mri, partner, _ in whole_pairs(self.validation):
-            mri, partner = mri.to(self.device), partner.to(self.device)
+        for pair in whole_pairs(self.validation):
+            batch = pair.to(self.device)
             with watch_masks(self.network) as masks:
-                total, terms = self.loss(self.network(mri, partner), mri, partner)
+                fused = self.network(batch.mri, batch.partner)
+            total, terms = self.loss(_as_shown(fused, batch), batch.mri, batch.partner)
             if masks:
                 terms["work"] = torch.stack([work_share(watched.spatial, watched.channels) for watched in masks]).mean()
             for name, value in {"total": total, **terms}.items():
@@ -310,6 +314,11 @@ class Trainer:
         self.semantic_optimizer.load_state_dict(state["semantic_optimizer"])
         self.sampler.generator.set_state(state["sampler"].cpu())
         torch.set_rng_state(state["torch"].cpu())
+
+
+def _as_shown(fused: Tensor, batch: Batch) -> Tensor:
+    """(N, 1, H, W) as it is seen in the partner's colours."""
+    return shown_luma(fused.movedim(1, 0), batch.tints.movedim(1, 0)).movedim(0, 1)
 
 
 def _first_network(config: TrainingConfig) -> GeSeNet:

@@ -1,36 +1,24 @@
-"""NIfTI in and out: the only place that knows nibabel, xyzt_units and the form codes."""
+"""NIfTI in: volumes of measured values, and fused ones."""
 
 from __future__ import annotations
 
 import gzip
-import json
 import math
 import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 import torch
 from monai.data.meta_tensor import MetaTensor
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError
 
-from medfuse.errors import ExportError, GeometryError, IntensityError, SeriesError
-from medfuse.export import whole
+from medfuse.errors import IntensityError, SeriesError
 from medfuse.grid import MOST_VOXELS, Grid
 from medfuse.intensity import LUMA_WEIGHTS
-from medfuse.provenance import DISCLAIMER, SOFTWARE
-from medfuse.sidecar import is_activity, read_pet_sidecar, sidecar_path
-from medfuse.volume import Modality, Source, Unit, grid_of, like, make_volume, plain, source_of
-
-SUFFIXES = (".nii", ".nii.gz")
-
-PAIR_SUFFIXES = (".hdr", ".img", ".hdr.gz", ".img.gz")
-"""Header and voxels in two files; read, never written."""
+from medfuse.nifti.header import NiftiSource, forms_apart, grid_at, opened, place_of
+from medfuse.sidecar import is_activity, read_pet_sidecar
+from medfuse.volume import Modality, Unit, like, make_volume, plain
 
 TEMPLATE_SPACES = {3: "Talairach", 4: "MNI152"}
 """Form codes (nifti1.h, NIFTI_XFORM_*) that declare a common world; scanner and aligned space are each image's own."""
@@ -40,35 +28,6 @@ LEAST_AIR_HU = -200.0
 
 TRAILING_BYTES = 2**26
 """What may follow the voxels in a gzip file before it counts as a decompression bomb."""
-
-MM_PER_UNIT = {"mm": 1.0, "unknown": 1.0, "meter": 1000.0, "micron": 0.001}
-
-
-@dataclass(frozen=True)
-class NiftiSource(Source):
-    """The form code a volume was read with, so that the output can carry it on.
-
-    ``forms_apart_mm`` is how far sform and qform put a corner of the volume from each other; 0 where one is not set.
-    ``sidecar`` holds what the JSON file beside a PET says of dose, weight and times, under the names of BIDS and
-    dcm2niix, and nothing else of it.
-    """
-
-    form_code: int
-    forms_apart_mm: float = 0.0
-    sidecar: Mapping[str, object] = field(default_factory=dict)
-
-
-def is_nifti(path: str | Path) -> bool:
-    """Whether the name ends as NIfTI's do, and is no folder's; an .img counts only beside its .hdr."""
-    path, name = Path(path), str(path).lower()
-    if path.is_dir() or not name.endswith((*SUFFIXES, *PAIR_SUFFIXES)):
-        return False
-    stem = name.removesuffix(".gz")
-    return not stem.endswith(".img") or any(_header_beside(path).parent.glob(_header_beside(path).name + "*"))
-
-
-def _header_beside(path: Path) -> Path:
-    return path.with_name(path.name.removesuffix(".gz").removesuffix(".GZ")).with_suffix(".hdr")
 
 
 def read(path: str | Path, modality: Modality, volume: int | None = None, *, luma: bool = False) -> MetaTensor:
@@ -102,10 +61,10 @@ def read(path: str | Path, modality: Modality, volume: int | None = None, *, lum
         If neither form code is set, or the affine is singular.
     """
     path = Path(path)
-    image = _open(path)
-    affine, code = _place(image, path)
+    image = opened(path)
+    affine, code = place_of(image, path)
     values = _values(image, path, volume, luma)
-    grid = _grid((values.shape[0], values.shape[1], values.shape[2]), affine, path)
+    grid = grid_at((values.shape[0], values.shape[1], values.shape[2]), affine, path)
     unknown = ~np.isfinite(values)
     sidecar = read_pet_sidecar(path) if modality == "PT" else {}
     unit: Unit = "HU" if modality == "CT" and values[~unknown].min() < LEAST_AIR_HU else "arbitrary"
@@ -118,7 +77,7 @@ def read(path: str | Path, modality: Modality, volume: int | None = None, *, lum
         references=(path.name if volume is None else f"{path.name}[{volume}]",),
         path=path.resolve(),
         form_code=code,
-        forms_apart_mm=_forms_apart(image, grid),
+        forms_apart_mm=forms_apart(image, grid),
         sidecar=sidecar,
     )
     return make_volume(torch.from_numpy(values)[None], grid, modality=modality, unit=unit, source=source)
@@ -127,10 +86,10 @@ def read(path: str | Path, modality: Modality, volume: int | None = None, *, lum
 def read_grid(path: str | Path) -> Grid:
     """Read only the geometry of a NIfTI volume; raises as `read`."""
     path = Path(path)
-    image = _open(path)
+    image = opened(path)
     _require_volume(image, path, None, luma=False)
     x, y, z = image.shape[:3]
-    return _grid((x, y, z), _place(image, path)[0], path)
+    return grid_at((x, y, z), place_of(image, path)[0], path)
 
 
 def read_fused(path: str | Path) -> MetaTensor:
@@ -149,12 +108,12 @@ def read_fused(path: str | Path) -> MetaTensor:
         If grey values lie outside of [0, 1].
     """
     path = Path(path)
-    image = _open(path)
+    image = opened(path)
     if image.get_data_dtype().names == ("R", "G", "B") and len(image.shape) == 3:
-        affine, _ = _place(image, path)
+        affine, _ = place_of(image, path)
         stored = _stored(image, path)
         rgb = torch.from_numpy(np.stack([stored[colour] for colour in ("R", "G", "B")]))
-        return make_volume(rgb, _grid((rgb.shape[1], rgb.shape[2], rgb.shape[3]), affine, path), modality="MR")
+        return make_volume(rgb, grid_at((rgb.shape[1], rgb.shape[2], rgb.shape[3]), affine, path), modality="MR")
     volume = read(path, "MR")
     values = plain(volume) / (255 if image.get_data_dtype() == np.uint8 and plain(volume).max() > 1 else 1)
     lowest, highest = float(values.min()), float(values.max())
@@ -164,59 +123,6 @@ def read_fused(path: str | Path) -> MetaTensor:
             "or RGB. Scale it first."
         )
     return like(values, volume)
-
-
-def _grid(shape: tuple[int, int, int], affine: npt.NDArray[np.float64], path: Path) -> Grid:
-    try:
-        return Grid(shape, affine)
-    except GeometryError as error:
-        raise GeometryError(f"{path}: {error}") from error
-
-
-def _place(image: Any, path: Path) -> tuple[npt.NDArray[np.float64], int]:
-    """The affine in mm and the form code that it comes from."""
-    header: Any = image.header
-    codes = int(header["sform_code"]), int(header["qform_code"])
-    code = codes[0] if codes[0] > 0 else codes[1]
-    if code <= 0:
-        raise GeometryError(
-            f"{path} has neither sform nor qform: its place and orientation are unknown. Convert it again from the "
-            "original study with its geometry."
-        )
-    affine = np.array(image.affine, dtype=np.float64)
-    try:
-        affine[:3] *= MM_PER_UNIT[header.get_xyzt_units()[0]]
-    except KeyError:
-        raise GeometryError(f"{path} states an unknown unit of length; expected mm. Convert it again.") from None
-    return affine, code
-
-
-def _forms_apart(image: Any, grid: Grid) -> float:
-    """Largest distance between where sform and qform put a corner, mm; 0 where they need not agree."""
-    if min(int(image.header["sform_code"]), int(image.header["qform_code"])) <= 0:
-        return 0.0
-    try:
-        scale = MM_PER_UNIT[image.header.get_xyzt_units()[0]]
-        quaternion = Grid(grid.shape, np.diag([scale, scale, scale, 1.0]) @ image.header.get_qform())
-    except (HeaderDataError, GeometryError, ValueError):
-        return float("inf")
-    return grid.corner_distance(quaternion)
-
-
-def _open(path: Path) -> Any:
-    if not path.is_file():
-        raise SeriesError(f"there is no file {path}; check the path.")
-    try:
-        image = nib.load(path)
-    except (ImageFileError, HeaderDataError, OSError, ValueError, EOFError, OverflowError, zlib.error) as error:
-        raise SeriesError(
-            f"{path} is not a readable NIfTI file ({type(error).__name__}); check that it is whole."
-        ) from error
-    if not isinstance(image, nib.nifti1.Nifti1Pair):
-        raise SeriesError(
-            f"{path} is not NIfTI but {type(image).__name__}, which has no full geometry; convert it first."
-        )
-    return image
 
 
 def _is_colour(image: Any) -> bool:
@@ -298,62 +204,3 @@ def _require_whole(image: Any, path: Path) -> None:
                     raise EOFError("more voxels than the header claims")
     if found < claimed:
         raise EOFError("fewer voxels than the header claims")
-
-
-def write(image: MetaTensor, path: str | Path, sidecar: Mapping[str, object], *, overwrite: bool = False) -> None:
-    """Write a fused volume and its JSON sidecar.
-
-    Parameters
-    ----------
-    image
-        (1, X, Y, Z) floating point in [0, 1], stored as 16-bit integers scaled to [0, 1]; or (3, X, Y, Z) uint8,
-        stored as RGB24 (datatype 128).
-    path
-        Where to; ends in .nii or .nii.gz. The sidecar lies beside it with the suffix .json.
-    sidecar
-        What the JSON file holds.
-    overwrite
-        Whether files already there are replaced.
-
-    Raises
-    ------
-    ExportError
-        If the suffix is another, a file is taken, or they cannot be written.
-    """
-    path = Path(path)
-    if not str(path).lower().endswith(SUFFIXES) or path.is_dir():
-        raise ExportError(f"a NIfTI file ends in .nii or .nii.gz; found {path.name}.")
-    grid = grid_of(image)
-    values = plain(image).cpu().numpy()
-    if len(values) == 3:
-        rgb = np.moveaxis(values, 0, -1)
-        rgb = rgb if rgb.strides[-1] == 1 else np.ascontiguousarray(rgb)
-        stored: npt.NDArray[Any] = rgb.view([("R", "u1"), ("G", "u1"), ("B", "u1")])[..., 0]
-    else:
-        stored = np.rint(values[0] * 65535.0).astype(np.uint16)
-    nifti = nib.nifti1.Nifti1Image(stored, grid.affine)
-    source = source_of(image)
-    code = source.form_code if isinstance(source, NiftiSource) else 1
-    nifti.set_sform(grid.affine, code)
-    # A quaternion cannot hold shear; the sform does.
-    nifti.set_qform(grid.affine, 0 if grid.sheared else code, strip_shears=True)
-    header: Any = nifti.header
-    header.set_xyzt_units("mm", "sec")
-    header["descrip"] = b"Fused by medfuse (GeSeNet). Research use only."
-    if len(values) == 1:
-        header.set_slope_inter(1 / 65535.0, 0.0)
-        header["cal_min"], header["cal_max"] = 0.0, 1.0
-    with whole(path, overwrite) as beside, whole(sidecar_path(path), overwrite) as beside_sidecar:
-        nib.save(nifti, beside)
-        beside_sidecar.write_text(json.dumps(sidecar, indent=2) + "\n")
-
-
-def dataset_description() -> dict[str, object]:
-    """What a BIDS derivative dataset says of itself (dataset_description.json)."""
-    name, version = SOFTWARE.split(" ")
-    return {
-        "Name": "Studies fused by medfuse",
-        "BIDSVersion": "1.10.0",
-        "DatasetType": "derivative",
-        "GeneratedBy": [{"Name": name, "Version": version, "Description": DISCLAIMER}],
-    }

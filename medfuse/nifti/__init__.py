@@ -1,0 +1,16 @@
+"""NIfTI in and out: the only place that knows nibabel, xyzt_units and the form codes."""
+
+from medfuse.nifti.header import SUFFIXES, NiftiSource, is_nifti
+from medfuse.nifti.read import read, read_fused, read_grid
+from medfuse.nifti.write import dataset_description, write
+
+__all__ = [
+    "SUFFIXES",
+    "NiftiSource",
+    "dataset_description",
+    "is_nifti",
+    "read",
+    "read_fused",
+    "read_grid",
+    "write",
+]

@@ -1,0 +1,79 @@
+"""NIfTI out: a fused volume and its JSON sidecar."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import numpy.typing as npt
+from monai.data.meta_tensor import MetaTensor
+
+from medfuse.errors import ExportError
+from medfuse.export import whole
+from medfuse.nifti.header import SUFFIXES, NiftiSource
+from medfuse.provenance import DISCLAIMER, SOFTWARE
+from medfuse.sidecar import sidecar_path
+from medfuse.volume import grid_of, plain, source_of
+
+
+def write(image: MetaTensor, path: str | Path, sidecar: Mapping[str, object], *, overwrite: bool = False) -> None:
+    """Write a fused volume and its JSON sidecar.
+
+    Parameters
+    ----------
+    image
+        (1, X, Y, Z) floating point in [0, 1], stored as 16-bit integers scaled to [0, 1]; or (3, X, Y, Z) uint8,
+        stored as RGB24 (datatype 128).
+    path
+        Where to; ends in .nii or .nii.gz. The sidecar lies beside it with the suffix .json.
+    sidecar
+        What the JSON file holds.
+    overwrite
+        Whether files already there are replaced.
+
+    Raises
+    ------
+    ExportError
+        If the suffix is another, a file is taken, or they cannot be written.
+    """
+    path = Path(path)
+    if not str(path).lower().endswith(SUFFIXES) or path.is_dir():
+        raise ExportError(f"a NIfTI file ends in .nii or .nii.gz; found {path.name}.")
+    grid = grid_of(image)
+    values = plain(image).cpu().numpy()
+    if len(values) == 3:
+        rgb = np.moveaxis(values, 0, -1)
+        rgb = rgb if rgb.strides[-1] == 1 else np.ascontiguousarray(rgb)
+        stored: npt.NDArray[Any] = rgb.view([("R", "u1"), ("G", "u1"), ("B", "u1")])[..., 0]
+    else:
+        stored = np.rint(values[0] * 65535.0).astype(np.uint16)
+    nifti = nib.nifti1.Nifti1Image(stored, grid.affine)
+    source = source_of(image)
+    code = source.form_code if isinstance(source, NiftiSource) else 1
+    nifti.set_sform(grid.affine, code)
+    # A quaternion cannot hold shear; the sform does.
+    nifti.set_qform(grid.affine, 0 if grid.sheared else code, strip_shears=True)
+    header: Any = nifti.header
+    header.set_xyzt_units("mm", "sec")
+    header["descrip"] = b"Fused by medfuse (GeSeNet). Research use only."
+    if len(values) == 1:
+        header.set_slope_inter(1 / 65535.0, 0.0)
+        header["cal_min"], header["cal_max"] = 0.0, 1.0
+    with whole(path, overwrite) as beside, whole(sidecar_path(path), overwrite) as beside_sidecar:
+        nib.save(nifti, beside)
+        beside_sidecar.write_text(json.dumps(sidecar, indent=2) + "\n")
+
+
+def dataset_description() -> dict[str, object]:
+    """What a BIDS derivative dataset says of itself (dataset_description.json)."""
+    name, version = SOFTWARE.split(" ")
+    return {
+        "Name": "Studies fused by medfuse",
+        "BIDSVersion": "1.10.0",
+        "DatasetType": "derivative",
+        "GeneratedBy": [{"Name": name, "Version": version, "Description": DISCLAIMER}],
+    }

@@ -49,7 +49,7 @@ SIDE = 256
 
 SIDES = (128, 192, 256, 384)
 BATCHES, BATCH_SIDE = (2, 4, 8), 128
-STACKS, STACK_SIDE = (8, 32, 64), 192
+STACKS, STACK_SIDE = (4, 16, 32), 192
 """Pictures, and slices of volumes, that growth is measured on."""
 
 Tell = Callable[[str, float], None]
@@ -193,24 +193,27 @@ def _growth(
 def _stacks(chosen: Sequence[str], weights: str, device: str, tell: Callable[[float], None]) -> list[dict[str, Any]]:
     """Volumes of more and more slices, each in a process of its own for the peak of its memory."""
     found = []
+    pair = head_slice(STACK_SIDE)
     cases = [(name, slices) for name in chosen for slices in STACKS]
     for place, case in enumerate(cases):
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-            arguments = (*case, weights, device, torch.get_num_threads())
+            arguments = (pair, *case, weights, device, torch.get_num_threads())
             found.append(pool.submit(one_stack, *arguments).result())
         tell((place + 1) / len(cases))
     return found
 
 
-def one_stack(engine: str, slices: int, weights: str, device: str, threads: int) -> dict[str, Any]:
-    """Fuse a volume slice by slice: seconds, and the MiB it takes beside what goes in and comes out."""
+def one_stack(
+    pair: tuple[Tensor, Tensor], engine: str, slices: int, weights: str, device: str, threads: int
+) -> dict[str, Any]:
+    """Fuse a volume of one pair's copies: seconds, and the MiB it takes beside what goes in and comes out."""
     torch.set_num_threads(threads)
     ready = load_engine(engine, device, weights)
     grid = Grid((STACK_SIDE, STACK_SIDE, slices), np.eye(4))
     modalities: tuple[Modality, Modality] = ("MR", "PT")
     mri, partner = (
         make_volume(side[0].mT[..., None].repeat(1, 1, 1, slices), grid, modality=modality)
-        for side, modality in zip(head_slice(STACK_SIDE), modalities, strict=True)
+        for side, modality in zip(pair, modalities, strict=True)
     )
     before = peak_mib()
     started, worked = time.perf_counter(), time.process_time()

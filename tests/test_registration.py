@@ -18,6 +18,8 @@ from synthetic import rotation, world_linear
 from medfuse.errors import ExportError, RegistrationError
 from medfuse.grid import LPS_FROM_RAS, Grid, Points
 from medfuse.registration import Registration, register, resample, resampled
+from medfuse.registration.levels import Level
+from medfuse.registration.similarity import MARGIN_MM, Samples, shared_information, unmoved
 from medfuse.volume import Modality, Source, Unit, grid_of, make_volume, plain
 
 OUTSIDE = -5000.0
@@ -412,3 +414,32 @@ def test_noise_is_not_aligned_with_noise() -> None:
     fixed, moving = (volume(noise.normal(size=lattice.shape), lattice, modality) for modality in ("MR", "PT"))
     with pytest.raises(RegistrationError, match="share almost nothing"):
         register(fixed, moving)
+
+
+def test_the_last_climb_looks_only_at_what_stays_in_the_field_and_is_not_drawn_by_its_border() -> None:
+    # Bright blocks, the same in both studies, but the moving field ends within the head, where the fixed one is bright.
+    values = torch.rand((12, 12, 12), generator=torch.Generator().manual_seed(8)).round()
+    values = values.repeat_interleave(4, 0).repeat_interleave(4, 1).repeat_interleave(4, 2)
+    values[:, :, 34:] += 1.5
+    fixed = Level(values[None, None] / 2.5, grid((48, 48, 48), (2, 2, 2)).affine)
+    moving = Level(
+        fixed.values[..., 4:36], fixed.affine @ np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 4], [0, 0, 0, 1]])
+    )
+    samples = Samples.draw(fixed, torch.ones(48, 48, 48, dtype=torch.bool), np.zeros(3), 20_000, 3)
+    inner = samples.staying(moving, np.eye(4))
+    low, high = moving.world(np.zeros(3)), moving.world(moving.extent)
+    ends = np.sort(np.stack([low, high]), axis=0)
+    places = samples.points.numpy()
+    expected = ((places > ends[0] + MARGIN_MM) & (places < ends[1] - MARGIN_MM)).all(axis=1)
+    assert torch.equal(inner.points, samples.points[torch.from_numpy(expected)])
+    assert len(inner.points) == len(inner.bins) < len(places)
+
+    shifted = np.stack([rigid((0, 0, 0), (0, 0, z)) for z in (-2.0, -1.0, 0.0, 1.0, 2.0)])
+    found = shared_information(inner, moving, unmoved(shifted, samples.centre))
+    assert found.argmax() == 2
+    assert torch.isfinite(found).all()
+
+    # Four thin slices have no place that far inside: their middle half is left.
+    thin = Level(fixed.values[..., :4], fixed.affine)
+    depth = samples.staying(thin, np.eye(4)).points[:, 2] - thin.world(np.zeros(3))[2]
+    assert 1.4 < depth.min() < depth.max() < 4.6

@@ -3,7 +3,7 @@
 1. Screen: thousands of poses (all turns by 90°, tilted by 35°, wherever the head may lie) on the coarse level.
 2. Ascend: the 31 best and the headers' pose, all at once, by Adam.
 3. Climb: the best of the ends that differ, by L-BFGS on the middle level; the winner on the fine level, by more
-   samples and finer bins than anything else is judged by.
+   samples and finer bins than anything else is judged by, none of which comes near the border of the moving field.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from medfuse.registration.similarity import (
     maps,
     possible_overlap,
     score,
+    shared_information,
     uncentred,
     unmoved,
 )
@@ -35,8 +36,8 @@ from medfuse.threads import side_by_side
 COARSE_POINTS, MIDDLE_POINTS, FINE_POINTS = 1000, 8000, 50_000
 """Samples on each level: as many as its optimum needs to stand out, however many voxels are stored."""
 
-LAST_POINTS, LAST_BINS = 150_000, 64
-"""Of the last climb. Where uptake is low and blurred, they take a third of what is left of the error; CT, which tells a
+LAST_POINTS, LAST_BINS = 300_000, 64
+"""Of the last climb. Where uptake is low and blurred, they take a half of what is left of the error; CT, which tells a
 position by its bone, gains nothing, and 128 bins would cost it 0.1 mm."""
 
 STARTS = 31
@@ -182,22 +183,24 @@ def search(pair: Pair, report: Progress) -> Found:
 
 def climb(pair: Pair, start: Points, level: str, *, steps: int = 40, freedom: int = 6) -> Points:
     """Best map near ``start`` on a level: rigid with 6 degrees of freedom, affine with 12."""
-    return _climb(pair, getattr(pair, level), getattr(pair.moving, level), start, steps, freedom)
+    samples, moving = getattr(pair, level), getattr(pair.moving, level)
+    return _climb(pair.centre, start, lambda some: score(samples, moving, some, pair.possible), steps, freedom)
 
 
 def polish(pair: Pair, start: Points) -> Points:
-    """Best rigid map near ``start`` by `LAST_POINTS` samples and `LAST_BINS` bins."""
+    """Best rigid map near ``start`` by `LAST_POINTS` samples and `LAST_BINS` bins, where both fields stay."""
     mask = enlarged(head_mask(pair.fixed.coarse), pair.fixed.fine)
     samples = Samples.draw(pair.fixed.fine, mask, pair.centre, LAST_POINTS, pair.seed + 6, LAST_BINS)
-    return _climb(pair, samples, pair.moving.fine, start, steps=40, freedom=6)
+    inner, moving = samples.staying(pair.moving.fine, start), pair.moving.fine
+    return _climb(pair.centre, start, lambda some: shared_information(inner, moving, some), steps=40, freedom=6)
 
 
-def _climb(pair: Pair, samples: Samples, moving: Level, start: Points, steps: int, freedom: int) -> Points:
-    """Where L-BFGS ends."""
+def _climb(centre: Points, start: Points, scored: Callable[[Tensor], Tensor], steps: int, freedom: int) -> Points:
+    """Where L-BFGS ends, by the scores of (P, 4, 4) maps of points relative to ``centre``."""
 
     def falling(changes: Points) -> tuple[float, Points]:
         here = torch.from_numpy(changes[None]).requires_grad_()
-        found = score(samples, moving, maps(start[None], here, pair.centre), pair.possible).sum()
+        found = scored(maps(start[None], here, centre)).sum()
         (slope,) = torch.autograd.grad(found, here)
         # Scores change by a thousandth over a tenth of a millimetre; L-BFGS takes its first step from the slope.
         return -1000 * found.item(), -1000 * slope[0].numpy()
@@ -209,7 +212,7 @@ def _climb(pair: Pair, samples: Samples, moving: Level, start: Points, steps: in
         method="L-BFGS-B",
         options={"maxiter": steps, "maxfun": 2 * steps, "ftol": 1e-7, "gtol": 1e-3},
     )
-    return np.asarray(uncentred(maps(start[None], torch.from_numpy(end.x[None]), pair.centre), pair.centre)[0])
+    return np.asarray(uncentred(maps(start[None], torch.from_numpy(end.x[None]), centre), centre)[0])
 
 
 def _ascend(pair: Pair, starts: Points) -> Points:

@@ -1,4 +1,4 @@
-"""How well two studies fit under many maps at once: normalised mutual information of sampled points, and its gradient.
+"""How well two studies fit under many maps at once: mutual information of sampled points, and its gradient.
 
 Points are drawn between the voxels of the fixed study: on its lattice, interpolation would favour maps that lay one
 lattice onto the other. All maps are scored on the same points, so that scores compare; one seed, one score.
@@ -6,7 +6,7 @@ lattice onto the other. All maps are scored on the same points, so that scores c
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -20,6 +20,9 @@ BINS = 32
 
 FULL_OVERLAP = 0.5
 """Share of the largest possible overlap under which a score shrinks: small overlaps fit by chance."""
+
+MARGIN_MM = 4.0
+"""How far from the border of a field points are that stay inside of it while the map changes by no more than that."""
 
 HEAD_MM = 80.0
 """Half the size of a head: the lever at which a turn is weighed against a shift, and distances are judged."""
@@ -59,6 +62,14 @@ class Samples:
         values = level.sample(torch.from_numpy(world @ to_unit[:3, :3].T + to_unit[:3, 3]).float()[None])[0]
         bins = (values * bin_count).long().clamp_(0, bin_count - 1)
         return cls(torch.from_numpy(world - centre).float(), bins, centre, bin_count)
+
+    def staying(self, moving: Level, matrix: Points) -> Samples:
+        """Those that a map (4, 4), fixed → moving, takes `MARGIN_MM` inside of the moving field, or near its middle."""
+        unit = (torch.from_numpy(moving.to_unit()) @ unmoved(matrix[None], self.centre))[0].float()
+        places = self.points @ unit[:3, :3].T + unit[:3, 3]
+        margin = 2 * MARGIN_MM / np.maximum(moving.extent * moving.spacing, 4 * MARGIN_MM)
+        stay = (places.abs() < 1 - torch.from_numpy(margin[::-1].copy()).float()).all(dim=1)
+        return replace(self, points=self.points[stay], bins=self.bins[stay])
 
 
 def maps(base: Points, changes: Tensor, centre: Points) -> Tensor:
@@ -124,13 +135,18 @@ def joint(samples: Samples, values: Tensor, inside: Tensor) -> Tensor:
 
 def normalised_mutual_information(histograms: Tensor) -> Tensor:
     """(P,) Studholme's (H(A) + H(B)) / H(A, B), from 1 (nothing shared) to 2."""
+    both, fixed, moving = _entropies(histograms)
+    return (fixed + moving) / both.clamp_min(1e-6)
+
+
+def _entropies(histograms: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(P,) H(A, B), H(A) and H(B), nats."""
     shares = histograms / histograms.sum(dim=(1, 2), keepdim=True).clamp_min(1e-6)
     both, fixed, moving = (
         -torch.special.xlogy(part, part.clamp_min(1e-12)).flatten(1).sum(dim=1)
         for part in (shares, shares.sum(dim=2), shares.sum(dim=1))
     )
-    found: Tensor = (fixed + moving) / both.clamp_min(1e-6)
-    return found
+    return both, fixed, moving
 
 
 def score(samples: Samples, moving: Level, matrices: Tensor, possible: float) -> Tensor:
@@ -148,6 +164,16 @@ def score(samples: Samples, moving: Level, matrices: Tensor, possible: float) ->
     values, inside = project(samples, moving, matrices)
     shared = normalised_mutual_information(joint(samples, values, inside)) - 1
     return shared * (inside.mean(dim=1) / (FULL_OVERLAP * possible)).clamp(max=1)
+
+
+def shared_information(samples: Samples, moving: Level, matrices: Tensor) -> Tensor:
+    """(P,) mutual information H(A) + H(B) − H(A, B), nats: of samples that stay inside the field, whatever the map.
+
+    Where points enter and leave, H(A) changes with them, and draws the map towards what happens to be at the border;
+    dividing by H(A, B), as `score` does, weakens that and does not end it.
+    """
+    both, fixed, moving_alone = _entropies(joint(samples, *project(samples, moving, matrices)))
+    return fixed + moving_alone - both
 
 
 def possible_overlap(mask: Tensor, fixed: Level, moving: Level) -> float:

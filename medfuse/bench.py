@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -156,18 +157,19 @@ def in_turns(
     rounds: int,
     tell: Callable[[float], None],
 ) -> list[dict[str, Timing]]:
-    """Time every call on every input once a round, after one round that is not counted."""
+    """Time the calls on one input after the other, once a round each, after one round that is not counted.
+
+    An engine makes itself ready for a size of pictures when it meets it, which is not what is timed.
+    """
     clocks: list[dict[str, list[tuple[float, float]]]] = [{name: [] for name in calls} for _ in inputs]
-    for turn in range(rounds + 1):
-        for place, pair in enumerate(inputs):
-            for name, call in calls.items():
-                started, worked = time.perf_counter(), time.process_time()
-                with torch.inference_mode():
-                    call(*pair)
-                spent = time.perf_counter() - started, time.process_time() - worked
-                if turn:
-                    clocks[place][name].append(spent)
-        tell((turn + 1) / (rounds + 1))
+    for place, (pair, turn) in enumerate(product(range(len(inputs)), range(rounds + 1))):
+        for name, call in calls.items():
+            started, worked = time.perf_counter(), time.process_time()
+            with torch.inference_mode():
+                call(*inputs[pair])
+            if turn:
+                clocks[pair][name].append((time.perf_counter() - started, time.process_time() - worked))
+        tell((place + 1) / (len(inputs) * (rounds + 1)))
     return [{name: _timing(spent) for name, spent in by_name.items()} for by_name in clocks]
 
 
@@ -278,6 +280,11 @@ def one_study(mri: str, partner: str, engine: str, weights: str, device: str, th
 
 def peak_mib() -> float | None:
     """The most memory this process has held, MiB; None where the system does not say."""
+    status = Path("/proc/self/status")
+    if status.exists():  # elsewhere than in `ru_maxrss`, Linux does not count what the parent process held
+        held = [line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM:")]
+        if held:
+            return int(held[0]) / 2**10
     try:
         import resource
     except ImportError:  # Windows

@@ -201,17 +201,24 @@ def bench_picture(found: Mapping[str, Any]) -> bytes:
         study.barh(rows, spent, left=left, label=stage)
         left += spent
     study.set(title="a study, DICOM to DICOM", xlabel="seconds")
-    study.legend(fontsize="small")
-    for axis, label, key, value in (
-        (pixels, "pixels of a slice", "batch", 1),
-        (batches, "slices of 128 × 128 in a batch", "side", 128),
+    study.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
+    for axis, label, key, value, counted in (
+        (pixels, "rows and columns of a slice", "batch", 1, "side"),
+        (batches, "slices of 128 × 128 in a batch", "side", 128, "batch"),
     ):
         for name in dict.fromkeys(row["engine"] for row in found["growth"]):
             own = [row for row in found["growth"] if row["engine"] == name and row[key] == value]
-            across = [row["side"] ** 2 if axis is pixels else row["batch"] for row in own]
-            axis.plot(across, [1000 * row["processor_seconds"] for row in own], marker=".", label=name)
+            axis.plot(
+                [row[counted] for row in own],
+                [1000 * row["processor_seconds"] for row in own],
+                marker=".",
+                label=name,
+            )
         axis.set(xlabel=label, ylabel="processor time, ms", xscale="log", yscale="log")
-    batches.legend(fontsize="small")
+        marked = sorted({row[counted] for row in found["growth"] if row[key] == value})
+        axis.set_xticks(marked, labels=[str(each) for each in marked])
+        axis.set_xticks([], minor=True)
+    batches.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=100, metadata={"Software": "medfuse"})
     return buffer.getvalue()

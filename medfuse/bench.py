@@ -208,7 +208,10 @@ def _stacks(chosen: Sequence[str], weights: str, device: str, tell: Callable[[fl
 def one_stack(
     pair: tuple[Tensor, Tensor], engine: str, slices: int, weights: str, device: str, threads: int
 ) -> dict[str, Any]:
-    """Fuse a volume of one pair's copies: seconds, and the MiB it takes beside what goes in and comes out."""
+    """Fuse a volume of one pair's copies: seconds, and the MiB it takes beside what goes in and comes out.
+
+    MiB are None where the system does not tell the peak since the engine was ready.
+    """
     torch.set_num_threads(threads)
     ready = load_engine(engine, device, weights)
     grid = Grid((STACK_SIDE, STACK_SIDE, slices), np.eye(4))
@@ -217,7 +220,7 @@ def one_stack(
         make_volume(side[0].mT[..., None].repeat(1, 1, 1, slices), grid, modality=modality)
         for side, modality in zip(pair, modalities, strict=True)
     )
-    before = peak_mib()
+    before = peak_mib() if _forgot_peak() else None
     started, worked = time.perf_counter(), time.process_time()
     fused = fuse_slices(ready, mri, partner)
     spent = time.perf_counter() - started, time.process_time() - worked
@@ -291,6 +294,15 @@ def peak_mib() -> float | None:
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**20 if platform.system() == "Darwin" else peak / 2**10
+
+
+def _forgot_peak() -> bool:
+    """Let `peak_mib` begin anew; False where the system cannot."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # proc(5)
+    except OSError:
+        return False
+    return True
 
 
 def _work(

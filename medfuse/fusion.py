@@ -14,7 +14,7 @@ from medfuse.errors import MedfuseError
 from medfuse.fused import FusedSlices, FusedStudy, Progress
 from medfuse.gesenet.engine import AUTO, Engine, load_engine
 from medfuse.gesenet.stacks import DEFAULT_BATCH_SIZE
-from medfuse.intensity import Window, choose_window, outside_value
+from medfuse.intensity import Window, choose_window, known_window, outside_value
 from medfuse.provenance import Provenance
 from medfuse.registration import Align, Registration, resampled
 from medfuse.slices import PLANES, Plane
@@ -50,7 +50,8 @@ def fuse(
     Parameters
     ----------
     mri, partner
-        Volumes as `medfuse.load` returns them, (1, X, Y, Z) in their own units; left unchanged.
+        Volumes as `medfuse.load` returns them, (1, X, Y, Z) in their own units; left unchanged. The study looks at them
+        again whenever slices or pictures are made: do not change them in place while it is in use.
     align
         ``auto`` trusts a common frame of reference unless the pictures speak against it, and else registers rigidly;
         ``header`` trusts the positions in the headers; ``rigid``, ``affine`` and ``deformable`` always register; or a
@@ -98,8 +99,7 @@ def fuse(
     # What is cheap to check is checked before what takes minutes.
     if palette is not None:
         palette_table(palette)
-    if window is not None:
-        choose_window(partner, window)
+    shown = known_window(partner, window)
     _require_known(align, plane, batch_size)
     straightened = not grid_of(mri).upright
     network = engine if isinstance(engine, Engine) else load_engine(engine, device, weights)
@@ -118,7 +118,7 @@ def fuse(
         mri,
         moved,
         choose_window(mri),
-        choose_window(moved.sample(SAMPLED_VOXELS), window),
+        shown or choose_window(moved.sample(SAMPLED_VOXELS)),
         network,
         palette,
         batch_size,

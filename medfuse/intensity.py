@@ -6,6 +6,7 @@ maximum or a given uptake.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -117,6 +118,11 @@ def choose_window(volume: MetaTensor, window: str | Window | None = None) -> Win
     IntensityError
         If a preset in HU is asked of a volume in another unit, or the volume is constant.
     """
+    return known_window(volume, window) or _robust_window(volume, meta_of(volume)["modality"])
+
+
+def known_window(volume: MetaTensor, window: str | Window | None) -> Window | None:
+    """`choose_window` where that needs no look at the values, else None; raises as it does."""
     meta = meta_of(volume)
     modality: Modality = meta["modality"]
     if isinstance(window, Window):
@@ -128,14 +134,15 @@ def choose_window(volume: MetaTensor, window: str | Window | None = None) -> Win
                 "LEVEL,WIDTH in the volume's own unit, or leave the window out."
             )
         return parse_window(window)
-    if modality == "CT" and meta["unit"] == "HU":
-        return CT_WINDOWS_HU[DEFAULT_CT_WINDOW]
-    return _robust_window(volume, modality)
+    return CT_WINDOWS_HU[DEFAULT_CT_WINDOW] if modality == "CT" and meta["unit"] == "HU" else None
 
 
 def _robust_window(volume: MetaTensor, modality: Modality) -> Window:
     values = plain(volume).flatten()
-    sample = values[:: -(-len(values) // MAXIMUM_SAMPLES)].float()
+    step = -(-len(values) // MAXIMUM_SAMPLES)
+    while math.gcd(step, volume.shape[-1]) > 1:  # else some slices would never be looked at
+        step += 1
+    sample = values[::step].float()
     lowest, highest = float(sample.min()), float(sample.max())
     if lowest == highest:
         raise IntensityError(f"the {modality} volume is constant ({lowest:g}); check that it is the image you mean.")

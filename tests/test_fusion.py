@@ -1,5 +1,6 @@
 import base64
 import json
+import pickle
 import re
 from dataclasses import replace
 
@@ -19,6 +20,8 @@ from medfuse import Registration, phantom_study
 from medfuse.errors import IntensityError, RegistrationError, StudyError
 from medfuse.gesenet import load_engine, load_network
 from medfuse.grid import Grid
+from medfuse.intensity import Window
+from medfuse.registration import Resampled
 from medfuse.transforms import (
     FuseSlicesd,
     JoinColourd,
@@ -82,6 +85,25 @@ def test_sources_are_left_unchanged(pet_phantom):
     medfuse.fuse(pet_phantom.mri, pet_phantom.partner, align="header")
     assert torch.equal(before[0], pet_phantom.mri.as_tensor())
     assert torch.equal(before[1], pet_phantom.partner.as_tensor())
+
+
+def test_a_study_goes_to_another_process_and_shares_no_memory_that_is_handed_out(pet_phantom):
+    moved = make_volume(pet_phantom.mri.as_tensor().clone(), grid_of(pet_phantom.mri), modality="PT", unit="Bq/ml")
+    for partner, align in ((pet_phantom.partner, truth(pet_phantom)), (moved, "header")):
+        study = medfuse.fuse(pet_phantom.mri, partner, align=align, engine="reference", lazy=True)
+        slices = next(iter(pickle.loads(pickle.dumps(study)).slices))
+        assert torch.equal(slices, next(iter(study.slices)))
+        before = partner.as_tensor().clone()
+        shown = study.partner.as_tensor().clone()
+        study.registered().mul_(0)
+        assert torch.equal(partner.as_tensor(), before)
+        assert torch.equal(study.partner.as_tensor(), shown)
+
+
+def test_a_given_window_is_shown_without_a_look_at_the_values(pet_phantom, monkeypatch):
+    monkeypatch.setattr(Resampled, "sample", None)
+    study = medfuse.fuse(pet_phantom.mri, pet_phantom.partner, align="header", window="5000", lazy=True)
+    assert study.slices.partner_window == Window(0, 5000)
 
 
 def test_two_runs_give_the_same_bytes(pet_phantom):

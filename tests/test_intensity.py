@@ -37,6 +37,15 @@ def test_one_hot_voxel_does_not_darken_an_mri():
     assert calm.upper < 1000
 
 
+def test_every_slice_counts_for_the_range_however_many_there_are(monkeypatch):
+    monkeypatch.setattr("medfuse.intensity.MAXIMUM_SAMPLES", 600)  # every tenth voxel: of 30 slices, three
+    grid = oblique_grid((10, 20, 30))
+    values = torch.ones(1, *grid.shape)
+    values[..., 15] = 1000.0
+    uptake = choose_window(make_volume(values, grid, modality="PT", unit="Bq/ml"))
+    assert uptake.upper == 1000
+
+
 def test_ct_in_hu_has_a_fixed_window_and_presets():
     values = torch.linspace(-1000, 2000, 6000)
     ct = volume_of(values, "CT", "HU")

@@ -18,7 +18,8 @@ from synthetic import rotation, world_linear
 from medfuse.errors import ExportError, RegistrationError
 from medfuse.grid import LPS_FROM_RAS, Grid, Points
 from medfuse.registration import Registration, register, resample, resampled
-from medfuse.registration.levels import Level
+from medfuse.registration.levels import Level, Pyramid
+from medfuse.registration.search import Pair, climb, polish
 from medfuse.registration.similarity import MARGIN_MM, Samples, shared_information, unmoved
 from medfuse.volume import Modality, Source, Unit, grid_of, make_volume, plain
 
@@ -416,7 +417,7 @@ def test_noise_is_not_aligned_with_noise() -> None:
         register(fixed, moving)
 
 
-def test_the_last_climb_looks_only_at_what_stays_in_the_field_and_is_not_drawn_by_its_border() -> None:
+def test_the_last_climb_looks_only_at_what_stays_in_the_field(monkeypatch: pytest.MonkeyPatch) -> None:
     # Bright blocks, the same in both studies, but the moving field ends within the head, where the fixed one is bright.
     values = torch.rand((12, 12, 12), generator=torch.Generator().manual_seed(8)).round()
     values = values.repeat_interleave(4, 0).repeat_interleave(4, 1).repeat_interleave(4, 2)
@@ -438,6 +439,18 @@ def test_the_last_climb_looks_only_at_what_stays_in_the_field_and_is_not_drawn_b
     found = shared_information(inner, moving, unmoved(shifted, samples.centre))
     assert found.argmax() == 2
     assert torch.isfinite(found).all()
+
+    # Too few of them, or an answer further off than they stay inside: what the coarser climb finds is kept.
+    pyramid = Pyramid(fixed, fixed.shrunk(4.0), fixed.shrunk(8.0))
+    pair = Pair.of(pyramid, pyramid, 1)
+    start = rigid((0, 0, 0), (0, 0, 0.7))
+    plain_climb = climb(pair, start, "fine")
+    assert pair.apart(polish(pair, start)[None], np.eye(4))[0] < 0.1
+    monkeypatch.setattr("medfuse.registration.search.LEAST_POINTS", 10**6)
+    assert np.array_equal(polish(pair, start), plain_climb)
+    monkeypatch.setattr("medfuse.registration.search.LEAST_POINTS", 0)
+    monkeypatch.setattr("medfuse.registration.search.MARGIN_MM", 0.0)
+    assert np.array_equal(polish(pair, start), plain_climb)
 
     # Four thin slices have no place that far inside: their middle half is left.
     thin = Level(fixed.values[..., :4], fixed.affine)

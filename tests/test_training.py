@@ -341,6 +341,10 @@ def test_fused_patches_are_judged_as_a_screen_shows_them_in_the_partners_colours
     assert torch.allclose((shown[:, 1] / shown[:, 0])[lit], torch.tensor(0.5), atol=0.05)
     assert torch.allclose((shown[:, 2] / shown[:, 0])[lit], torch.tensor(0.2), atol=0.05)
 
+    assert -1 <= drawn.tints.min() < 0 < drawn.tints.max() <= 1
+    assert shown.min() >= -1e-6
+    assert shown.max() <= 1 + 1e-6  # what the screen cannot show is no target
+
     for name, coloured in (("seen", True), ("luma", False)):
         trainer_of(config(pairs, tmp_path / name, coloured=coloured, semantic_weight=0.0)).run()
     assert log(tmp_path / "seen") != log(tmp_path / "luma")

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from medfuse.colour import tint
+from medfuse.colour import split_luma, tint
 from medfuse.errors import TrainingError
 from medfuse.gesenet.semantic import TissueClasses
 
@@ -27,7 +27,7 @@ class Pair:
 
     ``mri`` and ``partner`` are (1, H, W) luma, uint8 or float32 in [0, 1]; ``classes`` is (1, H, W) uint8. ``task`` is
     what is balanced, such as ``MRI-CT``; ``case`` names the patient as ``TASK/CASE``. ``colours`` are those that the
-    partner is shown in, (3, H, W) like ``partner``; None where it is grey.
+    partner is shown in, (3, H, W), uint8 or float32 in [0, 1]; None where it is grey.
     """
 
     task: str
@@ -141,8 +141,12 @@ class PatchSampler:
         patches = [self._patch(self.by_task[self._integer(len(self.by_task))], size) for _ in range(count)]
         mri, partner, classes, tints = (torch.stack(side) for side in zip(*patches, strict=True))
         varied = self._jitter(mri), self._jitter(partner)
-        # A colour that is shown darker keeps its hue and saturation.
-        return Batch(*varied, classes[:, 0].long(), tints * (varied[1] / partner.clamp(min=1 / 255)))
+        # A colour that is shown darker or brighter keeps its hue and saturation, as far as the screen goes.
+        brighter = varied[1] / partner.clamp(min=1 / 255)
+        colours = ((partner + tints) * brighter).clamp(0, 1).movedim(1, 0)
+        coloured = tints.flatten(1).any(1)[:, None, None, None]
+        luma = torch.where(coloured, split_luma(colours).movedim(0, 1), varied[1])
+        return Batch(varied[0], luma, classes[:, 0].long(), tint(colours).movedim(0, 1) * coloured)
 
     def _patch(self, pairs: list[Pair], size: int) -> list[Tensor]:
         pair = pairs[self._integer(len(pairs))]

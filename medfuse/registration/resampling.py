@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,8 @@ class Resampled:
     about
         Modality, unit and source of the volume, as in a loaded volume's ``meta``.
     slices
-        Called with the first slice and the one behind the last; returns (C, X, Y, N) float32, in the volume's unit.
+        Called with the first slice and the one behind the last; returns (C, X, Y, N) float32, in the volume's unit and
+        memory of their own.
     """
 
     grid: Grid
@@ -88,7 +90,7 @@ def resampled(moving: MetaTensor, onto: Grid, registration: Registration | None,
     -------
     Resampled
         Slices along the last axis of ``onto``. If no voxel moves by more than a thousandth of a millimetre, the values
-        are those of ``moving``, bit for bit, and share its memory; else ``moving`` itself need not be kept.
+        are those of ``moving``, bit for bit; else ``moving`` itself need not be kept.
 
     References
     ----------
@@ -99,25 +101,30 @@ def resampled(moving: MetaTensor, onto: Grid, registration: Registration | None,
     values = plain(moving).to(torch.float32)
     warp = None if registration is None else registration.warp
     if warp is None and Grid(grid.shape, inverse_of(matrix) @ grid.affine).matches(onto):
-        return Resampled(onto, known_of(moving), lambda start, stop: values[..., start:stop])
+        return Resampled(onto, known_of(moving), partial(_unmoved, values))
     to_index = inverse_of(grid.affine) @ matrix
     smooth = [_smooth(sitk.GetImageFromArray(one), to_index @ onto.affine) for one in values.detach().cpu().numpy()]
     if warp is not None:
         bendable = torch.from_numpy(np.stack([sitk.GetArrayFromImage(one) for one in smooth]))
-        return Resampled(
-            onto,
-            known_of(moving),
-            lambda start, stop: _bent(bendable, to_index, _slab(onto, start, stop), warp, outside),
-        )
+        return Resampled(onto, known_of(moving), partial(_bent, bendable, to_index, onto, warp, outside))
+    return Resampled(onto, known_of(moving), partial(_pulled, smooth, to_index, onto, outside))
 
-    def pulled(start: int, stop: int) -> torch.Tensor:
-        slab = _slab(onto, start, stop)
-        found = torch.empty(len(smooth), *slab.shape)
-        for one, image in zip(found, smooth, strict=True):
-            one[:] = torch.from_numpy(_pull(image, to_index @ slab.affine, slab.shape, outside))
-        return found
 
-    return Resampled(onto, known_of(moving), pulled)
+# What gives slices is a partial of these, not a closure, so that a study can be sent to another process.
+
+
+def _unmoved(values: torch.Tensor, start: int, stop: int) -> torch.Tensor:
+    return values[..., start:stop].clone()
+
+
+def _pulled(
+    images: Sequence[sitk.Image], to_index: Points, onto: Grid, outside: float, start: int, stop: int
+) -> torch.Tensor:
+    slab = _slab(onto, start, stop)
+    found = torch.empty(len(images), *slab.shape)
+    for one, image in zip(found, images, strict=True):
+        one[:] = torch.from_numpy(_pull(image, to_index @ slab.affine, slab.shape, outside))
+    return found
 
 
 def _slab(grid: Grid, start: int, stop: int) -> Grid:
@@ -155,8 +162,11 @@ def _pull(image: sitk.Image, index: Points, shape: tuple[int, int, int], outside
     return np.asarray(sitk.GetArrayFromImage(pulled))
 
 
-def _bent(moving: torch.Tensor, to_index: Points, onto: Grid, warp: Warp, outside: float) -> torch.Tensor:
-    """(C, X, Y, Z) values at ``to_index @ (p + displacement(p))`` for each point p of a grid; linear, by slices."""
+def _bent(
+    moving: torch.Tensor, to_index: Points, onto: Grid, warp: Warp, outside: float, start: int, stop: int
+) -> torch.Tensor:
+    """Values at ``to_index @ (p + displacement(p))`` for each point p of slices of a grid; linear, slice by slice."""
+    onto = _slab(onto, start, stop)
     size = torch.tensor(moving.shape[1:], dtype=torch.float64)
     found = torch.empty(len(moving), *onto.shape)
     columns, rows = (axis.ravel() for axis in np.meshgrid(*map(np.arange, onto.shape[:2]), indexing="ij"))

@@ -22,6 +22,7 @@ from medfuse.grid import Points
 from medfuse.registration.levels import Level, Pyramid, enlarged, head_mask
 from medfuse.registration.similarity import (
     HEAD_MM,
+    MARGIN_MM,
     Samples,
     maps,
     possible_overlap,
@@ -39,6 +40,9 @@ COARSE_POINTS, MIDDLE_POINTS, FINE_POINTS = 1000, 8000, 50_000
 LAST_POINTS, LAST_BINS = 300_000, 64
 """Of the last climb. Where uptake is low and blurred, they take a half of what is left of the error; CT, which tells a
 position by its bone, gains nothing, and 128 bins would cost it 0.1 mm."""
+
+LEAST_POINTS = 20_000
+"""Of those that stay within the moving field; with fewer, 64 bins say less than the climb before."""
 
 STARTS = 31
 """Poses that ascend from the screen."""
@@ -188,11 +192,18 @@ def climb(pair: Pair, start: Points, level: str, *, steps: int = 40, freedom: in
 
 
 def polish(pair: Pair, start: Points) -> Points:
-    """Best rigid map near ``start`` by `LAST_POINTS` samples and `LAST_BINS` bins, where both fields stay."""
+    """Best rigid map near ``start``: as `climb` finds it, then by `LAST_POINTS` samples and `LAST_BINS` bins inside.
+
+    Where the fields share little, or the answer lies further than samples stay inside, what `climb` finds is kept.
+    """
+    found = climb(pair, start, "fine")
     mask = enlarged(head_mask(pair.fixed.coarse), pair.fixed.fine)
     samples = Samples.draw(pair.fixed.fine, mask, pair.centre, LAST_POINTS, pair.seed + 6, LAST_BINS)
-    inner, moving = samples.staying(pair.moving.fine, start), pair.moving.fine
-    return _climb(pair.centre, start, lambda some: shared_information(inner, moving, some), steps=40, freedom=6)
+    inner, moving = samples.staying(pair.moving.fine, found), pair.moving.fine
+    if len(inner.points) < LEAST_POINTS:
+        return found
+    end = _climb(pair.centre, found, lambda some: shared_information(inner, moving, some), steps=40, freedom=6)
+    return end if pair.apart(end[None], found)[0] <= MARGIN_MM else found
 
 
 def _climb(centre: Points, start: Points, scored: Callable[[Tensor], Tensor], steps: int, freedom: int) -> Points:

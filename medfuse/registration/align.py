@@ -43,8 +43,9 @@ def register(
     """Find where the moving study lies in the fixed one, and whether the result can be believed.
 
     Normalised mutual information of sampled points is maximised: thousands of poses, among them all turns by 90° and
-    180°, on voxels of 8 mm; the 31 best ascend together; the best ends climb on 4 mm, and the winner on 2 mm, at last by
-    plain mutual information inside both fields. The result is judged by the pictures (`Verdict`). The same input and seed give the same matrix.
+    180°, on voxels of 8 mm; the 31 best ascend together; the best ends climb on 4 mm, and the winner on 2 mm, at last
+    by plain mutual information inside both fields. The result is judged by the pictures (`Verdict`). The same input and
+    seed give the same matrix.
 
     Parameters
     ----------

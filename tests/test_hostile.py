@@ -137,3 +137,22 @@ def test_deep_nesting_is_a_verdict(tmp_path):
     scan(tmp_path)
     with pytest.raises(MedfuseError):
         medfuse.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("tag", "kind", "damaged"), [((0x0028, 0x0002), b"US", False), ((0x0020, 0x000E), b"UI", True)], ids=["size", "uid"]
+)
+def test_a_kind_of_value_that_the_standard_does_not_have_is_a_verdict(forms, tmp_path, tag, kind, damaged):
+    path = sorted((forms / "MR").iterdir())[0]
+    header = pydicom.dcmread(path)
+    header.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    header.save_as(tmp_path / "one.dcm", implicit_vr=False, little_endian=True)
+    element = struct.pack("<HH2s", *tag, kind)
+    stored = (tmp_path / "one.dcm").read_bytes()
+    assert stored.count(element) >= 1
+    (tmp_path / "one.dcm").write_bytes(stored.replace(element, struct.pack("<HH2s", *tag, b"S\0"), 1))
+    found = scan(tmp_path)
+    assert (found.damaged == 1) == damaged
+    assert len(found.series) == 1 - damaged
+    with pytest.raises(MedfuseError):
+        medfuse.load(tmp_path)

@@ -75,8 +75,12 @@ def scan(path: Place, *, fill_gaps: bool = False) -> Scan:
             elif found is None:
                 ignored += 1
             else:
-                # Some exports number their series but forget to give each a UID.
-                uid = said(found.header, "SeriesInstanceUID") or "none"
+                try:
+                    # Some exports number their series but forget to give each a UID.
+                    uid = said(found.header, "SeriesInstanceUID") or "none"
+                except Exception:  # hostile headers fail in many ways
+                    damaged += 1
+                    continue
                 groups[uid, short_text(found.header, "SeriesNumber")].append(found)
         series = [
             part

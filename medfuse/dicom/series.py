@@ -50,9 +50,9 @@ class Series:
         try:
             _require_one_patient(instances, name)
             once = without_copies(instances, name)
+            kinds = by_kind(once)
         except Exception as error:  # hostile headers fail in many ways
             return [cls._refused(uid, instances, no_volume(error, name))]
-        kinds = by_kind(once)
         parts = [part for traits, kind in kinds for part in cls._assemble(uid, kind, traits, fill_gaps)]
         # Which part lost a copy is not told; the first stands for the series.
         parts[0] = replace(parts[0], copies=parts[0].copies + len(instances) - len(once))

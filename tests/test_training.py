@@ -1,5 +1,6 @@
 import csv
 import json
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import medfuse
 from medfuse.cli import app
 from medfuse.errors import TrainingError
 from medfuse.gesenet import load_network
+from medfuse.gesenet.compacting import Compaction
 from medfuse.gesenet.config import TrainingConfig
 from medfuse.gesenet.folded import FoldedGeSeNet
 from medfuse.gesenet.losses import (
@@ -112,6 +114,50 @@ def test_channels_that_are_gone_do_not_come_back(pairs, tmp_path):
     first, later = (load_network(tmp_path / name / "best.safetensors").decoder[0].weight for name in ("first", "next"))
     assert torch.equal((first != 0).flatten(1).any(1), (later != 0).flatten(1).any(1))
     assert not torch.equal(first, later)
+
+
+@pytest.mark.parametrize("without", ["", "region", "refinement", "skip", "edge"])
+def test_what_learns_without_dead_channels_computes_the_same(without):
+    """One step of each: the same picture, the same change of the weights, and no other weights changed."""
+    torch.manual_seed(8)
+    network = GeSeNet(Parts(**{without: False} if without else {}))
+    for name, each in network.named_parameters():
+        each.requires_grad_(not name.endswith("channel_logits"))
+    thinning = Thinning(network, 0.25)
+    thinning.worth = [torch.rand_like(worth) for worth in thinning.worth]
+    thinning.thin(1.0)
+    compact = deepcopy(network)
+    compaction = Compaction(compact)
+    assert all(torch.equal(value, network.state_dict()[name]) for name, value in compaction.whole().items())
+    if without != "edge":
+        left, all_of_them = (sum(each.numel() for each in net.parameters()) for net in (compact, network))
+        assert left < all_of_them / 3
+    mri, partner = torch.rand(2, 1, 33, 40), torch.rand(2, 1, 33, 40)
+    for net in (network, compact):
+        staying = Thinning(net, 1.0)
+        net.soften_masks(0.0)
+        net.train()(mri, partner).sub(0.3).square().sum().backward()
+        torch.optim.SGD([each for each in net.parameters() if each.requires_grad], 1e-3).step()
+        staying.thin(1.0)
+    whole = GeSeNet(network.parts)
+    whole.load_state_dict(compaction.whole())
+    fused = [net.eval()(mri, partner) for net in (network, compact, whole)]
+    torch.testing.assert_close(fused[0], fused[1], atol=2e-6, rtol=0)
+    torch.testing.assert_close(fused[2], fused[1], atol=2e-6, rtol=0)
+
+
+def test_a_thinned_network_trains_without_its_dead_channels(pairs, tmp_path):
+    given = {"semantic_weight": 0.0, "steps": 3}
+    trainer_of(config(pairs, tmp_path / "first", kept_share=0.25, **given)).run()
+    start = str(tmp_path / "first" / "best.safetensors")
+    given |= {"start": start, "learn_channel_masks": False, "hard_share": 1.0}
+    later = trainer_of(config(pairs, tmp_path / "next", **given))
+    later.run()
+    assert len(later.network.decoder[0].weight) == 8
+    before, after = (load_network(path) for path in (start, later.best_weights))
+    assert torch.equal(*((net.decoder[0].weight != 0).flatten(1).any(1) for net in (before, after)))
+    mri, partner = torch.rand(1, 1, 40, 40), torch.rand(1, 1, 40, 40)
+    torch.testing.assert_close(after(mri, partner), later.network.eval()(mri, partner), atol=2e-6, rtol=0)
 
 
 def test_thinning_keeps_the_channels_that_matter():

@@ -22,7 +22,7 @@ def folded_chain(chain: nn.Sequential, into: Tensor, out: Tensor | None = None) 
 
 def numbers_of(*layers: nn.Module) -> Tensor:
     """Kernels and biases that make each output channel of layers which are added: (channels, numbers)."""
-    parts = [cast("Tensor", part).detach() for each in layers for part in (each.weight, each.bias)]
+    parts = [part.detach() for each in layers for part in each.parameters()]
     return torch.cat([part.reshape(len(part), -1) for part in parts], dim=1)
 
 

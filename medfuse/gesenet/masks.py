@@ -112,7 +112,7 @@ class CoupleMaskConvolutions(nn.Module):
         if self.training and not mask.requires_grad:
             return self._under_settled_channels(features, spatial, mask > 0.5)
         collected = []
-        into = torch.ones_like(mask[:, 0])
+        into = mask.new_ones(features.shape[1])
         for layer, convolution in enumerate(self.convolutions):
             out = mask[:, layer, None, None]
             # Masking the kernel's input channels equals masking the features, and copies no feature map.

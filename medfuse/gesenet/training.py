@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from medfuse.colour import shown_luma
 from medfuse.errors import TrainingError
+from medfuse.gesenet.compacting import Compaction
 from medfuse.gesenet.config import TrainingConfig
 from medfuse.gesenet.device import resolve_device
 from medfuse.gesenet.loading import load_network
@@ -82,13 +83,17 @@ class Trainer:
             config.air_share,
             torch.Generator().manual_seed(config.seed),
         )
-        self.network = self._placed(_first_network(config))
+        network = _first_network(config)
+        # Channel masks that still learn, and channels that have still to go, need them all.
+        settled = config.kept_share == 1 and not config.learn_channel_masks
+        self.compaction = Compaction(network) if settled else None
+        self.network = self._placed(network)
         self.semantic = self._placed(SemanticModule())
         self.thinning = Thinning(self.network, config.kept_share)
         self.loss = FusionLoss(config.loss_weights, config.mri_must_exceed, config.partner_under_bright).to(self.device)
         logits = [value for name, value in self.network.named_parameters() if name.endswith("channel_logits")]
-        for settled in logits:
-            settled.requires_grad_(config.learn_channel_masks)
+        for each in logits:
+            each.requires_grad_(config.learn_channel_masks)
         others = [value for name, value in self.network.named_parameters() if not name.endswith("channel_logits")]
         self.optimizer = torch.optim.Adam(
             [
@@ -293,7 +298,8 @@ class Trainer:
             "training_cases": json.dumps(sorted({pair.case for pair in self.training})),
             "figures": json.dumps(row),
         }
-        save_file({name: value.contiguous() for name, value in self.network.state_dict().items()}, path, metadata)
+        state = self.compaction.whole() if self.compaction else self.network.state_dict()
+        save_file({name: value.contiguous() for name, value in state.items()}, path, metadata)
 
     def _resume(self) -> None:
         state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)

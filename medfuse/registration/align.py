@@ -21,7 +21,7 @@ from medfuse.registration.search import SIGNIFICANT, Found, Pair, Progress, clim
 from medfuse.registration.transform import Method, Registration
 from medfuse.registration.verdict import Verdict
 from medfuse.registration.warp import Warp
-from medfuse.threads import one_thread
+from medfuse.threads import one_thread, side_by_side
 from medfuse.volume import grid_of, source_of
 
 Align = Literal["auto", "header", "rigid", "affine", "deformable"]
@@ -141,7 +141,8 @@ UNEXAMINED = Verdict("unconfirmed", reasons=("a volume is constant or too thin t
 def _pair(fixed: MetaTensor, moving: MetaTensor, seed: int, *, needed: bool) -> Pair | None:
     """Both studies made ready; None where they cannot be compared and need not be."""
     try:
-        return Pair.of(Pyramid.of(fixed, "fixed"), Pyramid.of(moving, "moving"), seed)
+        both = side_by_side(lambda side: Pyramid.of(*side), [(fixed, "fixed"), (moving, "moving")])
+        return Pair.of(*both, seed)
     except RegistrationError:
         if needed:
             raise

@@ -141,8 +141,8 @@ UNEXAMINED = Verdict("unconfirmed", reasons=("a volume is constant or too thin t
 def _pair(fixed: MetaTensor, moving: MetaTensor, seed: int, *, needed: bool) -> Pair | None:
     """Both studies made ready; None where they cannot be compared and need not be."""
     try:
-        both = side_by_side(lambda side: Pyramid.of(*side), [(fixed, "fixed"), (moving, "moving")])
-        return Pair.of(*both, seed)
+        made = side_by_side(lambda side: Pyramid.of(*side), [(fixed, "fixed"), (moving, "moving")])
+        return Pair.of(made[0], made[1], seed)
     except RegistrationError:
         if needed:
             raise

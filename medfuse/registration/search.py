@@ -57,8 +57,8 @@ CLOSE = 0.7
 """Share of the best coarse score that makes another answer worth a climb."""
 
 ENOUGH = 3e-6
-"""Share of itself by which a score must still rise, a few micrometres' worth; float32 sums tell no less apart, and where
-more is asked for L-BFGS looks for it ten times and ends where it was."""
+"""Share of itself by which a score must still rise, a few micrometres' worth. Float32 sums tell no less apart; where it
+is asked for, L-BFGS looks for it ten times and ends where it was."""
 
 SIGNIFICANT = 1.005
 """What a rung must share more than the one below to be kept; fitted to noise alone, it gains less."""

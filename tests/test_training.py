@@ -472,6 +472,8 @@ def test_edges_under_the_bright_part_of_the_other_source_count_more():
     without_dim[..., 3:10, :] = 0.5
     without_bright[..., 30:37, :] = 1.0
     assert preservation_loss(without_bright, mri, partner) > preservation_loss(without_dim, mri, partner) + 0.05
+    alike = [preservation_loss(fused, mri, partner, mri_under_bright=0.0) for fused in (without_bright, without_dim)]
+    torch.testing.assert_close(*alike, atol=1e-4, rtol=0)
 
 
 def test_the_preservation_loss_has_a_slope_everywhere():

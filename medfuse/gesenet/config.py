@@ -47,6 +47,7 @@ class TrainingConfig:
     ssim_weight: float = setting(LossWeights.ssim, "SSIM loss, α in the paper")
     complement_weight: float = setting(LossWeights.complement, "complement loss")
     preservation_weight: float = setting(LossWeights.preservation, "edge preservation loss")
+    mri_under_bright: float = setting(UNDER_BRIGHT, "how much more the MRI's edges under a bright partner count in it")
     partner_under_bright: float = setting(
         UNDER_BRIGHT, "how much more the partner's edges under bright MRI count in it"
     )

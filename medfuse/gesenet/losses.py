@@ -82,7 +82,11 @@ def complement_loss(fused: Tensor, mri: Tensor, partner: Tensor) -> Tensor:
 
 
 def preservation_loss(
-    fused: Tensor, mri: Tensor, partner: Tensor, partner_under_bright: float = UNDER_BRIGHT
+    fused: Tensor,
+    mri: Tensor,
+    partner: Tensor,
+    mri_under_bright: float = UNDER_BRIGHT,
+    partner_under_bright: float = UNDER_BRIGHT,
 ) -> Tensor:
     """Share of both sources' edges that the fused slice does not keep; in (0, 1).
 
@@ -92,7 +96,7 @@ def preservation_loss(
     that an inverted edge is none; and an edge under the bright part of the other source counts more.
     """
     of_fused, of_mri, of_partner = sobel(fused), sobel(mri), sobel(partner)
-    mri_counts = _length(of_mri) * (1 + UNDER_BRIGHT * _bright(partner))
+    mri_counts = _length(of_mri) * (1 + mri_under_bright * _bright(partner))
     partner_counts = _length(of_partner) * (1 + partner_under_bright * _bright(mri))
     kept = _kept(of_fused, of_mri) * mri_counts + _kept(of_fused, of_partner) * partner_counts
     return (1 - kept.sum((1, 2, 3)) / (mri_counts + partner_counts).sum((1, 2, 3))).mean()
@@ -167,12 +171,13 @@ class FusionLoss(nn.Module):
         self,
         weights: LossWeights | None = None,
         mri_must_exceed: float = MRI_MUST_EXCEED,
+        mri_under_bright: float = UNDER_BRIGHT,
         partner_under_bright: float = UNDER_BRIGHT,
     ) -> None:
         super().__init__()
         self.weights = weights or LossWeights()
         self.mri_must_exceed = mri_must_exceed
-        self.partner_under_bright = partner_under_bright
+        self.under_bright = mri_under_bright, partner_under_bright
         self.dissimilarity = SSIMLoss(spatial_dims=2, data_range=1.0, kernel_type="uniform", win_size=7)
 
     def forward(self, fused: Tensor, mri: Tensor, partner: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -182,7 +187,7 @@ class FusionLoss(nn.Module):
             # Eq. 13: one minus SSIM, summed over both sources.
             "ssim": self.dissimilarity(fused, mri) + self.dissimilarity(fused, partner),
             "complement": complement_loss(fused, mri, partner),
-            "preservation": preservation_loss(fused, mri, partner, self.partner_under_bright),
+            "preservation": preservation_loss(fused, mri, partner, *self.under_bright),
         }
         total = torch.stack([getattr(self.weights, name) * term for name, term in terms.items()]).sum()
         return total, {name: term.detach() for name, term in terms.items()}

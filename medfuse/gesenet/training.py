@@ -90,7 +90,9 @@ class Trainer:
         self.network = self._placed(network)
         self.semantic = self._placed(SemanticModule())
         self.thinning = Thinning(self.network, config.kept_share)
-        self.loss = FusionLoss(config.loss_weights, config.mri_must_exceed, config.partner_under_bright).to(self.device)
+        self.loss = FusionLoss(
+            config.loss_weights, config.mri_must_exceed, config.mri_under_bright, config.partner_under_bright
+        ).to(self.device)
         logits = [value for name, value in self.network.named_parameters() if name.endswith("channel_logits")]
         for each in logits:
             each.requires_grad_(config.learn_channel_masks)

@@ -18,6 +18,9 @@ from medfuse.volume import grid_of, plain
 FINE_MM, MIDDLE_MM, COARSE_MM = 2.0, 4.0, 8.0
 """Voxels of the three levels; none is finer than what was stored."""
 
+SLAB = 16
+"""Slices of the fine level that are made at once."""
+
 PADDING = (-1024.0, -2000.0, -3024.0, -32768.0)
 """What scanners write outside their field of view; no tissue."""
 
@@ -58,13 +61,8 @@ class Level:
 
     def shrunk(self, millimetres: float) -> Level:
         """Average blocks of voxels up to a size, keeping at least 4 blocks along each axis; noise shrinks with them."""
-        factors = [
-            max(1, min(int(millimetres / step + 0.01), count // 4))
-            for step, count in zip(self.spacing, self.shape, strict=True)
-        ]
-        block = np.diag([*factors, 1.0])
-        block[:3, 3] = (np.array(factors) - 1) / 2
-        return Level(functional.avg_pool3d(self.values, factors), self.affine @ block)
+        factors = _blocks(self.spacing, self.shape, millimetres)
+        return Level(functional.avg_pool3d(self.values, factors), self.affine @ _to_middles(factors))
 
     def world(self, index: Points) -> Points:
         """(..., 3) indices → RAS+ mm."""
@@ -109,23 +107,46 @@ class Pyramid:
                 f"the {role} volume must have one channel and at least 4 voxels along each axis; found "
                 f"{tuple(volume.shape)}. Align by 'header' to trust its position."
             )
-        fine = _windowed(volume, role).shrunk(FINE_MM)
+        fine = _windowed(volume, role)
         middle = fine.shrunk(MIDDLE_MM)
         return cls(fine, middle, middle.shrunk(COARSE_MM))
 
 
+def _blocks(spacing: Points, shape: tuple[int, ...], millimetres: float) -> list[int]:
+    """How many voxels along each axis make a block of up to a size; at least 4 blocks along each."""
+    return [max(1, min(int(millimetres / step + 0.01), count // 4)) for step, count in zip(spacing, shape, strict=True)]
+
+
+def _to_middles(factors: list[int]) -> Points:
+    """(4, 4) index of a block → index, among its voxels, of its middle."""
+    matrix = np.diag([*factors, 1.0])
+    matrix[:3, 3] = (np.array(factors) - 1) / 2
+    return matrix
+
+
 def _windowed(volume: MetaTensor, role: str) -> Level:
-    values = plain(volume)[0].detach().cpu().numpy().astype(np.float32)  # a copy, changed below
-    low, high = WINDOW_HU if volume.meta.get("unit") == "HU" else _window(values)
-    np.clip(np.nan_to_num(values, copy=False, nan=low), low, high, out=values)
-    if values.min() == values.max():
+    """Window a volume and shrink it to `FINE_MM`, a slab after the other: it is never held twice."""
+    stored = plain(volume)[0].detach().cpu().numpy()
+    low, high = WINDOW_HU if volume.meta.get("unit") == "HU" else _window(stored)
+    grid = grid_of(volume)
+    factors = _blocks(np.array(grid.spacing), stored.shape, FINE_MM)
+    shape = [count // factor for count, factor in zip(stored.shape, factors, strict=True)]
+    shrunk = torch.empty((1, 1, *shape))
+    darkest, brightest = np.inf, -np.inf
+    for first in range(0, shape[2], SLAB):
+        slab = np.array(stored[:, :, first * factors[2] : (first + SLAB) * factors[2]], dtype=np.float32)
+        np.clip(np.nan_to_num(slab, copy=False, nan=low), low, high, out=slab)
+        darkest, brightest = min(darkest, slab.min()), max(brightest, slab.max())
+        slab -= low
+        slab /= high - low or 1.0
+        blocks = functional.avg_pool3d(torch.from_numpy(slab)[None, None], factors)
+        shrunk[..., first : first + SLAB] = blocks[..., : shape[2] - first]
+    if darkest == brightest:
         raise RegistrationError(
-            f"the {role} volume is constant: expected a picture of a head, found {float(values.max()):.4g} wherever it "
+            f"the {role} volume is constant: expected a picture of a head, found {float(brightest):.4g} wherever it "
             "can be compared; check that the right series was loaded."
         )
-    values -= low
-    values /= high - low
-    return Level(torch.from_numpy(values)[None, None], np.array(grid_of(volume).affine))
+    return Level(shrunk, grid.affine @ _to_middles(factors))
 
 
 def _window(values: npt.NDArray[np.float32]) -> tuple[float, float]:

@@ -37,9 +37,9 @@ from registration_cases import A_MODALITY, Case, Matrix, phantom_case, real_case
 from study import register as usual_recipe
 
 import medfuse
-from medfuse.bench import peak_mib
 from medfuse.errors import RegistrationError
 from medfuse.grid import LPS_FROM_RAS
+from medfuse.machine import peak_mib
 from medfuse.volume import grid_of, plain
 
 

@@ -28,9 +28,10 @@ import torch
 from pydicom.uid import generate_uid
 
 import medfuse
-from medfuse.bench import one_study, peak_mib
+from medfuse.bench import one_study
 from medfuse.gesenet import load_network
 from medfuse.gesenet.published import as_published
+from medfuse.machine import peak_mib
 
 
 def read(folder: str) -> tuple[sitk.Image, list[pydicom.Dataset]]:

@@ -8,17 +8,13 @@ from __future__ import annotations
 
 import math
 import multiprocessing
-import os
-import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
-from importlib.metadata import version
-from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -38,6 +34,7 @@ from medfuse.gesenet.loading import load_network
 from medfuse.gesenet.published import as_published
 from medfuse.gesenet.stacks import fuse_slices
 from medfuse.grid import Grid
+from medfuse.machine import environment, forgot_peak, matmul_rates, peak_mib
 from medfuse.phantom import phantom_study
 from medfuse.study import load
 from medfuse.volume import Modality, make_volume
@@ -137,7 +134,7 @@ def bench(
         "stacks": stacks,
         "study": studies,
         "work": _work(published, reference, FoldedGeSeNet(network), FoldedGeSeNet(network, skip=True), pair),
-        "environment": _environment(device),
+        "environment": environment(device),
     }
 
 
@@ -220,7 +217,7 @@ def one_stack(
         make_volume(side[0].mT[..., None].repeat(1, 1, 1, slices), grid, modality=modality)
         for side, modality in zip(pair, modalities, strict=True)
     )
-    before = peak_mib() if _forgot_peak() else None
+    before = peak_mib() if forgot_peak() else None
     started, worked = time.perf_counter(), time.process_time()
     fused = fuse_slices(ready, mri, partner)
     spent = time.perf_counter() - started, time.process_time() - worked
@@ -281,30 +278,6 @@ def one_study(mri: str, partner: str, engine: str, weights: str, device: str, th
     }
 
 
-def peak_mib() -> float | None:
-    """The most memory this process has held, MiB; None where the system does not say."""
-    status = Path("/proc/self/status")
-    if status.exists():  # elsewhere than in `ru_maxrss`, Linux does not count what the parent process held
-        held = [line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM:")]
-        if held:
-            return int(held[0]) / 2**10
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if platform.system() == "Darwin" else peak / 2**10
-
-
-def _forgot_peak() -> bool:
-    """Let `peak_mib` begin anew; False where the system cannot."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5")  # proc(5)
-    except OSError:
-        return False
-    return True
-
-
 def _work(
     published: Engine,
     network: Engine,
@@ -326,35 +299,5 @@ def _work(
         with torch.inference_mode(), FlopCounterMode(display=False) as counter:
             run()
         counted[name] = counter.get_total_flops() / 1e9
-    rates = {str(kind).removeprefix("torch."): rate for kind, rate in _matmul_rates(folded.device)}
+    rates = {str(kind).removeprefix("torch."): rate for kind, rate in matmul_rates(folded.device)}
     return {"gflop": counted, "matmul_gflop_per_second": rates}
-
-
-def _matmul_rates(device: torch.device, size: int = 1024) -> Iterator[tuple[torch.dtype, float]]:
-    """The best rate of a square matrix product, in GFLOP per second of processor time on a CPU."""
-    for kind in (torch.float32, torch.bfloat16):
-        left, right = torch.rand((2, size, size), device=device).to(kind)
-        best = float("inf")
-        for _ in range(8):
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            started = time.process_time() if device.type == "cpu" else time.perf_counter()
-            left @ right
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            best = min(best, (time.process_time() if device.type == "cpu" else time.perf_counter()) - started)
-        yield kind, 2 * size**3 / best / 1e9
-
-
-def _environment(device: str) -> dict[str, Any]:
-    packages = ("medfuse", "torch", "openvino", "nncf", "SimpleITK", "pydicom")
-    return {
-        "platform": platform.platform(),
-        "processor": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "load_average": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
-        "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else device,
-        "python": platform.python_version(),
-        "versions": {name: version(name) for name in packages if find_spec(name)},
-    }

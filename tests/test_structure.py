@@ -31,7 +31,7 @@ ONE_DOOR = {
 }
 
 ORDER = [
-    *("errors", "threads", "grid", "volume", "export", "intensity", "provenance", "slices", "sidecar"),
+    *("errors", "threads", "machine", "grid", "volume", "export", "intensity", "provenance", "slices", "sidecar"),
     *(
         "dicom",
         "nifti",

@@ -342,6 +342,19 @@ def test_patches_are_balanced_over_tasks_and_prefer_tissue(pairs):
         PatchSampler(found, (64,), 4096, 0.0, torch.Generator())
 
 
+def test_tasks_can_be_drawn_twice_as_often(pairs):
+    found = read_pairs(pairs)
+    told_apart = [replace(each, mri=torch.full_like(each.mri, 255 * (each.task == "MRI-CT"))) for each in found]
+    shares = []
+    for drawn_twice in ((), ("MRI-PET",)):
+        generator = torch.Generator().manual_seed(4)
+        batch = PatchSampler(told_apart, (24,), 900 * 24 * 24, 0.0, generator, drawn_twice).draw()
+        shares.append(float((batch.mri.amax((1, 2, 3)) == 0).float().mean()))
+    assert shares == pytest.approx([1 / 2, 2 / 3], abs=0.05)
+    with pytest.raises(TrainingError, match="among MRI-CT, MRI-PET; found MRI-MR"):
+        PatchSampler(found, (24,), 4096, 0.0, torch.Generator(), ("MRI-MR",))
+
+
 def test_tissue_classes_separate_what_only_both_sources_show():
     mri, partner = torch.zeros(2, 1, 60, 60).unbind()
     mri[:, 10:50, 10:30], mri[:, 10:50, 30:50] = 0.3, 0.8

@@ -32,6 +32,7 @@ class TrainingConfig:
     patch_sizes: tuple[int, ...] = setting((64, 64, 96, 128), "patch sizes; each batch has one of them, drawn evenly")
     batch_pixels: int = setting(32_768, "pixels a batch; as many patches as fit")
     air_share: float = setting(0.05, "share of patches that may be air")
+    drawn_twice: tuple[str, ...] = setting((), "tasks drawn twice as often as others; else all are drawn alike")
     coloured: bool = setting(True, "judge fused patches in the partner's colours, cut to what a screen shows")
     learning_rate: float = setting(1e-3, "first learning rate; it falls along a cosine")
     final_learning_rate: float = setting(1e-5, "last learning rate")

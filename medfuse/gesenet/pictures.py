@@ -116,19 +116,30 @@ def with_classes(pairs: Sequence[Pair], seed: int) -> list[Pair]:
 
 
 class PatchSampler:
-    """Draw augmented patch batches, tasks balanced, tissue preferred over air.
+    """Draw augmented patch batches, tasks balanced but for those to draw twice as often, tissue preferred over air.
 
     Each batch has one patch size, drawn from ``sizes``, and as many patches as fit into ``pixels``: small ones bring
     many places into a batch, large ones bring the channel means of whole slices.
     """
 
     def __init__(
-        self, pairs: Sequence[Pair], sizes: Sequence[int], pixels: int, air_share: float, generator: torch.Generator
+        self,
+        pairs: Sequence[Pair],
+        sizes: Sequence[int],
+        pixels: int,
+        air_share: float,
+        generator: torch.Generator,
+        drawn_twice: Sequence[str] = (),
     ) -> None:
         smallest = min(min(pair.mri.shape[-2:]) for pair in pairs)
         if max(sizes) > smallest:
             raise TrainingError(f"patches of {max(sizes)} pixels do not fit into pictures of {smallest}.")
-        self.by_task = [[pair for pair in pairs if pair.task == task] for task in sorted({pair.task for pair in pairs})]
+        tasks = sorted({pair.task for pair in pairs})
+        if not set(drawn_twice) <= set(tasks):
+            raise TrainingError(
+                f"expected tasks to draw twice among {', '.join(tasks)}; found {', '.join(drawn_twice)}."
+            )
+        self.by_task = [[pair for pair in pairs if pair.task == task] for task in [*tasks, *drawn_twice]]
         self.sizes = tuple(sizes)
         self.pixels = pixels
         self.air_share = air_share

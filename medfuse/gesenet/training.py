@@ -82,6 +82,7 @@ class Trainer:
             config.batch_pixels,
             config.air_share,
             torch.Generator().manual_seed(config.seed),
+            config.drawn_twice,
         )
         network = _first_network(config)
         # Channel masks that still learn, and channels that have still to go, need them all.

@@ -56,6 +56,7 @@ class TrainingConfig:
     subsidiary_weight: float = setting(LossWeights.subsidiary, "subsidiary head in the semantic loss, δ in the paper")
     mask_weight: float = setting(LossWeights.mask, "penalty on couple masks that do not follow the sources' detail")
     principal_share: float = setting(0.25, "share of the channels that may be principal without a penalty")
+    compact: bool = setting(True, "compute only channels that are left, once none is to go and masks are settled")
     kept_share: float = setting(1.0, "share of the channels of E, M, R and decoder that are left in the end")
     semantic_pretraining: int = setting(400, "steps in which the semantic module first learns alone")
     semantic_every: int = setting(4, "the semantic module learns once in so many steps of the fusion network")

@@ -87,7 +87,7 @@ class Trainer:
         network = _first_network(config)
         # Channel masks that still learn, and channels that have still to go, need them all.
         settled = config.kept_share == 1 and not config.learn_channel_masks
-        self.compaction = Compaction(network) if settled else None
+        self.compaction = Compaction(network) if settled and config.compact else None
         self.network = self._placed(network)
         self.semantic = self._placed(SemanticModule())
         self.thinning = Thinning(self.network, config.kept_share)

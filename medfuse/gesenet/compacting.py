@@ -38,7 +38,7 @@ class Compaction:
         state = self.network.state_dict()
         for name, index in self.kept.items():
             left, state[name] = state[name], self.before[name].clone()
-            state[name][index] = left
+            state[name][index] = left.to(state[name].device)
         return state
 
     def _find(self) -> None:

@@ -237,7 +237,7 @@ def _ascend(pair: Pair, starts: Points) -> Points:
     """
     changes = mean = square = torch.zeros(len(starts), 6, dtype=torch.float64)
     for step in range(1, 25):
-        here = changes.requires_grad_()
+        here = changes.clone().requires_grad_()
         found = score(pair.coarse, pair.moving.coarse, maps(starts, here, pair.centre), pair.possible)
         (slope,) = torch.autograd.grad(found.sum(), here)
         mean = torch.lerp(slope, mean, 0.7)

@@ -20,6 +20,7 @@ from medfuse.gesenet.config import TrainingConfig
 from medfuse.gesenet.folded import FoldedGeSeNet
 from medfuse.gesenet.losses import (
     FusionLoss,
+    LossByTask,
     LossWeights,
     channel_mask_loss,
     complement_loss,
@@ -350,6 +351,7 @@ def test_tasks_can_be_drawn_twice_as_often(pairs):
         generator = torch.Generator().manual_seed(4)
         batch = PatchSampler(told_apart, (24,), 900 * 24 * 24, 0.0, generator, drawn_twice).draw()
         shares.append(float((batch.mri.amax((1, 2, 3)) == 0).float().mean()))
+        assert batch.tasks.count("MRI-PET") == round(900 * shares[-1])  # each patch says whose it is
     assert shares == pytest.approx([1 / 2, 2 / 3], abs=0.05)
     with pytest.raises(TrainingError, match="among MRI-CT, MRI-PET; found MRI-MR"):
         PatchSampler(found, (24,), 4096, 0.0, torch.Generator(), ("MRI-MR",))
@@ -374,7 +376,7 @@ def test_classes_move_with_their_patch(pairs):
     found = with_classes(read_pairs(pairs), seed=1)
     sampler = PatchSampler(found[:1], (24,), 16 * 24 * 24, 0.0, torch.Generator().manual_seed(5))
     sampler._jitter = lambda batch: batch
-    mri, partner, classes, _ = sampler.draw()
+    mri, partner, classes, *_ = sampler.draw()
     find = TissueClasses([(pair.mri.float() / 255, pair.partner.float() / 255) for pair in found[:2]], seed=1)
     inner = (slice(None), slice(1, -1), slice(1, -1))  # smoothing looks one pixel beyond
     for k in range(len(mri)):
@@ -448,6 +450,44 @@ def test_losses_are_zero_where_nothing_can_be_better():
     assert total == pytest.approx(0, abs=1e-6)
     assert set(terms) == {"content", "gradient", "ssim", "complement", "preservation"}
     assert FusionLoss()(1 - brighter, mri, partner)[0] > FusionLoss()(brighter, mri, partner)[0]
+
+
+def test_tasks_may_be_judged_by_losses_of_their_own():
+    fused, mri, partner = torch.rand(3, 6, 1, 24, 24, generator=torch.Generator().manual_seed(6)).unbind()
+    tasks = ("CT", "PET", "CT", "SPECT", "PET", "CT")
+    one, alike, other = FusionLoss(), FusionLoss(), FusionLoss(LossWeights(content=50.0), 2.0, 0.5, 3.0)
+    whole, terms = one(fused, mri, partner)
+    for losses in ({"CT": one, "PET": one, "SPECT": one}, {"CT": one, "PET": alike, "SPECT": alike}):
+        total, found = LossByTask(losses)(fused, mri, partner, tasks)
+        torch.testing.assert_close(total, whole)
+        assert found == pytest.approx({name: term.item() for name, term in terms.items()}, rel=1e-5)
+    total, _ = LossByTask({"CT": one, "PET": other, "SPECT": one})(fused, mri, partner, tasks)
+    pet = [tasks.index("PET"), 4]
+    rest = [index for index in range(6) if index not in pet]
+    of_pet, of_rest = (
+        loss(*(side[own] for side in (fused, mri, partner)))[0] for loss, own in ((other, pet), (one, rest))
+    )
+    torch.testing.assert_close(total, (2 * of_pet + 4 * of_rest) / 6)
+
+
+def test_a_tasks_own_settings_reach_its_loss_alone(pairs, tmp_path):
+    own = ({"task": "MRI-PET", "content_weight": "4e1", "partner_under_bright": 2.0},)
+    trainer = trainer_of(config(pairs, tmp_path / "run", for_tasks=own))
+    ct, pet = (trainer.loss.by_task[task] for task in ("MRI-CT", "MRI-PET"))
+    assert (ct.weights.content, pet.weights.content) == (LossWeights.content, 40.0)
+    assert (ct.under_bright, pet.under_bright) == ((1.0, 1.0), (1.0, 2.0))
+    trainer.run()
+    assert TrainingConfig.from_yaml(tmp_path / "run" / "config.yaml").for_tasks == own
+    for wrong, said in (
+        ({"task": "MRI-MR"}, "among MRI-CT, MRI-PET; found MRI-MR"),
+        ({"task": "MRI-PET", "steps": 3}, "must have a task, and may have complement_weight"),
+        ({"content_weight": 3}, "must have a task"),
+        ("MRI-PET", "must have a task"),
+        ({"task": "MRI-PET", "content_weight": "much"}, "content_weight must be like 0.0; found 'much'"),
+    ):
+        with pytest.raises(TrainingError, match=said):
+            trainer_of(config(pairs, tmp_path / "none", for_tasks=(wrong,)))
+    assert not (tmp_path / "none").exists()
 
 
 def test_the_gradient_loss_tells_a_dark_line_from_a_bright_one():

@@ -31,7 +31,7 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
         kind: Any = type(each.default)
         help_ = each.metadata["help"]
         if kind is tuple:
-            if each.name == "studies":
+            if each.name in ("studies", "for_tasks"):
                 continue  # a list of mappings has no place on a command line
             kind, help_ = str, f"{help_}; separated by commas"
         text = f"{help_} (by default {_shown(each.default)})" if each.default != "" else help_

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,12 @@ from medfuse.errors import TrainingError
 from medfuse.gesenet.loading import DEFAULT
 from medfuse.gesenet.losses import MRI_MUST_EXCEED, UNDER_BRIGHT, LossWeights
 from medfuse.gesenet.network import Parts
+
+OF_A_TASK = {
+    *(f"{term}_weight" for term in ("content", "gradient", "ssim", "complement", "preservation")),
+    *("mri_must_exceed", "mri_under_bright", "partner_under_bright"),
+}
+"""Settings that a task may have of its own: those by which pictures are judged."""
 
 
 def setting(default: Any, meaning: str) -> Any:
@@ -52,6 +58,7 @@ class TrainingConfig:
     partner_under_bright: float = setting(
         UNDER_BRIGHT, "how much more the partner's edges under bright MRI count in it"
     )
+    for_tasks: tuple[dict[str, Any], ...] = setting((), "a task, and those of the above that are different for it")
     semantic_weight: float = setting(LossWeights.semantic, "semantic loss, β in the paper")
     subsidiary_weight: float = setting(LossWeights.subsidiary, "subsidiary head in the semantic loss, δ in the paper")
     mask_weight: float = setting(LossWeights.mask, "penalty on couple masks that do not follow the sources' detail")
@@ -118,6 +125,23 @@ class TrainingConfig:
     def loss_weights(self) -> LossWeights:
         """What each term of the loss counts."""
         return LossWeights(**{each.name: getattr(self, f"{each.name}_weight") for each in fields(LossWeights)})
+
+    def for_task(self, task: str) -> TrainingConfig:
+        """The settings with what is the task's own.
+
+        Raises
+        ------
+        TrainingError
+            If ``for_tasks`` holds anything but a task with settings that a task may have.
+        """
+        own: dict[str, Any] = {}
+        for each in self.for_tasks:
+            named = isinstance(each, dict) and isinstance(each.get("task"), str)
+            if not named or not each.keys() <= {"task", *OF_A_TASK}:
+                raise TrainingError(f"each of for_tasks must have a task, and may have {', '.join(sorted(OF_A_TASK))}.")
+            if each["task"] == task:
+                own |= {name: _as_type_of(0.0, name, value) for name, value in each.items() if name != "task"}
+        return replace(self, **own)
 
     def to_yaml(self) -> str:
         """The resolved settings, in the form that `from_yaml` reads; paths are absolute, so the file may be moved."""

@@ -6,6 +6,7 @@ Li et al. (GeSeNet, doi:10.1109/TNNLS.2023.3293274), Eq. 9–17. Images are (N, 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -191,3 +192,33 @@ class FusionLoss(nn.Module):
         }
         total = torch.stack([getattr(self.weights, name) * term for name, term in terms.items()]).sum()
         return total, {name: term.detach() for name, term in terms.items()}
+
+
+class LossByTask(nn.Module):
+    """Each patch of a batch by the `FusionLoss` of its task.
+
+    Called as ``loss(fused, mri, partner, tasks)`` with one task a patch; returns what `FusionLoss` does, each mean over
+    all patches. Tasks that share a loss are judged at once.
+    """
+
+    def __init__(self, losses: Mapping[str, FusionLoss]) -> None:
+        super().__init__()
+        self.by_task = dict(losses)
+        self.distinct = nn.ModuleList(dict.fromkeys(losses.values()))
+
+    def forward(
+        self, fused: Tensor, mri: Tensor, partner: Tensor, tasks: Sequence[str]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        members: dict[FusionLoss, list[int]] = {}
+        for index, task in enumerate(tasks):
+            members.setdefault(self.by_task[task], []).append(index)
+        total = fused.new_zeros(())
+        terms: dict[str, Tensor] = {}
+        for loss, own in members.items():
+            # Not indexed where all are alike: copies would cost, and change the last digit.
+            sides = (fused, mri, partner) if len(members) == 1 else (fused[own], mri[own], partner[own])
+            part, its_terms = loss(*sides)
+            share = len(own) / len(tasks)
+            total = total + share * part
+            terms = {name: terms.get(name, 0.0) + share * term for name, term in its_terms.items()}
+        return total, terms

@@ -6,7 +6,7 @@ import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -41,18 +41,22 @@ class Pair:
 class Batch(NamedTuple):
     """What the network is shown at once, and what its result is judged by.
 
-    MRI and partner (N, 1, H, W) float32 in [0, 1], tissue classes (N, H, W) int64, and what the partner's colours add
-    to luma, (N, 3, H, W) float32 in [-1, 1].
+    MRI and partner (N, 1, H, W) float32 in [0, 1], tissue classes (N, H, W) int64, what the partner's colours add to
+    luma, (N, 3, H, W) float32 in [-1, 1], and each one's task.
     """
 
     mri: Tensor
     partner: Tensor
     classes: Tensor
     tints: Tensor
+    tasks: tuple[str, ...]
 
     def to(self, device: torch.device) -> Batch:
         """The same on a device."""
-        return Batch(*(side.to(device) for side in self))
+        placed: dict[str, Any] = {
+            name: side.to(device) for name, side in self._asdict().items() if isinstance(side, Tensor)
+        }
+        return self._replace(**placed)
 
 
 def unit(luma: Tensor) -> Tensor:
@@ -149,7 +153,7 @@ class PatchSampler:
         """Return the next patches."""
         size = self.sizes[self._integer(len(self.sizes))]
         count = max(1, self.pixels // size**2)
-        patches = [self._patch(self.by_task[self._integer(len(self.by_task))], size) for _ in range(count)]
+        tasks, patches = zip(*(self._patch(size) for _ in range(count)), strict=True)
         mri, partner, classes, tints = (torch.stack(side) for side in zip(*patches, strict=True))
         varied = self._jitter(mri), self._jitter(partner)
         # A colour that is shown darker or brighter keeps its hue and saturation, as far as the screen goes.
@@ -157,9 +161,10 @@ class PatchSampler:
         colours = ((partner + tints) * brighter).clamp(0, 1).movedim(1, 0)
         coloured = tints.flatten(1).any(1)[:, None, None, None]
         luma = torch.where(coloured, split_luma(colours).movedim(0, 1), varied[1])
-        return Batch(varied[0], luma, classes[:, 0].long(), tint(colours).movedim(0, 1) * coloured)
+        return Batch(varied[0], luma, classes[:, 0].long(), tint(colours).movedim(0, 1) * coloured, tasks)
 
-    def _patch(self, pairs: list[Pair], size: int) -> list[Tensor]:
+    def _patch(self, size: int) -> tuple[str, list[Tensor]]:
+        pairs = self.by_task[self._integer(len(self.by_task))]
         pair = pairs[self._integer(len(pairs))]
         air_allowed = self._uniform() < self.air_share
         while True:
@@ -174,7 +179,7 @@ class PatchSampler:
         tints = mri.new_zeros(3, size, size) if pair.colours is None else tint(unit(pair.colours[window]))
         turns, mirrored = self._integer(4), self._integer(2) == 1
         sides = [torch.rot90(side, turns, (-2, -1)) for side in (mri, partner, classes, tints)]
-        return [side.flip(-1) for side in sides] if mirrored else sides
+        return pair.task, [side.flip(-1) for side in sides] if mirrored else sides
 
     def _jitter(self, batch: Tensor) -> Tensor:
         """Vary gain and gamma of every second patch: clinical volumes are not as evenly windowed as atlas pictures."""
@@ -197,4 +202,4 @@ def whole_pairs(pairs: Sequence[Pair]) -> Iterator[Batch]:
         classes = torch.zeros_like(pair.mri, dtype=torch.uint8) if pair.classes is None else pair.classes
         mri, partner = unit(pair.mri), unit(pair.partner)
         tints = mri.new_zeros(3, *mri.shape[-2:]) if pair.colours is None else tint(unit(pair.colours))
-        yield Batch(mri[None], partner[None], classes.long(), tints[None])
+        yield Batch(mri[None], partner[None], classes.long(), tints[None], (pair.task,))

@@ -20,7 +20,7 @@ from medfuse.gesenet.compacting import Compaction
 from medfuse.gesenet.config import TrainingConfig
 from medfuse.gesenet.device import resolve_device
 from medfuse.gesenet.loading import load_network
-from medfuse.gesenet.losses import FusionLoss, channel_mask_loss, semantic_loss, spatial_mask_loss
+from medfuse.gesenet.losses import FusionLoss, LossByTask, channel_mask_loss, semantic_loss, spatial_mask_loss
 from medfuse.gesenet.masks import watch_masks, work_share
 from medfuse.gesenet.network import GeSeNet
 from medfuse.gesenet.pictures import Batch, Pair, PatchSampler, whole_pairs, with_classes
@@ -91,9 +91,7 @@ class Trainer:
         self.network = self._placed(network)
         self.semantic = self._placed(SemanticModule())
         self.thinning = Thinning(self.network, config.kept_share)
-        self.loss = FusionLoss(
-            config.loss_weights, config.mri_must_exceed, config.mri_under_bright, config.partner_under_bright
-        ).to(self.device)
+        self.loss = _loss_by_task(config, sorted({pair.task for pair in pairs})).to(self.device)
         logits = [value for name, value in self.network.named_parameters() if name.endswith("channel_logits")]
         for each in logits:
             each.requires_grad_(config.learn_channel_masks)
@@ -178,7 +176,7 @@ class Trainer:
         with self._autocast(), watch_masks(self.network) as masks:
             fused = self.network(batch.mri, batch.partner)
         fused = _as_shown(fused.float(), batch)
-        total, terms = self.loss(fused, batch.mri, batch.partner)
+        total, terms = self.loss(fused, batch.mri, batch.partner, batch.tasks)
         if masks:
             work = torch.stack([work_share(watched.spatial.float(), watched.channels) for watched in masks]).mean()
             sides = zip(masks, (batch.mri, batch.partner), (self.network.mri, self.network.partner), strict=True)
@@ -253,7 +251,7 @@ class Trainer:
             batch = pair.to(self.device)
             with watch_masks(self.network) as masks:
                 fused = self.network(batch.mri, batch.partner)
-            total, terms = self.loss(_as_shown(fused, batch), batch.mri, batch.partner)
+            total, terms = self.loss(_as_shown(fused, batch), batch.mri, batch.partner, batch.tasks)
             if masks:
                 terms["work"] = torch.stack([work_share(watched.spatial, watched.channels) for watched in masks]).mean()
             for name, value in {"total": total, **terms}.items():
@@ -328,6 +326,18 @@ class Trainer:
 def _as_shown(fused: Tensor, batch: Batch) -> Tensor:
     """(N, 1, H, W) as it is seen in the partner's colours."""
     return shown_luma(fused.movedim(1, 0), batch.tints.movedim(1, 0)).movedim(0, 1)
+
+
+def _loss_by_task(config: TrainingConfig, tasks: Sequence[str]) -> LossByTask:
+    losses: dict[tuple[Any, ...], FusionLoss] = {}
+    by_task = {}
+    for task in tasks:
+        own = config.for_task(task)
+        settings = own.loss_weights, own.mri_must_exceed, own.mri_under_bright, own.partner_under_bright
+        by_task[task] = losses.setdefault(settings, FusionLoss(*settings))
+    if strange := {each["task"] for each in config.for_tasks} - set(tasks):
+        raise TrainingError(f"for_tasks must name tasks among {', '.join(tasks)}; found {', '.join(sorted(strange))}.")
+    return LossByTask(by_task)
 
 
 def _first_network(config: TrainingConfig) -> GeSeNet:

@@ -1,5 +1,10 @@
 """The tiled engine: what it leaves out changes no picture, and what it is built of computes what it says."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +17,8 @@ from medfuse.errors import DeviceError
 from medfuse.gesenet import engine as engines
 from medfuse.gesenet.engine import ENGINES, load_engine, why_not
 from medfuse.gesenet.folded import FoldedGeSeNet
+from medfuse.gesenet.lanes import WIDE
+from medfuse.gesenet.loading import load_network
 from medfuse.gesenet.network import Parts
 from medfuse.gesenet.packing import LARGEST, pack, to_shorts
 from medfuse.gesenet.program import Program
@@ -114,6 +121,37 @@ def test_sixteen_bits_are_used_up_and_never_overflow():
     back = shorts * outward[:, None] * inward[:, :, None]
     worth = np.abs((back - kernels) * peaks[:, :, None]).sum(1) / np.abs(kernels * peaks[:, :, None]).sum(1)
     assert worth.max() < 1e-2
+
+
+def test_thin_layers_are_computed_two_tiles_at_a_time():
+    network = load_network("default")
+    # An odd number of tiles in a row, so that one is left over; and one tile only.
+    for size in ((36, 44), (3, 4), (50, 101)):
+        sources = pair(*size)
+        assert unlike(network, Tiled(FoldedGeSeNet(network))(*sources), sources) < ROUNDING
+
+
+OLDER = """
+import sys
+import torch
+from test_engine import pair
+from medfuse.gesenet.lanes import WIDE
+from medfuse.gesenet.engine import load_engine
+assert not WIDE
+torch.save([load_engine(name)(*pair(61, 70, 2)) for name in ("tiled", "tiled-int16")], sys.argv[1])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not WIDE, reason="needs AVX-512")
+def test_a_processor_with_shorter_vectors_makes_the_same_pictures(tmp_path):
+    told = ",".join(f"+{name}" for name in ("avx", "avx2", "fma", "sse4.2", "popcnt", "bmi", "bmi2", "f16c"))
+    told += "".join(f",-avx512{name}" for name in ("f", "cd", "bw", "dq", "vl"))
+    paths = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    older = os.environ | {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": told, "PYTHONPATH": paths}
+    subprocess.run([sys.executable, "-c", OLDER, tmp_path / "found.pt"], check=True, env=older)
+    for name, found in zip(("tiled", "tiled-int16"), torch.load(tmp_path / "found.pt"), strict=True):
+        assert float((load_engine(name)(*pair(61, 70, 2)) - found).abs().max()) < 2 * ENGINES[name].tolerance
 
 
 @pytest.mark.slow

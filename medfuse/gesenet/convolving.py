@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from medfuse.gesenet import tilework
+from medfuse.gesenet import productwork, tilework
 from medfuse.gesenet.filtering import filter_tiles
-from medfuse.gesenet.lanes import LANES
+from medfuse.gesenet.lanes import LANES, PLANE, WIDE
 from medfuse.gesenet.tables import (
     ADD,
     CONVOLVE,
@@ -28,14 +28,10 @@ from medfuse.gesenet.tables import (
     clear,
     compiled,
     place_of,
+    zeros,
 )
-from medfuse.gesenet.tilework import PLANE, POSITIONS, ROWS, TILE
-
-BLOCK_BYTES, MOST_TILES = 230_000, 8 * ROWS
-"""As many tiles are transformed together as stay, transformed, in the second cache; and no more than fill a row."""
-
-APART = 16
-"""Elements between the positions of a block, lest all fall into one set of the cache."""
+from medfuse.gesenet.tilework import POSITIONS, ROOM, TILE
+from medfuse.gesenet.winograd import MOST_TILES, convolve_tiles, tiles_together
 
 MOST_TOTALS = 32
 """Channels whose sums the channel attention asks for."""
@@ -45,12 +41,10 @@ def working_room(layers: Any, shorts: bool) -> tuple[Any, Any]:
     """What the largest block of tiles needs before and after a product."""
     item = 2 if shorts else 4
     layers = layers[layers["positions"] == POSITIONS]
-    before = max(
-        int(layer["positions"]) * (_block(layer, item) * -(-int(layer["depth"]) // PLANE) * PLANE + APART)
-        for layer in layers
-    )
-    after = max(int(layer["columns"]) + PLANE for layer in layers) * POSITIONS * (MOST_TILES + 1)
-    return np.zeros(before, np.int16 if shorts else np.float32), np.zeros(after, np.int32 if shorts else np.float32)
+    planes = max(-(-int(layer["depth"]) // PLANE) * int(tiles_together(layer, item)) for layer in layers)
+    groups = max(-(-int(layer["columns"]) // PLANE) if layer["aside"] else 1 for layer in layers)
+    before, after = planes * ROOM, groups * MOST_TILES * ROOM
+    return zeros(before, np.int16 if shorts else np.float32), zeros(after, np.int32 if shorts else np.float32)
 
 
 @compiled
@@ -90,6 +84,7 @@ def run(
     for step in steps:
         reach = max(reach, step.lag)
     sums = np.zeros(MOST_TOTALS, np.float32)
+    stores = room, kernels, constants, taken, made
     for position in range(first, last + reach):
         for step in steps:
             row = position - step.lag
@@ -108,9 +103,7 @@ def run(
                     layer = layers[step.plain if turn else step.layer]
                     how = PUT if turn else step.how
                     if len(some):
-                        _convolve(
-                            row, some, layer, step, how, source, target, other, room, kernels, constants, taken, made
-                        )
+                        _convolve(row, some, layer, step, how, (source, target, other), stores)
             else:
                 filter_tiles(row, here, step, source, target, other, room, constants)
             if step.total >= 0:
@@ -127,13 +120,6 @@ def _add_up(y: int, columns: Integers, of: Any, first: int, room: Floats, sums: 
         at = place_of(y, x, of, 0) + channel_of(first, of)
         for c in range(0, of.planes * of.pixel, LANES):
             tilework.total((room, sums), (at + channel_of(c, of), of.row, of.pixel, c))
-
-
-@compiled
-def _block(layer: Any, item: int) -> Any:
-    """How many tiles are transformed together."""
-    fitting = BLOCK_BYTES // (layer.positions * layer.depth * item) // ROWS * ROWS
-    return min(max(fitting, ROWS), MOST_TILES)
 
 
 @compiled
@@ -156,26 +142,17 @@ def _split(y: int, columns: Integers, mask: Any, room: Floats) -> tuple[Integers
 
 
 @compiled
-def _convolve(
-    y: int,
-    columns: Integers,
-    layer: Any,
-    step: Any,
-    how: int,
-    source: Any,
-    target: Any,
-    other: Any,
-    room: Floats,
-    kernels: Any,
-    constants: Floats,
-    taken: Any,
-    made: Any,
-) -> None:
-    """Convolve tiles of one row; ``taken`` and ``made`` are room to work in."""
+def _convolve(y: int, columns: Integers, layer: Any, step: Any, how: int, forms: Any, stores: Any) -> None:
+    """Convolve tiles of one row.
+
+    Forms are the maps of source, target and mask or residual; stores are room, kernels, constants, taken and made.
+    """
+    _, target, _ = forms
+    room = stores[0]
     if layer.positions == POSITIONS:
-        _winograd(y, columns, layer, step, how, source, target, other, room, kernels, constants, taken, made)
+        convolve_tiles(y, columns, layer, step, how, forms, stores)
     else:
-        _points(y, columns, layer, step, how, source, target, other, room, constants)
+        _points(y, columns, layer, step, how, forms, room, stores[2])
     for x in columns:
         for c in range(layer.columns - layer.aside, layer.filled, LANES):
             to = place_of(y, x, target, 0) + channel_of(step.target_first + c, target)
@@ -188,18 +165,10 @@ def _convolve(
 
 @compiled
 def _points(
-    y: int,
-    columns: Integers,
-    layer: Any,
-    step: Any,
-    how: int,
-    source: Any,
-    target: Any,
-    other: Any,
-    room: Floats,
-    constants: Floats,
+    y: int, columns: Integers, layer: Any, step: Any, how: int, forms: Any, room: Floats, constants: Floats
 ) -> None:
     """1 × 1 kernels, straight from map to map."""
+    source, target, other = forms
     depth, width, first = layer.depth, layer.columns, step.source_first // LANES
     for n in range(0, width, PLANE):
         bias, kernel = layer.constants + n, layer.kernels + n * depth
@@ -214,104 +183,16 @@ def _points(
             )  # fmt: skip
             added = (*where, beside + residual, beside + next_to, other.row, other.pixel)
             if n + LANES < width:
-                if how == ADD:
-                    tilework.add_point((room, constants), added)
-                else:
-                    tilework.point((room, constants), where)
-            elif how == ADD:
-                tilework.add_point_narrow((room, constants), added)
-            else:
-                tilework.point_narrow((room, constants), where)
-
-
-@compiled
-def _winograd(
-    y: int,
-    columns: Integers,
-    layer: Any,
-    step: Any,
-    how: int,
-    source: Any,
-    target: Any,
-    other: Any,
-    room: Floats,
-    kernels: Any,
-    constants: Floats,
-    taken: Any,
-    made: Any,
-) -> None:
-    """3 × 3 kernels: so many tiles at once as fit the cache."""
-    depth, width = layer.depth, layer.columns
-    block = _block(layer, taken.itemsize)
-    taken_step, made_step = block * (-(-depth // PLANE) * PLANE) + APART, block * PLANE + APART
-    apart = made_step * layer.positions if layer.aside else 0
-    for start in range(0, len(columns), block):
-        here = columns[start : start + block]
-        for c in range(0, depth, PLANE):
-            for t, x in enumerate(here):
-                at = place_of(y, x, source, 1)
-                for channel in range(c, min(c + PLANE, depth), LANES):
-                    places = (
-                        at + channel_of(step.source_first + channel, source),
-                        source.row,
-                        source.pixel,
-                        c * block + t * PLANE + channel - c,
-                        taken_step,
-                        layer.inward + channel,
-                        depth,
-                    )
-                    tilework.take_patch((room, taken, constants), places)
-        for n in range(0, width, PLANE):
-            group = n // (PLANE) * apart
-            for p in range(layer.positions):
-                kernel = layer.kernels + p * layer.step + n * depth
-                for t in range(0, len(here), ROWS):
-                    at, to = p * taken_step + t * PLANE, group + p * made_step + t * PLANE
-                    product = (at, block * PLANE, kernel, depth // LANES, to)
-                    if n + LANES < width:
-                        tilework.multiply((taken, kernels, made), product)
+                if WIDE and further == to + LANES and next_to == residual + LANES:
+                    if how == ADD:
+                        productwork.add_point_to_plane((room, constants), added)
                     else:
-                        tilework.multiply_narrow((taken, kernels, made), product)
-            for column in range(max(n, layer.aside), min(n + PLANE, width), LANES):
-                for t, x in enumerate(here):
-                    at = group + t * PLANE + column - n
-                    _put(y, x, at, column, layer, step, how, target, other, room, constants, made, made_step, apart)
-
-
-@compiled
-def _put(
-    y: int,
-    x: int,
-    at: int,
-    n: int,
-    layer: Any,
-    step: Any,
-    how: int,
-    target: Any,
-    other: Any,
-    room: Floats,
-    constants: Floats,
-    made: Any,
-    made_step: int,
-    apart: int,
-) -> None:
-    """Make a tile's pixels of the sums of one vector of columns, n and behind."""
-    width = layer.columns
-    c = n - layer.aside
-    to = place_of(y, x, target, 0) + channel_of(step.target_first + c, target)
-    beside = place_of(y, x, other, 0)
-    sums, more = (made, constants, constants, room), (made, constants, constants, room, room)
-    bias, scale = layer.constants + n, layer.outward
-    where = (at, made_step, scale + n, width, bias, bias + width, to, target.row, target.pixel)
-    if how == PUT:
-        tilework.put_patch(sums, where)
-    elif how == ADD:
-        beside += channel_of(step.other_first + c, other)
-        tilework.add_patch(more, (*where, beside, other.row, other.pixel))
-    elif c < layer.aside:
-        # The same tile's sums of an earlier column: one of the groups of columns before.
-        group, column = n // (PLANE), n % (PLANE)
-        of = at - column + c % (PLANE) - (group - c // (PLANE)) * apart
-        tilework.mask_patch_beside(more, (*where, beside, other.row, bias + 2 * width, of, scale + c))
-    else:
-        tilework.mask_patch(more, (*where, beside, other.row, bias + 2 * width))
+                        productwork.point_to_plane((room, constants), where)
+                elif how == ADD:
+                    productwork.add_point((room, constants), added)
+                else:
+                    productwork.point((room, constants), where)
+            elif how == ADD:
+                productwork.add_point_narrow((room, constants), added)
+            else:
+                productwork.point_narrow((room, constants), where)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from medfuse.gesenet import filterwork
-from medfuse.gesenet.lanes import LANES
+from medfuse.gesenet.lanes import LANES, PLANE, WIDE
 from medfuse.gesenet.tables import (
     BLEND,
     DECIDE,
@@ -32,22 +32,37 @@ def filter_tiles(
 ) -> None:
     """Steps without products of matrices, for tiles of one row; ``how`` counts the channels."""
     kernel, channels = step.layer, step.how
+    aligned = channels % PLANE + step.source_first % PLANE + step.target_first % PLANE + step.other_first % PLANE == 0
+    whole = aligned and step.kind != NARROW
+    at_once = PLANE if WIDE and whole else LANES
     for x in columns:
         at, to = place_of(y, x, source, 1), place_of(y, x, target, 0)
-        for c in range(0, channels, LANES):
+        for c in range(0, channels, at_once):
             into = at + channel_of(step.source_first + c, source)
             out = to + channel_of(step.target_first + c, target)
             if step.kind == WIDEN:
                 widened = (at, source.row, kernel + c, channels, out, target.row, target.pixel)
-                filterwork.widen((room, constants, room), widened)
+                if WIDE and whole:
+                    filterwork.widen_plane((room, constants, room), widened)
+                else:
+                    filterwork.widen((room, constants, room), widened)
             elif step.kind == GRADIENT:
                 places = (into, source.row, source.pixel, kernel + c, channels, out, target.row, target.pixel)
-                filterwork.gradient((room, constants, room), places)
+                if WIDE and whole:
+                    filterwork.gradient_plane((room, constants, room), places)
+                else:
+                    filterwork.gradient((room, constants, room), places)
             elif step.kind == BLEND:
                 into += source.row + source.pixel
                 beside = place_of(y, x, other, 0) + channel_of(step.other_first + c, other)
-                blended = (into, source.row, source.pixel, beside, other.row, other.pixel)
-                filterwork.blend((room, room), (*blended, out, target.row, target.pixel, kernel + c))
+                blended = (
+                    into, source.row, source.pixel, beside, other.row, other.pixel, out, target.row, target.pixel,
+                    kernel + c,
+                )  # fmt: skip
+                if WIDE and whole:
+                    filterwork.blend_plane((room, room), blended)
+                else:
+                    filterwork.blend((room, room), blended)
             elif step.kind == NARROW:
                 narrowed = (into, source.row, source.pixel, kernel + c, channels, to, target.row)
                 if c == 0:

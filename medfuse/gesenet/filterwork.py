@@ -7,7 +7,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from medfuse.gesenet.lanes import LANES, Code, Vector, inline
+from medfuse.gesenet.lanes import LANES, PLANE, Code, Vector, inline
 from medfuse.gesenet.tilework import PATCH, TILE, tile_of
 
 
@@ -24,9 +24,7 @@ def _filtered(around: dict[tuple[int, int], Vector], taps: Sequence[Vector], i: 
     return found
 
 
-@inline
-def gradient(code: Code, _: bool) -> None:
-    """(source, kernels, target), (at, row, pixel, kernel, kernel step, to, row, pixel): two |depthwise 3 × 3|."""
+def _gradient(code: Code, _: bool) -> None:
     kernel, step, to, row, pixel = code.numbers[3:]
     around, taps = _around(code), [code.floats(1, code.place(kernel, (step, tap))) for tap in range(18)]
     for i in range(TILE):
@@ -36,12 +34,11 @@ def gradient(code: Code, _: bool) -> None:
             code.store(2, place, (across + down).value)
 
 
-@inline
-def widen(code: Code, _: bool) -> None:
-    """(source, kernels, target), (at, row, kernel, kernel step, to, row, pixel): 3 × 3 of one channel, leaky.
+gradient, gradient_plane = inline(_gradient), inline(_gradient, PLANE)
+"""(source, kernels, target), (at, row, pixel, kernel, kernel step, to, row, pixel): two |depthwise 3 × 3|."""
 
-    Behind the nine taps stand bias and slope.
-    """
+
+def _widen(code: Code, _: bool) -> None:
     at, from_row, kernel, step, to, row, pixel = code.numbers
     constants = [code.floats(1, code.place(kernel, (step, tap))) for tap in range(11)]
     around = {
@@ -61,6 +58,13 @@ def widen(code: Code, _: bool) -> None:
             code.store(2, code.place(to, (row, i), (pixel, j)), value.value)
 
 
+widen, widen_plane = inline(_widen), inline(_widen, PLANE)
+"""(source, kernels, target), (at, row, kernel, kernel step, to, row, pixel): 3 × 3 of one channel, leaky.
+
+Behind the nine taps stand bias and slope.
+"""
+
+
 @inline
 def narrow(code: Code, _: bool) -> None:
     """(source, kernels, target), (at, row, pixel, kernel, kernel step, to, row): add a 3 × 3 to one channel."""
@@ -74,15 +78,17 @@ def narrow(code: Code, _: bool) -> None:
             code.store(2, place, code.builder.fadd(before, sum_of_lanes))
 
 
-@inline
-def blend(code: Code, _: bool) -> None:
-    """(map, map), (at, row, pixel, other at, row, pixel, to, row, pixel, gate): gate · a + b."""
+def _blend(code: Code, _: bool) -> None:
     beside, beside_row, beside_pixel, to, row, pixel, gate = code.numbers[3:]
     gates = code.floats(1, gate)
     for index, vector in enumerate(tile_of(code)):
         i, j = index // TILE, index % TILE
         other = code.floats(1, code.place(beside, (beside_row, i), (beside_pixel, j)))
         code.store(1, code.place(to, (row, i), (pixel, j)), (vector * gates + other).value)
+
+
+blend, blend_plane = inline(_blend), inline(_blend, PLANE)
+"""(map, map), (at, row, pixel, other at, row, pixel, to, row, pixel, gate): gate · a + b."""
 
 
 @inline

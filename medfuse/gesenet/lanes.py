@@ -8,35 +8,49 @@ places in them are counted in elements.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from typing import Any
 
 from llvmlite import binding, ir
-from numba import types
+from numba import config, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 LANES = 8
 """Channels in a vector: the width of AVX2. Channel counts are padded to multiples of it."""
 
-FLOATS = ir.VectorType(ir.FloatType(), LANES)
-WORDS = ir.VectorType(ir.IntType(32), LANES)
-SHORTS = ir.VectorType(ir.IntType(16), 2 * LANES)
+PLANE = 2 * LANES
+"""Channels side by side: in feature maps, in what goes into a product, and in what comes out of it."""
+
 CONTRACT = ("contract",)
+
+
+def _instructions() -> set[str]:
+    """Sets of instructions that this processor has, or that Numba is told to use."""
+    told = config.CPU_FEATURES
+    if told is not None:
+        return {name[1:] for name in told.split(",") if name.startswith("+")}
+    return {name for name, there in binding.get_host_cpu_features().items() if there}
 
 
 def has_avx2() -> bool:
     """Whether this processor has the instructions that 16-bit products are written with."""
-    return bool(binding.get_host_cpu_features().get("avx2"))
+    return "avx2" in _instructions()
+
+
+WIDE = {"avx512f", "avx512bw", "avx512vl"} <= _instructions()
+"""Whether a vector may hold a whole plane: the width of AVX-512."""
 
 
 class Vector:
-    """`LANES` float32 in a register: what the transforms are written with."""
+    """float32 in a register: what the transforms are written with."""
 
     def __init__(self, builder: Any, value: Any) -> None:
         self.builder, self.value = builder, value
 
     def _with(self, instruction: str, other: Vector | float) -> Vector:
-        value = other.value if isinstance(other, Vector) else ir.Constant(FLOATS, [float(other)] * LANES)
+        kind = self.value.type
+        value = other.value if isinstance(other, Vector) else ir.Constant(kind, [float(other)] * kind.count)
         return Vector(self.builder, getattr(self.builder, instruction)(self.value, value, flags=CONTRACT))
 
     def __add__(self, other: Vector) -> Vector:
@@ -59,10 +73,14 @@ class Vector:
 
 
 class Code:
-    """What an intrinsic writes its instructions with: arrays, and places in them, both from tuples."""
+    """What an intrinsic writes its instructions with: arrays, and places in them, both from tuples.
 
-    def __init__(self, context: Any, builder: Any, signature: Any, given: Sequence[Any]) -> None:
+    ``lanes`` is how many numbers of 32 bits its vectors hold.
+    """
+
+    def __init__(self, context: Any, builder: Any, signature: Any, given: Sequence[Any], lanes: int) -> None:
         self.builder = builder
+        self._hold(lanes)
         arrays = cgutils.unpack_tuple(builder, given[0], len(signature.args[0]))
         self.arrays = [
             context.make_array(kind)(context, builder, value).data
@@ -70,11 +88,27 @@ class Code:
         ]
         self.numbers = cgutils.unpack_tuple(builder, given[1], len(signature.args[1]))
 
+    def _hold(self, lanes: int) -> None:
+        self.lanes = lanes
+        self.float_kind = ir.VectorType(ir.FloatType(), lanes)
+        self.word_kind = ir.VectorType(ir.IntType(32), lanes)
+        self.short_kind = ir.VectorType(ir.IntType(16), 2 * lanes)
+
+    def holding(self, lanes: int) -> Code:
+        """The same with vectors of other lengths."""
+        other = copy(self)
+        other._hold(lanes)
+        return other
+
     def place(self, start: Any, *steps: tuple[Any, int]) -> Any:
         """A place that lies so many steps of so many elements from another."""
         for step, times in steps:
             start = self.builder.add(start, self.builder.mul(step, ir.Constant(step.type, times)))
         return start
+
+    def behind(self, place: Any, by: int) -> Any:
+        """A place so many elements further on."""
+        return self.builder.add(place, ir.Constant(place.type, by))
 
     def pointer(self, array: int, place: Any, kind: Any) -> Any:
         return self.builder.bitcast(self.builder.gep(self.arrays[array], [place]), kind.as_pointer())
@@ -86,14 +120,27 @@ class Code:
         self.builder.store(value, self.pointer(array, place, value.type), align=2)
 
     def floats(self, array: int, place: Any) -> Vector:
-        return Vector(self.builder, self.load(array, place, FLOATS))
+        return Vector(self.builder, self.load(array, place, self.float_kind))
 
-    def everywhere(self, value: Any) -> Any:
+    def everywhere(self, value: Any, lanes: int | None = None) -> Any:
         """One number in all lanes."""
-        kind = ir.VectorType(value.type, LANES)
+        kind = ir.VectorType(value.type, lanes or self.lanes)
         first = self.builder.insert_element(ir.Constant(kind, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
-        zeros = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
-        return self.builder.shuffle_vector(first, ir.Constant(kind, ir.Undefined), zeros)
+        return self.chosen(first, first, [0] * kind.count)
+
+    def chosen(self, one: Any, other: Any, lanes: Sequence[int]) -> Any:
+        """A vector of some lanes of two, counted through both."""
+        kind = ir.VectorType(ir.IntType(32), len(lanes))
+        return self.builder.shuffle_vector(one, other, ir.Constant(kind, list(lanes)))
+
+    def halves(self, vector: Any) -> list[Any]:
+        """The lower and the upper lanes."""
+        half = vector.type.count // 2
+        return [self.chosen(vector, vector, range(first, first + half)) for first in (0, half)]
+
+    def joined(self, lower: Any, upper: Any) -> Any:
+        """A vector of twice as many lanes."""
+        return self.chosen(lower, upper, range(2 * lower.type.count))
 
     def call(self, name: str, result: Any, *given: Any) -> Any:
         kind = ir.FunctionType(result, [one.type for one in given])
@@ -101,29 +148,31 @@ class Code:
 
     def sum_of_lanes(self, vector: Vector) -> Any:
         """The sum of all lanes, in pairs."""
-        value, width = vector.value, LANES
-        while width > 1:
-            width //= 2
-            half = ir.VectorType(ir.IntType(32), width)
-            low, high = (
-                self.builder.shuffle_vector(value, value, ir.Constant(half, list(range(first, first + width))))
-                for first in (0, width)
-            )
-            value = self.builder.fadd(low, high)
+        value = vector.value
+        while value.type.count > 1:
+            value = self.builder.fadd(*self.halves(value))
         return self.builder.extract_element(value, ir.Constant(ir.IntType(32), 0))
 
     def shorts(self, vector: Vector) -> Any:
         """Round to the nearest and saturate to 16 bits."""
-        words = self.call("llvm.x86.avx.cvt.ps2dq.256", WORDS, vector.value)
-        half = ir.VectorType(ir.IntType(32), LANES // 2)
-        halves = [
-            self.builder.shuffle_vector(words, words, ir.Constant(half, list(range(first, first + LANES // 2))))
-            for first in (0, LANES // 2)
-        ]
-        return self.call("llvm.x86.sse2.packssdw.128", ir.VectorType(ir.IntType(16), LANES), *halves)
+        kind = ir.VectorType(ir.IntType(16), self.lanes)
+        if self.lanes == LANES:
+            words = self.call("llvm.x86.avx.cvt.ps2dq.256", self.word_kind, vector.value)
+            return self.call("llvm.x86.sse2.packssdw.128", kind, *self.halves(words))
+        everywhere = ir.Constant(ir.IntType(self.lanes), -1)
+        as_set = ir.Constant(ir.IntType(32), 4)
+        nothing, none = ir.Constant(self.word_kind, ir.Undefined), ir.Constant(kind, ir.Undefined)
+        rounded = (vector.value, nothing, everywhere, as_set)
+        words = self.call("llvm.x86.avx512.mask.cvtps2dq.512", self.word_kind, *rounded)
+        return self.call("llvm.x86.avx512.mask.pmovs.dw.512", kind, words, none, everywhere)
+
+    def products(self, shorts: Any, others: Any) -> Any:
+        """Products of 16 bits, each two neighbours added: as many words as there are lanes."""
+        name = "llvm.x86.avx2.pmadd.wd" if self.lanes == LANES else "llvm.x86.avx512.pmaddw.d.512"
+        return self.call(name, self.word_kind, shorts, others)
 
 
-def inline(write: Callable[[Code, bool], None]) -> Any:
+def inline(write: Callable[[Code, bool], None], lanes: int = LANES) -> Any:
     """Make a function of a tuple of arrays and a tuple of places, which Numba puts in line.
 
     It writes other instructions where an array holds integers.
@@ -133,7 +182,7 @@ def inline(write: Callable[[Code, bool], None]) -> Any:
         shorts = any(kind.dtype in (types.int16, types.int32) for kind in arrays.types)
 
         def generate(context: Any, builder: Any, signature: Any, given: Any) -> Any:
-            write(Code(context, builder, signature, given), shorts)
+            write(Code(context, builder, signature, given, lanes), shorts)
             return context.get_dummy_value()
 
         return types.void(arrays, places), generate

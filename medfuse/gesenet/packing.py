@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from medfuse.gesenet.folded import FoldedLayer
-from medfuse.gesenet.lanes import LANES
-from medfuse.gesenet.tables import Layer, table
-from medfuse.gesenet.tilework import PLANE, POSITIONS
+from medfuse.gesenet.lanes import LANES, PLANE, WIDE
+from medfuse.gesenet.tables import Layer, in_lines, table
+from medfuse.gesenet.tilework import POSITIONS
 
 Array = NDArray[np.float64]
 
@@ -99,13 +99,15 @@ def pack(specs: Sequence[Spec], small: Sequence[Array], peaks: Sequence[Array] |
         weights, inward, outward = spec.kernels, np.ones((positions, depth)), np.ones((positions, columns))
         if positions == 1:
             # Of one float32 product each, they lie with the constants, whatever the others are.
-            parts, at = [_in_panels(weights, 1), spec.constants.ravel()], constant
+            parts, at = [_in_panels(weights, 1, 1), spec.constants.ravel()], constant
         else:
             if peaks is not None and columns:
                 weights, inward, outward = to_shorts(weights, peaks[number])
-            flat = _in_panels(weights, 1 if peaks is None else 2)
+            together = 1 if peaks is None else 2
+            # A vector of twice the columns takes twice the channels.
+            flat = _in_panels(weights, together, 2 * together if WIDE else together)
             kernels.append(flat.astype(np.float32 if peaks is None else np.int16))
-            parts, at = [inward.ravel(), outward.ravel(), spec.constants.ravel()], place
+            parts, at = [_in_planes(inward), _in_planes(outward), spec.constants.ravel()], place
             place += len(flat)
         begins = constant + np.cumsum([0, *map(len, parts)])
         layers.append(
@@ -124,18 +126,24 @@ def pack(specs: Sequence[Spec], small: Sequence[Array], peaks: Sequence[Array] |
         )
         constants.append(np.concatenate(parts).astype(np.float32))
         constant += len(constants[-1])
-    return table(Layer, layers), np.concatenate(kernels), np.concatenate(constants)
+    return table(Layer, layers), in_lines(np.concatenate(kernels)), in_lines(np.concatenate(constants))
 
 
-def _in_panels(weights: Array, together: int) -> Array:
-    """Kernels (positions, depth, columns) in the order of products: pairs of vectors of columns, then depth."""
+def _in_panels(weights: Array, together: int, together_in_half: int) -> Array:
+    """Kernels (positions, depth, columns) in the order of products: planes of columns, then depth, some together."""
     positions, depth, columns = weights.shape
     panels = [weights[:, :, n : n + PLANE] for n in range(0, columns, PLANE)]
-    ordered = [
-        panel.reshape(positions, depth // together, together, -1).swapaxes(2, 3).reshape(positions, -1)
-        for panel in panels
-    ]
+    ordered = []
+    for panel in panels:
+        many = together if panel.shape[2] == PLANE else together_in_half
+        ordered.append(panel.reshape(positions, depth // many, many, -1).swapaxes(2, 3).reshape(positions, -1))
     return np.concatenate([*ordered, np.zeros((positions, 0))], axis=1).ravel()
+
+
+def _in_planes(scales: Array) -> Array:
+    """Numbers (positions, channels) in the order of transformed patches: planes, then positions."""
+    whole = np.pad(scales, ((0, 0), (0, -scales.shape[1] % PLANE)))
+    return whole.reshape(len(scales), -1, PLANE).swapaxes(0, 1).ravel()
 
 
 LARGEST = 32767

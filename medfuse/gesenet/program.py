@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medfuse.gesenet.folded import FoldedBranch, FoldedEdge, FoldedGeSeNet, FoldedLayer
-from medfuse.gesenet.lanes import LANES
+from medfuse.gesenet.lanes import LANES, PLANE
 from medfuse.gesenet.network import GlobalRefinement
 from medfuse.gesenet.packing import Array, Spec, masked_layer, wide
 from medfuse.gesenet.tables import (
@@ -30,7 +30,7 @@ from medfuse.gesenet.tables import (
     Step,
     table,
 )
-from medfuse.gesenet.tilework import PLANE, TILE
+from medfuse.gesenet.tilework import TILE
 
 REACHES = (3, 5, 9, 10, 11, 12, 13, 14, 15)
 """How far behind the sources' last pixel each set of tiles goes: what is further away has settled."""

@@ -12,7 +12,7 @@ import numpy as np
 from numba import config, njit
 from numpy.typing import NDArray
 
-from medfuse.gesenet.tilework import PLANE
+from medfuse.gesenet.lanes import PLANE
 
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
@@ -23,7 +23,10 @@ PUT, ADD, MASK = 0, 1, 2
 WIDEN, GRADIENT, CONVOLVE, POOL, MIX, DECIDE, MASKED, BLEND, NARROW = range(9)
 """Kinds of steps."""
 
-COMPILED = ("lanes", "tilework", "filterwork", "tables", "filtering", "convolving")
+LINE = 64
+"""Bytes of a line of the cache."""
+
+COMPILED = ("lanes", "tilework", "productwork", "filterwork", "tables", "filtering", "winograd", "convolving")
 """Modules that become one piece of compiled code."""
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -38,10 +41,19 @@ def _cache_folder() -> Path:
 
 def compiled(function: Function) -> Function:
     """Compile a function by Numba when it is first called, and keep that in the user's cache."""
+    return _compiled(function, "never")
+
+
+def compiled_in_line(function: Function) -> Function:
+    """The same for what is called for each tile: to hand over arrays takes as long as some vectors of work."""
+    return _compiled(function, "always")
+
+
+def _compiled(function: Function, inline: str) -> Function:
     elsewhere = config.CACHE_DIR
     config.CACHE_DIR = elsewhere or str(_cache_folder())
     try:
-        return cast("Function", njit(nogil=True, cache=True, error_model="numpy")(function))
+        return cast("Function", njit(nogil=True, cache=True, error_model="numpy", inline=inline)(function))
     finally:
         config.CACHE_DIR = elsewhere
 
@@ -67,11 +79,12 @@ class Map(NamedTuple):
 class Layer(NamedTuple):
     """A convolution, ready for tiles; places are in the arrays of kernels and of constants.
 
-    ``kernels``: (positions, columns / 16, depth, 16), pairs of input channels together where they are shorts; 1 × 1
-    kernels, of one position, lie among the constants, in float32. ``inward`` (positions, depth) and ``outward``
-    (positions, columns) scale to shorts and back. ``constants``: bias, slope, and 1 for what the mask leaves alone,
-    (3, columns). ``step`` is that from position to position in the kernels. ``aside`` columns come before the others,
-    and are added to them outside the mask. ``filled`` channels are written, with zeros behind the columns.
+    ``kernels``: (positions, columns / 16, depth, 16), pairs of input channels together where they are shorts, and again
+    where the last half of a plane goes into vectors of a whole one; 1 × 1 kernels, of one position, lie among the
+    constants, in float32. ``inward`` (depth / 16, positions, 16) and ``outward`` (columns / 16, positions, 16) scale to
+    shorts and back. ``constants``: bias, slope, and 1 for what the mask leaves alone, (3, columns). ``step`` is that
+    from position to position in the kernels. ``aside`` columns come before the others, and are added to them outside
+    the mask. ``filled`` channels are written, with zeros behind the columns.
     """
 
     kernels: int
@@ -111,6 +124,21 @@ class Step(NamedTuple):
 def table(kind: type[NamedTuple], rows: Sequence[NamedTuple]) -> NDArray[np.void]:
     """Rows of a table as Numba reads them."""
     return np.array([tuple(row) for row in rows], dtype=[(name, np.int64) for name in kind._fields])
+
+
+def zeros(elements: int, kind: type[np.generic]) -> NDArray[Any]:
+    """Zeros that begin with a line of the cache: what crosses two lines takes twice as long to read and write."""
+    size = np.dtype(kind).itemsize
+    room = np.zeros(elements + LINE // size, kind)
+    start = -room.ctypes.data % LINE // size
+    return room[start : start + elements]
+
+
+def in_lines(values: NDArray[Any]) -> NDArray[Any]:
+    """A copy that begins with a line of the cache."""
+    copy = zeros(len(values), values.dtype.type)
+    copy[:] = values
+    return copy
 
 
 @compiled

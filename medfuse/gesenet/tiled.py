@@ -24,7 +24,7 @@ from medfuse.gesenet.filtering import copy_tiles, tiles_far
 from medfuse.gesenet.folded import FoldedGeSeNet
 from medfuse.gesenet.packing import pack
 from medfuse.gesenet.program import FUSED_TILES, GATED_TILES, REACHES, Fill, Program
-from medfuse.gesenet.tables import CONVOLVE, MASKED
+from medfuse.gesenet.tables import CONVOLVE, MASKED, zeros
 from medfuse.gesenet.tilework import FROM_PATCH, POSITIONS, TILE
 
 Bools = NDArray[np.bool_]
@@ -59,8 +59,10 @@ class Picture:
         self.program, self.size = program, (height, width)
         self.layers, self.kernels, self.constants = packed
         self.maps, elements = program.maps(height, width)
-        self.room = np.zeros(elements, np.float32)
+        self.room = zeros(elements, np.float32)
         self.grid = -(-height // TILE), -(-width // TILE)
+        self.idle: list[tuple[Any, Any]] = []
+        """Rooms to work in, one for each thread that has run: fresh memory costs more than what is done in it."""
         self.choose(np.zeros(self.grid, np.int64))
         self.black: Picture | None = None
         if black:
@@ -98,11 +100,15 @@ class Picture:
             pass
 
     def _run(self, steps: Any, totals: NDArray[np.float64], first: int, last: int) -> None:
-        shorts = self.kernels.dtype == np.int16
+        try:
+            taken, made = self.idle.pop()
+        except IndexError:
+            taken, made = working_room(self.layers, self.kernels.dtype == np.int16)
         run(
             steps, self.layers, self.maps, self.room, self.kernels, self.constants, self.columns, self.starts, first,
-            last, totals, *working_room(self.layers, shorts),
+            last, totals, taken, made,
         )  # fmt: skip
+        self.idle.append((taken, made))
 
     def _share_rows(self, steps: Any, workers: ThreadPoolExecutor) -> None:
         """Run steps one after the other, the rows of each at the same time."""

@@ -1,4 +1,4 @@
-"""What is done to a tile at a time, in vectors of channels: Winograd's transforms, products, masks.
+"""What is done to a tile at a time, in vectors of channels: Winograd's transforms, masks.
 
 Each function takes a tuple of arrays and a tuple of places in them, which its docstring names. A patch of 6 × 6 pixels
 lies around a tile of 4 × 4; places of patches are those of their first pixel.
@@ -6,22 +6,21 @@ lies around a tile of 4 × 4; places of patches are those of their first pixel.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba.core import cgutils
 
-from medfuse.gesenet.lanes import CONTRACT, FLOATS, LANES, SHORTS, WORDS, Code, Vector, inline
-
-ROWS = 6
-"""Rows of a product that are summed at once, with two vectors each: their sums fill 12 of AVX2's 16 registers."""
+from medfuse.gesenet.lanes import LANES, PLANE, Code, Vector, inline
 
 TILE, PATCH = 4, 6
 """Winograd's F(4 × 4, 3 × 3): tiles of 4 × 4 pixels from patches of 6 × 6."""
 
 POSITIONS = PATCH * PATCH
+
+ROOM = POSITIONS * PLANE
+"""What a plane of a transformed patch takes, position by position: so near that every place is known beforehand."""
 
 _ROWS = np.array(
     [
@@ -63,6 +62,8 @@ def _out_of_patch(m: Sequence[Vector]) -> list[Vector]:
 def _patch(code: Code) -> list[Vector]:
     """Load a patch of `LANES` channels from places (at, row, pixel, …) of the first array, and transform it."""
     at, row, pixel = code.numbers[:3]
+    if code.lanes == PLANE:
+        pixel = ir.Constant(pixel.type, PLANE)
     columns = [
         _into_patch([code.floats(0, code.place(at, (row, i), (pixel, j))) for i in range(PATCH)]) for j in range(PATCH)
     ]
@@ -76,214 +77,144 @@ def tile_of(code: Code) -> list[Vector]:
 
 
 def _spread(code: Code, vectors: Sequence[Vector], shorts: bool) -> None:
-    """Store vectors in the second array from places (…, to, step, scale, scale step); the third scales shorts."""
-    to, step, scale, scale_step = code.numbers[3:]
+    """Store vectors in the second array from places (…, to, scale); the third scales shorts."""
+    to, scale = code.numbers[3:]
     for index, vector in enumerate(vectors):
-        place = code.place(to, (step, index))
+        place = code.behind(to, index * PLANE)
         if shorts:
-            by = code.floats(2, code.place(scale, (scale_step, index)))
-            code.store(1, place, code.shorts(vector * by))
+            code.store(1, place, code.shorts(vector * code.floats(2, code.behind(scale, index * PLANE))))
         else:
             code.store(1, place, vector.value)
 
 
-@inline
-def take_patch(code: Code, shorts: bool) -> None:
-    """(source, taken, scales), (at, row, pixel, to, step, scale, scale step): a patch, transformed."""
+def _take(code: Code, shorts: bool) -> None:
     _spread(code, _patch(code), shorts)
 
 
-def _multiply(code: Code, shorts: bool, vectors: int) -> None:
-    builder = code.builder
-    a_at, a_step, b_at, parts, c_at = code.numbers
-    kind, together = (WORDS, 2) if shorts else (FLOATS, 1)
-    zero = ir.Constant(kind, [0 if shorts else 0.0] * LANES)
-    sums = [[cgutils.alloca_once(builder, kind) for _ in range(vectors)] for _ in range(ROWS)]
-    for each in (each for row in sums for each in row):
-        builder.store(zero, each)
-
-    def after(place: Any, by: int) -> Any:
-        return builder.add(place, ir.Constant(place.type, by))
-
-    count, one = ir.Constant(a_at.type, LANES // together), ir.Constant(a_at.type, 1)
-    with cgutils.for_range(builder, parts) as part, cgutils.for_range(builder, count) as loop:
-        k = builder.mul(loop.index, ir.Constant(a_at.type, together))
-        plane, half = builder.lshr(part.index, one), builder.and_(part.index, one)
-        a_place = builder.add(code.place(a_at, (half, LANES), (k, 1)), builder.mul(plane, a_step))
-        b_place = code.place(b_at, (part.index, LANES * vectors * LANES), (k, vectors * LANES))
-        right = [code.load(1, after(b_place, v * together * LANES), SHORTS if shorts else kind) for v in range(vectors)]
-        for r in range(ROWS):
-            left = code.load(0, after(a_place, r * PLANE), ir.IntType(32) if shorts else ir.FloatType())
-            left = code.everywhere(left)
-            for v in range(vectors):
-                before = builder.load(sums[r][v])
-                if shorts:
-                    pairs = builder.bitcast(left, SHORTS)
-                    more = builder.add(before, code.call("llvm.x86.avx2.pmadd.wd", WORDS, pairs, right[v]))
-                else:
-                    product = builder.fmul(left, right[v], flags=CONTRACT)
-                    more = builder.fadd(before, product, flags=CONTRACT)
-                builder.store(more, sums[r][v])
-    for r in range(ROWS):
-        for v in range(vectors):
-            code.store(2, after(c_at, r * PLANE + v * LANES), builder.load(sums[r][v]))
+take_patch, take_patch_of_plane = inline(_take), inline(_take, PLANE)
+"""(source, taken, scales), (at, row, pixel, to, scale): a patch, transformed."""
 
 
-@inline
-def multiply(code: Code, shorts: bool) -> None:
-    """(a, b, c), (a at, a step, b at, parts, c at): `ROWS` rows of a times two vectors of columns of b.
-
-    Each row of a is `PLANE` numbers in every plane, ``a step`` apart; a part is half of them, `LANES`.
-    """
-    _multiply(code, shorts, 2)
-
-
-@inline
-def multiply_narrow(code: Code, shorts: bool) -> None:
-    """The same with one vector of columns."""
-    _multiply(code, shorts, 1)
+def _numbers(code: Code, array: int, place: Any, pair: bool) -> Vector:
+    """Numbers of columns from a place; of two tiles side by side, twice the same."""
+    if not pair:
+        return code.floats(array, place)
+    half = code.load(array, place, ir.VectorType(ir.FloatType(), LANES))
+    return Vector(code.builder, code.joined(half, half))
 
 
-def _sums(code: Code, shorts: bool, at: Any, scale: Any) -> list[Vector]:
+def _sums(code: Code, shorts: bool, at: Any, scale: Any, pair: bool = False) -> list[Vector]:
     """The 16 pixels that sums of products at a place stand for; sums of shorts are scaled by the third array."""
-    step, scale_step = code.numbers[1], code.numbers[3]
     found = []
     for index in range(POSITIONS):
-        place = code.place(at, (step, index))
+        place = code.behind(at, index * PLANE)
         if shorts:
-            value = code.builder.sitofp(code.load(0, place, WORDS), FLOATS)
-            found.append(Vector(code.builder, value) * code.floats(2, code.place(scale, (scale_step, index))))
+            value = code.builder.sitofp(code.load(0, place, code.word_kind), code.float_kind)
+            scales = _numbers(code, 2, code.behind(scale, index * PLANE), pair)
+            found.append(Vector(code.builder, value) * scales)
         else:
             found.append(code.floats(0, place))
     columns = [_out_of_patch(found[j::PATCH]) for j in range(PATCH)]
     return [each for i in range(TILE) for each in _out_of_patch([columns[j][i] for j in range(PATCH)])]
 
 
-def _put(code: Code, vectors: Sequence[Vector], more: Sequence[Vector] = ()) -> None:
+def _finish(code: Code, vectors: Sequence[Vector], more: Sequence[Vector] = (), pair: bool = False) -> None:
     """Add the bias, apply the leaky ReLU, add more, store in the fourth array."""
-    bias, slope, to, row, pixel = code.numbers[4:9]
-    added, leak = code.floats(1, bias), code.floats(1, slope)
+    bias, slope, to, row, pixel, to_other = code.numbers[2:8]
+    added, leak = _numbers(code, 1, bias, pair), _numbers(code, 1, slope, pair)
     for index, vector in enumerate(vectors):
         value = vector + added
         value = value.larger(value * leak)
         if more:
             value = value + more[index]
-        code.store(3, code.place(to, (row, index // TILE), (pixel, index % TILE)), value.value)
+        places = [code.place(start, (row, index // TILE), (pixel, index % TILE)) for start in (to, to_other)]
+        for place, part in zip(places, code.halves(value.value) if pair else [value.value], strict=False):
+            code.store(3, place, part)
 
 
-def _residual(code: Code) -> list[Vector]:
-    at, row, pixel = code.numbers[9:12]
-    return [code.floats(4, code.place(at, (row, i), (pixel, j))) for i in range(TILE) for j in range(TILE)]
+def _put(code: Code, shorts: bool, pair: bool = False) -> None:
+    _finish(code, _sums(code, shorts, code.numbers[0], code.numbers[1], pair), pair=pair)
 
 
-def _point(code: Code, vectors: int, add: bool) -> None:
-    builder = code.builder
-    at, row, pixel, plane, first, parts, kernel, bias, slope = code.numbers[:9]
-    targets, (to_row, to_pixel) = code.numbers[9:11], code.numbers[11:13]
-    together = 8 // vectors  # as many sums as hide how long an addition takes
-    zero = ir.Constant(FLOATS, [0.0] * LANES)
-    sums = [[cgutils.alloca_once(builder, FLOATS) for _ in range(vectors)] for _ in range(together)]
-    one = ir.Constant(at.type, 1)
-    with cgutils.for_range(builder, ir.Constant(at.type, TILE * TILE // together)) as group:
-        for each in (each for some in sums for each in some):
-            builder.store(zero, each)
-        above = builder.mul(group.index, ir.Constant(at.type, together // TILE))
-        lines = [builder.add(above, ir.Constant(at.type, i)) for i in range(together // TILE)]
-        with (
-            cgutils.for_range(builder, parts) as part,
-            cgutils.for_range(builder, ir.Constant(at.type, LANES)) as loop,
-        ):
-            number = builder.add(first, part.index)
-            channel = builder.add(builder.mul(builder.lshr(number, one), plane), loop.index)
-            channel = code.place(channel, (builder.and_(number, one), LANES))
-            column = code.place(kernel, (part.index, LANES * vectors * LANES), (loop.index, vectors * LANES))
-            right = [code.floats(1, builder.add(column, ir.Constant(at.type, v * LANES))).value for v in range(vectors)]
-            for r, some in enumerate(sums):
-                place = code.place(builder.add(at, builder.mul(lines[r // TILE], row)), (pixel, r % TILE))
-                left = code.everywhere(code.load(0, builder.add(place, channel), ir.FloatType()))
-                for v, each in enumerate(some):
-                    product = builder.fmul(left, right[v], flags=CONTRACT)
-                    builder.store(builder.fadd(builder.load(each), product, flags=CONTRACT), each)
-        for v in range(vectors):
-            added, leak = (
-                code.floats(1, builder.add(begin, ir.Constant(at.type, v * LANES))) for begin in (bias, slope)
-            )
-            for r, some in enumerate(sums):
-                value = Vector(builder, builder.load(some[v])) + added
-                value = value.larger(value * leak)
-                line = lines[r // TILE]
-                if add:
-                    beside = builder.add(code.numbers[13 + v], builder.mul(line, code.numbers[15]))
-                    value = value + code.floats(0, code.place(beside, (code.numbers[16], r % TILE)))
-                place = code.place(builder.add(targets[v], builder.mul(line, to_row)), (to_pixel, r % TILE))
-                code.store(0, place, value.value)
+def _add(code: Code, shorts: bool, pair: bool = False) -> None:
+    at, row, pixel, at_other = code.numbers[8:12]
+    more = []
+    for index in range(TILE * TILE):
+        places = [code.place(start, (row, index // TILE), (pixel, index % TILE)) for start in (at, at_other)]
+        if pair:
+            halves = [code.load(4, place, ir.VectorType(ir.FloatType(), LANES)) for place in places]
+            more.append(Vector(code.builder, code.joined(*halves)))
+        else:
+            more.append(code.floats(4, places[0]))
+    _finish(code, _sums(code, shorts, code.numbers[0], code.numbers[1], pair), more, pair)
 
 
-@inline
-def point(code: Code, _: bool) -> None:
-    """(maps, constants), (at, row, pixel, plane, part, parts, kernels, bias, slope, to, to, row, pixel): 1 × 1 kernels.
-
-    A tile's pixels times a matrix of two vectors of columns, with bias and leaky ReLU, from `LANES` channels a part,
-    of which the first is ``part``; each vector has a place of its own to go to.
-    """
-    _point(code, 2, False)
-
-
-@inline
-def point_narrow(code: Code, _: bool) -> None:
-    """The same with one vector of columns."""
-    _point(code, 1, False)
-
-
-@inline
-def add_point(code: Code, _: bool) -> None:
-    """(maps, constants), (…, residual, residual, row, pixel): as `point`, and adds what is there."""
-    _point(code, 2, True)
+def _masks(code: Code, pair: bool = False) -> list[Vector]:
+    """The mask of each of 16 pixels, in all lanes but those that it leaves alone."""
+    at, row, always, at_other = code.numbers[8:12]
+    least = _numbers(code, 1, always, pair)
+    masks = []
+    for index in range(TILE * TILE):
+        places = [code.behind(code.place(start, (row, index // TILE)), index % TILE) for start in (at, at_other)]
+        if pair:
+            halves = [code.everywhere(code.load(4, place, ir.FloatType()), LANES) for place in places]
+            mask = code.joined(*halves)
+        else:
+            mask = code.everywhere(code.load(4, places[0], ir.FloatType()))
+        masks.append(Vector(code.builder, mask).larger(least))
+    return masks
 
 
-@inline
-def add_point_narrow(code: Code, _: bool) -> None:
-    """The same with one vector of columns."""
-    _point(code, 1, True)
+def _mask(code: Code, shorts: bool, pair: bool = False) -> None:
+    sums = _sums(code, shorts, code.numbers[0], code.numbers[1], pair)
+    masked = [one * mask for one, mask in zip(sums, _masks(code, pair), strict=True)]
+    _finish(code, masked, pair=pair)
 
 
-@inline
-def put_patch(code: Code, shorts: bool) -> None:
-    """(sums, constants, scales, target), (at, step, scale, scale step, bias, slope, to, row, pixel)."""
-    _put(code, _sums(code, shorts, code.numbers[0], code.numbers[2]))
+def _mask_beside(code: Code, shorts: bool) -> None:
+    sums = _sums(code, shorts, *code.numbers[:2])
+    apart = _sums(code, shorts, *code.numbers[12:14])
+    masked = [one * mask + other for one, mask, other in zip(sums, _masks(code), apart, strict=True)]
+    _finish(code, masked)
 
 
-@inline
-def add_patch(code: Code, shorts: bool) -> None:
-    """(…, residual), (…, residual at, row, pixel): as `put_patch`, and adds what is there."""
-    _put(code, _sums(code, shorts, code.numbers[0], code.numbers[2]), _residual(code))
+def _of_pair(write: Callable[..., None]) -> Any:
+    def of_pair(code: Code, shorts: bool) -> None:
+        write(code, shorts, pair=True)
+
+    return inline(of_pair, PLANE)
 
 
-def _mask(code: Code, shorts: bool, aside: bool) -> None:
-    sums = _sums(code, shorts, code.numbers[0], code.numbers[2])
-    at, row, always = code.numbers[9:12]
-    least = code.floats(1, always)
+put_patch, put_patch_of_plane, put_patches = inline(_put), inline(_put, PLANE), _of_pair(_put)
+"""(sums, constants, scales, target), (at, scale, bias, slope, to, row, pixel, other to).
+
+What products at a place stand for: with bias and leaky ReLU, half a plane of channels, a plane, or
+half a plane of two tiles, whose sums lie side by side.
+"""
+
+add_patch, add_patch_of_plane, add_patches = inline(_add), inline(_add, PLANE), _of_pair(_add)
+"""(…, residual), (…, residual at, row, pixel, other at): the same, and adds what is there."""
+
+mask_patch, mask_patch_of_plane, mask_patches = inline(_mask), inline(_mask, PLANE), _of_pair(_mask)
+"""(…, mask), (…, mask at, row, always, other at): sums times the mask, where they are not for always."""
+
+mask_patch_beside = inline(_mask_beside)
+"""(…, mask), (…, mask at, row, always, other at, aside, scale): and adds other sums that the mask does not touch."""
+
+
+def _mask_upper(code: Code, shorts: bool) -> None:
+    whole = _sums(code, shorts, *code.numbers[:2])
+    half = code.holding(LANES)
     masked = []
-    for index, vector in enumerate(sums):
-        pixel = code.builder.add(code.place(at, (row, index // TILE)), ir.Constant(at.type, index % TILE))
-        mask = Vector(code.builder, code.everywhere(code.load(4, pixel, ir.FloatType())))
-        masked.append(vector * mask.larger(least))
-    if aside:
-        apart = _sums(code, shorts, *code.numbers[12:14])
-        masked = [one + other for one, other in zip(masked, apart, strict=True)]
-    _put(code, masked)
+    for vector, mask in zip(whole, _masks(half), strict=True):
+        lower, upper = (Vector(code.builder, part) for part in code.halves(vector.value))
+        masked.append(upper * mask + lower)
+    _finish(half, masked)
 
 
-@inline
-def mask_patch(code: Code, shorts: bool) -> None:
-    """(…, mask), (…, mask at, row, always): as `put_patch`, with sums times the mask where they are not for always."""
-    _mask(code, shorts, False)
-
-
-@inline
-def mask_patch_beside(code: Code, shorts: bool) -> None:
-    """(…, mask), (…, mask at, row, always, aside, scale): and adds other sums that the mask does not touch."""
-    _mask(code, shorts, True)
+mask_upper_half = inline(_mask_upper, PLANE)
+"""(…, mask), (…, mask at, row, always, other at): sums in the upper half of a plane times the mask, and those in the
+lower half; scales are those of the plane, bias and slope of its upper half."""
 
 
 @inline

@@ -1,0 +1,181 @@
+"""3 × 3 kernels by Winograd's F(4 × 4, 3 × 3): patches transformed, multiplied, and made into tiles.
+
+Where vectors hold a plane of channels (AVX-512), half planes go two tiles at once.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from medfuse.gesenet import productwork, tilework
+from medfuse.gesenet.lanes import LANES, PLANE, WIDE
+from medfuse.gesenet.productwork import ROWS
+from medfuse.gesenet.tables import ADD, MASK, PUT, Integers, channel_of, compiled, compiled_in_line, place_of
+from medfuse.gesenet.tilework import POSITIONS, ROOM
+
+BLOCK_BYTES, MOST_TILES = 230_000, 8 * ROWS
+"""As many tiles are transformed together as stay, transformed, in the second cache; and no more than fill a row."""
+
+HALF, WHOLE, UPPER, PAIR = range(4)
+"""What is made at once: half a plane of a tile, a whole one, its upper half of both; half a plane of two tiles."""
+
+
+@compiled
+def tiles_together(layer: Any, item: int) -> Any:
+    """How many tiles are transformed together."""
+    fitting = BLOCK_BYTES // (POSITIONS * layer.depth * item) // ROWS * ROWS
+    return min(max(fitting, ROWS), MOST_TILES)
+
+
+@compiled
+def convolve_tiles(y: int, columns: Integers, layer: Any, step: Any, how: int, forms: Any, stores: Any) -> None:
+    """Convolve tiles of one row, so many at once as fit the cache; see `convolving.run` for the arguments."""
+    block = tiles_together(layer, stores[3].itemsize)
+    plane = block * ROOM
+    for start in range(0, len(columns), block):
+        here = columns[start : start + block]
+        _take(y, here, layer, step, forms[0], stores, plane)
+        for n in range(0, layer.columns, PLANE):
+            group = n // PLANE * plane if layer.aside else 0
+            _multiply(len(here), n, layer, stores, plane, group)
+            _make(y, here, n, layer, step, how, forms, stores, plane, group)
+
+
+@compiled
+def _take(y: int, here: Integers, layer: Any, step: Any, source: Any, stores: Any, plane: int) -> None:
+    room, _, constants, taken, _ = stores
+    for c in range(0, layer.depth, PLANE):
+        first, last = step.source_first + c, min(c + PLANE, layer.depth)
+        whole = last - c == PLANE and first % PLANE == 0
+        for t, x in enumerate(here):
+            at, to = place_of(y, x, source, 1), c // PLANE * plane + t * ROOM
+            for channel in range(c, last, PLANE if WIDE and whole else LANES):
+                places = (
+                    at + channel_of(step.source_first + channel, source),
+                    source.row,
+                    source.pixel,
+                    to + channel - c,
+                    layer.inward + c // PLANE * ROOM + channel - c,
+                )
+                if WIDE and whole:
+                    tilework.take_patch_of_plane((room, taken, constants), places)
+                else:
+                    tilework.take_patch((room, taken, constants), places)
+
+
+@compiled
+def _multiply(tiles: int, n: int, layer: Any, stores: Any, plane: int, group: int) -> None:
+    _, kernels, _, taken, made = stores
+    narrow = n + LANES >= layer.columns
+    for p in range(layer.positions):
+        kernel = layer.kernels + p * layer.step + n * layer.depth
+        t = 0
+        while t < tiles:
+            # Of half a plane, two tiles' sums lie side by side.
+            at, to = t * ROOM + p * PLANE, group + (t // 2 if narrow else t) * ROOM + p * PLANE
+            product = (at, plane, kernel, layer.depth // LANES, to)
+            more = tiles - t > ROWS
+            if narrow:
+                if more:
+                    productwork.multiply_more_narrow((taken, kernels, made), product)
+                else:
+                    productwork.multiply_narrow((taken, kernels, made), product)
+            elif WIDE:
+                if more:
+                    productwork.multiply_more((taken, kernels, made), product)
+                else:
+                    productwork.multiply((taken, kernels, made), product)
+            else:
+                more = False
+                productwork.multiply((taken, kernels, made), product)
+            t += 2 * ROWS if more else ROWS
+
+
+@compiled
+def _make(
+    y: int, here: Integers, n: int, layer: Any, step: Any, how: int, forms: Any, stores: Any, plane: int, group: int
+) -> None:
+    """Make tiles' pixels of the sums of a plane of columns, n and behind."""
+    first, last = max(n, layer.aside), min(n + PLANE, layer.columns)
+    narrow = last - n == LANES
+    c = first - layer.aside
+    # Not where other sums come to these, but from the same plane.
+    alone = first == n and (layer.aside == 0 or c >= layer.aside)
+    straight = (step.target_first + c) % PLANE == 0 and (how != ADD or (step.other_first + c) % PLANE == 0)
+    at_once = HALF
+    if WIDE:
+        if alone and narrow:
+            at_once = PAIR
+        elif alone and straight:
+            at_once = WHOLE
+        elif n == 0 and layer.aside == LANES and layer.columns == PLANE:
+            at_once = UPPER
+    tiles = 2 if at_once == PAIR else 1
+    for column in range(first, last, PLANE if at_once == WHOLE else LANES):
+        for t in range(0, len(here), tiles):
+            other = min(t + 1, len(here) - 1)
+            alike = HALF if at_once == PAIR and other == t else at_once
+            at = group + (t // 2 * ROOM + t % 2 * LANES if narrow else t * ROOM)
+            if at_once != UPPER:
+                at += column - n
+            c = column - layer.aside
+            beside = t * ROOM + c // PLANE * plane + c % PLANE
+            _put(y, here[t], here[other], column, alike, at, beside, layer, step, how, forms, stores)
+
+
+@compiled_in_line
+def _put(
+    y: int,
+    x: int,
+    x_other: int,
+    n: int,
+    at_once: int,
+    at: int,
+    aside: int,
+    layer: Any,
+    step: Any,
+    how: int,
+    forms: Any,
+    stores: Any,
+) -> None:
+    """Make the pixels of one tile, or of two, of the sums of columns n and behind."""
+    _, target, other = forms
+    room, _, constants, _, made = stores
+    width, c = layer.columns, n - layer.aside
+    to = channel_of(step.target_first + c, target)
+    beside = channel_of(step.other_first + c, other) if how == ADD else 0
+    bias, scale = layer.constants + n, layer.outward + n // PLANE * ROOM
+    where = (
+        at, scale + (0 if at_once == UPPER else n % PLANE), bias, bias + width,
+        place_of(y, x, target, 0) + to, target.row, target.pixel, place_of(y, x_other, target, 0) + to,
+    )  # fmt: skip
+    first, second = place_of(y, x, other, 0) + beside, place_of(y, x_other, other, 0) + beside
+    added = (*where, first, other.row, other.pixel, second)
+    masked = (*where, first, other.row, bias + 2 * width, second)
+    sums, more = (made, constants, constants, room), (made, constants, constants, room, room)
+    if WIDE and at_once != HALF:
+        if at_once == UPPER:
+            tilework.mask_upper_half(more, masked)
+        elif how == PUT:
+            if at_once == PAIR:
+                tilework.put_patches(sums, where)
+            else:
+                tilework.put_patch_of_plane(sums, where)
+        elif how == ADD:
+            if at_once == PAIR:
+                tilework.add_patches(more, added)
+            else:
+                tilework.add_patch_of_plane(more, added)
+        elif at_once == PAIR:
+            tilework.mask_patches(more, masked)
+        else:
+            tilework.mask_patch_of_plane(more, masked)
+    elif how == PUT:
+        tilework.put_patch(sums, where)
+    elif how == ADD:
+        tilework.add_patch(more, added)
+    elif how == MASK and c < layer.aside:
+        # The same tile's sums of an earlier column: one of the groups of columns before.
+        tilework.mask_patch_beside(more, (*masked, aside, layer.outward + c // PLANE * ROOM + c % PLANE))
+    else:
+        tilework.mask_patch(more, masked)

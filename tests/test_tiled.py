@@ -47,6 +47,16 @@ def test_pictures_are_those_of_the_network(size):
     assert unlike(network, Tiled(FoldedGeSeNet(network))(*sources), sources) < ROUNDING
 
 
+def test_maps_that_keep_a_few_rows_make_the_same_pictures_in_less_room():
+    program = Program(FoldedGeSeNet(shuffled()))
+    packed = pack(program.specs, program.small, None)
+    some, every = (Picture(program, packed, 131, 62, whole=whole) for whole in (False, True))
+    assert len(some.room) < 0.6 * len(every.room)
+    for inner in (131, 9, 70):
+        sources = [side[0, 0].numpy() for side in framed(131, 62, (131 - inner) // 2, 3, (inner, 40))]
+        assert np.array_equal(some.fuse(*sources), every.fuse(*sources))
+
+
 @pytest.mark.parametrize(("size", "place", "inner"), PLACES)
 def test_air_is_left_out_and_put_back(size, place, inner):
     network = shuffled()

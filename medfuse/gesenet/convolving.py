@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from medfuse.gesenet import productwork, tilework
-from medfuse.gesenet.filtering import filter_tiles
+from medfuse.gesenet.filtering import copy_tile, filter_tiles
 from medfuse.gesenet.lanes import LANES, PLANE, WIDE
 from medfuse.gesenet.tables import (
     ADD,
+    BLACKEN,
     CONVOLVE,
     MASKED,
     PUT,
@@ -62,6 +63,7 @@ def run(
     totals: Any,
     taken: Any,
     made: Any,
+    black: Any,
 ) -> None:
     """Take rows [first, last) of tiles through all steps.
 
@@ -79,6 +81,8 @@ def run(
         float64, grows by the sums of channels that are asked for.
     taken, made
         Room to work in; see `working_room`.
+    black
+        Maps and room of the black picture, and the rows and columns of its tiles that stand for those here.
     """
     reach = 0
     for step in steps:
@@ -104,6 +108,11 @@ def run(
                     how = PUT if turn else step.how
                     if len(some):
                         _convolve(row, some, layer, step, how, (source, target, other), stores)
+            elif step.kind == BLACKEN:
+                from_maps, from_room, rows_there, columns_there = black
+                for x in here:
+                    there = from_maps[step.target]
+                    copy_tile(row, x, target, room, rows_there[row], columns_there[x], there, from_room)
             else:
                 filter_tiles(row, here, step, source, target, other, room, constants)
             if step.total >= 0:

@@ -21,6 +21,7 @@ from medfuse.gesenet.tables import (
     channel_of,
     clear,
     compiled,
+    lines_around,
     place_of,
 )
 from medfuse.gesenet.tilework import TILE
@@ -35,8 +36,10 @@ def filter_tiles(
     aligned = channels % PLANE + step.source_first % PLANE + step.target_first % PLANE + step.other_first % PLANE == 0
     whole = aligned and step.kind != NARROW
     at_once = PLANE if WIDE and whole else LANES
+    above, below = lines_around(y, source)
     for x in columns:
         at, to = place_of(y, x, source, 1), place_of(y, x, target, 0)
+        patch = at, source.row, above, below
         for c in range(0, channels, at_once):
             into = at + channel_of(step.source_first + c, source)
             out = to + channel_of(step.target_first + c, target)
@@ -47,7 +50,8 @@ def filter_tiles(
                 else:
                     filterwork.widen((room, constants, room), widened)
             elif step.kind == GRADIENT:
-                places = (into, source.row, source.pixel, kernel + c, channels, out, target.row, target.pixel)
+                inner = (into, source.row, above, below, source.pixel)
+                places = (*inner, kernel + c, channels, out, target.row, target.pixel)
                 if WIDE and whole:
                     filterwork.gradient_plane((room, constants, room), places)
                 else:
@@ -64,7 +68,7 @@ def filter_tiles(
                 else:
                     filterwork.blend((room, room), blended)
             elif step.kind == NARROW:
-                narrowed = (into, source.row, source.pixel, kernel + c, channels, to, target.row)
+                narrowed = (into, source.row, above, below, source.pixel, kernel + c, channels, to, target.row)
                 if c == 0:
                     _set(room, to, target.row, constants[kernel + 9 * channels])
                 filterwork.narrow((room, constants, room), narrowed)
@@ -77,10 +81,9 @@ def filter_tiles(
             else:
                 _pool(y, x, source, target, room)
         elif step.kind == MIX:
-            filterwork.mix((room, constants, room), (at, source.row, kernel, to, target.row))
+            filterwork.mix((room, constants, room), (*patch, kernel, to, target.row))
         elif step.kind == DECIDE:
-            begin = place_of(y, x, source, 0)
-            filterwork.decide((room, constants, room), (begin, source.row, kernel, to, target.row))
+            filterwork.decide((room, constants, room), (*patch, kernel, to, target.row))
         clear(y, x, target, step.target_first, channels, room)
 
 
@@ -136,14 +139,53 @@ def tiles_far(mri: Floats, partner: Floats, rows: int, columns: int) -> Integers
 
 
 @compiled
+def grown(tiles: Any, by: int) -> Any:
+    """Those of (rows, columns) tiles that are marked, and so many around each, along both axes."""
+    rows, columns = tiles.shape
+    across, found = np.zeros_like(tiles), np.zeros_like(tiles)
+    for y in range(rows):
+        for x in range(columns):
+            if tiles[y, x]:
+                across[y, max(x - by, 0) : x + by + 1] = True
+    for y in range(rows):
+        for line in range(max(y - by, 0), min(y + by + 1, rows)):
+            found[y] |= across[line]
+    return found
+
+
+@compiled
+def listed(sets: Any) -> tuple[Integers, Integers]:
+    """Columns of the marked tiles of (n, rows, columns) sets, row by row, and where rows begin: (n, rows + 1)."""
+    many, rows, width = sets.shape
+    columns, starts = np.empty(sets.sum(), np.int64), np.empty((many, rows + 1), np.int64)
+    at = 0
+    for number in range(many):
+        for y in range(rows):
+            starts[number, y] = at
+            for x in range(width):
+                if sets[number, y, x]:
+                    columns[at] = x
+                    at += 1
+        starts[number, rows] = at
+    return columns, starts
+
+
+@compiled
 def copy_tiles(pairs: Integers, number: int, maps: Any, room: Floats, from_maps: Any, from_room: Floats) -> None:
     """Copy tiles of a map, (n, 4) place here and place in the other room."""
-    target, source = maps[number], from_maps[number]
     for y, x, from_y, from_x in pairs:
-        to, at = place_of(y, x, target, 0), place_of(from_y, from_x, source, 0)
-        length = target.tile * target.pixel
-        for p in range(target.planes):
-            for i in range(target.tile):
-                begin, end = to + p * target.plane + i * target.row, at + p * source.plane + i * source.row
-                for k in range(length):
-                    room[begin + k] = from_room[end + k]
+        copy_tile(y, x, maps[number], room, from_y, from_x, from_maps[number], from_room)
+
+
+@compiled
+def copy_tile(
+    y: int, x: int, target: Any, room: Floats, from_y: int, from_x: int, source: Any, from_room: Floats
+) -> None:
+    """Copy a tile of all channels from another room's map."""
+    to, at = place_of(y, x, target, 0), place_of(from_y, from_x, source, 0)
+    length = target.tile * target.pixel
+    for p in range(target.planes):
+        for i in range(target.tile):
+            begin, end = to + p * target.plane + i * target.row, at + p * source.plane + i * source.row
+            for k in range(length):
+                room[begin + k] = from_room[end + k]

@@ -8,13 +8,14 @@ from typing import Any
 from llvmlite import ir
 
 from medfuse.gesenet.lanes import LANES, PLANE, Code, Vector, inline
-from medfuse.gesenet.tilework import PATCH, TILE, tile_of
+from medfuse.gesenet.tilework import PATCH, TILE, lines_of, tile_of
 
 
 def _around(code: Code) -> dict[tuple[int, int], Vector]:
-    """The patch around a tile, from places (at, row, pixel, …)."""
-    at, row, pixel = code.numbers[:3]
-    return {(i, j): code.floats(0, code.place(at, (row, i), (pixel, j))) for i in range(PATCH) for j in range(PATCH)}
+    """The patch around a tile, from places (at, row, above, below, pixel, …)."""
+    pixel = code.numbers[4]
+    lines = enumerate(lines_of(code))
+    return {(i, j): code.floats(0, code.place(line, (pixel, j))) for i, line in lines for j in range(PATCH)}
 
 
 def _filtered(around: dict[tuple[int, int], Vector], taps: Sequence[Vector], i: int, j: int) -> Vector:
@@ -25,7 +26,7 @@ def _filtered(around: dict[tuple[int, int], Vector], taps: Sequence[Vector], i: 
 
 
 def _gradient(code: Code, _: bool) -> None:
-    kernel, step, to, row, pixel = code.numbers[3:]
+    kernel, step, to, row, pixel = code.numbers[5:]
     around, taps = _around(code), [code.floats(1, code.place(kernel, (step, tap))) for tap in range(18)]
     for i in range(TILE):
         for j in range(TILE):
@@ -35,7 +36,7 @@ def _gradient(code: Code, _: bool) -> None:
 
 
 gradient, gradient_plane = inline(_gradient), inline(_gradient, PLANE)
-"""(source, kernels, target), (at, row, pixel, kernel, kernel step, to, row, pixel): two |depthwise 3 × 3|."""
+"""(source, kernels, target), (at, row, above, below, pixel, kernel, kernel step, to, row, pixel): two |depthwise|."""
 
 
 def _widen(code: Code, _: bool) -> None:
@@ -67,8 +68,8 @@ Behind the nine taps stand bias and slope.
 
 @inline
 def narrow(code: Code, _: bool) -> None:
-    """(source, kernels, target), (at, row, pixel, kernel, kernel step, to, row): add a 3 × 3 to one channel."""
-    kernel, step, to, row = code.numbers[3:]
+    """(source, kernels, target), (at, row, above, below, pixel, kernel, kernel step, to, row): 3 × 3 to one, added."""
+    kernel, step, to, row = code.numbers[5:]
     around, taps = _around(code), [code.floats(1, code.place(kernel, (step, tap))) for tap in range(9)]
     for i in range(TILE):
         for j in range(TILE):
@@ -93,11 +94,12 @@ blend, blend_plane = inline(_blend), inline(_blend, PLANE)
 
 @inline
 def mix(code: Code, _: bool) -> None:
-    """(source, kernels, target), (at, row, kernel, to, row): 2 × 2 pixels of a 3 × 3 among `LANES` channels, ReLU.
+    """(source, kernels, target), (at, row, above, below, kernel, to, row): 2 × 2 pixels of a 3 × 3, ReLU.
 
-    Kernels (tap, input, output), then the bias.
+    Among `LANES` channels; kernels (tap, input, output), then the bias.
     """
-    at, from_row, kernel, to, row = code.numbers
+    kernel, to, row = code.numbers[4:]
+    lines = lines_of(code, 4)
     bias = code.floats(1, code.place(kernel, (ir.Constant(kernel.type, LANES), 9 * LANES)))
     sums = [bias] * 4
     for tap in range(9):
@@ -106,7 +108,7 @@ def mix(code: Code, _: bool) -> None:
             weights = code.floats(1, code.builder.add(kernel, of_tap))
             for pixel in range(4):
                 i, j = pixel // 2 + tap // 3, pixel % 2 + tap % 3
-                place = code.builder.add(code.place(at, (from_row, i)), ir.Constant(at.type, j * LANES + channel))
+                place = code.behind(lines[i], j * LANES + channel)
                 value = Vector(code.builder, code.everywhere(code.load(0, place, ir.FloatType())))
                 sums[pixel] = sums[pixel] + value * weights
     for pixel, found in enumerate(sums):
@@ -133,16 +135,15 @@ def pool(code: Code, _: bool) -> None:
 
 @inline
 def decide(code: Code, _: bool) -> None:
-    """(source, kernels, target), (at, row, kernel, to, row): 1 where twice the resolution's logit is positive, else 0.
+    """(source, kernels, target), (at, row, above, below, kernel, to, row): 1 where a logit is positive, else 0.
 
-    A transposed convolution of `LANES` channels: (9 taps, channels), then the bias.
+    It has twice the resolution: a transposed convolution of `LANES` channels: (9 taps, channels), then the bias.
     """
-    at, from_row, kernel, to, row = code.numbers
+    kernel, to, row = code.numbers[4:]
     taps = [code.floats(1, _beside(code, kernel, tap)) for tap in range(9)]
     bias = code.load(1, _beside(code, kernel, 9), ir.FloatType())
-    around = {
-        (i, j): code.floats(0, _beside(code, code.place(at, (from_row, i)), j)) for i in range(3) for j in range(3)
-    }
+    inner = lines_of(code, 4)[1:]
+    around = {(i, j): code.floats(0, _beside(code, line, 1 + j)) for i, line in enumerate(inner) for j in range(3)}
     # An even row or column takes the middle of the kernel, an odd one both ends.
     reads = {0: ((0, 1),), 1: ((0, 2), (1, 0))}
     zero, one = (ir.Constant(ir.FloatType(), value) for value in (0.0, 1.0))

@@ -15,6 +15,7 @@ from medfuse.gesenet.network import GlobalRefinement
 from medfuse.gesenet.packing import Array, Spec, masked_layer, wide
 from medfuse.gesenet.tables import (
     ADD,
+    BLACKEN,
     BLEND,
     CONVOLVE,
     DECIDE,
@@ -47,15 +48,15 @@ class Place(NamedTuple):
 
 
 class Fill(NamedTuple):
-    """A map whose tiles outside one set, as far as another set and a ring around it need them, are those of black."""
+    """A set of tiles to blacken: those outside one set, as far as another one and so many tiles around it need them."""
 
-    map: int
     made: int
     needed: int
+    around: int
 
 
 class Settled(NamedTuple):
-    """A map whose tiles outside one set are those of black, whatever the picture; steps write in a larger set."""
+    """A lasting map whose tiles outside one set are black's, whatever the picture; steps write in another set."""
 
     map: int
     made: int
@@ -81,7 +82,10 @@ class Program:
     """Tables of steps, of the MRI's branch and of the partner's."""
     after: Any = None
     settled: list[Settled] = field(default_factory=list)
-    fills_after: list[Fill] = field(default_factory=list)
+    fills: list[Fill] = field(default_factory=list)
+    """Behind the sets of `REACHES` and the two larger ones of the mask's pooled maps."""
+    lasting: set[int] = field(default_factory=set)
+    """Maps that are read by another part than wrote them, or from outside. Of the others a few rows are kept."""
 
     def __post_init__(self) -> None:
         self.sources = self._map(1), self._map(1)
@@ -102,10 +106,16 @@ class Program:
             self._branch(branch, steps, source, edges)
             self.before.append(table(Step, steps))
         self.after = table(Step, self._trunk())
+        self.lasting |= {*self.sources, *(place.map for place in self.edges), *self.collected, self.fused}
 
     def _map(self, channels: int, tile: int = TILE) -> int:
         self.channels.append((channels, tile))
         return len(self.channels) - 1
+
+    def _blacken(self, number: int, lag: int, fill: Fill) -> Step:
+        """Before the first step that writes a row of a map: what the next ones read around what is made."""
+        self.fills.append(fill)
+        return Step(BLACKEN, len(REACHES) + 1 + len(self.fills), lag, number, 0, number, 0, 0, 0, 0, number, 0, -1)
 
     def _layer(self, spec: Spec) -> int:
         self.specs.append(spec)
@@ -131,6 +141,7 @@ class Program:
         taps = self._small(
             stem.weight[:, 0].permute(1, 2, 0), cast("Tensor", stem.bias), stem.weight[:, 0, 0, 0] * 0 + 0.2
         )
+        steps.append(self._blacken(dense, 0, Fill(0, 0, 1)))
         steps.append(Step(WIDEN, 0, 0, source, 0, dense, 0, taps, 0, stem.out_channels, dense, 0, -1))
         for lag, (convolution, to) in enumerate(zip(layers, begins[:-1], strict=True), start=1):
             spec = wide(convolution.weight, convolution.bias, 0.2)
@@ -140,7 +151,7 @@ class Program:
         steps.append(Step(GRADIENT, 0, 2, dense, 0, dense, int(begins[-1]), taps, 0, stem.out_channels, dense, 0, -1))
         spec = wide(edge.down.weight, edge.down.bias, 0.1)
         steps.append(self._convolve(spec, 0, 2, Place(dense), edges))
-        self.settled += [Settled(dense, 0, 0), Settled(edges.map, 0, 0)]
+        self.settled.append(Settled(edges.map, 0, 0))
         mask = self._mask(branch, steps, edges)
         self._body(branch, steps, edges, mask)
 
@@ -148,6 +159,7 @@ class Program:
         assert branch.spatial is not None
         spatial = branch.spatial
         enter, pooled, mixed, mask = self._map(8), self._map(8, 2), self._map(8, 2), self._map(1)
+        steps.append(self._blacken(enter, 3, Fill(1, len(REACHES) + 1, 0)))
         steps.append(self._convolve(wide(spatial.enter.weight, spatial.enter.bias, 0.0), 1, 3, edges, Place(enter)))
         steps.append(Step(POOL, len(REACHES) + 1, 3, enter, 0, pooled, 0, 0, 0, 8, pooled, 0, -1))
         taps = self._small(spatial.middle.weight.permute(2, 3, 1, 0), cast("Tensor", spatial.middle.bias))
@@ -155,7 +167,8 @@ class Program:
         leave, bias = spatial.leave.weight, cast("Tensor", spatial.leave.bias)
         taps = self._small((leave[:, 1] - leave[:, 0]).permute(1, 2, 0), (bias[1] - bias[0])[None])
         steps.append(Step(DECIDE, 2, 5, mixed, 0, mask, 0, taps, 0, 1, mask, 0, -1))
-        self.settled += [Settled(enter, 1, 1), Settled(mask, 2, 2)]
+        self.settled.append(Settled(mask, 2, 2))
+        self.lasting.add(mask)
         return mask
 
     def _body(self, branch: FoldedBranch, steps: list[Step], edges: Place, mask: int) -> None:
@@ -167,6 +180,7 @@ class Program:
         total = max(sum(rooms), LANES)
         into, at = edges, 0
         made = self._map(total)
+        steps.append(self._blacken(made, 5, Fill(2, 5, 1)))
         for number, (layer, room) in enumerate(zip(layers, rooms, strict=True)):
             marked, plain = masked_layer(layer)
             steps.append(
@@ -194,7 +208,6 @@ class Program:
             )
         )  # fmt: skip
         self.collected.append(collected)
-        self.settled.append(Settled(made, 2, 2 + max(len(layers) - 1, 0)))
 
     def _trunk(self) -> list[Step]:
         steps: list[Step] = []
@@ -212,6 +225,8 @@ class Program:
             spec = wide(cast("Tensor", layer.weight), cast("Tensor", layer.bias), slope)
             steps.append(self._convolve(spec, tiles, lag, source, target, add))
 
+        steps.append(self._blacken(self.joined, 0, Fill(1, 6, 1)))
+        steps.append(self._blacken(scaling, 0, Fill(1, 1, 1)))
         for branch, channel in ((1, 0), (0, self.width)):
             gates, edges = self.width * branch, self.edges[branch]
             steps.append(
@@ -221,27 +236,37 @@ class Program:
         merged = Place(self.late, self.width)
         convolve(scale[0], 0.1, 1, 0, self.edges[0], Place(scaling))
         convolve(scale[2], 1.0, 1, 1, Place(scaling), Place(self.joined, 2 * self.width))
+        steps.append(self._blacken(self.late, 2, Fill(6, 7, 1)))
         convolve(shift[0], 0.1, 6, 2, self.edges[0], Place(shifting))
         convolve(shift[2], 1.0, 6, 2, Place(shifting), merged)
         convolve(refinement.merge, 0.01, 6, 2, Place(self.joined), merged, merged)
         kernels = cast("Tensor", first.weight).roll(self.width, 1)
         spec = wide(kernels, cast("Tensor", first.bias), 0.2)
+        steps.append(self._blacken(decoded, 3, Fill(7, 8, 1)))
         steps.append(self._convolve(spec, 7, 3, Place(self.late), Place(decoded)))
         narrow, bias = cast("Tensor", last.weight)[0].permute(1, 2, 0), cast("Tensor", last.bias)
         narrow = functional.pad(narrow, (0, -narrow.shape[2] % LANES))
         taps = self._small(narrow, bias)
         steps.append(Step(NARROW, 8, 4, decoded, 0, fused, 0, taps, 0, narrow.shape[2], fused, 0, -1))
-        self.fills_after += [Fill(self.joined, 1, 6), Fill(scaling, 1, 1), Fill(self.late, 6, 7), Fill(decoded, 7, 8)]
         return steps
 
-    def maps(self, height: int, width: int) -> tuple[Any, int]:
-        """The table of maps for pictures of a size, and how many elements they take."""
+    def _rows_read(self, number: int) -> int:
+        """How many rows of tiles of a map steps need at the same time."""
+        steps = np.concatenate([*self.before, self.after])
+        reads = (steps["source"] == number) | (steps["other"] == number)
+        writes = steps["target"] == number
+        return int(steps["lag"][reads].max() - steps["lag"][writes].min()) + 2
+
+    def maps(self, height: int, width: int, *, whole: bool = True) -> tuple[Any, int]:
+        """The table of maps for pictures of a size, and how many elements they take; those that last, or all, whole."""
         found, at = [], self.gates
-        for channels, tile in self.channels:
-            sides = [-(-side // TILE) * tile + 2 for side in (height, width)]
+        for number, (channels, tile) in enumerate(self.channels):
+            rows = -(-height // TILE)
+            kept = rows if whole or number in self.lasting else min(rows, self._rows_read(number))
+            across = -(-width // TILE) * tile + 2
             valid = [side if tile == TILE else -(-side // 2) for side in (height, width)]
             pixel, planes = min(channels, PLANE), -(-channels // PLANE)
-            plane = -(-sides[0] * sides[1] * pixel // PLANE) * PLANE
-            found.append(Map(at, planes, plane, sides[1] * pixel, pixel, valid[0], valid[1], tile))
+            plane = -(-(kept * tile + 2) * across * pixel // PLANE) * PLANE
+            found.append(Map(at, planes, plane, across * pixel, pixel, valid[0], valid[1], tile, kept))
             at += planes * plane
         return table(Map, found), at

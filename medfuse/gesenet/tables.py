@@ -20,7 +20,7 @@ Integers = NDArray[np.int64]
 PUT, ADD, MASK = 0, 1, 2
 """What becomes of a convolution's sums: stored, added to another map, masked by one."""
 
-WIDEN, GRADIENT, CONVOLVE, POOL, MIX, DECIDE, MASKED, BLEND, NARROW = range(9)
+WIDEN, GRADIENT, CONVOLVE, POOL, MIX, DECIDE, MASKED, BLEND, NARROW, BLACKEN = range(10)
 """Kinds of steps."""
 
 LINE = 64
@@ -63,7 +63,7 @@ class Map(NamedTuple):
 
     Framed by one pixel of zeros, and with whole tiles behind the last row and column. ``at``, ``plane``, ``row`` and
     ``pixel`` count elements; ``height`` and ``width`` are what is of the picture; ``tile`` is the side of a tile, half
-    of it in maps of half the resolution.
+    of it in maps of half the resolution. ``kept`` rows of tiles lie in the room, later ones where earlier ones were.
     """
 
     at: int
@@ -74,6 +74,7 @@ class Map(NamedTuple):
     height: int
     width: int
     tile: int
+    kept: int
 
 
 class Layer(NamedTuple):
@@ -144,7 +145,17 @@ def in_lines(values: NDArray[Any]) -> NDArray[Any]:
 @compiled
 def place_of(y: int, x: int, of: Any, around: int) -> Any:
     """Where a tile begins in the room, or the patch around it."""
-    return of.at + (of.tile * y + 1 - around) * of.row + (of.tile * x + 1 - around) * of.pixel
+    return of.at + (of.tile * (y % of.kept) + 1 - around) * of.row + (of.tile * x + 1 - around) * of.pixel
+
+
+@compiled
+def lines_around(y: int, of: Any) -> tuple[Any, Any]:
+    """How far the lines above and below a tile are from where they would be if all rows were kept."""
+    row, ring = y % of.kept, of.kept * of.tile * of.row
+    above = ring if row == 0 and y > 0 else 0
+    if of.tile * (y + 1) >= of.height:
+        return above, (of.kept - 1 - row) * of.tile * of.row  # the frame
+    return above, -ring if row == of.kept - 1 else 0
 
 
 @compiled

@@ -15,15 +15,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.ndimage import maximum_filter
 from torch import Tensor
 from torch.nn import functional
 
 from medfuse.gesenet.convolving import run, working_room
-from medfuse.gesenet.filtering import copy_tiles, tiles_far
+from medfuse.gesenet.filtering import copy_tiles, grown, listed, tiles_far
 from medfuse.gesenet.folded import FoldedGeSeNet
 from medfuse.gesenet.packing import pack
-from medfuse.gesenet.program import FUSED_TILES, GATED_TILES, REACHES, Fill, Program
+from medfuse.gesenet.program import FUSED_TILES, GATED_TILES, REACHES, Program
 from medfuse.gesenet.tables import CONVOLVE, MASKED, zeros
 from medfuse.gesenet.tilework import FROM_PATCH, POSITIONS, TILE
 
@@ -51,20 +50,30 @@ class Picture:
         Of the pictures.
     black
         Whether a small black picture goes beside; it has none of its own.
+    whole
+        Whether all rows of all maps are kept: as threads need that share one picture, and who looks at the maps.
     """
 
     def __init__(
-        self, program: Program, packed: tuple[Any, Any, Any], height: int, width: int, *, black: bool = True
+        self,
+        program: Program,
+        packed: tuple[Any, Any, Any],
+        height: int,
+        width: int,
+        *,
+        black: bool = True,
+        whole: bool = True,
     ) -> None:
         self.program, self.size = program, (height, width)
         self.layers, self.kernels, self.constants = packed
-        self.maps, elements = program.maps(height, width)
+        self.maps, elements = program.maps(height, width, whole=whole)
         self.room = zeros(elements, np.float32)
         self.grid = -(-height // TILE), -(-width // TILE)
         self.idle: list[tuple[Any, Any]] = []
         """Rooms to work in, one for each thread that has run: fresh memory costs more than what is done in it."""
         self.choose(np.zeros(self.grid, np.int64))
         self.black: Picture | None = None
+        self.places = [np.arange(side) for side in self.grid]
         if black:
             self.black = Picture(program, packed, _small(height), _small(width), black=False)
             self.black.go(program.before, np.zeros((2, program.gates)))
@@ -85,7 +94,6 @@ class Picture:
         sums = totals.sum(0) + np.tensordot(self._unseen(), self.black_sums, 2)
         self.room[: self.program.gates] = self.black.room[: self.program.gates] = self._gates(sums)
         self.black.go([self.program.after], np.zeros((1, 1)))
-        self._fill(self.program.fills_after)
         if workers:
             self._share_rows(self.program.after, workers)
         else:
@@ -104,9 +112,10 @@ class Picture:
             taken, made = self.idle.pop()
         except IndexError:
             taken, made = working_room(self.layers, self.kernels.dtype == np.int16)
+        there = self.black or self
         run(
             steps, self.layers, self.maps, self.room, self.kernels, self.constants, self.columns, self.starts, first,
-            last, totals, taken, made,
+            last, totals, taken, made, (there.maps, there.room, *self.places),
         )  # fmt: skip
         self.idle.append((taken, made))
 
@@ -129,14 +138,10 @@ class Picture:
     def choose(self, far: NDArray[np.int64]) -> None:
         """Set which tiles each step is for, by how far from the sources' content each tile is, in pixels."""
         sets = [far <= reach for reach in REACHES]
-        sets += [_grown(sets[2], more) for more in (1, 2)]
+        sets += [grown(sets[2], more) for more in (1, 2)]
+        sets += [grown(sets[each.needed], each.around) & ~sets[each.made] for each in self.program.fills]
         self.sets: list[Bools] = sets
-        every = np.stack(sets)
-        self.columns = every.nonzero()[2]
-        ends = np.cumsum(every.sum(2)).reshape(len(sets), -1)
-        self.starts = np.zeros((len(sets), self.grid[0] + 1), np.int64)
-        self.starts[:, 1:] = ends
-        self.starts[1:, 0] = ends[:-1, -1]
+        self.columns, self.starts = listed(np.stack(sets))
 
     def _settle(self) -> None:
         """Put what black becomes where the last picture was, and this one is not."""
@@ -144,11 +149,6 @@ class Picture:
             outside = ~self.sets[each.made]
             self._copy(outside & ~self.settled[each.map], each.map)
             self.settled[each.map] = ~self.sets[each.written]
-
-    def _fill(self, fills: Sequence[Fill]) -> None:
-        """Put what black becomes where the next step reads and the last has not written."""
-        for each in fills:
-            self._copy(_grown(self.sets[each.needed], 1) & ~self.sets[each.made], each.map)
 
     def _copy(self, wanted: Bools, number: int) -> None:
         assert self.black is not None
@@ -227,7 +227,7 @@ class Tiled:
         self.packed = pack(self.program.specs, self.program.small, None)
         if pairs is not None:
             self.packed = pack(self.program.specs, self.program.small, self._calibrate(pairs))
-        self._idle: dict[tuple[int, int], SimpleQueue[Picture]] = {}
+        self._idle: dict[tuple[int, int, bool], SimpleQueue[Picture]] = {}
 
     def _calibrate(self, pairs: Sequence[tuple[Tensor, Tensor]]) -> list[NDArray[np.float64]]:
         largest: list[NDArray[np.float64]] = []
@@ -261,19 +261,19 @@ class Tiled:
 
     def _fuse(self, pair: tuple[Floats, Floats, Floats], workers: ThreadPoolExecutor | None = None) -> None:
         mri, partner, fused = pair
-        height, width = mri.shape
-        picture = self._picture(height, width)
+        kind = (*mri.shape, workers is not None)
+        picture = self._picture(*kind)
         fused[:] = picture.fuse(mri, partner, workers)
         # Another call may have let go of this size meanwhile.
-        self._idle.setdefault((height, width), SimpleQueue()).put(picture)
+        self._idle.setdefault(kind, SimpleQueue()).put(picture)
 
-    def _picture(self, height: int, width: int) -> Picture:
+    def _picture(self, height: int, width: int, whole: bool) -> Picture:
         """Feature maps that are not in use; those of sizes met long ago are let go."""
-        size = height, width
+        size = height, width, whole
         for old in list(self._idle)[: -MOST_SIZES if size in self._idle else 1 - MOST_SIZES]:
             self._idle.pop(old, None)
         idle = self._idle.setdefault(size, SimpleQueue())
-        return Picture(self.program, self.packed, height, width) if idle.empty() else idle.get()
+        return Picture(self.program, self.packed, height, width, whole=whole) if idle.empty() else idle.get()
 
 
 def _small(side: int) -> int:
@@ -288,8 +288,3 @@ def _stand_ins(whole: int, small: int) -> NDArray[np.int64]:
     middle = REACHES[-1] // TILE + 1
     behind = small - middle - 1
     return places if whole == small else np.where(from_end < behind, small - 1 - from_end, np.minimum(places, middle))
-
-
-def _grown(tiles: Bools, by: int) -> Bools:
-    grown: Bools = maximum_filter(tiles, 2 * by + 1, mode="constant")
-    return grown

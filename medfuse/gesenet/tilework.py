@@ -1,7 +1,8 @@
 """What is done to a tile at a time, in vectors of channels: Winograd's transforms, masks.
 
 Each function takes a tuple of arrays and a tuple of places in them, which its docstring names. A patch of 6 × 6 pixels
-lies around a tile of 4 × 4; places of patches are those of their first pixel.
+lies around a tile of 4 × 4; places of patches are those of their first pixel, and the lines above and below the tile
+may be as much further as ``above`` and ``below`` say.
 """
 
 from __future__ import annotations
@@ -59,14 +60,19 @@ def _out_of_patch(m: Sequence[Vector]) -> list[Vector]:
     return [m[0] + first + third, second + 2.0 * fourth, first + 4.0 * third, second + 8.0 * fourth + m[5]]
 
 
+def lines_of(code: Code, count: int = PATCH) -> list[Any]:
+    """Where the lines of a patch begin, by places (at, row, above, below, …)."""
+    at, row, above, below = code.numbers[:4]
+    lines = [code.place(at, (row, i)) for i in range(count)]
+    return [code.builder.add(lines[0], above), *lines[1:-1], code.builder.add(lines[-1], below)]
+
+
 def _patch(code: Code) -> list[Vector]:
-    """Load a patch of `LANES` channels from places (at, row, pixel, …) of the first array, and transform it."""
-    at, row, pixel = code.numbers[:3]
+    """Load a patch from places (at, row, above, below, pixel, …) of the first array, and transform it."""
+    pixel, lines = code.numbers[4], lines_of(code)
     if code.lanes == PLANE:
         pixel = ir.Constant(pixel.type, PLANE)
-    columns = [
-        _into_patch([code.floats(0, code.place(at, (row, i), (pixel, j))) for i in range(PATCH)]) for j in range(PATCH)
-    ]
+    columns = [_into_patch([code.floats(0, code.place(line, (pixel, j))) for line in lines]) for j in range(PATCH)]
     return [each for i in range(PATCH) for each in _into_patch([columns[j][i] for j in range(PATCH)])]
 
 
@@ -78,7 +84,7 @@ def tile_of(code: Code) -> list[Vector]:
 
 def _spread(code: Code, vectors: Sequence[Vector], shorts: bool) -> None:
     """Store vectors in the second array from places (…, to, scale); the third scales shorts."""
-    to, scale = code.numbers[3:]
+    to, scale = code.numbers[5:]
     for index, vector in enumerate(vectors):
         place = code.behind(to, index * PLANE)
         if shorts:
@@ -92,7 +98,7 @@ def _take(code: Code, shorts: bool) -> None:
 
 
 take_patch, take_patch_of_plane = inline(_take), inline(_take, PLANE)
-"""(source, taken, scales), (at, row, pixel, to, scale): a patch, transformed."""
+"""(source, taken, scales), (at, row, above, below, pixel, to, scale): a patch, transformed."""
 
 
 def _numbers(code: Code, array: int, place: Any, pair: bool) -> Vector:

@@ -10,7 +10,17 @@ from typing import Any
 from medfuse.gesenet import productwork, tilework
 from medfuse.gesenet.lanes import LANES, PLANE, WIDE
 from medfuse.gesenet.productwork import ROWS
-from medfuse.gesenet.tables import ADD, MASK, PUT, Integers, channel_of, compiled, compiled_in_line, place_of
+from medfuse.gesenet.tables import (
+    ADD,
+    MASK,
+    PUT,
+    Integers,
+    channel_of,
+    compiled,
+    compiled_in_line,
+    lines_around,
+    place_of,
+)
 from medfuse.gesenet.tilework import POSITIONS, ROOM
 
 BLOCK_BYTES, MOST_TILES = 230_000, 8 * ROWS
@@ -44,6 +54,7 @@ def convolve_tiles(y: int, columns: Integers, layer: Any, step: Any, how: int, f
 @compiled
 def _take(y: int, here: Integers, layer: Any, step: Any, source: Any, stores: Any, plane: int) -> None:
     room, _, constants, taken, _ = stores
+    above, below = lines_around(y, source)
     for c in range(0, layer.depth, PLANE):
         first, last = step.source_first + c, min(c + PLANE, layer.depth)
         whole = last - c == PLANE and first % PLANE == 0
@@ -53,6 +64,8 @@ def _take(y: int, here: Integers, layer: Any, step: Any, source: Any, stores: An
                 places = (
                     at + channel_of(step.source_first + channel, source),
                     source.row,
+                    above,
+                    below,
                     source.pixel,
                     to + channel - c,
                     layer.inward + c // PLANE * ROOM + channel - c,

@@ -11,7 +11,9 @@ from medfuse.gesenet.lanes import CONTRACT, LANES, PLANE, WIDE, Code, Vector, in
 from medfuse.gesenet.tilework import ROOM, TILE
 
 ROWS = 6
-"""Rows of a product that are summed at once, with two vectors each: their sums fill 12 of AVX2's 16 registers."""
+"""Rows of a product that are summed at once, with two vectors each; with one vector each, twice as many.
+
+Their sums fill 12 of AVX2's 16 registers, and hide how long an addition takes."""
 
 
 def _multiply(code: Code, shorts: bool, columns: int, rows: int) -> None:

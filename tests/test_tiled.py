@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -50,11 +51,15 @@ def test_pictures_are_those_of_the_network(size):
 def test_maps_that_keep_a_few_rows_make_the_same_pictures_in_less_room():
     program = Program(FoldedGeSeNet(shuffled()))
     packed = pack(program.specs, program.small, None)
-    some, every = (Picture(program, packed, 131, 62, whole=whole) for whole in (False, True))
-    assert len(some.room) < 0.6 * len(every.room)
+    few, some, every = (Picture(program, packed, 131, 62, whole=whole) for whole in ((), program.shared, None))
+    assert 0.6 * len(every.room) > len(few.room)
+    assert len(every.room) > len(some.room) > len(few.room)
     for inner in (131, 9, 70):
         sources = [side[0, 0].numpy() for side in framed(131, 62, (131 - inner) // 2, 3, (inner, 40))]
-        assert np.array_equal(some.fuse(*sources), every.fuse(*sources))
+        expected = every.fuse(*sources)
+        assert np.array_equal(few.fuse(*sources), expected)
+        with ThreadPoolExecutor(2) as workers:
+            assert np.array_equal(some.fuse(*sources, workers), expected)
 
 
 @pytest.mark.parametrize(("size", "place", "inner"), PLACES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, cast
 
@@ -106,6 +107,8 @@ class Program:
             self._branch(branch, steps, source, edges)
             self.before.append(table(Step, steps))
         self.after = table(Step, self._trunk())
+        self.shared = {int(number) for number in self.after["target"]}
+        """Maps that threads write together where they share one picture's rows."""
         self.lasting |= {*self.sources, *(place.map for place in self.edges), *self.collected, self.fused}
 
     def _map(self, channels: int, tile: int = TILE) -> int:
@@ -257,12 +260,16 @@ class Program:
         writes = steps["target"] == number
         return int(steps["lag"][reads].max() - steps["lag"][writes].min()) + 2
 
-    def maps(self, height: int, width: int, *, whole: bool = True) -> tuple[Any, int]:
-        """The table of maps for pictures of a size, and how many elements they take; those that last, or all, whole."""
+    def maps(self, height: int, width: int, whole: Collection[int] | None = None) -> tuple[Any, int]:
+        """The table of maps for pictures of a size, and how many elements they take.
+
+        Of those that are neither lasting nor among ``whole`` a few rows are kept; of all, all rows if it is None.
+        """
         found, at = [], self.gates
         for number, (channels, tile) in enumerate(self.channels):
             rows = -(-height // TILE)
-            kept = rows if whole or number in self.lasting else min(rows, self._rows_read(number))
+            every = whole is None or number in whole or number in self.lasting
+            kept = rows if every else min(rows, self._rows_read(number))
             across = -(-width // TILE) * tile + 2
             valid = [side if tile == TILE else -(-side // 2) for side in (height, width)]
             pixel, planes = min(channels, PLANE), -(-channels // PLANE)

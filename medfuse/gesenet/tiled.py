@@ -6,7 +6,7 @@ black makes. They are taken from a small black picture, which goes through the n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from queue import SimpleQueue
@@ -33,6 +33,9 @@ HEADROOM = 8.0
 """Numbers up to so many times the largest of calibration fit into 16 bits. Larger ones saturate, which shows at once,
 while three bits less do not: with 1.5 a percent of a CT's pixels were off by more than 0.02, with 6 none."""
 
+SERIAL = 2**14
+"""Numbers that torch works on by one thread."""
+
 MOST_SIZES = 2
 """Sizes of pictures whose feature maps are kept."""
 
@@ -51,7 +54,7 @@ class Picture:
     black
         Whether a small black picture goes beside; it has none of its own.
     whole
-        Whether all rows of all maps are kept: as threads need that share one picture, and who looks at the maps.
+        Maps of which all rows are kept, as threads need that share one picture; all of them if None.
     """
 
     def __init__(
@@ -62,11 +65,11 @@ class Picture:
         width: int,
         *,
         black: bool = True,
-        whole: bool = True,
+        whole: Collection[int] | None = None,
     ) -> None:
         self.program, self.size = program, (height, width)
         self.layers, self.kernels, self.constants = packed
-        self.maps, elements = program.maps(height, width, whole=whole)
+        self.maps, elements = program.maps(height, width, whole)
         self.room = zeros(elements, np.float32)
         self.grid = -(-height // TILE), -(-width // TILE)
         self.idle: list[tuple[Any, Any]] = []
@@ -257,23 +260,29 @@ class Tiled:
                 else:
                     for pair in pairs:
                         self._fuse(pair, workers)
-        return fused.tanh_().div_(2).add_(0.5)
+        return fused
 
     def _fuse(self, pair: tuple[Floats, Floats, Floats], workers: ThreadPoolExecutor | None = None) -> None:
         mri, partner, fused = pair
         kind = (*mri.shape, workers is not None)
         picture = self._picture(*kind)
         fused[:] = picture.fuse(mri, partner, workers)
+        # The last tanh, halved. In parts so small that torch wakes no threads of its own, which would wait in the way of
+        # the next picture's; and not by MKL's tanh, which wakes them for any size.
+        for part in torch.split(torch.from_numpy(fused).view(-1), SERIAL):
+            part.mul_(2).sigmoid_()
         # Another call may have let go of this size meanwhile.
         self._idle.setdefault(kind, SimpleQueue()).put(picture)
 
-    def _picture(self, height: int, width: int, whole: bool) -> Picture:
+    def _picture(self, height: int, width: int, shared: bool) -> Picture:
         """Feature maps that are not in use; those of sizes met long ago are let go."""
-        size = height, width, whole
+        size = height, width, shared
         for old in list(self._idle)[: -MOST_SIZES if size in self._idle else 1 - MOST_SIZES]:
             self._idle.pop(old, None)
         idle = self._idle.setdefault(size, SimpleQueue())
-        return Picture(self.program, self.packed, height, width, whole=whole) if idle.empty() else idle.get()
+        if not idle.empty():
+            return idle.get()
+        return Picture(self.program, self.packed, height, width, whole=self.program.shared if shared else ())
 
 
 def _small(side: int) -> int:

@@ -267,8 +267,8 @@ class Tiled:
         kind = (*mri.shape, workers is not None)
         picture = self._picture(*kind)
         fused[:] = picture.fuse(mri, partner, workers)
-        # The last tanh, halved. In parts so small that torch wakes no threads of its own, which would wait in the way of
-        # the next picture's; and not by MKL's tanh, which wakes them for any size.
+        # The last tanh, halved. In parts so small that torch wakes no threads of its own, which would wait in the way
+        # of the next picture's; and not by MKL's tanh, which wakes them for any size.
         for part in torch.split(torch.from_numpy(fused).view(-1), SERIAL):
             part.mul_(2).sigmoid_()
         # Another call may have let go of this size meanwhile.

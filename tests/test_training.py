@@ -184,6 +184,12 @@ def test_a_run_that_was_cut_resumes_to_the_same_end(pairs, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         cut.run()
     assert len(log(tmp_path / "cut")) == 1
+    # As one wrote it that knew fewer settings.
+    state = torch.load(tmp_path / "cut" / "checkpoint.pt", weights_only=True)
+    state["config"] = json.dumps(
+        {name: value for name, value in json.loads(state["config"]).items() if name != "for_tasks"}
+    )
+    torch.save(state, tmp_path / "cut" / "checkpoint.pt")
     resumed = trainer_of(config(pairs, tmp_path / "cut"))
     assert resumed.step == 3
     resumed.run()

@@ -27,7 +27,7 @@ def setting(default: Any, meaning: str) -> Any:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """The settings; each field's meaning is in its metadata and in ``medfuse train --help``."""
+    """The settings; each one's meaning is in its metadata and, lists of mappings aside, in ``medfuse train --help``."""
 
     out: str = setting("", "folder for weights, checkpoint, log and the resolved configuration")
     pairs: str = setting("", "CSV file with the columns split, task, case, mri, partner (pictures beside it)")
@@ -58,7 +58,7 @@ class TrainingConfig:
     partner_under_bright: float = setting(
         UNDER_BRIGHT, "how much more the partner's edges under bright MRI count in it"
     )
-    for_tasks: tuple[dict[str, Any], ...] = setting((), "a task, and those of the above that are different for it")
+    for_tasks: tuple[dict[str, Any], ...] = setting((), "tasks, each with loss settings of its own")
     semantic_weight: float = setting(LossWeights.semantic, "semantic loss, β in the paper")
     subsidiary_weight: float = setting(LossWeights.subsidiary, "subsidiary head in the semantic loss, δ in the paper")
     mask_weight: float = setting(LossWeights.mask, "penalty on couple masks that do not follow the sources' detail")

@@ -11,9 +11,10 @@ from collections.abc import Callable, Sequence
 from copy import copy
 from typing import Any
 
-from llvmlite import binding, ir
+from llvmlite import ir
 from numba import config, types
 from numba.core import cgutils
+from numba.core.codegen import get_host_cpu_features
 from numba.extending import intrinsic
 
 LANES = 8
@@ -27,10 +28,9 @@ CONTRACT = ("contract",)
 
 def _instructions() -> set[str]:
     """Sets of instructions that this processor has, or that Numba is told to use."""
-    told = config.CPU_FEATURES
-    if told is not None:
-        return {name[1:] for name in told.split(",") if name.startswith("+")}
-    return {name for name, there in binding.get_host_cpu_features().items() if there}
+    # Numba's list is without what NUMBA_ENABLE_AVX takes away.
+    told = get_host_cpu_features() if config.CPU_FEATURES is None else config.CPU_FEATURES
+    return {name[1:] for name in told.split(",") if name.startswith("+")}
 
 
 def has_avx2() -> bool:

@@ -57,11 +57,10 @@ class Fill(NamedTuple):
 
 
 class Settled(NamedTuple):
-    """A lasting map whose tiles outside one set are black's, whatever the picture; steps write in another set."""
+    """A lasting map whose tiles outside the set that steps write are black's, whatever the picture."""
 
     map: int
     made: int
-    written: int
 
 
 @dataclass
@@ -86,7 +85,7 @@ class Program:
     fills: list[Fill] = field(default_factory=list)
     """Behind the sets of `REACHES` and the two larger ones of the mask's pooled maps."""
     lasting: set[int] = field(default_factory=set)
-    """Maps that are read by another part than wrote them, or from outside. Of the others a few rows are kept."""
+    """Maps that another part reads, or somebody outside, and settled ones. Of the others a few rows are kept."""
 
     def __post_init__(self) -> None:
         self.sources = self._map(1), self._map(1)
@@ -154,7 +153,7 @@ class Program:
         steps.append(Step(GRADIENT, 0, 2, dense, 0, dense, int(begins[-1]), taps, 0, stem.out_channels, dense, 0, -1))
         spec = wide(edge.down.weight, edge.down.bias, 0.1)
         steps.append(self._convolve(spec, 0, 2, Place(dense), edges))
-        self.settled.append(Settled(edges.map, 0, 0))
+        self.settled.append(Settled(edges.map, 0))
         mask = self._mask(branch, steps, edges)
         self._body(branch, steps, edges, mask)
 
@@ -170,7 +169,7 @@ class Program:
         leave, bias = spatial.leave.weight, cast("Tensor", spatial.leave.bias)
         taps = self._small((leave[:, 1] - leave[:, 0]).permute(1, 2, 0), (bias[1] - bias[0])[None])
         steps.append(Step(DECIDE, 2, 5, mixed, 0, mask, 0, taps, 0, 1, mask, 0, -1))
-        self.settled.append(Settled(mask, 2, 2))
+        self.settled.append(Settled(mask, 2))
         self.lasting.add(mask)
         return mask
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -37,7 +37,7 @@ SERIAL = 2**14
 """Numbers that torch works on by one thread."""
 
 MOST_SIZES = 2
-"""Sizes of pictures whose feature maps are kept."""
+"""Sizes of pictures whose feature maps are kept; one that threads share counts as another."""
 
 
 class Picture:
@@ -151,7 +151,7 @@ class Picture:
         for each in self.program.settled:
             outside = ~self.sets[each.made]
             self._copy(outside & ~self.settled[each.map], each.map)
-            self.settled[each.map] = ~self.sets[each.written]
+            self.settled[each.map] = outside
 
     def _copy(self, wanted: Bools, number: int) -> None:
         assert self.black is not None
@@ -238,7 +238,9 @@ class Tiled:
         for mri, partner in pairs:
             for one, other in zip(mri[:, 0].numpy(), partner[:, 0].numpy(), strict=True):
                 size = mri.shape[-2:]
-                picture = pictures.setdefault(size, Picture(self.program, self.packed, *size))
+                if size not in pictures:
+                    pictures[size] = Picture(self.program, self.packed, *size)
+                picture = pictures[size]
                 picture.fuse(one, other)
                 found = picture.peaks()
                 largest = [np.maximum(*both) for both in zip(largest or found, found, strict=True)]
@@ -280,9 +282,10 @@ class Tiled:
         for old in list(self._idle)[: -MOST_SIZES if size in self._idle else 1 - MOST_SIZES]:
             self._idle.pop(old, None)
         idle = self._idle.setdefault(size, SimpleQueue())
-        if not idle.empty():
-            return idle.get()
-        return Picture(self.program, self.packed, height, width, whole=self.program.shared if shared else ())
+        try:
+            return idle.get_nowait()
+        except Empty:
+            return Picture(self.program, self.packed, height, width, whole=self.program.shared if shared else ())
 
 
 def _small(side: int) -> int:

@@ -36,9 +36,6 @@ _ROWS = np.array(
 FROM_PATCH = np.einsum("ia,jb->ijab", _ROWS, _ROWS).reshape(POSITIONS, 1, PATCH, PATCH)
 """What `take_patch` does, as kernels: Bᵀ d B of F(4, 3)."""
 
-PLANE = 2 * LANES
-"""Channels side by side: in feature maps, in what goes into a product, and in what comes out of it."""
-
 
 def _into_patch(d: Sequence[Vector]) -> list[Vector]:
     """Bᵀ d of F(4, 3)."""

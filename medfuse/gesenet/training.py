@@ -304,9 +304,11 @@ class Trainer:
 
     def _resume(self) -> None:
         state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
-        before, now = json.loads(state["config"]), json.loads(json.dumps(asdict(self.config)))
+        # Settings that came later than the checkpoint were then as they are by default.
+        usual, now = (json.loads(json.dumps(asdict(each))) for each in (TrainingConfig(), self.config))
+        before = usual | json.loads(state["config"])
         free = {"out", "pairs", "start", "threads", "device", "patience"}
-        changed = [name for name in now if name not in free and before.get(name) != now[name]]
+        changed = [name for name in now if name not in free and before[name] != now[name]]
         if changed:
             raise TrainingError(
                 f"{self.folder} holds a checkpoint of a run with other settings ({', '.join(changed)}); give another "

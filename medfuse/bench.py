@@ -50,6 +50,9 @@ BATCHES, BATCH_SIDE = (2, 4, 8), 128
 STACKS, STACK_SIDE = (4, 16, 32), 192
 """Pictures, and slices of volumes, that growth is measured on."""
 
+SETTLING = 0.1
+"""Seconds between calls: the threads of the engine before spin for a while, which the next one would pay for."""
+
 Tell = Callable[[str, float], None]
 
 
@@ -161,6 +164,7 @@ def in_turns(
     clocks: list[dict[str, list[tuple[float, float]]]] = [{name: [] for name in calls} for _ in inputs]
     for place, (pair, turn) in enumerate(product(range(len(inputs)), range(rounds + 1))):
         for name, call in calls.items():
+            time.sleep(SETTLING)
             started, worked = time.perf_counter(), time.process_time()
             with torch.inference_mode():
                 call(*inputs[pair])

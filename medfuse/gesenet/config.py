@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import yaml
 
 from medfuse.errors import TrainingError
 from medfuse.gesenet.loading import DEFAULT
-from medfuse.gesenet.losses import MRI_MUST_EXCEED, UNDER_BRIGHT, LossWeights
+from medfuse.gesenet.losses import MRI_MUST_EXCEED, UNDER_BRIGHT, FusionLoss, LossByTask, LossWeights
 from medfuse.gesenet.network import Parts
 
 OF_A_TASK = {
@@ -142,6 +143,20 @@ class TrainingConfig:
             if each["task"] == task:
                 own |= {name: _as_type_of(0.0, name, value) for name, value in each.items() if name != "task"}
         return replace(self, **own)
+
+    def loss_by_task(self, tasks: Sequence[str]) -> LossByTask:
+        """How each of the tasks is judged; `TrainingError` where ``for_tasks`` names others."""
+        losses: dict[tuple[Any, ...], FusionLoss] = {}
+        by_task = {}
+        for task in tasks:
+            own = self.for_task(task)
+            settings = own.loss_weights, own.mri_must_exceed, own.mri_under_bright, own.partner_under_bright
+            by_task[task] = losses.setdefault(settings, FusionLoss(*settings))
+        if strange := {each["task"] for each in self.for_tasks} - set(tasks):
+            raise TrainingError(
+                f"for_tasks must name tasks among {', '.join(tasks)}; found {', '.join(sorted(strange))}."
+            )
+        return LossByTask(by_task)
 
     def to_yaml(self) -> str:
         """The resolved settings, in the form that `from_yaml` reads; paths are absolute, so the file may be moved."""

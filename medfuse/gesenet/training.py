@@ -20,7 +20,7 @@ from medfuse.gesenet.compacting import Compaction
 from medfuse.gesenet.config import TrainingConfig
 from medfuse.gesenet.device import resolve_device
 from medfuse.gesenet.loading import load_network
-from medfuse.gesenet.losses import FusionLoss, LossByTask, channel_mask_loss, semantic_loss, spatial_mask_loss
+from medfuse.gesenet.losses import channel_mask_loss, semantic_loss, spatial_mask_loss
 from medfuse.gesenet.masks import watch_masks, work_share
 from medfuse.gesenet.network import GeSeNet
 from medfuse.gesenet.pictures import Batch, Pair, PatchSampler, whole_pairs, with_classes
@@ -91,7 +91,7 @@ class Trainer:
         self.network = self._placed(network)
         self.semantic = self._placed(SemanticModule())
         self.thinning = Thinning(self.network, config.kept_share)
-        self.loss = _loss_by_task(config, sorted({pair.task for pair in pairs})).to(self.device)
+        self.loss = config.loss_by_task(sorted({pair.task for pair in pairs})).to(self.device)
         logits = [value for name, value in self.network.named_parameters() if name.endswith("channel_logits")]
         for each in logits:
             each.requires_grad_(config.learn_channel_masks)
@@ -328,18 +328,6 @@ class Trainer:
 def _as_shown(fused: Tensor, batch: Batch) -> Tensor:
     """(N, 1, H, W) as it is seen in the partner's colours."""
     return shown_luma(fused.movedim(1, 0), batch.tints.movedim(1, 0)).movedim(0, 1)
-
-
-def _loss_by_task(config: TrainingConfig, tasks: Sequence[str]) -> LossByTask:
-    losses: dict[tuple[Any, ...], FusionLoss] = {}
-    by_task = {}
-    for task in tasks:
-        own = config.for_task(task)
-        settings = own.loss_weights, own.mri_must_exceed, own.mri_under_bright, own.partner_under_bright
-        by_task[task] = losses.setdefault(settings, FusionLoss(*settings))
-    if strange := {each["task"] for each in config.for_tasks} - set(tasks):
-        raise TrainingError(f"for_tasks must name tasks among {', '.join(tasks)}; found {', '.join(sorted(strange))}.")
-    return LossByTask(by_task)
 
 
 def _first_network(config: TrainingConfig) -> GeSeNet:

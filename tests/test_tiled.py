@@ -51,14 +51,17 @@ def test_pictures_are_those_of_the_network(size):
 def test_maps_that_keep_a_few_rows_make_the_same_pictures_in_less_room():
     program = Program(FoldedGeSeNet(shuffled()))
     packed = pack(program.specs, program.small, None)
-    few, some, every = (Picture(program, packed, 131, 62, whole=whole) for whole in ((), program.shared, None))
+    few, some, every = (
+        Picture(program, packed, 131, 62, whole=whole, bands=bands)
+        for whole, bands in ((False, 1), (False, 3), (True, 1))
+    )
     assert 0.6 * len(every.room) > len(few.room)
     assert len(every.room) > len(some.room) > len(few.room)
     for inner in (131, 9, 70):
         sources = [side[0, 0].numpy() for side in framed(131, 62, (131 - inner) // 2, 3, (inner, 40))]
         expected = every.fuse(*sources)
         assert np.array_equal(few.fuse(*sources), expected)
-        with ThreadPoolExecutor(2) as workers:
+        with ThreadPoolExecutor(3) as workers:
             assert np.array_equal(some.fuse(*sources, workers), expected)
 
 
@@ -100,6 +103,19 @@ def test_threads_share_one_picture_or_take_one_each(threads, count):
     threads(2)
     torch.testing.assert_close(tiled(*sources), alone, atol=0, rtol=0)
     assert unlike(network, alone, sources) < ROUNDING
+
+
+def test_more_threads_than_rows_share_one_picture(threads):
+    network = shuffled()
+    tiled = Tiled(FoldedGeSeNet(network))
+    threads(5)
+    for sources in (
+        pair(9, 50),
+        pair(1, 2),
+        framed(40, 44, 18, 3, (3, 40)),
+        tuple(torch.zeros(2, 1, 1, 30, 9).unbind()),
+    ):
+        assert unlike(network, tiled(*sources), sources) < ROUNDING
 
 
 def test_masks_of_one_kind_and_bodies_without_a_layer():

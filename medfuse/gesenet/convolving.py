@@ -65,7 +65,7 @@ def run(
     made: Any,
     black: Any,
 ) -> None:
-    """Take rows [first, last) of tiles through all steps.
+    """Take rows [first, last) of tiles through all steps, and of each as many around them as the later ones need.
 
     Parameters
     ----------
@@ -84,15 +84,15 @@ def run(
     black
         Maps and room of the black picture, and the rows and columns of its tiles that stand for those here.
     """
-    reach = 0
+    reach, rows = 0, starts.shape[1] - 1
     for step in steps:
         reach = max(reach, step.lag)
     sums = np.zeros(MOST_TOTALS, np.float32)
     stores = room, kernels, constants, taken, made
-    for position in range(first, last + reach):
+    for position in range(max(first - reach, 0), last + reach):
         for step in steps:
-            row = position - step.lag
-            if not first <= row < last:
+            row, around = position - step.lag, reach - step.lag
+            if not max(first - around, 0) <= row < min(last + around, rows):
                 continue
             here = columns[starts[step.tiles, row] : starts[step.tiles, row + 1]]
             if not len(here):

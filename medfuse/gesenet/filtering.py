@@ -111,45 +111,45 @@ def _pool(y: int, x: int, source: Any, target: Any, room: Floats) -> None:
 
 
 @compiled
-def tiles_far(mri: Floats, partner: Floats, rows: int, columns: int) -> Integers:
-    """How far each tile (rows, columns) is from what the (H, W) pictures show, in pixels along the longer axis.
+def tiles_near(mri: Floats, partner: Floats, reaches: Integers, rows: int, columns: int) -> Any:
+    """Which tiles lie within each reach of what the (H, W) pictures show: (reaches, rows, columns) bool.
 
-    Both sides together where nothing is shown.
+    Reaches are in pixels along the longer axis.
     """
     height, width = mri.shape
-    far = np.int16(min(height + width, 2**15 - 2))
-    found = np.full((height + 2, width + 2), far, np.int16)
-    one = np.int16(1)
-    for y in range(1, height + 1):
-        for x in range(1, width + 1):
-            if mri[y - 1, x - 1] != 0 or partner[y - 1, x - 1] != 0:
-                found[y, x] = 0
-            else:
-                above = min(found[y - 1, x - 1], found[y - 1, x], found[y - 1, x + 1])
-                found[y, x] = min(far, np.int16(min(above, found[y, x - 1]) + one))
-    nearest = np.full((rows, columns), np.int64(far), np.int64)
-    for y in range(height, 0, -1):
-        for x in range(width, 0, -1):
-            if found[y, x] > 0:
-                below = min(found[y + 1, x - 1], found[y + 1, x], found[y + 1, x + 1])
-                found[y, x] = min(found[y, x], np.int16(min(below, found[y, x + 1]) + one))
-            row, column = (y - 1) // TILE, (x - 1) // TILE
-            nearest[row, column] = min(nearest[row, column], found[y, x])
-    return nearest
+    shown = np.zeros((height + 1, width + 1), np.int32)  # how many pixels above and left of a place
+    for y in range(height):
+        many = 0
+        for x in range(width):
+            many += mri[y, x] != 0 or partner[y, x] != 0
+            shown[y + 1, x + 1] = shown[y, x + 1] + many
+    found = np.empty((len(reaches), rows, columns), np.bool_)
+    for number, reach in enumerate(reaches):
+        for y in range(rows):
+            top, below = max(TILE * y - reach, 0), min(TILE * (y + 1) + reach, height)
+            for x in range(columns):
+                left, right = max(TILE * x - reach, 0), min(TILE * (x + 1) + reach, width)
+                inside = shown[below, right] - shown[top, right] - shown[below, left] + shown[top, left]
+                found[number, y, x] = inside > 0
+    return found
 
 
 @compiled
 def grown(tiles: Any, by: int) -> Any:
     """Those of (rows, columns) tiles that are marked, and so many around each, along both axes."""
     rows, columns = tiles.shape
-    across, found = np.zeros_like(tiles), np.zeros_like(tiles)
+    across = tiles.copy()
     for y in range(rows):
-        for x in range(columns):
-            if tiles[y, x]:
-                across[y, max(x - by, 0) : x + by + 1] = True
+        for step in range(1, by + 1):
+            for x in range(step, columns):
+                across[y, x] |= tiles[y, x - step]
+            for x in range(columns - step):
+                across[y, x] |= tiles[y, x + step]
+    found = across.copy()
     for y in range(rows):
         for line in range(max(y - by, 0), min(y + by + 1, rows)):
-            found[y] |= across[line]
+            for x in range(columns):
+                found[y, x] |= across[line, x]
     return found
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, cast
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -81,6 +81,8 @@ class Program:
     before: list[Any] = field(default_factory=list)
     """Tables of steps, of the MRI's branch and of the partner's."""
     after: Any = None
+    after_parts: list[Any] = field(default_factory=list)
+    """The same in two: as far as what is added to a map that threads share, where a row counts once; and the rest."""
     settled: list[Settled] = field(default_factory=list)
     fills: list[Fill] = field(default_factory=list)
     """Behind the sets of `REACHES` and the two larger ones of the mask's pooled maps."""
@@ -106,9 +108,12 @@ class Program:
             self._branch(branch, steps, source, edges)
             self.before.append(table(Step, steps))
         self.after = table(Step, self._trunk())
-        self.shared = {int(number) for number in self.after["target"]}
-        """Maps that threads write together where they share one picture's rows."""
+        adding = (self.after["kind"] == CONVOLVE) & (self.after["how"] == ADD)
+        added = self.after["lag"] <= self.after["lag"][adding].max()
+        self.after_parts = [self.after[added], self.after[~added]]
         self.lasting |= {*self.sources, *(place.map for place in self.edges), *self.collected, self.fused}
+        self.attention = [_attention(branch) for branch in (self.network.mri, self.network.partner)]
+        """Of each branch: kernels and biases of the two layers between means and gates."""
 
     def _map(self, channels: int, tile: int = TILE) -> int:
         self.channels.append((channels, tile))
@@ -259,20 +264,37 @@ class Program:
         writes = steps["target"] == number
         return int(steps["lag"][reads].max() - steps["lag"][writes].min()) + 2
 
-    def maps(self, height: int, width: int, whole: Collection[int] | None = None) -> tuple[Any, int]:
+    def maps(self, height: int, width: int, *, whole: bool = False, bands: int = 1) -> tuple[list[Any], int]:
         """The table of maps for pictures of a size, and how many elements they take.
 
-        Of those that are neither lasting nor among ``whole`` a few rows are kept; of all, all rows if it is None.
+        Of those that are not lasting a few rows are kept, unless all are asked for as ``whole``. Each of several bands
+        of rows has a table, with rooms of its own for those of the trunk.
         """
         found, at = [], self.gates
         for number, (channels, tile) in enumerate(self.channels):
             rows = -(-height // TILE)
-            every = whole is None or number in whole or number in self.lasting
-            kept = rows if every else min(rows, self._rows_read(number))
+            kept = rows if whole or number in self.lasting else min(rows, self._rows_read(number))
             across = -(-width // TILE) * tile + 2
             valid = [side if tile == TILE else -(-side // 2) for side in (height, width)]
             pixel, planes = min(channels, PLANE), -(-channels // PLANE)
             plane = -(-(kept * tile + 2) * across * pixel // PLANE) * PLANE
             found.append(Map(at, planes, plane, across * pixel, pixel, valid[0], valid[1], tile, kept))
             at += planes * plane
-        return table(Map, found), at
+        tables = [table(Map, found)]
+        own = {int(number) for number in self.after["target"]} - self.lasting
+        for _ in range(1, bands):
+            tables.append(tables[0].copy())
+            for number in own:
+                tables[-1][number]["at"] = at
+                at += found[number].planes * found[number].plane
+        return tables, at
+
+
+def _attention(branch: FoldedBranch) -> list[NDArray[np.float64]]:
+    assert branch.attention is not None
+    layers = branch.attention.squeeze, branch.attention.excite
+    return [
+        values.detach().double().numpy()
+        for layer in layers
+        for values in (layer.weight[:, :, 0, 0], cast("Tensor", layer.bias))
+    ]

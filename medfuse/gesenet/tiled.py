@@ -6,7 +6,7 @@ black makes. They are taken from a small black picture, which goes through the n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import expit
 from torch import Tensor
 from torch.nn import functional
 
 from medfuse.gesenet.convolving import run, working_room
-from medfuse.gesenet.filtering import copy_tiles, grown, listed, tiles_far
+from medfuse.gesenet.filtering import copy_tiles, grown, listed, tiles_near
 from medfuse.gesenet.folded import FoldedGeSeNet
 from medfuse.gesenet.packing import pack
 from medfuse.gesenet.program import FUSED_TILES, GATED_TILES, REACHES, Program
@@ -35,6 +36,9 @@ while three bits less do not: with 1.5 a percent of a CT's pixels were off by mo
 
 SERIAL = 2**14
 """Numbers that torch works on by one thread."""
+
+NO_TOTALS = np.zeros(1)
+"""For steps of which nothing is added up."""
 
 MOST_SIZES = 2
 """Sizes of pictures whose feature maps are kept; one that threads share counts as another."""
@@ -54,7 +58,9 @@ class Picture:
     black
         Whether a small black picture goes beside; it has none of its own.
     whole
-        Maps of which all rows are kept, as threads need that share one picture; all of them if None.
+        Whether all rows of all maps are kept.
+    bands
+        How many threads share one picture's rows.
     """
 
     def __init__(
@@ -65,72 +71,76 @@ class Picture:
         width: int,
         *,
         black: bool = True,
-        whole: Collection[int] | None = None,
+        whole: bool = False,
+        bands: int = 1,
     ) -> None:
         self.program, self.size = program, (height, width)
         self.layers, self.kernels, self.constants = packed
-        self.maps, elements = program.maps(height, width, whole)
+        self.tables, elements = program.maps(height, width, whole=whole, bands=bands)
+        self.maps = self.tables[0]
         self.room = zeros(elements, np.float32)
         self.grid = -(-height // TILE), -(-width // TILE)
         self.idle: list[tuple[Any, Any]] = []
         """Rooms to work in, one for each thread that has run: fresh memory costs more than what is done in it."""
-        self.choose(np.zeros(self.grid, np.int64))
+        self.choose(np.ones((len(REACHES), *self.grid), np.bool_))
         self.black: Picture | None = None
         self.places = [np.arange(side) for side in self.grid]
         if black:
-            self.black = Picture(program, packed, _small(height), _small(width), black=False)
+            self.black = Picture(program, packed, _small(height), _small(width), black=False, whole=True)
             self.black.go(program.before, np.zeros((2, program.gates)))
             self.black_sums = self.black.sums_of_tiles()
             self.settled = {each.map: np.zeros(self.grid, bool) for each in program.settled}
             """Which tiles of a map hold what black makes of them since an earlier picture."""
             self.places = [_stand_ins(*sides) for sides in zip(self.grid, self.black.grid, strict=True)]
+            self.stood_for = [np.eye(side)[places] for side, places in zip(self.black.grid, self.places, strict=True)]
+            """(rows or columns, those of the black picture): 1 where one stands for the other."""
 
     def fuse(self, mri: Floats, partner: Floats, workers: ThreadPoolExecutor | None = None) -> Floats:
         """Fuse two (H, W) pictures; what comes back has still to go through the last tanh, and is overwritten next."""
         assert self.black is not None
         for number, side in zip(self.program.sources, (mri, partner), strict=True):
             self.view(number)[:] = side
-        self.choose(tiles_far(mri, partner, *self.grid))
+        self.choose(tiles_near(mri, partner, np.array(REACHES), *self.grid))
         self._settle()
         totals = np.zeros((2, self.program.gates))
         self.go(self.program.before, totals, workers)
         sums = totals.sum(0) + np.tensordot(self._unseen(), self.black_sums, 2)
         self.room[: self.program.gates] = self.black.room[: self.program.gates] = self._gates(sums)
-        self.black.go([self.program.after], np.zeros((1, 1)))
-        if workers:
-            self._share_rows(self.program.after, workers)
-        else:
-            self.go([self.program.after], np.zeros((1, 1)))
+        self.black.finish()
+        self.finish(workers)
         self._copy(~self.sets[FUSED_TILES], self.program.fused)
         return self.view(self.program.fused)
 
     def go(self, parts: Iterable[Any], totals: NDArray[np.float64], workers: ThreadPoolExecutor | None = None) -> None:
         """Run parts of the program, each with its own totals, one after the other or at the same time."""
         call: Callable[..., Iterable[None]] = workers.map if workers else map
-        for _ in call(partial(self._run, first=0, last=self.grid[0]), parts, totals):
+        for _ in call(partial(self._run, self.maps, 0, self.grid[0]), parts, totals):
             pass
 
-    def _run(self, steps: Any, totals: NDArray[np.float64], first: int, last: int) -> None:
+    def finish(self, workers: ThreadPoolExecutor | None = None) -> None:
+        """Run what comes behind the channel attention, with as many workers as there are bands of rows."""
+        if workers is None:
+            self._run(self.maps, 0, self.grid[0], self.program.after, NO_TOTALS)
+            return
+        above, bands = self.starts[GATED_TILES], len(self.tables)  # tiles above each row, and those of the sets before
+        shares = np.linspace(above[0], above[-1], bands + 1)[1:-1]
+        ends = [0, *np.searchsorted(above, shares), self.grid[0]]
+        for steps in self.program.after_parts:
+            work = partial(self._run, steps=steps, totals=NO_TOTALS)
+            for _ in workers.map(work, self.tables, ends[:-1], ends[1:]):
+                pass
+
+    def _run(self, maps: Any, first: int, last: int, steps: Any, totals: NDArray[np.float64]) -> None:
         try:
             taken, made = self.idle.pop()
         except IndexError:
             taken, made = working_room(self.layers, self.kernels.dtype == np.int16)
         there = self.black or self
         run(
-            steps, self.layers, self.maps, self.room, self.kernels, self.constants, self.columns, self.starts, first,
-            last, totals, taken, made, (there.maps, there.room, *self.places),
+            steps, self.layers, maps, self.room, self.kernels, self.constants, self.columns, self.starts, first, last,
+            totals, taken, made, (there.maps, there.room, *self.places),
         )  # fmt: skip
         self.idle.append((taken, made))
-
-    def _share_rows(self, steps: Any, workers: ThreadPoolExecutor) -> None:
-        """Run steps one after the other, the rows of each at the same time."""
-        ends = np.linspace(0, self.grid[0], torch.get_num_threads() + 1).astype(int)
-        for lag in np.unique(steps["lag"]):
-            group = steps[steps["lag"] == lag].copy()
-            group["lag"] = 0
-            work = partial(self._run, group, np.zeros(1))
-            for _ in workers.map(work, ends[:-1], ends[1:]):
-                pass
 
     def view(self, number: int) -> Floats:
         """A map of one channel, (H, W); shares memory."""
@@ -138,9 +148,9 @@ class Picture:
         values: Floats = self.room[self.maps[number]["at"] :][: rows * columns].reshape(rows, columns)
         return values[1 : self.size[0] + 1, 1 : self.size[1] + 1]
 
-    def choose(self, far: NDArray[np.int64]) -> None:
-        """Set which tiles each step is for, by how far from the sources' content each tile is, in pixels."""
-        sets = [far <= reach for reach in REACHES]
+    def choose(self, near: Bools) -> None:
+        """Set which tiles each step is for, by which tiles are within each of `REACHES` of the sources' content."""
+        sets = list(near)
         sets += [grown(sets[2], more) for more in (1, 2)]
         sets += [grown(sets[each.needed], each.around) & ~sets[each.made] for each in self.program.fills]
         self.sets: list[Bools] = sets
@@ -174,18 +184,17 @@ class Picture:
 
     def _unseen(self) -> NDArray[np.float64]:
         """How many tiles of the picture each tile of the black one stands for."""
-        assert self.black is not None
-        y, x = (~self.sets[GATED_TILES]).nonzero()
-        many = np.zeros(self.black.grid)
-        np.add.at(many, (self.places[0][y], self.places[1][x]), 1)
-        return many
+        rows, columns = self.stood_for
+        return np.asarray(rows.T @ ~self.sets[GATED_TILES] @ columns)
 
     def _gates(self, sums: NDArray[np.float64]) -> Floats:
         """What the attention makes of the sums: the gates of both branches, one behind the other."""
-        means = torch.from_numpy(sums / (self.size[0] * self.size[1])).float().reshape(2, 1, -1, 1, 1)
-        branches = self.program.network.mri, self.program.network.partner
-        gates = [branch.attention.gate(each) for branch, each in zip(branches, means, strict=True) if branch.attention]
-        return torch.cat(gates).flatten().numpy()
+        gates = []
+        for means, branch in zip(np.split(sums / np.prod(self.size), 2), self.program.attention, strict=True):
+            squeeze, squeeze_bias, excite, excite_bias = branch
+            hidden = np.maximum(squeeze @ means + squeeze_bias, 0)
+            gates.append(expit(excite @ hidden + excite_bias))
+        return np.concatenate(gates).astype(np.float32)
 
     def peaks(self) -> list[NDArray[np.float64]]:
         """The largest magnitudes that go into each layer's products: (positions, depth)."""
@@ -230,7 +239,7 @@ class Tiled:
         self.packed = pack(self.program.specs, self.program.small, None)
         if pairs is not None:
             self.packed = pack(self.program.specs, self.program.small, self._calibrate(pairs))
-        self._idle: dict[tuple[int, int, bool], SimpleQueue[Picture]] = {}
+        self._idle: dict[tuple[int, int, int], SimpleQueue[Picture]] = {}
 
     def _calibrate(self, pairs: Sequence[tuple[Tensor, Tensor]]) -> list[NDArray[np.float64]]:
         largest: list[NDArray[np.float64]] = []
@@ -239,7 +248,7 @@ class Tiled:
             for one, other in zip(mri[:, 0].numpy(), partner[:, 0].numpy(), strict=True):
                 size = mri.shape[-2:]
                 if size not in pictures:
-                    pictures[size] = Picture(self.program, self.packed, *size)
+                    pictures[size] = Picture(self.program, self.packed, *size, whole=True)
                 picture = pictures[size]
                 picture.fuse(one, other)
                 found = picture.peaks()
@@ -266,7 +275,7 @@ class Tiled:
 
     def _fuse(self, pair: tuple[Floats, Floats, Floats], workers: ThreadPoolExecutor | None = None) -> None:
         mri, partner, fused = pair
-        kind = (*mri.shape, workers is not None)
+        kind = (*mri.shape, torch.get_num_threads() if workers else 1)
         picture = self._picture(*kind)
         fused[:] = picture.fuse(mri, partner, workers)
         # The last tanh, halved. In parts so small that torch wakes no threads of its own, which would wait in the way
@@ -276,16 +285,16 @@ class Tiled:
         # Another call may have let go of this size meanwhile.
         self._idle.setdefault(kind, SimpleQueue()).put(picture)
 
-    def _picture(self, height: int, width: int, shared: bool) -> Picture:
+    def _picture(self, height: int, width: int, bands: int) -> Picture:
         """Feature maps that are not in use; those of sizes met long ago are let go."""
-        size = height, width, shared
+        size = height, width, bands
         for old in list(self._idle)[: -MOST_SIZES if size in self._idle else 1 - MOST_SIZES]:
             self._idle.pop(old, None)
         idle = self._idle.setdefault(size, SimpleQueue())
         try:
             return idle.get_nowait()
         except Empty:
-            return Picture(self.program, self.packed, height, width, whole=self.program.shared if shared else ())
+            return Picture(self.program, self.packed, height, width, bands=bands)
 
 
 def _small(side: int) -> int:

@@ -17,6 +17,7 @@ from synthetic import rotation, world_linear
 
 from medfuse.errors import ExportError, RegistrationError
 from medfuse.grid import LPS_FROM_RAS, Grid, Points
+from medfuse.phantom import Head, default_grid, default_pose, render
 from medfuse.registration import Registration, register, resample, resampled
 from medfuse.registration.levels import Level, Pyramid
 from medfuse.registration.search import Pair, climb, polish
@@ -417,6 +418,42 @@ def test_noise_is_not_aligned_with_noise() -> None:
         register(fixed, moving)
 
 
+def test_a_ct_is_laid_to_a_tenth_of_a_millimetre_by_its_own_voxels() -> None:
+    head, pose = Head(7), default_pose("CT") @ rigid((9, -4, 6), (5.0, -8.0, 3.0))
+    mri = render(head, "MR", default_grid("MR", 1.5), seed=1)
+    ct = render(head, "CT", default_grid("CT", 1.5), pose, seed=2)
+    plain(ct)[0, :3] = float("nan")
+    truth = pose @ np.linalg.inv(default_pose("MR"))
+    start = truth @ rigid((0.5, -0.3, 0.4), (0.6, -0.8, 0.5))
+    sides = Pyramid.of(mri, "fixed"), Pyramid.of(ct, "moving")
+    assert [side.hounsfield for side in sides] == [False, True]
+    assert sides[1].stored.values.data_ptr() == plain(ct).data_ptr()
+    for pair, begin, right in (
+        (Pair.of(*sides, 3), start, truth),
+        (Pair.of(*sides[::-1], 3), np.linalg.inv(start), np.linalg.inv(truth)),
+    ):
+        assert pair.apart(polish(pair, begin)[None], right)[0] < 0.15 < pair.apart(begin[None], right)[0]
+
+
+def test_samples_on_voxels_show_what_is_stored_there() -> None:
+    lattice = grid((40, 36, 20), (1.2, 1.0, 3.0), flip=(-1, 1, -1), angles=(3, 5, -8))
+    numbered = torch.arange(40 * 36 * 20.0).reshape(1, 1, 40, 36, 20)
+    stored = Level(numbered, lattice.affine, (100.0, 20_100.0))
+    coarse = stored.shrunk(6.0)
+    mask = torch.zeros(coarse.shape, dtype=torch.bool)
+    mask[1:3, 2, :] = True
+    samples = Samples.of_voxels(stored, coarse, mask, np.array([1.0, 2.0, 3.0]), 5000, 3)
+    index = lattice.index(samples.points.double().numpy() + samples.centre)
+    nearest = np.rint(index)
+    assert np.abs(index - nearest).max() < 1e-3
+    x, y, z = nearest.astype(int).T
+    assert {*x} == {*range(5, 15)}
+    assert {*y} == {*range(12, 18)}
+    assert len({*z}) == 20
+    shares = ((numbered[0, 0, x, y, z] - 100) / 20_000).clamp(0, 1)
+    assert torch.equal(samples.bins, (shares * 32).long().clamp(0, 31))
+
+
 def test_the_last_climb_looks_only_at_what_stays_in_the_field(monkeypatch: pytest.MonkeyPatch) -> None:
     # Bright blocks, the same in both studies, but the moving field ends within the head, where the fixed one is bright.
     values = torch.rand((12, 12, 12), generator=torch.Generator().manual_seed(8)).round()
@@ -441,7 +478,7 @@ def test_the_last_climb_looks_only_at_what_stays_in_the_field(monkeypatch: pytes
     assert torch.isfinite(found).all()
 
     # Too few of them, or an answer further off than they stay inside: what the coarser climb finds is kept.
-    pyramid = Pyramid(fixed, fixed.shrunk(4.0), fixed.shrunk(8.0))
+    pyramid = Pyramid(fixed, fixed.shrunk(4.0), fixed.shrunk(8.0), fixed)
     pair = Pair.of(pyramid, pyramid, 1)
     start = rigid((0, 0, 0), (0, 0, 0.7))
     plain_climb = climb(pair, start, "fine")

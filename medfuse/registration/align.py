@@ -44,8 +44,8 @@ def register(
 
     Normalised mutual information of sampled points is maximised: thousands of poses, among them all turns by 90° and
     180°, on voxels of 8 mm; the 31 best ascend together; the best ends climb on 4 mm, and the winner on 2 mm, at last
-    by plain mutual information inside both fields. The result is judged by the pictures (`Verdict`). The same input and
-    seed give the same matrix.
+    by plain mutual information inside both fields, of a CT's own voxels where there is one. The result is judged by the
+    pictures (`Verdict`). The same input and seed give the same matrix.
 
     Parameters
     ----------

@@ -35,13 +35,16 @@ class Level:
     Parameters
     ----------
     values
-        (1, 1, X, Y, Z) float32, 0 to 1.
+        (1, 1, X, Y, Z) float32, 0 to 1 within ``window``.
     affine
         (4, 4), voxel index → RAS+ mm.
+    window
+        Values that count as 0 and as 1; what lies beyond counts as they do.
     """
 
     values: Tensor
     affine: Points
+    window: tuple[float, float] = (0.0, 1.0)
 
     @property
     def spacing(self) -> Points:
@@ -75,9 +78,16 @@ class Level:
         return np.asarray((index_to_unit @ np.linalg.inv(self.affine))[[2, 1, 0, 3]])
 
     def sample(self, unit: Tensor) -> Tensor:
-        """Values, linearly interpolated, at (P, N, 3) unit coordinates: (P, N)."""
+        """Values in the window, linearly interpolated, at (P, N, 3) unit coordinates: (P, N)."""
         found = functional.grid_sample(self.values, unit[None, :, :, None], padding_mode="border", align_corners=True)
-        return found[0, 0, :, :, 0]
+        return self.windowed(found[0, 0, :, :, 0])
+
+    def windowed(self, values: Tensor) -> Tensor:
+        """Values as shares of the window, 0 to 1; what is not known counts as dark."""
+        low, high = self.window
+        if (low, high) == (0.0, 1.0):
+            return values
+        return ((values.nan_to_num(nan=low) - low) / (high - low)).clamp(0, 1)
 
     def bright_centre(self) -> Points:
         """(3,) centre of the voxels above the mean, RAS+ mm: the head, whatever its contrast."""
@@ -87,11 +97,23 @@ class Level:
 
 @dataclass(frozen=True)
 class Pyramid:
-    """A study at three resolutions."""
+    """A study at three resolutions, and as it is stored.
+
+    Parameters
+    ----------
+    fine, middle, coarse
+        Voxels of `FINE_MM`, `MIDDLE_MM` and `COARSE_MM`, or larger ones where they are stored so.
+    stored
+        All voxels, sharing the volume's memory.
+    hounsfield
+        Whether it is a CT, in HU.
+    """
 
     fine: Level
     middle: Level
     coarse: Level
+    stored: Level
+    hounsfield: bool = False
 
     @classmethod
     def of(cls, volume: MetaTensor, role: str) -> Pyramid:
@@ -107,9 +129,14 @@ class Pyramid:
                 f"the {role} volume must have one channel and at least 4 voxels along each axis; found "
                 f"{tuple(volume.shape)}. Align by 'header' to trust its position."
             )
-        fine = _windowed(volume, role)
+        hounsfield = volume.meta.get("unit") == "HU"
+        values = plain(volume).detach().cpu()
+        stored = Level(
+            values[None].float(), grid_of(volume).affine, WINDOW_HU if hounsfield else _window(values[0].numpy())
+        )
+        fine = _shrunk(stored, role)
         middle = fine.shrunk(MIDDLE_MM)
-        return cls(fine, middle, middle.shrunk(COARSE_MM))
+        return cls(fine, middle, middle.shrunk(COARSE_MM), stored, hounsfield)
 
 
 def _blocks(spacing: Points, shape: tuple[int, ...], millimetres: float) -> list[int]:
@@ -124,12 +151,10 @@ def _to_middles(factors: list[int]) -> Points:
     return matrix
 
 
-def _windowed(volume: MetaTensor, role: str) -> Level:
-    """Window a volume and shrink it to `FINE_MM`, a slab after the other: it is never held twice."""
-    stored = plain(volume)[0].detach().cpu().numpy()
-    low, high = WINDOW_HU if volume.meta.get("unit") == "HU" else _window(stored)
-    grid = grid_of(volume)
-    factors = _blocks(np.array(grid.spacing), stored.shape, FINE_MM)
+def _shrunk(level: Level, role: str) -> Level:
+    """Window a study and shrink it to `FINE_MM`, a slab after the other: it is never held twice."""
+    stored, (low, high) = level.values[0, 0].numpy(), level.window
+    factors = _blocks(level.spacing, level.shape, FINE_MM)
     shape = [count // factor for count, factor in zip(stored.shape, factors, strict=True)]
     shrunk = torch.empty((1, 1, *shape))
     darkest, brightest = np.inf, -np.inf
@@ -146,7 +171,7 @@ def _windowed(volume: MetaTensor, role: str) -> Level:
             f"the {role} volume is constant: expected a picture of a head, found {float(brightest):.4g} wherever it "
             "can be compared; check that the right series was loaded."
         )
-    return Level(shrunk, grid.affine @ _to_middles(factors))
+    return Level(shrunk, level.affine @ _to_middles(factors))
 
 
 def _window(values: npt.NDArray[np.float32]) -> tuple[float, float]:

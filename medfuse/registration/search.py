@@ -39,7 +39,7 @@ COARSE_POINTS, MIDDLE_POINTS, FINE_POINTS = 1000, 8000, 50_000
 
 LAST_POINTS, LAST_BINS = 300_000, 64
 """Of the last climb. Where uptake is low and blurred, they take a half of what is left of the error; CT, which tells a
-position by its bone, gains nothing, and 128 bins would cost it 0.1 mm."""
+position by its bone, gains by what its samples are, and 128 bins would cost it 0.1 mm."""
 
 LEAST_POINTS = 20_000
 """Of those that stay within the moving field; with fewer, 64 bins say less than the climb before."""
@@ -198,15 +198,26 @@ def climb(pair: Pair, start: Points, level: str, *, steps: int = 40, freedom: in
 def polish(pair: Pair, start: Points) -> Points:
     """Best rigid map near ``start``: as `climb` finds it, then by `LAST_POINTS` samples and `LAST_BINS` bins inside.
 
+    Samples lie between the voxels of the fixed study, but on those of a CT, whose thin bone interpolation would blur.
     Where the fields share little, or the answer lies further than samples stay inside, what `climb` finds is kept.
     """
     found = climb(pair, start, "fine")
-    mask = enlarged(head_mask(pair.fixed.coarse), pair.fixed.fine)
-    samples = Samples.draw(pair.fixed.fine, mask, pair.centre, LAST_POINTS, pair.seed + 6, LAST_BINS)
-    inner, moving = samples.staying(pair.moving.fine, found), pair.moving.fine
+    from_moving = pair.moving.hounsfield and not pair.fixed.hounsfield
+    near, far = (pair.moving, pair.fixed) if from_moving else (pair.fixed, pair.moving)
+    begin = np.asarray(np.linalg.inv(found)) if from_moving else found
+    mask, seed = head_mask(near.coarse), pair.seed + 6
+    if near.hounsfield:
+        centre = pair.centre @ found[:3, :3].T + found[:3, 3] if from_moving else pair.centre
+        samples = Samples.of_voxels(near.stored, near.coarse, mask, centre, LAST_POINTS, seed, LAST_BINS)
+        level = far.stored
+    else:
+        samples = Samples.draw(near.fine, enlarged(mask, near.fine), pair.centre, LAST_POINTS, seed, LAST_BINS)
+        level = far.fine
+    inner = samples.staying(level, begin)
     if len(inner.points) < LEAST_POINTS:
         return found
-    end = _climb(pair.centre, found, lambda some: shared_information(inner, moving, some), steps=40, freedom=6)
+    end = _climb(inner.centre, begin, lambda some: shared_information(inner, level, some), steps=40, freedom=6)
+    end = np.asarray(np.linalg.inv(end)) if from_moving else end
     return end if pair.apart(end[None], found)[0] <= MARGIN_MM else found
 
 

@@ -52,16 +52,23 @@ class Samples:
     @classmethod
     def draw(cls, level: Level, mask: Tensor, centre: Points, count: int, seed: int, bin_count: int = BINS) -> Samples:
         """Draw ``count`` points within the voxels of ``mask`` (X, Y, Z)."""
-        draw = np.random.default_rng(seed)
-        inside = np.flatnonzero(mask.numpy())
-        # One point in every equal part of the list: as even as a lattice, without being one.
-        places = ((np.arange(count) + draw.random(count)) * len(inside) / count).astype(np.int64)
-        index = np.stack(np.unravel_index(inside[places], level.shape), axis=-1) + draw.uniform(-0.5, 0.5, (count, 3))
-        world = level.world(np.clip(index, 0, level.extent))
+        world = level.world(np.clip(_places(mask, count, seed), 0, level.extent))
         to_unit = level.to_unit()
         values = level.sample(torch.from_numpy(world @ to_unit[:3, :3].T + to_unit[:3, 3]).float()[None])[0]
-        bins = (values * bin_count).long().clamp_(0, bin_count - 1)
-        return cls(torch.from_numpy(world - centre).float(), bins, centre, bin_count)
+        return cls(torch.from_numpy(world - centre).float(), _binned(values, bin_count), centre, bin_count)
+
+    @classmethod
+    def of_voxels(
+        cls, level: Level, coarse: Level, mask: Tensor, centre: Points, count: int, seed: int, bin_count: int = BINS
+    ) -> Samples:
+        """Draw voxels of ``level`` within the voxels of ``mask``, which is of another level of the same study."""
+        around = coarse.world(_places(mask, count, seed))
+        index = np.rint((around - level.affine[:3, 3]) @ np.linalg.inv(level.affine[:3, :3]).T)
+        index = np.clip(index, 0, level.extent)
+        x, y, z = torch.from_numpy(index).long().unbind(1)
+        values = level.windowed(level.values[0, 0, x, y, z])
+        places = torch.from_numpy(level.world(index) - centre).float()
+        return cls(places, _binned(values, bin_count), centre, bin_count)
 
     def staying(self, moving: Level, matrix: Points) -> Samples:
         """Those that a map (4, 4), fixed → moving, takes `MARGIN_MM` inside of the moving field, or near its middle."""
@@ -70,6 +77,19 @@ class Samples:
         margin = 2 * MARGIN_MM / np.maximum(moving.extent * moving.spacing, 4 * MARGIN_MM)
         stay = (places.abs() < 1 - torch.from_numpy(margin[::-1].copy()).float()).all(dim=1)
         return replace(self, points=self.points[stay], bins=self.bins[stay])
+
+
+def _places(mask: Tensor, count: int, seed: int) -> Points:
+    """(count, 3) indices between and on the voxels of ``mask``."""
+    draw = np.random.default_rng(seed)
+    inside = np.flatnonzero(mask.numpy())
+    # One point in every equal part of the list: as even as a lattice, without being one.
+    places = ((np.arange(count) + draw.random(count)) * len(inside) / count).astype(np.int64)
+    return np.stack(np.unravel_index(inside[places], mask.shape), axis=-1) + draw.uniform(-0.5, 0.5, (count, 3))
+
+
+def _binned(values: Tensor, bin_count: int) -> Tensor:
+    return (values * bin_count).long().clamp_(0, bin_count - 1)
 
 
 def maps(base: Points, changes: Tensor, centre: Points) -> Tensor:

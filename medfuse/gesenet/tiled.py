@@ -92,8 +92,11 @@ class Picture:
             self.settled = {each.map: np.zeros(self.grid, bool) for each in program.settled}
             """Which tiles of a map hold what black makes of them since an earlier picture."""
             self.places = [_stand_ins(*sides) for sides in zip(self.grid, self.black.grid, strict=True)]
-            self.stood_for = [np.eye(side)[places] for side, places in zip(self.black.grid, self.places, strict=True)]
-            """(rows or columns, those of the black picture): 1 where one stands for the other."""
+            self.stood_for = [
+                np.eye(each, dtype=int)[at] for each, at in zip(self.black.grid, self.places, strict=True)
+            ]
+            """(rows or columns, those of the black picture): 1 where one stands for the other; as integers, whose
+            products wake no threads."""
 
     def fuse(self, mri: Floats, partner: Floats, workers: ThreadPoolExecutor | None = None) -> Floats:
         """Fuse two (H, W) pictures; what comes back has still to go through the last tanh, and is overwritten next."""
@@ -131,6 +134,8 @@ class Picture:
                 pass
 
     def _run(self, maps: Any, first: int, last: int, steps: Any, totals: NDArray[np.float64]) -> None:
+        if first == last:
+            return
         try:
             taken, made = self.idle.pop()
         except IndexError:

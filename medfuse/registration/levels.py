@@ -35,16 +35,16 @@ class Level:
     Parameters
     ----------
     values
-        (1, 1, X, Y, Z) float32, 0 to 1 within ``window``.
+        (1, 1, X, Y, Z) float32: 0 to 1, or as stored.
     affine
         (4, 4), voxel index → RAS+ mm.
     window
-        Values that count as 0 and as 1; what lies beyond counts as they do.
+        Which stored values count as 0 and as 1; what lies beyond counts as they do.
     """
 
     values: Tensor
     affine: Points
-    window: tuple[float, float] = (0.0, 1.0)
+    window: tuple[float, float] | None = None
 
     @property
     def spacing(self) -> Points:
@@ -65,7 +65,7 @@ class Level:
     def shrunk(self, millimetres: float) -> Level:
         """Average blocks of voxels up to a size, keeping at least 4 blocks along each axis; noise shrinks with them."""
         factors = _blocks(self.spacing, self.shape, millimetres)
-        return Level(functional.avg_pool3d(self.values, factors), self.affine @ _to_middles(factors))
+        return Level(functional.avg_pool3d(self.values, factors), self.affine @ _to_middles(factors), self.window)
 
     def world(self, index: Points) -> Points:
         """(..., 3) indices → RAS+ mm."""
@@ -78,16 +78,16 @@ class Level:
         return np.asarray((index_to_unit @ np.linalg.inv(self.affine))[[2, 1, 0, 3]])
 
     def sample(self, unit: Tensor) -> Tensor:
-        """Values in the window, linearly interpolated, at (P, N, 3) unit coordinates: (P, N)."""
+        """Values, linearly interpolated as they are stored, at (P, N, 3) unit coordinates: (P, N), 0 to 1."""
         found = functional.grid_sample(self.values, unit[None, :, :, None], padding_mode="border", align_corners=True)
         return self.windowed(found[0, 0, :, :, 0])
 
     def windowed(self, values: Tensor) -> Tensor:
-        """Values as shares of the window, 0 to 1; what is not known counts as dark."""
-        low, high = self.window
-        if (low, high) == (0.0, 1.0):
+        """Values as shares of the window, 0 to 1."""
+        if self.window is None:
             return values
-        return ((values.nan_to_num(nan=low) - low) / (high - low)).clamp(0, 1)
+        low, high = self.window
+        return ((values - low) / (high - low)).clamp(0, 1)
 
     def bright_centre(self) -> Points:
         """(3,) centre of the voxels above the mean, RAS+ mm: the head, whatever its contrast."""
@@ -104,7 +104,7 @@ class Pyramid:
     fine, middle, coarse
         Voxels of `FINE_MM`, `MIDDLE_MM` and `COARSE_MM`, or larger ones where they are stored so.
     stored
-        All voxels, sharing the volume's memory.
+        All voxels; shares the memory of a volume that is float32 on the CPU and finite.
     hounsfield
         Whether it is a CT, in HU.
     """
@@ -130,10 +130,12 @@ class Pyramid:
                 f"{tuple(volume.shape)}. Align by 'header' to trust its position."
             )
         hounsfield = volume.meta.get("unit") == "HU"
-        values = plain(volume).detach().cpu()
-        stored = Level(
-            values[None].float(), grid_of(volume).affine, WINDOW_HU if hounsfield else _window(values[0].numpy())
-        )
+        values = plain(volume)[0].detach().cpu().numpy()
+        low, high = WINDOW_HU if hounsfield else _window(values)
+        values = values.astype(np.float32, copy=False)
+        if not np.isfinite([values.min(), values.max()]).all():
+            values = np.nan_to_num(values, nan=low, posinf=high, neginf=low)
+        stored = Level(torch.from_numpy(values)[None, None], grid_of(volume).affine, (low, high))
         fine = _shrunk(stored, role)
         middle = fine.shrunk(MIDDLE_MM)
         return cls(fine, middle, middle.shrunk(COARSE_MM), stored, hounsfield)
@@ -152,7 +154,8 @@ def _to_middles(factors: list[int]) -> Points:
 
 
 def _shrunk(level: Level, role: str) -> Level:
-    """Window a study and shrink it to `FINE_MM`, a slab after the other: it is never held twice."""
+    """Window a study and shrink it to `FINE_MM`, a slab after the other: it is never held twice in full."""
+    assert level.window is not None
     stored, (low, high) = level.values[0, 0].numpy(), level.window
     factors = _blocks(level.spacing, level.shape, FINE_MM)
     shape = [count // factor for count, factor in zip(stored.shape, factors, strict=True)]
@@ -160,7 +163,7 @@ def _shrunk(level: Level, role: str) -> Level:
     darkest, brightest = np.inf, -np.inf
     for first in range(0, shape[2], SLAB):
         slab = np.array(stored[:, :, first * factors[2] : (first + SLAB) * factors[2]], dtype=np.float32)
-        np.clip(np.nan_to_num(slab, copy=False, nan=low), low, high, out=slab)
+        np.clip(slab, low, high, out=slab)
         darkest, brightest = min(darkest, slab.min()), max(brightest, slab.max())
         slab -= low
         slab /= high - low or 1.0

@@ -3,7 +3,7 @@
 1. Screen: thousands of poses (all turns by 90°, tilted by 35°, wherever the head may lie) on the coarse level.
 2. Ascend: the 31 best and the headers' pose, all at once, by Adam.
 3. Climb: the best of the ends that differ, by L-BFGS on the middle level; the winner on the fine level, by more
-   samples and finer bins than anything else is judged by, none of which comes near the border of the moving field.
+   samples and finer bins than anything else is judged by, none of which comes near the border of the other field.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ LAST_POINTS, LAST_BINS = 300_000, 64
 position by its bone, gains by what its samples are, and 128 bins would cost it 0.1 mm."""
 
 LEAST_POINTS = 20_000
-"""Of those that stay within the moving field; with fewer, 64 bins say less than the climb before."""
+"""Of those that stay within the other field; with fewer, 64 bins say less than the climb before."""
 
 STARTS = 31
 """Poses that ascend from the screen."""
@@ -202,23 +202,36 @@ def polish(pair: Pair, start: Points) -> Points:
     Where the fields share little, or the answer lies further than samples stay inside, what `climb` finds is kept.
     """
     found = climb(pair, start, "fine")
-    from_moving = pair.moving.hounsfield and not pair.fixed.hounsfield
-    near, far = (pair.moving, pair.fixed) if from_moving else (pair.fixed, pair.moving)
-    begin = np.asarray(np.linalg.inv(found)) if from_moving else found
-    mask, seed = head_mask(near.coarse), pair.seed + 6
-    if near.hounsfield:
-        centre = pair.centre @ found[:3, :3].T + found[:3, 3] if from_moving else pair.centre
-        samples = Samples.of_voxels(near.stored, near.coarse, mask, centre, LAST_POINTS, seed, LAST_BINS)
-        level = far.stored
+    end = _by_voxels(pair, found)
+    if end is None:
+        mask = enlarged(head_mask(pair.fixed.coarse), pair.fixed.fine)
+        samples = Samples.draw(pair.fixed.fine, mask, pair.centre, LAST_POINTS, pair.seed + 6, LAST_BINS)
+        end = _last_climb(samples, pair.moving.fine, found)
+    return end if pair.apart(end[None], found)[0] <= MARGIN_MM else found
+
+
+def _by_voxels(pair: Pair, found: Points) -> Points | None:
+    """The last climb, by a CT's own voxels; None without one, and where the lattices lie on each other."""
+    if pair.fixed.hounsfield:
+        near, far, begin, centre = pair.fixed, pair.moving, found, pair.centre
+    elif pair.moving.hounsfield:
+        near, far, begin = pair.moving, pair.fixed, np.asarray(np.linalg.inv(found))
+        centre = pair.centre @ found[:3, :3].T + found[:3, 3]
     else:
-        samples = Samples.draw(near.fine, enlarged(mask, near.fine), pair.centre, LAST_POINTS, seed, LAST_BINS)
-        level = far.fine
+        return None
+    mask = head_mask(near.coarse)
+    samples = Samples.of_voxels(near.stored, near.coarse, mask, centre, LAST_POINTS, pair.seed + 6, LAST_BINS)
+    if samples.locked(far.stored, begin):
+        return None
+    end = _last_climb(samples, far.stored, begin)
+    return end if near is pair.fixed else np.asarray(np.linalg.inv(end))
+
+
+def _last_climb(samples: Samples, level: Level, begin: Points) -> Points:
     inner = samples.staying(level, begin)
     if len(inner.points) < LEAST_POINTS:
-        return found
-    end = _climb(inner.centre, begin, lambda some: shared_information(inner, level, some), steps=40, freedom=6)
-    end = np.asarray(np.linalg.inv(end)) if from_moving else end
-    return end if pair.apart(end[None], found)[0] <= MARGIN_MM else found
+        return begin
+    return _climb(inner.centre, begin, lambda some: shared_information(inner, level, some), steps=40, freedom=6)
 
 
 def _climb(centre: Points, start: Points, scored: Callable[[Tensor], Tensor], steps: int, freedom: int) -> Points:

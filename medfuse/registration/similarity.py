@@ -1,7 +1,8 @@
 """How well two studies fit under many maps at once: mutual information of sampled points, and its gradient.
 
-Points are drawn between the voxels of the fixed study: on its lattice, interpolation would favour maps that lay one
-lattice onto the other. All maps are scored on the same points, so that scores compare; one seed, one score.
+Points are drawn between the voxels of one study, as a rule the fixed one: on its lattice, interpolation would favour
+maps that lay one lattice onto the other. All maps are scored on the same points, so that scores compare; one seed, one
+score.
 """
 
 from __future__ import annotations
@@ -24,13 +25,16 @@ FULL_OVERLAP = 0.5
 MARGIN_MM = 4.0
 """How far from the border of a field points are that stay inside of it while the map changes by no more than that."""
 
+LOCKED = 0.5
+"""Length of the mean of phases between voxels, 0 to 1, from which two lattices lie on each other."""
+
 HEAD_MM = 80.0
 """Half the size of a head: the lever at which a turn is weighed against a shift, and distances are judged."""
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Points of the fixed study, and what it shows there.
+    """Points of one study, here called the fixed one, and what it shows there.
 
     Parameters
     ----------
@@ -61,7 +65,12 @@ class Samples:
     def of_voxels(
         cls, level: Level, coarse: Level, mask: Tensor, centre: Points, count: int, seed: int, bin_count: int = BINS
     ) -> Samples:
-        """Draw voxels of ``level`` within the voxels of ``mask``, which is of another level of the same study."""
+        """Draw voxels of ``level`` within the voxels of ``mask``, which is of another level of the same study.
+
+        No more than there are.
+        """
+        voxels = float(mask.sum()) * abs(np.linalg.det(coarse.affine[:3, :3]) / np.linalg.det(level.affine[:3, :3]))
+        count = max(1, min(count, round(voxels)))
         around = coarse.world(_places(mask, count, seed))
         index = np.rint((around - level.affine[:3, 3]) @ np.linalg.inv(level.affine[:3, :3]).T)
         index = np.clip(index, 0, level.extent)
@@ -69,6 +78,12 @@ class Samples:
         values = level.windowed(level.values[0, 0, x, y, z])
         places = torch.from_numpy(level.world(index) - centre).float()
         return cls(places, _binned(values, bin_count), centre, bin_count)
+
+    def locked(self, moving: Level, matrix: Points) -> bool:
+        """Whether a map (4, 4), fixed → moving, takes them to the same place between voxels, along any axis."""
+        index = np.linalg.inv(moving.affine) @ matrix
+        places = (self.points.numpy() + self.centre) @ index[:3, :3].T + index[:3, 3]
+        return bool(abs(np.exp(2j * np.pi * places).mean(axis=0)).max() > LOCKED)
 
     def staying(self, moving: Level, matrix: Points) -> Samples:
         """Those that a map (4, 4), fixed → moving, takes `MARGIN_MM` inside of the moving field, or near its middle."""

@@ -8,12 +8,14 @@ from __future__ import annotations
 import pickle
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from monai.data.meta_tensor import MetaTensor
+from scipy import ndimage
 
 from medfuse.grid import Grid
 from medfuse.phantom import Head, default_grid, default_pose, render
@@ -29,8 +31,11 @@ RADII_MM = (70.0, 88.0, 80.0)
 
 HEADS = (7, 11, 23)
 
-REAL_TURNED = 6
-"""Cases of the real pair without a half-turn."""
+REAL_TURNED, REAL_HALF = 6, 9
+"""Up to which case the real pair is only turned, and up to which it has a half-turn."""
+
+OWN_LATTICE = (1.0, 1.0, 2.0), (0.13, 0.37, 0.71)
+"""Voxels of the partner's own lattice, and how far from its field's corner they begin, mm."""
 
 A_MODALITY = 20
 """Cases of each partner."""
@@ -140,10 +145,28 @@ def moved_world(volume: MetaTensor, matrix: Matrix) -> MetaTensor:
     return like(plain(volume), volume, Grid(grid.shape, matrix @ grid.affine), source=None)
 
 
+def on_own_lattice(volume: MetaTensor) -> MetaTensor:
+    """The same field, by cubic splines, on a new lattice along the scanner's axes."""
+    grid = grid_of(volume)
+    spacing, begin = OWN_LATTICE
+    corners = grid.world(np.array(list(product(*((0, side - 1) for side in grid.shape)))))
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    shape = np.ceil((high - low) / spacing).astype(int) + 1
+    affine = np.diag([*spacing, 1])
+    affine[:3, 3] = low + begin
+    own = Grid((int(shape[0]), int(shape[1]), int(shape[2])), affine)
+    index = grid.index(own.world(np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1)))
+    values = plain(volume)[0].double().numpy()
+    values = ndimage.map_coordinates(values, np.moveaxis(index, -1, 0), order=3, cval=float(values.min()))
+    return like(torch.from_numpy(values).float()[None], volume, own, source=None)
+
+
 def real_cases(mri: MetaTensor, partner: MetaTensor, count: int = 12) -> Iterator[Case]:
     """A real pair whose worlds coincide, every second slice, under rigid maps of up to 40° and 60 mm.
 
-    From the case `REAL_TURNED` on, the patient also lies the other way round, upside down or face down.
+    From the case `REAL_TURNED` on, the patient also lies the other way round, upside down or face down. Of all these
+    the voxels still lie on each other, and only the header is another; from `REAL_HALF` on the partner, only turned,
+    is on a lattice of its own.
     """
     thin = []
     for volume in (mri, partner):
@@ -158,14 +181,17 @@ def real_cases(mri: MetaTensor, partner: MetaTensor, count: int = 12) -> Iterato
     head = np.argwhere(values > values.mean())
     centre = grid_of(thin[0]).world((head.min(axis=0) + head.max(axis=0)) / 2)
     for number in range(count):
-        draw = np.random.default_rng((40, number))
+        draw = np.random.default_rng((40, number % REAL_HALF))
         x, y, z = draw.uniform(-40, 40, 3)
         turned = turn((0, 0, 1), z) @ turn((0, 1, 0), y) @ turn((1, 0, 0), x)
-        kind = "turned" if number < REAL_TURNED else "half-turn"
-        if kind == "half-turn":
-            turned = turned @ turn(np.eye(3)[number % 3], 180)
+        kind = "turned"
+        if REAL_TURNED <= number < REAL_HALF:
+            kind, turned = "half-turn", turned @ turn(np.eye(3)[number % 3], 180)
         truth = shift(draw.uniform(-60, 60, 3)) @ shift(centre) @ turned @ shift(-centre)
-        yield Case(f"real-{number}", kind, thin[0], moved_world(thin[1], truth), truth, centre)
+        moving = moved_world(thin[1], truth)
+        if number >= REAL_HALF:
+            kind, moving = "own lattice", on_own_lattice(moving)
+        yield Case(f"real-{number}", kind, thin[0], moving, truth, centre)
 
 
 def _kept(cache: Path | None, name: str, make) -> MetaTensor:  # type: ignore[no-untyped-def]

@@ -20,7 +20,7 @@ from medfuse.grid import LPS_FROM_RAS, Grid, Points
 from medfuse.phantom import Head, default_grid, default_pose, render
 from medfuse.registration import Registration, register, resample, resampled
 from medfuse.registration.levels import Level, Pyramid
-from medfuse.registration.search import Pair, climb, polish
+from medfuse.registration.search import Pair, _between_voxels, climb, polish
 from medfuse.registration.similarity import MARGIN_MM, Samples, shared_information, unmoved
 from medfuse.volume import Modality, Source, Unit, grid_of, make_volume, plain
 
@@ -341,6 +341,31 @@ def test_shear_padding_and_nan_in_the_moving_volume_do_not_mislead() -> None:
     assert head_error(found, truth) < 1
 
 
+@pytest.mark.parametrize(
+    ("turned", "moved_mm", "exact"),
+    [(0.0, (0, 0, 0), True), (2.5, (0, 0, 0), False), (0.0, (1.5, -1.0, 0.5), False)],
+)
+def test_voxels_are_laid_on_voxels_where_only_the_header_differs(
+    turned: float, moved_mm: tuple[float, float, float], exact: bool
+) -> None:
+    lattice = grid((82, 96, 70), (2.0, 2.2, 2.6), angles=(4, -3, 2), flip=(-1, -1, 1))
+    patient = rigid((turned, 0, 0), moved_mm)  # how the patient moved from one study to the other
+    mri, _ = head(world_points(lattice))
+    _, pet = head(moved(world_points(lattice), np.linalg.inv(patient)))
+    pet += np.random.default_rng(6).normal(0, 2, pet.shape)
+    # Stored in another order, under a header that knows nothing of the lattice.
+    header = rigid((31, -12, 40), (30, -20, 45))
+    stored = pet.transpose(2, 0, 1)[::-1, :, ::-1]
+    index = np.eye(4)[:, [2, 0, 1, 3]] @ np.diag([-1.0, 1, -1, 1])  # stored index → that of the lattice
+    index[:3, 3] = 0, lattice.shape[1] - 1, lattice.shape[2] - 1
+    disguised = volume(stored, Grid(stored.shape, header @ lattice.affine @ index), "PT")
+    found = register(volume(mri, lattice, "MR"), disguised, "rigid")
+    assert head_error(found, header @ patient) < (1e-6 if exact else 0.7)
+    assert found.verdict is not None
+    assert found.verdict.opinion == "aligned"
+    assert (head_error(found, header) < 1e-6) == exact
+
+
 def framed(lattice: Grid, frame: str | None) -> MetaTensor:
     """A volume that says its frame of reference."""
     values = np.random.default_rng(1).normal(size=lattice.shape)
@@ -466,6 +491,24 @@ def test_samples_on_voxels_show_what_is_stored_there() -> None:
     assert len({*z}) == 20
     shares = ((numbered[0, 0, x, y, z] - 100) / 20_000).clamp(0, 1)
     assert torch.equal(samples.bins, (shares * 32).long().clamp(0, 31))
+
+
+@pytest.mark.parametrize(("voxel", "as_stored"), [(1.5, True), (3.5, False)])
+def test_small_voxels_are_looked_at_as_stored_in_all_of_the_field(voxel: float, as_stored: bool) -> None:
+    lattice = grid((50, 46, 40), (1.2, 1.0, 1.4), flip=(-1, 1, -1), angles=(3, 5, -8))
+    mri = world_linear(lattice)
+    plain(mri)[:, :, :, 12:] = 0  # the head, brighter than the rest, in a part of the field
+    pet = world_linear(grid((40, 36, 30), (voxel, voxel, voxel)))
+    sides = [Pyramid.of(side, "") for side in (mri, pet)]
+    samples, level = _between_voxels(Pair.of(sides[0], sides[1], 1))
+    assert level is (sides[1].stored if as_stored else sides[1].fine)
+    index = lattice.index(samples.points.double().numpy() + samples.centre)
+    assert (len(index) > 500_000) == as_stored
+    assert (index[:, 2].max() > 38) == as_stored
+    assert (abs(index - index.round()) > 0.05).all(axis=1).mean() > 0.5
+    if as_stored:
+        counts = np.histogramdd(index, bins=(5, 5, 5), range=[(0, side - 1) for side in lattice.shape])[0]
+        assert counts.min() > 0.7 * counts.mean()
 
 
 def test_the_last_climb_looks_only_at_what_stays_in_the_field(monkeypatch: pytest.MonkeyPatch) -> None:

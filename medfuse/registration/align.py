@@ -17,7 +17,7 @@ from medfuse.grid import Grid, Points
 from medfuse.registration.deform import deform
 from medfuse.registration.examine import examine, exchanged
 from medfuse.registration.levels import Pyramid
-from medfuse.registration.search import SIGNIFICANT, Found, Pair, Progress, climb, search
+from medfuse.registration.search import SIGNIFICANT, Pair, Progress, climb, search
 from medfuse.registration.transform import Method, Registration
 from medfuse.registration.verdict import Verdict
 from medfuse.registration.warp import Warp
@@ -25,6 +25,9 @@ from medfuse.threads import one_thread, side_by_side
 from medfuse.volume import grid_of, source_of
 
 Align = Literal["auto", "header", "rigid", "affine", "deformable"]
+
+SAME_SIZE = 1e-4
+"""By what share voxels may differ and count as equally large; headers hold some five digits."""
 
 AGREES_MM = 3.0
 """How far the best map near a common frame of reference may lie from it before the patient is taken to have moved."""
@@ -175,10 +178,9 @@ def _searched(pair: Pair, report: Progress, method: Align, shared: bool) -> _End
     at_header, at_found = fresh.scores(np.stack([np.eye(4), found.matrix]))
     report(0.7, 1 + float(max(at_header, at_found)))
     if at_found < at_header * SIGNIFICANT:
-        found = Found(np.eye(4), found.agreeing, found.rival)
-    end = _End(
-        found.matrix, "header" if at_found < at_header * SIGNIFICANT else "rigid", UNEXAMINED, agreeing=found.agreeing
-    )
+        end = _End(np.eye(4), "header", UNEXAMINED, agreeing=found.agreeing)
+    else:
+        end = _End(_on_one_lattice(pair, found.matrix, fresh), "rigid", UNEXAMINED, agreeing=found.agreeing)
     if method in ("affine", "deformable"):
         stretched = climb(pair, end.matrix, "fine", freedom=12)
         before, after = fresh.scores(np.stack([end.matrix, stretched]))
@@ -196,6 +198,28 @@ def _searched(pair: Pair, report: Progress, method: Align, shared: bool) -> _End
     if shared and verdict.opinion == "not aligned" and not exchanged(verdict):
         return _End(np.eye(4), "identity", _trusting(verdict))
     return replace(end, verdict=verdict)
+
+
+def _on_one_lattice(pair: Pair, matrix: Points, fresh: Pair) -> Points:
+    """The map near ``matrix`` that lays one study's voxels on the other's, first on first or last; else ``matrix``.
+
+    Two series with as many voxels of the same size, found to lie within a voxel of each other, corner on corner, were
+    resampled onto one lattice before a header was lost or changed: six numbers do not come that close by chance.
+    """
+    fixed, moving = pair.fixed.stored, pair.moving.stored
+    axes = np.rint((np.linalg.inv(moving.affine) @ matrix @ fixed.affine)[:3, :3])
+    steps = np.abs(axes)
+    one_to_one = (steps.sum(axis=0) == 1).all() and (steps.sum(axis=1) == 1).all()
+    if not one_to_one or tuple(steps @ fixed.shape) != moving.shape:
+        return matrix
+    index = np.eye(4)
+    index[:3, :3], index[:3, 3] = axes, (moving.extent - axes @ fixed.extent) / 2
+    onto = np.asarray(moving.affine @ index @ np.linalg.inv(fixed.affine))
+    rigid = np.allclose(onto[:3, :3].T @ onto[:3, :3], np.eye(3), rtol=0, atol=SAME_SIZE)
+    if not rigid or pair.apart(onto[None], matrix)[0] > fixed.spacing.max():
+        return matrix
+    at_found, at_onto = fresh.scores(np.stack([matrix, onto]))
+    return onto if at_found < at_onto * SIGNIFICANT else matrix
 
 
 def _scores(pair: Pair | None, end: _End) -> dict[str, float]:

@@ -71,6 +71,10 @@ class Level:
         """(..., 3) indices → RAS+ mm."""
         return np.asarray(index @ self.affine[:3, :3].T + self.affine[:3, 3])
 
+    def index(self, world: Points) -> Points:
+        """(..., 3) RAS+ mm → indices."""
+        return np.asarray((world - self.affine[:3, 3]) @ np.linalg.inv(self.affine[:3, :3]).T)
+
     def to_unit(self) -> Points:
         """(4, 4) RAS+ mm → what `torch.nn.functional.grid_sample` reads: -1 to 1, last axis first."""
         index_to_unit = np.diag([*(2 / np.maximum(self.extent, 1)), 1.0])

@@ -41,6 +41,10 @@ LAST_POINTS, LAST_BINS = 300_000, 64
 """Of the last climb. Where uptake is low and blurred, they take a half of what is left of the error; CT, which tells a
 position by its bone, gains by what its samples are, and 128 bins would cost it 0.1 mm."""
 
+FIELD_POINTS, SHARP_MM = 600_000, 3.0
+"""Where no voxel of either study is longer than that, the last climb looks at both as they are stored, in all of the
+field. PET gains by it; SPECT, with larger voxels, would lose."""
+
 LEAST_POINTS = 20_000
 """Of those that stay within the other field; with fewer, 64 bins say less than the climb before."""
 
@@ -199,14 +203,13 @@ def polish(pair: Pair, start: Points) -> Points:
     """Best rigid map near ``start``: as `climb` finds it, then by `LAST_POINTS` samples and `LAST_BINS` bins inside.
 
     Samples lie between the voxels of the fixed study, but on those of a CT, whose thin bone interpolation would blur.
-    Where the fields share little, or the answer lies further than samples stay inside, what `climb` finds is kept.
+    Of small voxels there are `FIELD_POINTS`, from all of the field. Where the fields share little, or the answer lies
+    further than samples stay inside, what `climb` finds is kept.
     """
     found = climb(pair, start, "fine")
     end = _by_voxels(pair, found)
     if end is None:
-        mask = enlarged(head_mask(pair.fixed.coarse), pair.fixed.fine)
-        samples = Samples.draw(pair.fixed.fine, mask, pair.centre, LAST_POINTS, pair.seed + 6, LAST_BINS)
-        end = _last_climb(samples, pair.moving.fine, found)
+        end = _last_climb(*_between_voxels(pair), found)
     return end if pair.apart(end[None], found)[0] <= MARGIN_MM else found
 
 
@@ -225,6 +228,16 @@ def _by_voxels(pair: Pair, found: Points) -> Points | None:
         return None
     end = _last_climb(samples, far.stored, begin)
     return end if near is pair.fixed else np.asarray(np.linalg.inv(end))
+
+
+def _between_voxels(pair: Pair) -> tuple[Samples, Level]:
+    """Samples of the fixed study for the last climb, and the level of the moving one that it looks at."""
+    stored, fine = pair.fixed.stored, pair.fixed.fine
+    if max(stored.spacing.max(), pair.moving.stored.spacing.max()) <= SHARP_MM:
+        samples = Samples.of_field(stored, pair.centre, FIELD_POINTS, pair.seed + 6, LAST_BINS)
+        return samples, pair.moving.stored
+    mask = enlarged(head_mask(pair.fixed.coarse), fine)
+    return Samples.draw(fine, mask, pair.centre, LAST_POINTS, pair.seed + 6, LAST_BINS), pair.moving.fine
 
 
 def _last_climb(samples: Samples, level: Level, begin: Points) -> Points:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -56,7 +57,16 @@ class Samples:
     @classmethod
     def draw(cls, level: Level, mask: Tensor, centre: Points, count: int, seed: int, bin_count: int = BINS) -> Samples:
         """Draw ``count`` points within the voxels of ``mask`` (X, Y, Z)."""
-        world = level.world(np.clip(_places(mask, count, seed), 0, level.extent))
+        return cls._between(level, _places_within(mask, count, seed), centre, bin_count)
+
+    @classmethod
+    def of_field(cls, level: Level, centre: Points, count: int, seed: int, bin_count: int = BINS) -> Samples:
+        """Draw ``count`` points in all of the field."""
+        return cls._between(level, _places(level.shape, count, seed), centre, bin_count)
+
+    @classmethod
+    def _between(cls, level: Level, index: Points, centre: Points, bin_count: int) -> Samples:
+        world = level.world(np.clip(index, 0, level.extent))
         to_unit = level.to_unit()
         values = level.sample(torch.from_numpy(world @ to_unit[:3, :3].T + to_unit[:3, 3]).float()[None])[0]
         return cls(torch.from_numpy(world - centre).float(), _binned(values, bin_count), centre, bin_count)
@@ -71,9 +81,8 @@ class Samples:
         """
         voxels = float(mask.sum()) * abs(np.linalg.det(coarse.affine[:3, :3]) / np.linalg.det(level.affine[:3, :3]))
         count = max(1, min(count, round(voxels)))
-        around = coarse.world(_places(mask, count, seed))
-        index = np.rint((around - level.affine[:3, 3]) @ np.linalg.inv(level.affine[:3, :3]).T)
-        index = np.clip(index, 0, level.extent)
+        around = coarse.world(_places_within(mask, count, seed))
+        index = np.clip(np.rint(level.index(around)), 0, level.extent)
         x, y, z = torch.from_numpy(index).long().unbind(1)
         values = level.windowed(level.values[0, 0, x, y, z])
         places = torch.from_numpy(level.world(index) - centre).float()
@@ -94,13 +103,19 @@ class Samples:
         return replace(self, points=self.points[stay], bins=self.bins[stay])
 
 
-def _places(mask: Tensor, count: int, seed: int) -> Points:
+def _places_within(mask: Tensor, count: int, seed: int) -> Points:
     """(count, 3) indices between and on the voxels of ``mask``."""
+    return _places(mask.shape, count, seed, np.flatnonzero(mask.numpy()))
+
+
+def _places(shape: tuple[int, ...], count: int, seed: int, inside: npt.NDArray[np.intp] | None = None) -> Points:
+    """(count, 3) indices between and on voxels: all of them, or those whose places in memory are given."""
     draw = np.random.default_rng(seed)
-    inside = np.flatnonzero(mask.numpy())
+    total = int(np.prod(shape)) if inside is None else len(inside)
     # One point in every equal part of the list: as even as a lattice, without being one.
-    places = ((np.arange(count) + draw.random(count)) * len(inside) / count).astype(np.int64)
-    return np.stack(np.unravel_index(inside[places], mask.shape), axis=-1) + draw.uniform(-0.5, 0.5, (count, 3))
+    places = ((np.arange(count) + draw.random(count)) * total / count).astype(np.int64)
+    at = np.unravel_index(places if inside is None else inside[places], shape)
+    return np.stack(at, axis=-1) + draw.uniform(-0.5, 0.5, (count, 3))
 
 
 def _binned(values: Tensor, bin_count: int) -> Tensor:

@@ -25,12 +25,14 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
+from medfuse.errors import StudyError
 from medfuse.fusion import fuse
 from medfuse.gesenet.calibration import phantom_pairs
 from medfuse.gesenet.device import resolve_device
 from medfuse.gesenet.engine import ENGINES, Engine, load_engine, why_not
 from medfuse.gesenet.folded import FoldedGeSeNet
 from medfuse.gesenet.loading import load_network
+from medfuse.gesenet.pictures import read_picture, unit
 from medfuse.gesenet.published import as_published
 from medfuse.gesenet.stacks import fuse_slices
 from medfuse.grid import Grid
@@ -76,6 +78,7 @@ def bench(
     device: str = "cpu",
     rounds: int = 5,
     coarsen: float = 2.0,
+    pictures: tuple[Path, Path] | None = None,
     tell: Tell = _silent,
 ) -> dict[str, Any]:
     """Time engines on a slice, on growing slices and batches, and on a whole study.
@@ -90,19 +93,27 @@ def bench(
         How often each is timed, in turns.
     coarsen
         Factor on the voxel sizes of the phantom whose study is fused from DICOM to DICOM.
+    pictures
+        An MRI and its partner, aligned, as the slice; one of a phantom whose air is noise if None.
     tell
         Called with the step's name and the share of it that is done.
 
     Returns
     -------
     dict
-        ``slice``, ``growth``, ``stacks``, ``study``, ``work`` and ``environment``; plain values for JSON.
+        ``matrix`` (rows and columns of the slice), ``slice``, ``growth``, ``stacks``, ``study``, ``work`` and
+        ``environment``; plain values for JSON.
 
     Raises
     ------
     DeviceError
         If an engine or the device is not there.
+    StudyError
+        If the pictures differ in size.
+    TrainingError
+        If one cannot be read.
     """
+    pair = picture_slice(*pictures) if pictures else head_slice(SIDE)
     target = resolve_device(device)
     chosen = list(engines) if engines else [name for name in ENGINES if not why_not(name, target)]
     network = load_network(weights, str(target))
@@ -116,7 +127,6 @@ def bench(
         preparation[name] = time.perf_counter() - before
     tell("prepare", 1.0)
     reference = load_engine("reference", device, weights)
-    pair = head_slice(SIDE)
     exact = reference(*pair)
     slices = {}
     for name, timing in in_turns(calls, [pair], rounds, partial(tell, "slice"))[0].items():
@@ -132,6 +142,7 @@ def bench(
     stacks = _stacks(chosen, str(weights), device, partial(tell, "stacks"))
     studies = _studies(chosen, str(weights), device, coarsen, partial(tell, "study"))
     return {
+        "matrix": list(pair[0].shape[-2:]),
         "slice": slices,
         "growth": growth,
         "stacks": stacks,
@@ -148,6 +159,15 @@ def head_slice(side: int, count: int = 1) -> tuple[Tensor, Tensor]:
     room = (side - width) // 2, -(-(side - width) // 2), (side - height) // 2, -(-(side - height) // 2)
     framed = (functional.pad(picture, room) for picture in (mri, partner))
     first, second = (picture.expand(count, -1, -1, -1).contiguous() for picture in framed)
+    return first, second
+
+
+def picture_slice(mri: Path, partner: Path) -> tuple[Tensor, Tensor]:
+    """Two pictures' luma, (1, 1, H, W) each."""
+    first, second = (unit(read_picture(path)[0])[None] for path in (mri, partner))
+    if first.shape != second.shape:
+        sizes = " and ".join(f"{side.shape[-1]} × {side.shape[-2]}" for side in (first, second))
+        raise StudyError(f"the two pictures must have one size; found {sizes}. Give an MRI and its partner, aligned.")
     return first, second
 
 
@@ -289,7 +309,7 @@ def _work(
     skipping: FoldedGeSeNet,
     pair: tuple[Tensor, Tensor],
 ) -> dict[str, Any]:
-    """GFLOP a slice of `SIDE` of each form of the network, and GFLOP/s of this machine's matrix products."""
+    """GFLOP a slice of each form of the network, and GFLOP/s of this machine's matrix products."""
     everything = *pair, torch.ones(1), torch.zeros(2, folded.channels)
     given = tuple(part.to(folded.device) for part in everything)
     forms: dict[str, Callable[[], object]] = {

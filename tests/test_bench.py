@@ -5,12 +5,13 @@ import json
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 from medfuse import bench as benching
-from medfuse.bench import PUBLISHED, bench, head_slice, in_turns, one_study
+from medfuse.bench import PUBLISHED, bench, head_slice, in_turns, one_study, picture_slice
 from medfuse.cli import app
-from medfuse.errors import DeviceError
+from medfuse.errors import DeviceError, StudyError
 from medfuse.gesenet import load_network
 from medfuse.gesenet.engine import as_engine
 from medfuse.gesenet.published import as_published
@@ -88,10 +89,28 @@ def test_a_study_is_timed_by_its_steps(tmp_path):
     assert found["peak_mib"] is None or found["peak_mib"] > 100
 
 
+def test_pictures_of_ones_own_are_the_slice(tmp_path):
+    paths = [tmp_path / name for name in ("mri.png", "pet.png", "small.png")]
+    values = np.random.default_rng(3).integers(0, 256, (40, 52), np.uint8)
+    for path, picture in zip(paths, (values, 255 - values, values[:30]), strict=True):
+        Image.fromarray(picture).save(path)
+    mri, partner = picture_slice(*paths[:2])
+    assert mri.shape == (1, 1, 40, 52)
+    assert torch.equal((255 * mri).round().byte()[0, 0], torch.from_numpy(values))
+    assert torch.allclose(mri + partner, torch.ones(1))
+    with pytest.raises(StudyError, match="one size; found 52 × 40 and 52 × 30"):
+        picture_slice(paths[0], paths[2])
+
+
 @pytest.mark.slow
 def test_the_command_writes_table_json_and_plot(tmp_path):
+    for name in ("mri", "pet"):
+        Image.fromarray(np.full((36, 44), 90, np.uint8)).save(tmp_path / f"{name}.png")
     arguments = [
         "bench",
+        "--pictures",
+        str(tmp_path / "mri.png"),
+        str(tmp_path / "pet.png"),
         "--engines",
         "reference,masked",
         "--rounds",
@@ -104,6 +123,7 @@ def test_the_command_writes_table_json_and_plot(tmp_path):
     result = CliRunner().invoke(app, arguments, catch_exceptions=False)
     assert result.exit_code == 0
     assert "masked" in result.stdout
+    assert "44 × 36" in result.stdout
     found = json.loads((tmp_path / "b" / "bench.json").read_text())
     assert list(found["slice"]) == [PUBLISHED, "reference", "masked"]
     assert found["slice"]["masked"]["largest_difference"] < 1e-5

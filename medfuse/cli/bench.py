@@ -30,6 +30,10 @@ def bench(
     coarsen: Annotated[
         float, typer.Option(min=1, help="Factor on the voxel sizes of the phantom study; 1 is a full study.")
     ] = 2.0,
+    pictures: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(help="An aligned MRI and partner as the slice, in place of a phantom's.", metavar="MRI PARTNER"),
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder for bench.json and bench.png.")] = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
@@ -37,7 +41,9 @@ def bench(
     """Time every engine on this machine: a slice, growing slices and batches, and a whole study by its steps."""
     with refusing(as_json), steps() as tell:
         names = engines.split(",") if engines else None
-        found = measure(names, weights=weights, device=device, rounds=rounds, coarsen=coarsen, tell=tell)
+        found = measure(
+            names, weights=weights, device=device, rounds=rounds, coarsen=coarsen, pictures=pictures, tell=tell
+        )
         if out is not None:
             with whole_entries(out, overwrite, OWNED) as folder:
                 (folder / "bench.json").write_text(json.dumps(found, indent=1) + "\n")
@@ -50,7 +56,8 @@ def bench(
 
 def _print(found: dict[str, Any]) -> None:
     baseline = found["slice"][PUBLISHED]
-    table = Table("engine", "ms a slice", "times", "processor ms", "times", "largest difference", title="256 × 256")
+    size = " × ".join(str(side) for side in reversed(found["matrix"]))
+    table = Table("engine", "ms a slice", "times", "processor ms", "times", "largest difference", title=size)
     for name, row in found["slice"].items():
         difference = row.get("largest_difference")
         table.add_row(

@@ -155,10 +155,15 @@ def on_own_lattice(volume: MetaTensor) -> MetaTensor:
     affine = np.diag([*spacing, 1])
     affine[:3, 3] = low + begin
     own = Grid((int(shape[0]), int(shape[1]), int(shape[2])), affine)
-    index = grid.index(own.world(np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1)))
-    values = plain(volume)[0].double().numpy()
-    values = ndimage.map_coordinates(values, np.moveaxis(index, -1, 0), order=3, cval=float(values.min()))
-    return like(torch.from_numpy(values).float()[None], volume, own, source=None)
+    stored = plain(volume)[0].double().numpy()
+    smooth = ndimage.spline_filter(stored)
+    values = np.empty(own.shape, np.float32)
+    for x in range(own.shape[0]):  # plane by plane, for the peak of memory is measured
+        index = grid.index(own.world(np.stack(np.meshgrid(x, *map(np.arange, own.shape[1:]), indexing="ij"), axis=-1)))
+        values[x] = ndimage.map_coordinates(
+            smooth, np.moveaxis(index[0], -1, 0), prefilter=False, cval=float(stored.min())
+        )
+    return like(torch.from_numpy(values)[None], volume, own, source=None)
 
 
 def real_cases(mri: MetaTensor, partner: MetaTensor, count: int = 12) -> Iterator[Case]:

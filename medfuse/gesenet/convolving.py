@@ -49,50 +49,34 @@ def working_room(layers: Any, shorts: bool) -> tuple[Any, Any]:
 
 
 @compiled
-def run(
-    steps: Any,
-    layers: Any,
-    maps: Any,
-    room: Floats,
-    kernels: Any,
-    constants: Floats,
-    columns: Integers,
-    starts: Integers,
-    first: int,
-    last: int,
-    totals: Any,
-    taken: Any,
-    made: Any,
-    black: Any,
-) -> None:
-    """Take rows [first, last) of tiles through all steps, and of each as many around them as the later ones need.
+def run(program: Any, tiles: Any, rows: tuple[int, int], stores: Any, totals: Any, black: Any) -> None:
+    """Take rows of tiles through all steps, and of each as many around them as the later ones need.
 
     Parameters
     ----------
-    steps, layers, maps
+    program
         Tables of `Step`, `Layer` and `Map`.
-    room
-        All feature maps.
-    kernels, constants
-        Of all layers.
-    columns, starts
+    tiles
         Columns of the tiles of each set, row by row; and where the rows begin, (sets, rows + 1).
+    rows
+        The first one, and the one behind the last.
+    stores
+        All feature maps; kernels and constants of all layers; and room to work in, see `working_room`.
     totals
         float64, grows by the sums of channels that are asked for.
-    taken, made
-        Room to work in; see `working_room`.
     black
         Maps and room of the black picture, and the rows and columns of its tiles that stand for those here.
     """
-    reach, rows = 0, starts.shape[1] - 1
+    (steps, layers, maps), (columns, starts), (first, last) = program, tiles, rows
+    room, _, constants, _, _ = stores
+    reach, end = 0, starts.shape[1] - 1
     for step in steps:
         reach = max(reach, step.lag)
     sums = np.zeros(MOST_TOTALS, np.float32)
-    stores = room, kernels, constants, taken, made
     for position in range(max(first - reach, 0), last + reach):
         for step in steps:
             row, around = position - step.lag, reach - step.lag
-            if not max(first - around, 0) <= row < min(last + around, rows):
+            if not max(first - around, 0) <= row < min(last + around, end):
                 continue
             here = columns[starts[step.tiles, row] : starts[step.tiles, row + 1]]
             if not len(here):
@@ -107,7 +91,7 @@ def run(
                     layer = layers[step.plain if turn else step.layer]
                     how = PUT if turn else step.how
                     if len(some):
-                        _convolve(row, some, layer, step, how, (source, target, other), stores)
+                        convolve(row, some, (layer, step, how, (source, target, other), stores))
             elif step.kind == BLACKEN:
                 from_maps, from_room, rows_there, columns_there = black
                 for x in here:
@@ -151,17 +135,17 @@ def _split(y: int, columns: Integers, mask: Any, room: Floats) -> tuple[Integers
 
 
 @compiled
-def _convolve(y: int, columns: Integers, layer: Any, step: Any, how: int, forms: Any, stores: Any) -> None:
+def convolve(y: int, columns: Integers, work: Any) -> None:
     """Convolve tiles of one row.
 
-    Forms are the maps of source, target and mask or residual; stores are room, kernels, constants, taken and made.
+    Work is a layer and the step that asks for it; how its results are put; forms, the maps of source, target and mask
+    or residual; and stores, as `run` has them.
     """
-    _, target, _ = forms
-    room = stores[0]
+    layer, step, _, (_, target, _), (room, _, _, _, _) = work
     if layer.positions == POSITIONS:
-        convolve_tiles(y, columns, layer, step, how, forms, stores)
+        convolve_tiles(y, columns, work)
     else:
-        _points(y, columns, layer, step, how, forms, room, stores[2])
+        _points(y, columns, work)
     for x in columns:
         for c in range(layer.columns - layer.aside, layer.filled, LANES):
             to = place_of(y, x, target, 0) + channel_of(step.target_first + c, target)
@@ -173,11 +157,9 @@ def _convolve(y: int, columns: Integers, layer: Any, step: Any, how: int, forms:
 
 
 @compiled
-def _points(
-    y: int, columns: Integers, layer: Any, step: Any, how: int, forms: Any, room: Floats, constants: Floats
-) -> None:
+def _points(y: int, columns: Integers, work: Any) -> None:
     """1 × 1 kernels, straight from map to map."""
-    source, target, other = forms
+    layer, step, how, (source, target, other), (room, _, constants, _, _) = work
     depth, width, first = layer.depth, layer.columns, step.source_first // LANES
     for n in range(0, width, PLANE):
         bias, kernel = layer.constants + n, layer.kernels + n * depth

@@ -141,10 +141,9 @@ class Picture:
         except IndexError:
             taken, made = working_room(self.layers, self.kernels.dtype == np.int16)
         there = self.black or self
-        run(
-            steps, self.layers, maps, self.room, self.kernels, self.constants, self.columns, self.starts, first, last,
-            totals, taken, made, (there.maps, there.room, *self.places),
-        )  # fmt: skip
+        program, tiles = (steps, self.layers, maps), (self.columns, self.starts)
+        stores = self.room, self.kernels, self.constants, taken, made
+        run(program, tiles, (first, last), stores, totals, (there.maps, there.room, *self.places))
         self.idle.append((taken, made))
 
     def view(self, number: int) -> Floats:

@@ -38,22 +38,26 @@ def tiles_together(layer: Any, item: int) -> Any:
 
 
 @compiled
-def convolve_tiles(y: int, columns: Integers, layer: Any, step: Any, how: int, forms: Any, stores: Any) -> None:
-    """Convolve tiles of one row, so many at once as fit the cache; see `convolving.run` for the arguments."""
+def convolve_tiles(y: int, columns: Integers, work: Any) -> None:
+    """Convolve tiles of one row, so many at once as fit the cache.
+
+    Work is what `convolving.convolve` says of it: layer, step, how, forms and stores.
+    """
+    layer, _, _, _, stores = work
     block = tiles_together(layer, stores[3].itemsize)
     plane = block * ROOM
     for start in range(0, len(columns), block):
         here = columns[start : start + block]
-        _take(y, here, layer, step, forms[0], stores, plane)
+        _take(y, here, work, plane)
         for n in range(0, layer.columns, PLANE):
             group = n // PLANE * plane if layer.aside else 0
-            _multiply(len(here), n, layer, stores, plane, group)
-            _make(y, here, n, layer, step, how, forms, stores, plane, group)
+            _multiply(len(here), n, work, plane, group)
+            _make(y, here, n, work, plane, group)
 
 
 @compiled
-def _take(y: int, here: Integers, layer: Any, step: Any, source: Any, stores: Any, plane: int) -> None:
-    room, _, constants, taken, _ = stores
+def _take(y: int, here: Integers, work: Any, plane: int) -> None:
+    layer, step, _, (source, _, _), (room, _, constants, taken, _) = work
     above, below = lines_around(y, source)
     for c in range(0, layer.depth, PLANE):
         first, last = step.source_first + c, min(c + PLANE, layer.depth)
@@ -77,8 +81,8 @@ def _take(y: int, here: Integers, layer: Any, step: Any, source: Any, stores: An
 
 
 @compiled
-def _multiply(tiles: int, n: int, layer: Any, stores: Any, plane: int, group: int) -> None:
-    _, kernels, _, taken, made = stores
+def _multiply(tiles: int, n: int, work: Any, plane: int, group: int) -> None:
+    layer, _, _, _, (_, kernels, _, taken, made) = work
     narrow = n + LANES >= layer.columns
     for p in range(layer.positions):
         kernel = layer.kernels + p * layer.step + n * layer.depth
@@ -105,10 +109,9 @@ def _multiply(tiles: int, n: int, layer: Any, stores: Any, plane: int, group: in
 
 
 @compiled
-def _make(
-    y: int, here: Integers, n: int, layer: Any, step: Any, how: int, forms: Any, stores: Any, plane: int, group: int
-) -> None:
+def _make(y: int, here: Integers, n: int, work: Any, plane: int, group: int) -> None:
     """Make tiles' pixels of the sums of a plane of columns, n and behind."""
+    layer, step, how, _, _ = work
     first, last = max(n, layer.aside), min(n + PLANE, layer.columns)
     narrow = last - n == LANES
     c = first - layer.aside
@@ -133,27 +136,19 @@ def _make(
                 at += column - n
             c = column - layer.aside
             beside = t * ROOM + c // PLANE * plane + c % PLANE
-            _put(y, here[t], here[other], column, alike, at, beside, layer, step, how, forms, stores)
+            _put((y, here[t], here[other]), (column, alike, at, beside), work)
 
 
 @compiled_in_line
-def _put(
-    y: int,
-    x: int,
-    x_other: int,
-    n: int,
-    at_once: int,
-    at: int,
-    aside: int,
-    layer: Any,
-    step: Any,
-    how: int,
-    forms: Any,
-    stores: Any,
-) -> None:
-    """Make the pixels of one tile, or of two, of the sums of columns n and behind."""
-    _, target, other = forms
-    room, _, constants, _, made = stores
+def _put(tiles: Any, sums: Any, work: Any) -> None:
+    """Make the pixels of one tile, or of two, of the sums of a vector of columns.
+
+    Tiles are given by their row and both columns; sums by their first column, what is made at once, where they begin,
+    and where those of the same tile do that another group of columns left.
+    """
+    y, x, x_other = tiles
+    n, at_once, at, aside = sums
+    layer, step, how, (_, target, other), (room, _, constants, _, made) = work
     width, c = layer.columns, n - layer.aside
     to = channel_of(step.target_first + c, target)
     beside = channel_of(step.other_first + c, other) if how == ADD else 0
@@ -165,15 +160,15 @@ def _put(
     first, second = place_of(y, x, other, 0) + beside, place_of(y, x_other, other, 0) + beside
     added = (*where, first, other.row, other.pixel, second)
     masked = (*where, first, other.row, bias + 2 * width, second)
-    sums, more = (made, constants, constants, room), (made, constants, constants, room, room)
+    into, more = (made, constants, constants, room), (made, constants, constants, room, room)
     if WIDE and at_once != HALF:
         if at_once == UPPER:
             tilework.mask_upper_half(more, masked)
         elif how == PUT:
             if at_once == PAIR:
-                tilework.put_patches(sums, where)
+                tilework.put_patches(into, where)
             else:
-                tilework.put_patch_of_plane(sums, where)
+                tilework.put_patch_of_plane(into, where)
         elif how == ADD:
             if at_once == PAIR:
                 tilework.add_patches(more, added)
@@ -184,7 +179,7 @@ def _put(
         else:
             tilework.mask_patch_of_plane(more, masked)
     elif how == PUT:
-        tilework.put_patch(sums, where)
+        tilework.put_patch(into, where)
     elif how == ADD:
         tilework.add_patch(more, added)
     elif how == MASK and c < layer.aside:

@@ -36,7 +36,19 @@ class IntensityError(MedfuseError, ValueError):
 
 
 class RegistrationError(MedfuseError, RuntimeError):
-    """The studies could not be aligned."""
+    """The studies could not be aligned.
+
+    Parameters
+    ----------
+    message
+        Says so.
+    found
+        What was found and is not believed, as `medfuse.Registration.to_dict` has it; None where nothing was.
+    """
+
+    def __init__(self, message: str, found: dict[str, object] | None = None) -> None:
+        super().__init__(message)
+        self.found = found
 
 
 class TrainingError(MedfuseError, ValueError):

@@ -297,6 +297,17 @@ class FusedStudy:
         self._require_outside_sources(path, sidecar_path(path))
         nifti.write(self.image, path, self.sidecar(), overwrite=overwrite)
 
+    def write_partner_nifti(self, path: str | Path, *, overwrite: bool = False) -> None:
+        """Write the registered partner, float32 in its own unit on the MRI's grid, and its JSON sidecar beside it."""
+        path = Path(path)
+        self._require_outside_sources(path, sidecar_path(path))
+        partner = self.registered()
+        sidecar = self.sidecar() | {
+            "Description": f"The partner, aligned with the MRI: {self.provenance.alignment}.",
+            "Units": partner.meta["unit"],
+        }
+        nifti.write_measured(partner, path, sidecar, overwrite=overwrite)
+
     def write_picture(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write a PNG of sources and fused volume in three planes."""
         self._require_outside_sources(Path(path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any
@@ -13,6 +14,11 @@ DISCLAIMER = "Research use only: not a medical device, not for diagnosis or trea
 NOT_ALIGNED = "NOT ALIGNED"
 
 SOFTWARE = f"medfuse {version('medfuse')}"
+
+
+def marked(name: str, registration: Mapping[str, Any]) -> str:
+    """A name that says so where an alignment, as `Registration.to_dict` has it, was forced against the pictures."""
+    return f"{name} {NOT_ALIGNED}" if registration.get("verdict") == "not aligned" else name
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,7 @@ class Provenance:
 
     def marked(self, name: str) -> str:
         """A series description that says so where an alignment was forced against what the pictures say."""
-        return f"{name} {NOT_ALIGNED}" if self.registration.get("verdict") == "not aligned" else name
+        return marked(name, self.registration)
 
     def sentence(self) -> str:
         """The same for a reader of the DICOM header (DerivationDescription, at most 1024 characters)."""

@@ -113,10 +113,15 @@ def require_pair(mri: MetaTensor, partner: MetaTensor, *, different_patients: bo
         raise StudyError("expected a CT, PET or SPECT as the second study, found another MR; give the partner study.")
     if second["modality"] == "CT" and second["unit"] != "HU" and float(plain(mri).min()) < LIKELY_CT_AIR:
         raise StudyError("the MRI holds values as low as air in CT, and the CT does not; swap the two studies.")
-    source, other = source_of(mri), source_of(partner)
+    require_one_patient(mri, partner, different_patients=different_patients)
+
+
+def require_one_patient(one: MetaTensor, two: MetaTensor, *, different_patients: bool = False) -> None:
+    """Raise `StudyError` if two volumes are the same, or their headers name different patients; see `require_pair`."""
+    source, other = source_of(one), source_of(two)
     if source is not None and other is not None:
         if source.path.resolve() == other.path.resolve() and source.references == other.references:
-            raise StudyError(f"both studies are the same, {source.path}; give the MRI first and its partner second.")
+            raise StudyError(f"both studies are the same, {source.path}; give two studies of one patient.")
         if not different_patients and _of_different_patients(source, other):
             raise StudyError(
                 "the headers of the two studies name different patients; give two studies of one patient, or say that "

@@ -67,10 +67,77 @@ def test_the_map_the_picture_and_one_json_object(study, phantom, tmp_path):
 def test_what_is_not_aligned_leaves_nothing(study, mirrored, tmp_path):
     done = run("align", study / "mri", mirrored, "--out", tmp_path / "map.tfm", "--json")
     assert done.exit_code == 4
-    assert "left and right seem exchanged" in json.loads(done.stdout)["error"]["message"]
+    refused = json.loads(done.stdout)
+    assert "left and right seem exchanged" in refused["error"]["message"]
+    assert refused["refused"]["verdict"] == "not aligned"
+    assert refused["refused"]["evidence"]["mirrored"] > 1.02
     assert list(tmp_path.iterdir()) == []
     refused = run("align", study / "mri", mirrored, "--out", tmp_path / "map.nii")
     assert refused.exit_code == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", [".dcm", ".txt"])
+def test_a_map_that_is_forced_is_marked(study, mirrored, tmp_path, suffix):
+    out = tmp_path / f"map{suffix}"
+    done = run("align", study / "mri", mirrored, "--out", out, "--force", "--json")
+    assert done.exit_code == 0, done.output
+    if suffix == ".txt":
+        assert "NOT ALIGNED" in out.read_text().splitlines()[0]
+        assert medfuse.Registration.load(out).matrix.shape == (4, 4)
+    else:
+        written = pydicom.dcmread(out)
+        assert written.SeriesDescription == "ALIGNMENT PT to MR NOT ALIGNED"
+        assert written.ContentDescription.endswith("NOT ALIGNED")
+
+
+def test_two_patients_are_not_aligned_unless_it_is_said(study, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    for path in (study / "partner").iterdir():
+        file = pydicom.dcmread(path)
+        file.PatientName, file.PatientID = "Somebody^Else", "4711"
+        file.save_as(other / path.name)
+    out = tmp_path / "map.tfm"
+    done = run("align", study / "mri", other, "--out", out)
+    assert done.exit_code == 3
+    assert "different patients" in done.output
+    assert "4711" not in done.output
+    assert not out.exists()
+    done = run("align", study / "mri", other, "--out", out, "--different-patients")
+    assert done.exit_code == 0, done.output
+    assert run("align", study / "mri", study / "mri", "--out", tmp_path / "same.tfm").exit_code == 3
+
+
+def test_a_volume_of_several_is_named(study, tmp_path):
+    partner = medfuse.load(study / "partner")
+    both = np.stack([np.zeros(partner.shape[1:]), partner[0].numpy()], axis=-1).astype(np.float32)
+    nib.save(nib.Nifti1Image(both, partner.affine.numpy()), tmp_path / "both.nii")
+    asked = ("align", study / "mri", tmp_path / "both.nii", "--modality", "PT", "--out", tmp_path / "map.tfm")
+    done = run(*asked)
+    assert done.exit_code == 3
+    assert "--moving-volume" in done.output
+    done = run(*asked, "--moving-volume", 1)
+    assert done.exit_code == 0, done.output
+
+
+@pytest.mark.slow
+def test_a_partner_beside_nifti(study, tmp_path):
+    out = tmp_path / "out"
+    done = run("fuse", study / "mri", study / "partner", "--out", out, "--format", "nifti", "--with-partner", "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["partner_nifti"] == str(out / "partner.nii.gz")
+    written, fused = nib.load(out / "partner.nii.gz"), nib.load(out / "fused.nii.gz")
+    np.testing.assert_allclose(written.affine, fused.affine, atol=1e-5)
+    stored = medfuse.load(study / "partner")
+    assert written.get_data_dtype() == np.float32
+    assert written.get_fdata().max() == pytest.approx(float(stored.max()), rel=0.2)
+    assert json.loads((out / "partner.json").read_text())["Units"] == stored.meta["unit"]
+    again = run(
+        *("fuse", study / "mri", study / "partner", "--out", tmp_path / "again"),
+        *("--format", "nifti", "--align", out / "registration.tfm"),
+    )
+    assert again.exit_code == 0, again.output
 
 
 @pytest.mark.slow

@@ -242,8 +242,10 @@ def test_itks_own_rigid_transform_is_read(tmp_path: Path) -> None:
         ("a b c d\n" * 4, "four rows"),
         ("1 0 0 nan\n0 1 0 0\n0 0 1 0\n0 0 0 1\n", "finite"),
         ("1 0 0 0\n0 1 0 0\n0 0 1 0\n0 0 1 1\n", "last row"),
-        ("1 0 0 0\n0 1 0 0\n0 0 0 0\n0 0 0 1\n", "determinant"),
-        ("-1 0 0 0\n0 1 0 0\n0 0 1 0\n0 0 0 1\n", "unmirrored"),
+        ("1 0 0 0\n0 1 0 0\n0 0 0 0\n0 0 0 1\n", "flatten"),
+        ("1 50 0 0\n0 1 0 0\n0 0 1 0\n0 0 0 1\n", "keep the patient's shape"),
+        ("20 0 0 0\n0 0.05 0 0\n0 0 1 0\n0 0 0 1\n", "keep the patient's shape"),
+        ("-1 0 0 0\n0 1 0 0\n0 0 1 0\n0 0 0 1\n", "must not mirror"),
     ],
 )
 def test_ill_formed_text_is_refused(tmp_path: Path, content: str, message: str) -> None:
@@ -393,14 +395,28 @@ def test_one_frame_of_reference_is_left_where_the_patient_moved() -> None:
     assert head_error(found, truth) < 1
 
 
-def test_one_frame_of_reference_is_kept_where_the_pictures_cannot_tell() -> None:
+def test_one_frame_of_reference_is_no_excuse_for_noise() -> None:
     fixed, moving = (in_frame(study, "1.2.3") for study in pair(np.eye(4)))
     noise = np.random.default_rng(3).normal(size=moving.shape[1:])
-    found = register(fixed, volume(noise, grid_of(moving), "PT", source=Source("PT", "1.2.3", (), Path("x"))))
-    assert found.method == "identity"
+    strange = volume(noise, grid_of(moving), "PT", source=Source("PT", "1.2.3", (), Path("x")))
+    with pytest.raises(RegistrationError, match="not aligned"):
+        register(fixed, strange)
+    found = register(fixed, strange, "header")
     assert found.verdict is not None
     assert found.verdict.opinion == "unconfirmed"
     assert "share almost nothing" in str(found.verdict)
+
+
+def test_one_frame_of_reference_is_kept_where_the_pictures_cannot_tell() -> None:
+    fixed, moving = (in_frame(study, "1.2.3") for study in pair(np.eye(4)))
+    few, affine = plain(moving)[0, :, :, 26:32].numpy(), np.array(grid_of(moving).affine)
+    affine[:3, 3] = grid_of(moving).world(np.array([[0.0, 0.0, 26.0]]))[0]
+    source = Source("PT", "1.2.3", (), Path("x"))
+    found = register(fixed, volume(few, Grid(few.shape, affine), "PT", source=source))
+    assert found.method == "identity"
+    assert found.verdict is not None
+    assert found.verdict.opinion == "unconfirmed"
+    assert "too little of the head" in str(found.verdict)
     thin = framed(grid((30, 30, 2), (2, 2, 2)), "1.2.3")
     assert str(register(thin, thin).verdict).startswith("unconfirmed: a volume is constant or too thin")
 
@@ -413,7 +429,7 @@ def test_unknown_frames_are_not_one_frame() -> None:
 def test_overlap_is_the_covered_share_of_the_fixed_field() -> None:
     fixed = framed(grid((20, 20, 20), (2, 2, 2)), "1")
     half = framed(grid((20, 20, 20), (2, 2, 2), centre=(20, 0, 0)), "1")
-    assert register(fixed, half).scores["overlap"] == pytest.approx(0.5)
+    assert register(fixed, half, "header").scores["overlap"] == pytest.approx(0.5)
 
 
 def test_what_cannot_be_aligned_is_said() -> None:
@@ -421,9 +437,9 @@ def test_what_cannot_be_aligned_is_said() -> None:
     noise = np.random.default_rng(2)
     fixed = volume(noise.normal(size=lattice.shape), lattice, "MR")
     constant = volume(np.full(lattice.shape, 7.0), lattice, "PT")
-    with pytest.raises(RegistrationError, match=r"moving volume is constant.*found 7"):
+    with pytest.raises(RegistrationError, match=r"PT volume is constant.*found 7"):
         register(fixed, constant)
-    with pytest.raises(RegistrationError, match="fixed volume is constant"):
+    with pytest.raises(RegistrationError, match="CT volume is constant"):
         register(volume(np.full(lattice.shape, -1000.0), lattice, "CT", "HU"), fixed)
     flat = grid((24, 25, 3), (4, 4, 4))
     with pytest.raises(RegistrationError, match=r"at least 4 voxels.*24, 25, 3"):
@@ -451,7 +467,7 @@ def test_a_ct_is_laid_to_a_tenth_of_a_millimetre_by_its_own_voxels() -> None:
         plain(unknown)[0, :3] = float("nan")
     truth = pose @ np.linalg.inv(default_pose("MR"))
     start = truth @ rigid((0.5, -0.3, 0.4), (0.6, -0.8, 0.5))
-    sides = Pyramid.of(mri, "fixed"), Pyramid.of(ct, "moving")
+    sides = Pyramid.of(mri), Pyramid.of(ct)
     assert [side.hounsfield for side in sides] == [False, True]
     for pair, begin, right in (
         (Pair.of(*sides, 3), start, truth),
@@ -499,7 +515,7 @@ def test_small_voxels_are_looked_at_as_stored_in_all_of_the_field(voxel: float, 
     mri = world_linear(lattice)
     plain(mri)[:, :, :, 12:] = 0  # the head, brighter than the rest, in a part of the field
     pet = world_linear(grid((40, 36, 30), (voxel, voxel, voxel)))
-    sides = [Pyramid.of(side, "") for side in (mri, pet)]
+    sides = [Pyramid.of(side) for side in (mri, pet)]
     samples, level = _between_voxels(Pair.of(sides[0], sides[1], 1))
     assert level is (sides[1].stored if as_stored else sides[1].fine)
     index = lattice.index(samples.points.double().numpy() + samples.centre)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from medfuse.grid import Grid, Points
 from medfuse.phantom import Head, default_grid, default_pose, render
 from medfuse.phantom.scanner import rigid
 from medfuse.registration import Registration, judge, register
-from medfuse.volume import Modality, grid_of, like, make_volume, plain
+from medfuse.volume import Modality, Source, grid_of, like, make_volume, plain
 
 RADII = np.array([(x, y, z) for x in (-55, 55) for y in (-70, 70) for z in (-60, 60)], dtype=np.float64)
 
@@ -101,6 +102,35 @@ def test_a_mirrored_partner_is_named_as_such(mri: MetaTensor, modality: Modality
 def test_another_head_is_refused(mri: MetaTensor) -> None:
     with pytest.raises(RegistrationError, match=r"parts of the head disagree by .* mm"):
         register(mri, partner("PT", rigid((5.0, 3.0, -4.0), (5.0, 0.0, 8.0)), seed=11))
+
+
+def test_a_half_turned_partner_under_the_mris_own_frame_of_reference_is_found(mri: MetaTensor) -> None:
+    pose = rigid((2.0, 176.0, -4.0), (5.0, 0.0, 8.0))
+    studies = [in_one_frame(mri), in_one_frame(partner("PT", pose))]
+    found = register(studies[0], studies[1])
+    assert (found.method, errors(found, pose).max() < 2) == ("rigid", True)
+    assert found.verdict is not None
+    assert found.verdict.opinion == "aligned"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("modality", ["PT", "CT"])
+def test_the_partner_may_be_the_fixed_study(mri: MetaTensor, modality: Modality) -> None:
+    pose = rigid((12.0, 8.0, -33.0), (25.0, 10.0, -18.0))
+    study = partner(modality, pose)
+    found, turned = register(study, mri), register(mri, study)
+    np.testing.assert_allclose(found.matrix, np.linalg.inv(turned.matrix), atol=1e-9)
+    assert errors(turned, pose).max() < 2
+    assert found.verdict is not None
+    assert found.verdict.opinion == "aligned"
+    assert turned.verdict is not None
+    np.testing.assert_allclose(found.moved(found.verdict.places), turned.verdict.places, atol=1e-6)
+
+
+def in_one_frame(study: MetaTensor) -> MetaTensor:
+    modality, unit = study.meta["modality"], study.meta["unit"]
+    source = Source(modality, "1.2.3", (), Path(modality))
+    return make_volume(plain(study), grid_of(study), modality=modality, unit=unit, source=source)
 
 
 def test_the_error_grows_with_a_misalignment_that_is_given(mri: MetaTensor) -> None:

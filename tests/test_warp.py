@@ -132,6 +132,27 @@ def test_what_folds_or_is_not_finite_is_refused() -> None:
 
 
 @pytest.mark.slow
+def test_planes_that_overtake_their_neighbours_fold() -> None:
+    grid = lattice()
+    every_other = np.zeros((3, *grid.shape), np.float32)
+    every_other[0, 4:16:2] = 0.8 * grid.spacing[0]
+    assert Warp(grid, every_other).least_jacobian == pytest.approx(0.2, abs=1e-5)
+    with pytest.raises(RegistrationError, match="folds"):
+        Warp(grid, every_other * 1.4)
+    flipped = Grid(grid.shape, grid.affine @ np.diag([-1.0, 1, 1, 1]))
+    with pytest.raises(RegistrationError, match="folds"):
+        Warp(flipped, every_other * 1.4)
+    assert Warp(flipped, every_other * 0.5).least_jacobian == pytest.approx(0.6, abs=1e-5)
+
+
+@pytest.mark.slow
+def test_another_head_is_not_bent_into_place() -> None:
+    mri = render(Head(6), "MR", default_grid("MR", coarsen=2.0), default_pose("MR"), seed=8)
+    other = render(Head(5), "PT", default_grid("PT", coarsen=1.5), default_pose("PT"), seed=9)
+    with pytest.raises(RegistrationError, match="not aligned"):
+        register(mri, other, "deformable")
+
+
 def test_a_known_deformation_is_found_and_kept_only_if_better() -> None:
     """The MRI of a head that was squeezed by a known warp; the PET of the same head as it is."""
     head, pose = Head(7), default_pose("PT")

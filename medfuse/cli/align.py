@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from functools import partial
+from math import isfinite
 from pathlib import Path
 from typing import Annotated, cast
 
@@ -13,13 +14,15 @@ from rich.table import Table
 
 import medfuse
 from medfuse import dicom, nifti, report
-from medfuse.cli.choices import Force, Way
+from medfuse.cli.choices import DifferentPatients, FillGaps, Force, Way
 from medfuse.cli.console import EXIT_CODES, Json, Overwrite, app, refusing, stdout, steps
 from medfuse.export import require_outside, whole
 from medfuse.provenance import DISCLAIMER
 from medfuse.registration import WRITTEN_SUFFIXES, Registration
+from medfuse.study import require_one_patient
 from medfuse.volume import Modality, source_of
 
+ITK_SUFFIXES = tuple(suffix for suffix in WRITTEN_SUFFIXES if suffix != ".txt")
 SUFFIXES = (*WRITTEN_SUFFIXES, dicom.ALIGNMENT_SUFFIX)
 
 
@@ -37,6 +40,10 @@ def align(
     modality: Annotated[str | None, typer.Option(help="The moving study's modality, where it is NIfTI.")] = None,
     fixed_series: Annotated[str | None, typer.Option(help="Number or UID of the fixed series.")] = None,
     moving_series: Annotated[str | None, typer.Option(help="The same for the moving one.")] = None,
+    fixed_volume: Annotated[int | None, typer.Option(help="Which volume of a 4-D NIfTI file, from 0.")] = None,
+    moving_volume: Annotated[int | None, typer.Option(help="The same for the moving one.")] = None,
+    fill_gaps: FillGaps = False,
+    different_patients: DifferentPatients = False,
     force: Force = False,
     overwrite: Overwrite = False,
     as_json: Json = False,
@@ -44,6 +51,8 @@ def align(
     """Align MOVING to FIXED; write the map FIXED → MOVING to FILE, and a picture of it beside FILE."""
     if out.suffix not in SUFFIXES:
         raise typer.BadParameter(f"expected --out with one of {', '.join(SUFFIXES)}; found {out.suffix!r}.")
+    if method is Way.DEFORMABLE and out.suffix not in ITK_SUFFIXES:
+        raise typer.BadParameter(f"a deformation fits into {' or '.join(ITK_SUFFIXES)} only; found {out.suffix!r}.")
     picture = out.with_suffix(".png")
     with refusing(as_json), steps() as tell:
 
@@ -53,14 +62,24 @@ def align(
         for path in (out, picture):
             require_outside(path, [fixed, moving])
         usual = "MR" if nifti.is_nifti(fixed) else None
-        here = medfuse.load(fixed, _modality(fixed_modality or usual), fixed_series, progress=partial(tell, "fixed"))
-        there = medfuse.load(moving, _modality(modality), moving_series, progress=partial(tell, "moving"))
+        read = partial(medfuse.load, fill_gaps=fill_gaps)
+        here = read(
+            fixed,
+            _modality(fixed_modality or usual),
+            fixed_series,
+            volume=fixed_volume,
+            progress=partial(tell, "fixed"),
+        )
+        there = read(moving, _modality(modality), moving_series, volume=moving_volume, progress=partial(tell, "moving"))
+        require_one_patient(here, there, different_patients=different_patients)
+        sources = source_of(here), source_of(there)
+        if out.suffix == dicom.ALIGNMENT_SUFFIX:
+            dicom.require_placed(*sources)
         # The picture first: where it is refused, nothing is written.
         with whole(out, overwrite) as beside, whole(picture, overwrite) as drawn:
             found = medfuse.register(here, there, method.value, force=force, progress=scored)
             drawn.write_bytes(report.alignment_picture(here, there, found))
             if out.suffix == dicom.ALIGNMENT_SUFFIX:
-                sources = source_of(here), source_of(there)
                 dicom.write_alignment(beside, mri=sources[0], partner=sources[1], registration=found.to_dict())
             else:
                 found.save(beside)
@@ -85,7 +104,7 @@ def _print(found: Registration, out: Path, picture: Path) -> None:
         ("rotation", f"{found.rotation_deg:.2f}°"),
         ("shift", f"{shift} mm, RAS+"),
         ("verdict", str(found.verdict)),
-        ("error", f"about {found.error_mm:.1f} mm"),
+        ("error", f"about {found.error_mm:.1f} mm" if isfinite(found.error_mm) else "not known"),
         ("seconds", f"{found.seconds:.1f}"),
     ):
         table.add_row(name, value)

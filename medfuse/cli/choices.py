@@ -56,6 +56,13 @@ Force = Annotated[
     bool, typer.Option("--force", help="Write even where the pictures say it is not aligned; all output says so.")
 ]
 
+FillGaps = Annotated[
+    bool, typer.Option("--fill-gaps", help="Interpolate missing DICOM slices instead of refusing the series.")
+]
+DifferentPatients = Annotated[
+    bool, typer.Option("--different-patients", help="Accept headers that name different patients.")
+]
+
 
 class PlaneName(str, Enum):
     """Which slices are fused."""

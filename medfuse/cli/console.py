@@ -91,7 +91,9 @@ def _refuse(error: MedfuseError, as_json: bool) -> NoReturn:
     elif isinstance(error, DeviceError):
         code = EXIT_USAGE
     if as_json:
-        failure = {"error": {"kind": type(error).__name__, "message": str(error), "exit_code": code}}
+        failure: dict[str, object] = {"error": {"kind": type(error).__name__, "message": str(error), "exit_code": code}}
+        if isinstance(error, RegistrationError) and error.found is not None:
+            failure["refused"] = error.found
         sys.stdout.write(json.dumps(failure, indent=2) + "\n")
     stderr.print(f"{type(error).__name__}: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
     raise typer.Exit(code)

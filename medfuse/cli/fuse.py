@@ -15,7 +15,17 @@ from monai.data.meta_tensor import MetaTensor
 
 import medfuse
 from medfuse import dicom, nifti
-from medfuse.cli.choices import CompressionName, DicomChoices, Force, Format, PartnerModality, PlaneName, Way
+from medfuse.cli.choices import (
+    CompressionName,
+    DicomChoices,
+    DifferentPatients,
+    FillGaps,
+    Force,
+    Format,
+    PartnerModality,
+    PlaneName,
+    Way,
+)
 from medfuse.cli.console import EXIT_CODES, Json, Overwrite, Tell, app, describe, refusing, stdout, steps
 from medfuse.dicom.palettes import PALETTES
 from medfuse.export import require_outside, whole_entries
@@ -30,8 +40,8 @@ from medfuse.uptake import to_suv
 from medfuse.volume import PARTNERS, grid_of, source_of
 
 RESULTS = (
-    *("dicom", "partner", "registration", "registration.h5", "blending", "media"),
-    *("fused.nii.gz", "fused.json", "dataset_description.json"),
+    *("dicom", "partner", "registration", "registration.h5", "registration.tfm", "blending", "media"),
+    *("fused.nii.gz", "fused.json", "partner.nii.gz", "partner.json", "dataset_description.json"),
 )
 
 
@@ -79,9 +89,7 @@ def fuse(
     mri_volume: Annotated[int | None, typer.Option(min=0, help="Which volume of a 4-D NIfTI MRI, from 0.")] = None,
     partner_volume: Annotated[int | None, typer.Option(min=0, help="The same for the partner.")] = None,
     luma: Annotated[bool, typer.Option("--luma", help="Read colours of NIfTI as their brightness.")] = False,
-    fill_gaps: Annotated[
-        bool, typer.Option("--fill-gaps", help="Interpolate missing DICOM slices instead of refusing the series.")
-    ] = False,
+    fill_gaps: FillGaps = False,
     with_partner: Annotated[
         bool,
         typer.Option(
@@ -113,9 +121,7 @@ def fuse(
         bool,
         typer.Option("--deidentify", help="Write all results under a pseudonym: PS3.15 Basic Profile, dates shifted."),
     ] = False,
-    different_patients: Annotated[
-        bool, typer.Option("--different-patients", help="Accept headers that name different patients.")
-    ] = False,
+    different_patients: DifferentPatients = False,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
@@ -131,7 +137,7 @@ def fuse(
             compress.value,
             _bits(bits),
             multiframe,
-            with_partner and format_ is not Format.NIFTI,
+            with_partner,
             dicomdir and format_ is not Format.NIFTI,
         )
         for entry in RESULTS:
@@ -260,7 +266,11 @@ def _write(study: FusedStudy, folder: Path, format_: Format, tell: Tell, choices
             keep=format_ is Format.BOTH,
             progress=partial(tell, "write"),
         )
-    if choices.with_partner:
+    if choices.with_partner and format_ is Format.NIFTI:
+        study.write_partner_nifti(folder / "partner.nii.gz")
+        deforms = study.registration.warp is not None
+        study.registration.save(folder / ("registration.h5" if deforms else "registration.tfm"))
+    elif choices.with_partner:
         study.write_partner(
             folder / "partner", like=choices.like, compression=choices.compression, progress=partial(tell, "measured")
         )
@@ -285,6 +295,8 @@ ENTRIES = {
     "partner": "partner",
     "alignment": "registration",
     "deformation": "registration.h5",
+    "map": "registration.tfm",
+    "partner_nifti": "partner.nii.gz",
     "blending": "blending",
     "media": "media",
     "nifti": "fused.nii.gz",

@@ -5,7 +5,7 @@ reads a fused one back.
 """
 
 from medfuse.dicom.aligned import read_alignment
-from medfuse.dicom.alignment import ALIGNMENT_SUFFIX, both_placed, write_alignment
+from medfuse.dicom.alignment import ALIGNMENT_SUFFIX, both_placed, require_placed, write_alignment
 from medfuse.dicom.blending import unblendable, write_blending
 from medfuse.dicom.compression import COMPRESSIONS, Compression, require_compressible
 from medfuse.dicom.deidentify import Deidentifier
@@ -38,6 +38,7 @@ __all__ = [
     "require_compressible",
     "require_listable",
     "require_measurable",
+    "require_placed",
     "scan",
     "unblendable",
     "write_alignment",

@@ -22,7 +22,7 @@ from medfuse.dicom.template import Naming, series_number
 from medfuse.errors import ExportError
 from medfuse.export import require_outside, whole
 from medfuse.grid import LPS_FROM_RAS
-from medfuse.provenance import SOFTWARE
+from medfuse.provenance import SOFTWARE, marked
 from medfuse.volume import Source
 
 ALIGNMENT_SUFFIX = ".dcm"
@@ -62,24 +62,17 @@ def write_alignment(
     """
     if registration.get("deformation") is not None:
         raise ExportError(
-            "a Spatial Registration holds a matrix, and the alignment is a deformation; save it with Registration.save."
+            "a Spatial Registration holds a matrix, and the alignment is a deformation; save it as .h5 or .tfm."
         )
-    if not isinstance(mri, DicomSource) or not isinstance(partner, DicomSource):
-        raise ExportError(
-            "a Spatial Registration refers to two DICOM series; found a source of another kind. Save the alignment "
-            "with Registration.save, or leave it out."
-        )
-    if not mri.frame_of_reference or not partner.frame_of_reference:
-        raise ExportError(
-            "a Spatial Registration joins two frames of reference; a source has no FrameOfReferenceUID. Save the "
-            "alignment with Registration.save, or leave it out."
-        )
+    mri, partner = require_placed(mri, partner)
     out = Path(out)
     require_outside(out, [mri.path, partner.path])
     with quiet():
         dataset = _header(mri, partner, registration)
         Naming(description, number).apply(
-            dataset, f"ALIGNMENT {partner.modality} to {mri.modality}", series_number(mri.first) + ALIGNMENT_AFTER_FUSED
+            dataset,
+            marked(f"ALIGNMENT {partner.modality} to {mri.modality}", registration),
+            series_number(mri.first) + ALIGNMENT_AFTER_FUSED,
         )
         moving_to_fixed = np.linalg.inv(np.array(registration["matrix"], dtype=np.float64))
         dataset.RegistrationSequence = Sequence(
@@ -92,6 +85,21 @@ def write_alignment(
         else:
             place.mkdir()
             save(dataset, place / "0001.dcm")
+
+
+def require_placed(mri: Source | None, partner: Source | None) -> tuple[DicomSource, DicomSource]:
+    """Both, where a Spatial Registration can join them; else raise `ExportError`."""
+    if not isinstance(mri, DicomSource) or not isinstance(partner, DicomSource):
+        raise ExportError(
+            "a Spatial Registration refers to two DICOM series; found a source of another kind. Save the alignment as "
+            ".tfm, .h5 or .txt, or leave it out."
+        )
+    if not mri.frame_of_reference or not partner.frame_of_reference:
+        raise ExportError(
+            "a Spatial Registration joins two frames of reference; a source has no FrameOfReferenceUID. Save the "
+            "alignment as .tfm, .h5 or .txt, or leave it out."
+        )
+    return mri, partner
 
 
 def both_placed(mri: Source | None, partner: Source | None) -> bool:
@@ -114,7 +122,8 @@ def _header(mri: DicomSource, partner: DicomSource, registration: Mapping[str, A
     dataset.SoftwareVersions = SOFTWARE
     dataset.DeviceSerialNumber = "0"
     dataset.ContentLabel = "ALIGNMENT"
-    dataset.ContentDescription = f"{partner.modality} to {mri.modality}, {registration['method']}"[:64]
+    told = f"{partner.modality} to {mri.modality}, {registration['method']}"
+    dataset.ContentDescription = marked(told, registration)[:64]
     dataset.ContentCreatorName = None
     contributions = [Contribution(source, np.eye(4), preserved=True) for source in (mri, partner)]
     dataset.ContributingEquipmentSequence = equipment(contributions, SOFTWARE)

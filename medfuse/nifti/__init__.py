@@ -2,7 +2,7 @@
 
 from medfuse.nifti.header import SUFFIXES, NiftiSource, is_nifti
 from medfuse.nifti.read import read, read_fused, read_grid
-from medfuse.nifti.write import dataset_description, write
+from medfuse.nifti.write import dataset_description, write, write_measured
 
 __all__ = [
     "SUFFIXES",
@@ -13,4 +13,5 @@ __all__ = [
     "read_fused",
     "read_grid",
     "write",
+    "write_measured",
 ]

@@ -147,7 +147,7 @@ def _require_volume(image: Any, path: Path, volume: int | None, *, luma: bool) -
     if count > 1 and volume is None:
         raise SeriesError(
             f"{path} has the shape {shape}; one 3-D volume is needed. Say which (volume=0 to volume={count - 1}; "
-            "--mri-volume, --partner-volume)."
+            "--mri-volume, --partner-volume; of align: --fixed-volume, --moving-volume)."
         )
     if volume is not None and (not 0 <= volume < count or max(shape[3:], default=1) != count):
         raise SeriesError(f"{path} has the shape {shape} and no volume {volume}; the first is 0, of {count}.")

@@ -40,10 +40,7 @@ def write(image: MetaTensor, path: str | Path, sidecar: Mapping[str, object], *,
     ExportError
         If the suffix is another, a file is taken, or they cannot be written.
     """
-    path = Path(path)
-    if not str(path).lower().endswith(SUFFIXES) or path.is_dir():
-        raise ExportError(f"a NIfTI file ends in .nii or .nii.gz; found {path.name}.")
-    grid = grid_of(image)
+    path = _path(path)
     values = plain(image).cpu().numpy()
     if len(values) == 3:
         rgb = np.moveaxis(values, 0, -1)
@@ -51,18 +48,46 @@ def write(image: MetaTensor, path: str | Path, sidecar: Mapping[str, object], *,
         stored: npt.NDArray[Any] = rgb.view([("R", "u1"), ("G", "u1"), ("B", "u1")])[..., 0]
     else:
         stored = np.rint(values[0] * 65535.0).astype(np.uint16)
+    nifti = _placed(stored, image)
+    header: Any = nifti.header
+    header["descrip"] = b"Fused by medfuse (GeSeNet). Research use only."
+    if len(values) == 1:
+        header.set_slope_inter(1 / 65535.0, 0.0)
+        header["cal_min"], header["cal_max"] = 0.0, 1.0
+    _save(nifti, path, sidecar, overwrite)
+
+
+def write_measured(
+    volume: MetaTensor, path: str | Path, sidecar: Mapping[str, object], *, overwrite: bool = False
+) -> None:
+    """Write measured values, (1, X, Y, Z) in their own unit, as float32, and a JSON sidecar; else as `write`."""
+    path = _path(path)
+    nifti = _placed(plain(volume)[0].cpu().numpy().astype(np.float32), volume)
+    header: Any = nifti.header
+    header["descrip"] = b"Resampled by medfuse. Research use only."
+    _save(nifti, path, sidecar, overwrite)
+
+
+def _path(path: str | Path) -> Path:
+    path = Path(path)
+    if not str(path).lower().endswith(SUFFIXES) or path.is_dir():
+        raise ExportError(f"a NIfTI file ends in .nii or .nii.gz; found {path.name}.")
+    return path
+
+
+def _placed(stored: npt.NDArray[Any], volume: MetaTensor) -> nib.nifti1.Nifti1Image:
+    grid, source = grid_of(volume), source_of(volume)
     nifti = nib.nifti1.Nifti1Image(stored, grid.affine)
-    source = source_of(image)
     code = source.form_code if isinstance(source, NiftiSource) else 1
     nifti.set_sform(grid.affine, code)
     # A quaternion cannot hold shear; the sform does.
     nifti.set_qform(grid.affine, 0 if grid.sheared else code, strip_shears=True)
     header: Any = nifti.header
     header.set_xyzt_units("mm", "sec")
-    header["descrip"] = b"Fused by medfuse (GeSeNet). Research use only."
-    if len(values) == 1:
-        header.set_slope_inter(1 / 65535.0, 0.0)
-        header["cal_min"], header["cal_max"] = 0.0, 1.0
+    return nifti
+
+
+def _save(nifti: nib.nifti1.Nifti1Image, path: Path, sidecar: Mapping[str, object], overwrite: bool) -> None:
     with whole(path, overwrite) as beside, whole(sidecar_path(path), overwrite) as beside_sidecar:
         nib.save(nifti, beside)
         beside_sidecar.write_text(json.dumps(sidecar, indent=2) + "\n")

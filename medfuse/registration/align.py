@@ -15,7 +15,7 @@ from monai.data.meta_tensor import MetaTensor
 from medfuse.errors import RegistrationError
 from medfuse.grid import Grid, Points
 from medfuse.registration.deform import deform
-from medfuse.registration.examine import examine, exchanged
+from medfuse.registration.examine import cannot_tell, examine
 from medfuse.registration.levels import Pyramid
 from medfuse.registration.search import SIGNIFICANT, Pair, Progress, climb, search
 from medfuse.registration.transform import Method, Registration
@@ -55,9 +55,10 @@ def register(
     fixed, moving
         (1, X, Y, Z) volumes; at least 4 voxels along each axis, unless headers are trusted.
     method
-        ``"auto"``: identity where both sources name the same frame of reference and the pictures do not speak against
-        it, else rigid. ``"header"``: identity, whatever the frames say. ``"rigid"``: search. ``"affine"`` and
-        ``"deformable"``: further rungs from there, each kept only if it is better than the one below.
+        ``"auto"``: identity where both sources name the same frame of reference and the pictures agree with it, or
+        too little of the head is in both to tell; else rigid. ``"header"``: identity, whatever the frames say.
+        ``"rigid"``: search. ``"affine"`` and ``"deformable"``: further rungs from there, each kept only if it is better
+        than the one below; what the pictures call not aligned is not deformed.
     force
         Return what was found even where the pictures say that it is wrong; the verdict says so, and with it all
         that is written.
@@ -83,6 +84,8 @@ def register(
     if seed < 0:
         raise ValueError(f"seed must not be negative; found {seed}.")
     began = time.perf_counter()
+    if method in ("auto", "rigid", "affine") and _exchanged(fixed, moving):
+        return _turned_about(register(moving, fixed, method, force=force, seed=seed, progress=progress), fixed, moving)
     report = progress or (lambda share, score: None)
     report(0.0, 1.0)
     shared = method == "auto" and _same_frame(fixed, moving)
@@ -92,7 +95,7 @@ def register(
     elif method == "header":
         end = _End(np.eye(4), "header", _trusting(examine(pair, np.eye(4))))
     else:
-        end = (_trusted(pair) if shared else None) or _searched(pair, report, method, shared)
+        end = (_trusted(pair) if shared else None) or _searched(pair, report, method)
     registration = _with_overlap(
         Registration(end.matrix, end.method, _scores(pair, end), time.perf_counter() - began, end.verdict, end.warp),
         fixed,
@@ -102,7 +105,8 @@ def register(
     if end.verdict.opinion == "not aligned" and not force:
         raise RegistrationError(
             f"the studies are not aligned: {'; '.join(end.verdict.reasons)}. Check that both show the same head; give "
-            "an alignment of your own, trust the positions in the headers (header), or force the result."
+            "an alignment of your own, trust the positions in the headers (header), or force the result.",
+            found=registration.to_dict(),
         )
     return registration
 
@@ -144,7 +148,7 @@ UNEXAMINED = Verdict("unconfirmed", reasons=("a volume is constant or too thin t
 def _pair(fixed: MetaTensor, moving: MetaTensor, seed: int, *, needed: bool) -> Pair | None:
     """Both studies made ready; None where they cannot be compared and need not be."""
     try:
-        made = side_by_side(lambda side: Pyramid.of(*side), [(fixed, "fixed"), (moving, "moving")])
+        made = side_by_side(Pyramid.of, [fixed, moving])
         return Pair.of(made[0], made[1], seed)
     except RegistrationError:
         if needed:
@@ -158,19 +162,20 @@ def _trusting(verdict: Verdict) -> Verdict:
 
 
 def _trusted(pair: Pair) -> _End | None:
-    """A common frame of reference, unless the pictures know better: then None."""
+    """A common frame of reference where the pictures agree with it, or cannot tell; else None."""
     header = np.eye(4)
     verdict = examine(pair, header)
-    if exchanged(verdict):
-        return _End(header, "identity", verdict)
-    near = climb(pair, climb(pair, header, "middle", steps=20), "fine")
-    moved = pair.apart(near[None], header)[0]
-    if moved <= AGREES_MM or examine(pair, near).opinion != "aligned":
+    if cannot_tell(verdict):
         return _End(header, "identity", _trusting(verdict))
+    if verdict.opinion == "not aligned":
+        return None
+    near = climb(pair, climb(pair, header, "middle", steps=20), "fine")
+    if pair.apart(near[None], header)[0] <= AGREES_MM or examine(pair, near).opinion != "aligned":
+        return _End(header, "identity", verdict)
     return None
 
 
-def _searched(pair: Pair, report: Progress, method: Align, shared: bool) -> _End:
+def _searched(pair: Pair, report: Progress, method: Align) -> _End:
     """The way up from the headers to the rung that was asked for."""
     report(0.1, 1.0)
     found = search(pair, lambda share, score: report(0.1 + 0.6 * share, score))
@@ -187,17 +192,17 @@ def _searched(pair: Pair, report: Progress, method: Align, shared: bool) -> _End
         if after >= before * SIGNIFICANT:
             end = replace(end, matrix=stretched, method="affine")
     report(0.8, 1 + float(fresh.scores(end.matrix[None])[0]))
-    judged = pair
-    if method == "deformable":
-        warp = deform(pair, end.matrix)
-        before, after = fresh.scores(end.matrix[None])[0], fresh.warped(warp).scores(end.matrix[None])[0]
-        if after >= before * SIGNIFICANT:
-            end, judged = replace(end, method="deformable", warp=warp), pair.warped(warp)
-    report(0.9, 1 + float((fresh if end.warp is None else fresh.warped(end.warp)).scores(end.matrix[None])[0]))
-    verdict = examine(judged, end.matrix, found.rival)
-    if shared and verdict.opinion == "not aligned" and not exchanged(verdict):
-        return _End(np.eye(4), "identity", _trusting(verdict))
-    return replace(end, verdict=verdict)
+    end = replace(end, verdict=examine(pair, end.matrix, found.rival))
+    report(0.9, 1 + float(fresh.scores(end.matrix[None])[0]))
+    # Bent far enough, another head fits as well, and so does a mirror image.
+    if method != "deformable" or end.verdict.opinion == "not aligned":
+        return end
+    warp = deform(pair, end.matrix)
+    before, after = fresh.scores(end.matrix[None])[0], fresh.warped(warp).scores(end.matrix[None])[0]
+    if after < before * SIGNIFICANT:
+        return end
+    verdict = examine(pair.warped(warp), end.matrix, found.rival)
+    return replace(end, method="deformable", warp=warp, verdict=verdict)
 
 
 def _on_one_lattice(pair: Pair, matrix: Points, fresh: Pair) -> Points:
@@ -246,6 +251,18 @@ def _with_overlap(registration: Registration, fixed: MetaTensor, moving: MetaTen
 def _same_frame(fixed: MetaTensor, moving: MetaTensor) -> bool:
     frames = [source.frame_of_reference if (source := source_of(volume)) else None for volume in (fixed, moving)]
     return frames[0] is not None and frames[0] == frames[1]
+
+
+def _exchanged(fixed: MetaTensor, moving: MetaTensor) -> bool:
+    """Whether the MRI is the moving study. The search takes its samples from the fixed one, and an MRI's say most."""
+    return fixed.meta.get("modality") != "MR" and moving.meta.get("modality") == "MR"
+
+
+def _turned_about(found: Registration, fixed: MetaTensor, moving: MetaTensor) -> Registration:
+    """What was found with the roles exchanged, as it is asked for."""
+    assert found.verdict is not None
+    verdict = replace(found.verdict, places=found.moved(found.verdict.places))
+    return _with_overlap(replace(found.inverse(), verdict=verdict), fixed, moving)
 
 
 def _overlap(fixed: Grid, moving: Grid, registration: Registration) -> float:

@@ -76,9 +76,11 @@ def examine(pair: Pair, matrix: Points, rival: float = 0.0) -> Verdict:
     return Verdict("not aligned" if reasons else "aligned", error, reasons, places, errors, evidence)
 
 
-def exchanged(verdict: Verdict) -> bool:
-    """Whether the pictures say that left and right are exchanged."""
-    return verdict.evidence["score"] >= LEAST_SCORE and verdict.evidence["mirrored"] > MOST_OF_MIRRORED
+def cannot_tell(verdict: Verdict) -> bool:
+    """Whether too little of the head is in both fields, and what is there does not speak against the map."""
+    evidence = verdict.evidence
+    shared = evidence["score"] >= LEAST_SCORE and evidence["mirrored"] <= MOST_OF_MIRRORED
+    return shared and evidence["blocks"] < LEAST_BLOCKS
 
 
 def _reasons(evidence: dict[str, float], error: float) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ READ_SUFFIXES = (".txt", *ITK_SUFFIXES)
 WRITTEN_SUFFIXES = (".tfm", ".h5", ".txt")
 
 
-def write_map(path: Path, matrix: Points, warp: Warp | None, overwrite: bool) -> None:
+def write_map(path: Path, matrix: Points, warp: Warp | None, overwrite: bool, remark: str = "") -> None:
     """Write a map to a file that appears whole or not at all; `ExportError` as `Registration.save` says."""
     if path.suffix not in WRITTEN_SUFFIXES:
         raise ExportError(
@@ -27,7 +27,7 @@ def write_map(path: Path, matrix: Points, warp: Warp | None, overwrite: bool) ->
         raise ExportError("4×4 numbers cannot hold a deformation; save it as .h5 or .tfm.")
     with whole(path, overwrite) as beside:
         if path.suffix == ".txt":
-            np.savetxt(beside, matrix, fmt="%.17g", header="fixed to moving, RAS+ mm", encoding="utf-8")
+            np.savetxt(beside, matrix, fmt="%.17g", header=f"fixed to moving, RAS+ mm{remark}", encoding="utf-8")
             return
         transform: sitk.Transform = affine_transform(LPS_FROM_RAS @ matrix @ LPS_FROM_RAS)
         if warp is not None:

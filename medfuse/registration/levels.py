@@ -120,7 +120,7 @@ class Pyramid:
     hounsfield: bool = False
 
     @classmethod
-    def of(cls, volume: MetaTensor, role: str) -> Pyramid:
+    def of(cls, volume: MetaTensor) -> Pyramid:
         """Window a (1, X, Y, Z) volume and shrink it.
 
         Raises
@@ -128,9 +128,10 @@ class Pyramid:
         RegistrationError
             If it has several channels, fewer than 4 voxels along an axis, or is constant.
         """
+        name = str(volume.meta.get("modality", "given"))
         if volume.shape[0] != 1 or min(volume.shape[1:]) < 4:
             raise RegistrationError(
-                f"the {role} volume must have one channel and at least 4 voxels along each axis; found "
+                f"the {name} volume must have one channel and at least 4 voxels along each axis; found "
                 f"{tuple(volume.shape)}. Align by 'header' to trust its position."
             )
         hounsfield = volume.meta.get("unit") == "HU"
@@ -140,7 +141,7 @@ class Pyramid:
         if not np.isfinite([values.min(), values.max()]).all():
             values = np.nan_to_num(values, nan=low, posinf=high, neginf=low)
         stored = Level(torch.from_numpy(values)[None, None], grid_of(volume).affine, (low, high))
-        fine = _shrunk(stored, role)
+        fine = _shrunk(stored, name)
         middle = fine.shrunk(MIDDLE_MM)
         return cls(fine, middle, middle.shrunk(COARSE_MM), stored, hounsfield)
 
@@ -157,7 +158,7 @@ def _to_middles(factors: list[int]) -> Points:
     return matrix
 
 
-def _shrunk(level: Level, role: str) -> Level:
+def _shrunk(level: Level, name: str) -> Level:
     """Window a study and shrink it to `FINE_MM`, a slab after the other: it is never held twice in full."""
     assert level.window is not None
     stored, (low, high) = level.values[0, 0].numpy(), level.window
@@ -175,7 +176,7 @@ def _shrunk(level: Level, role: str) -> Level:
         shrunk[..., first : first + SLAB] = blocks[..., : shape[2] - first]
     if darkest == brightest:
         raise RegistrationError(
-            f"the {role} volume is constant: expected a picture of a head, found {float(brightest):.4g} wherever it "
+            f"the {name} volume is constant: expected a picture of a head, found {float(brightest):.4g} wherever it "
             "can be compared; check that the right series was loaded."
         )
     return Level(shrunk, level.affine @ _to_middles(factors))

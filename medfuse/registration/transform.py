@@ -13,10 +13,14 @@ from monai.data.meta_tensor import MetaTensor
 from medfuse.dicom import read_alignment
 from medfuse.errors import RegistrationError
 from medfuse.grid import Points
+from medfuse.provenance import marked
 from medfuse.registration.files import READ_SUFFIXES, read_map, write_map
 from medfuse.registration.verdict import Verdict
 from medfuse.registration.warp import Warp
 from medfuse.volume import source_of
+
+MOST_STRETCHED = 2.0
+"""How much longer or shorter a map may make anything; a map of another unit or of indices goes further."""
 
 Method = Literal["identity", "header", "rigid", "affine", "deformable", "file"]
 
@@ -66,11 +70,14 @@ class Registration:
             raise RegistrationError(f"a registration needs a 4×4 matrix; found the shape {matrix.shape}.")
         if not np.isfinite(matrix).all() or not np.allclose(matrix[3], (0, 0, 0, 1), rtol=0, atol=1e-9):
             raise RegistrationError("a registration needs finite numbers and the last row 0 0 0 1; check the matrix.")
-        volume = float(np.linalg.det(matrix[:3, :3]))
-        if not 0.2 < volume < 5:
+        if np.linalg.det(matrix[:3, :3]) <= 0:
+            raise RegistrationError("a registration must not mirror or flatten the patient; check the matrix.")
+        stretches = np.linalg.svd(matrix[:3, :3], compute_uv=False)
+        if stretches[0] > MOST_STRETCHED or stretches[-1] < 1 / MOST_STRETCHED:
             raise RegistrationError(
-                f"a registration must keep the patient whole and unmirrored: expected a determinant near 1, found "
-                f"{volume:.3g}; check the matrix."
+                f"a registration must keep the patient's shape: expected lengths to change by no more than "
+                f"{MOST_STRETCHED:g}, found {stretches[0]:.3g} in one direction and {stretches[-1]:.3g} in another; "
+                "check the matrix, and that it is in mm."
             )
         matrix[3] = (0, 0, 0, 1)
         matrix.setflags(write=False)
@@ -152,7 +159,8 @@ class Registration:
         Parameters
         ----------
         path
-            ``.tfm`` or ``.h5``: ITK transform, LPS+ mm (3D Slicer, ANTs, elastix). ``.txt``: 4×4 numbers, RAS+ mm.
+            ``.tfm`` or ``.h5``: ITK transform, LPS+ mm (3D Slicer, ANTs, elastix). ``.txt``: 4×4 numbers, RAS+ mm,
+            under a comment, which says so where the pictures call it not aligned; the others hold numbers only.
         overwrite
             Replace a file that is there.
 
@@ -162,7 +170,7 @@ class Registration:
             If the suffix is another, the file is there, it cannot be written, or it cannot hold a deformation.
         """
         path = Path(path)
-        write_map(path, self.matrix, self.warp, overwrite)
+        write_map(path, self.matrix, self.warp, overwrite, marked("", self.to_dict()))
         return path
 
     @classmethod

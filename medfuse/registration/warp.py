@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +14,9 @@ from torch.nn import functional
 
 from medfuse.errors import RegistrationError
 from medfuse.grid import Grid, Points
+
+SLAB = 16
+"""Planes of a lattice looked at together; bounds the memory."""
 
 LEAST_JACOBIAN = 0.2
 """What a deformation may leave of a volume, as a share; at 0 it folds."""
@@ -57,14 +62,31 @@ class Warp:
         """The longest displacement."""
         return float(np.linalg.norm(self.displacement, axis=0).max())
 
-    @property
+    @cached_property
     def least_jacobian(self) -> float:
-        """Smallest volume, as a share, that the deformation makes of a cell of the lattice."""
-        index_gradient = np.stack(
-            [np.stack(np.gradient(part.astype(np.float64)), axis=-1) for part in self.displacement], axis=-2
-        )
-        jacobian = np.eye(3) + index_gradient @ np.linalg.inv(self.grid.affine[:3, :3])
-        return float(np.linalg.det(jacobian).min())
+        """Smallest volume, as a share, that the deformation makes of a corner of a cell of the lattice."""
+        count = self.grid.shape[0]
+        if min(self.grid.shape) < 2:
+            return 1.0
+        slabs = [self._least_within(x, min(x + SLAB, count - 1)) for x in range(0, count - 1, SLAB)]
+        return min(slabs) / float(np.linalg.det(self.grid.affine[:3, :3]))
+
+    def _least_within(self, first: int, last: int) -> float:
+        """The same, signed as the lattice is, times a cell's volume, for the cells between two planes across x."""
+        index = np.stack(np.meshgrid(*map(np.arange, (last - first + 1, *self.grid.shape[1:])), indexing="ij"))
+        index[0] += first
+        linear, shift = self.grid.affine[:3, :3], self.displacement[:, first : last + 1]
+        places = np.einsum("ij,jxyz->ixyz", linear, index) + shift
+        edges = [np.diff(places, axis=axis) for axis in (1, 2, 3)]
+        sign = np.sign(np.linalg.det(linear))
+        least = np.inf
+        for corner in product((slice(None, -1), slice(1, None)), repeat=3):
+            x, y, z = (
+                edge[(slice(None), *(slice(None) if axis == along else side for axis, side in enumerate(corner)))]
+                for along, edge in enumerate(edges)
+            )
+            least = min(least, float((sign * (np.cross(x, y, axis=0) * z).sum(axis=0)).min()))
+        return float(sign * least)
 
     def moved(self, points: Points) -> Points:
         """(N, 3) points → where they come to lie, RAS+ mm."""

@@ -1,13 +1,15 @@
 """Register pairs whose alignment is known by medfuse, elastix, greedy, ANTs and plain SimpleITK, side by side.
 
     python benchmarks/registration.py [--mri DIR --partner DIR] [--programs medfuse,elastix,…] [--cases N] [--cache DIR]
+    python benchmarks/registration.py --wrong N [--cache DIR]
 
 Sixty phantom pairs (PET, CT and SPECT against MRI: turned by up to 45° and shifted by up to 80 mm, cut fields, half and
 quarter turns), and, with two DICOM folders whose worlds coincide, every second slice of a real pair under rigid maps of
 up to 40° and 60 mm, three of them with a half-turn, and the last three with the partner on a lattice of its own. Each
 program runs each case in a process of its own, one after the other in one run. Prints the largest and the median error
 over the head, seconds, the peak of memory, and what medfuse said of its result; then a table and one JSON object.
-Nothing is asserted: figures depend on the machine and on what else it does.
+Nothing is asserted: figures depend on the machine and on what else it does. With ``--wrong``, medfuse alone gets pairs
+that do not belong together, of N cases of each partner, and the table counts how many it refuses.
 
 greedy gets what its documentation gives for hard poses, a random search of 1000 poses by normalised mutual information;
 elastix its rigid default, which aligns the fields' centres; ANTs its rigid default from its own search of poses, on
@@ -33,7 +35,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 from monai.data.meta_tensor import MetaTensor
-from registration_cases import A_MODALITY, Case, Matrix, phantom_case, real_cases
+from registration_cases import A_MODALITY, Case, Matrix, phantom_case, real_cases, wrong_pairs
 from study import register as usual_recipe
 
 import medfuse
@@ -173,6 +175,23 @@ def summary(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def refusals(count: int, cache: Path | None) -> str:
+    """Table of how many wrong pairs are refused, by kind and method."""
+    told: dict[tuple[str, str], list[bool]] = {}
+    for number, modality in product(range(count), ("PT", "CT", "NM")):
+        for kind, fixed, moving in wrong_pairs(modality, number, cache):
+            for method in ("auto", "affine", "deformable"):
+                try:
+                    medfuse.register(fixed, moving, method)
+                    refused = False
+                except RegistrationError:
+                    refused = True
+                told.setdefault((kind, method), []).append(refused)
+                print(json.dumps({"case": f"{modality}-{number}", "kind": kind, "method": method, "refused": refused}))
+    lines = ["| wrong pairs | method | n | refused |", "|---|---|--:|--:|"]
+    return "\n".join(lines + [f"| {kind} | {how} | {len(each)} | {sum(each)} |" for (kind, how), each in told.items()])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mri", help="DICOM folder; with --partner, whose world is the same")
@@ -182,7 +201,11 @@ def main() -> None:
     parser.add_argument("--real", type=int, default=12, help="maps of the real pair")
     parser.add_argument("--only", help="names of cases, such as PT-14, separated by commas")
     parser.add_argument("--cache", type=Path, help="folder that keeps the rendered phantoms")
+    parser.add_argument("--wrong", type=int, metavar="N", help="pairs that do not belong together instead")
     given = parser.parse_args()
+    if given.wrong:
+        print(refusals(given.wrong, given.cache))
+        return
     cases: dict[str, Callable[[], Case]] = {}
     if given.mri:
         cases |= {

@@ -128,7 +128,7 @@ def phantom_case(modality: Modality, number: int, cache: Path | None = None) -> 
     """Render one case, or take it from the cache."""
     kind, seed, pose, seen = plan(modality, number)
     mri_pose = default_pose("MR")
-    fixed = _kept(cache, f"MR-{seed}", lambda: render(Head(seed), "MR", default_grid("MR"), seed=seed))
+    fixed = _mri(seed, cache)
     moving = _kept(
         cache,
         f"{modality}-{number}",
@@ -136,6 +136,38 @@ def phantom_case(modality: Modality, number: int, cache: Path | None = None) -> 
     )
     return Case(
         f"{modality}-{number}", kind, fixed, moving, pose @ np.linalg.inv(mri_pose), mri_pose[:3] @ (*HEAD_MM, 1)
+    )
+
+
+def _mri(seed: int, cache: Path | None) -> MetaTensor:
+    return _kept(cache, f"MR-{seed}", lambda: render(Head(seed), "MR", default_grid("MR"), seed=seed))
+
+
+def wrong_pairs(
+    modality: Modality, number: int, cache: Path | None = None
+) -> Iterator[tuple[str, MetaTensor, MetaTensor]]:
+    """Kind, MRI and partner of pairs that do not belong together, made of the case of that number."""
+    case = phantom_case(modality, number, cache)
+    for seed in HEADS:
+        if seed != HEADS[number % len(HEADS)]:
+            yield "another head", _mri(seed, cache), case.moving
+    values = plain(case.moving)
+    yield "mirrored", case.fixed, like(values.flip(1).contiguous(), case.moving)
+    draw = torch.Generator().manual_seed(number)
+    noise = values.mean() + values.std() * torch.randn(values.shape, generator=draw)
+    yield "noise", case.fixed, like(noise, case.moving)
+    yield "another part", _part(case.fixed, 0.65, 1.0), _part(phantom_case(modality, 0, cache).moving, 0.0, 0.3)
+
+
+def _part(volume: MetaTensor, first: float, last: float) -> MetaTensor:
+    """The slices between two shares of the height."""
+    grid = grid_of(volume)
+    begin, end = (round(share * grid.shape[2]) for share in (first, last))
+    return like(
+        plain(volume)[..., begin:end].contiguous(),
+        volume,
+        Grid((*grid.shape[:2], end - begin), grid.affine @ shift((0, 0, begin))),
+        source=None,
     )
 
 

@@ -59,7 +59,10 @@ class Provenance:
         method = str(self.registration["method"])
         if verdict == "aligned":
             return f"{method}, parts of the head agree within about {error:.1f} mm"
-        return f"{method}, {NOT_ALIGNED + ', FORCED' if verdict == 'not aligned' else 'not confirmed by the pictures'}"
+        if verdict == "not aligned":
+            return f"{method}, {NOT_ALIGNED}, FORCED"
+        reasons = self.registration.get("reasons") or ()
+        return ": ".join((f"{method}, not confirmed by the pictures", *reasons[-1:]))
 
     def marked(self, name: str) -> str:
         """A series description that says so where an alignment was forced against what the pictures say."""

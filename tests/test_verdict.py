@@ -151,6 +151,15 @@ def test_the_error_grows_with_a_misalignment_that_is_given(mri: MetaTensor) -> N
     assert told[2] > 4.5
 
 
+def test_a_map_that_is_given_the_wrong_way_round_is_named_as_such(mri: MetaTensor) -> None:
+    pose = rigid((20.0, -8.0, 12.0), (25.0, 10.0, -18.0))
+    inverted = Registration(pose @ np.linalg.inv(default_pose("MR")), "file").inverse()
+    verdict = judge(inverted, mri, partner("PT", pose)).verdict
+    assert verdict is not None
+    assert verdict.opinion == "unconfirmed"
+    assert "inverse" in verdict.reasons[-1]
+
+
 def test_unrelated_pictures_are_refused(mri: MetaTensor) -> None:
     draw = np.random.default_rng(4)
     lattice = grid_of(mri)

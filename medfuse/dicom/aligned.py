@@ -50,15 +50,15 @@ def read_alignment(path: str | Path, fixed_frame: str | None, moving_frame: str 
     RegistrationError
         If the file is no Spatial Registration, its matrices are not what they say, or it says nothing of a study.
     """
+    with quiet():
+        dataset = _registration(Path(path))
+        to_common = _by_frame(dataset)
     if fixed_frame is None or moving_frame is None:
         study = "MRI" if fixed_frame is None else "partner"
         raise RegistrationError(
             f"a DICOM registration joins two frames of reference; the {study} has no FrameOfReferenceUID. Give the "
             "alignment as .tfm or .txt, or read both studies from DICOM."
         )
-    with quiet():
-        dataset = _registration(Path(path))
-        to_common = _by_frame(dataset)
     for study, frame in (("MRI", fixed_frame), ("partner", moving_frame)):
         if frame not in to_common:
             raise RegistrationError(

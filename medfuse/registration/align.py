@@ -115,7 +115,8 @@ def register(
 def judge(registration: Registration, fixed: MetaTensor, moving: MetaTensor) -> Registration:
     """Add to a registration what the pictures say of it, and the overlap of the fields of view.
 
-    A registration that is given is trusted: where the pictures speak against it, the verdict is ``"unconfirmed"``.
+    A registration that is given is trusted: where the pictures speak against it, the verdict is ``"unconfirmed"``;
+    where they confirm its inverse, its reasons say so.
 
     Raises
     ------
@@ -128,7 +129,12 @@ def judge(registration: Registration, fixed: MetaTensor, moving: MetaTensor) -> 
         return replace(registration, verdict=UNEXAMINED)
     if registration.warp is not None:
         pair = pair.warped(registration.warp)
-    return replace(registration, verdict=_trusting(examine(pair, registration.matrix)))
+    verdict = examine(pair, registration.matrix)
+    if verdict.opinion == "not aligned" and registration.warp is None:
+        back = examine(pair, registration.inverse().matrix)
+        if back.opinion == "aligned":
+            verdict = replace(verdict, reasons=(*verdict.reasons, INVERTED))
+    return replace(registration, verdict=_trusting(verdict))
 
 
 @dataclass(frozen=True)
@@ -141,6 +147,8 @@ class _End:
     warp: Warp | None = None
     agreeing: int | None = None
 
+
+INVERTED = "the pictures confirm the inverse of the map: it seems to lead from the moving study to the fixed one"
 
 UNEXAMINED = Verdict("unconfirmed", reasons=("a volume is constant or too thin to be compared",))
 

@@ -12,10 +12,11 @@ import io
 from pathlib import Path
 
 import numpy as np
-from quality import COLUMNS, read_coloured, scores_of
+from quality import COLUMNS, scores_of
 from rivals import by_network
 
 from medfuse.gesenet.config import TrainingConfig
+from medfuse.gesenet.pictures import read_pairs
 from medfuse.metrics import CORE
 from medfuse.train import train
 
@@ -70,7 +71,7 @@ def main() -> None:
     parser.add_argument("--only-score", action="store_true", help="leave out what is not trained yet")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent.parent / "docs" / "quality")
     given = parser.parse_args()
-    test = read_coloured(given.pairs, "test")
+    test = read_pairs(given.pairs, "test")
     tasks = sorted({pair.task for pair in test})
     text = io.StringIO()
     text.write(f"| variant | task | {' | '.join(COLUMNS.values())} | `detail_mri` | `detail_partner` |\n")

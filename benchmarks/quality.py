@@ -111,7 +111,7 @@ def boxes(singles: dict[tuple[str, str], dict[str, list[float]]], path: Path) ->
         for axis, name in zip(row, CORE, strict=True):
             axis.boxplot([singles[method, task][name] for method in rivals], widths=0.7, showfliers=False)
             axis.set_title(f"{task} · {COLUMNS[name]}", fontsize=8)
-            axis.set_xticks(range(1, len(rivals) + 1), [method[:18] for method in rivals], rotation=90, fontsize=6)
+            axis.set_xticks(range(1, len(rivals) + 1), rivals, rotation=90, fontsize=6)
             axis.tick_params(axis="y", labelsize=6)
     figure.savefig(path, dpi=110, metadata={"Software": "medfuse"})
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import get_args
 
 from monai.data.meta_tensor import MetaTensor
 from monai.transforms.compose import Compose
 
 from medfuse.dicom.palettes import palette_table
-from medfuse.errors import MedfuseError
 from medfuse.fused import FusedSlices, FusedStudy, Progress
 from medfuse.gesenet.engine import AUTO, Engine, load_engine
 from medfuse.gesenet.stacks import DEFAULT_BATCH_SIZE
@@ -19,7 +18,7 @@ from medfuse.provenance import Provenance
 from medfuse.registration import Align, Registration, resampled
 from medfuse.slices import PLANES, Plane
 from medfuse.study import require_pair
-from medfuse.transforms import Registerd, Replaned, Straightend
+from medfuse.transforms import Registerd, Replaned, Straightend, run
 from medfuse.volume import grid_of, meta_of, source_of
 
 DEFAULT_PALETTE = "hot-iron"
@@ -110,7 +109,7 @@ def fuse(
             Replaned("mri", plane),
         ]
     )
-    data = _run(line, {"mri": mri, "partner": partner})
+    data = run(line, {"mri": mri, "partner": partner})
     mri, registration = data["mri"], data["registration"]
     # What follows the line is left until the slices are wanted: the two studies are all that is held of them.
     moved = resampled(partner, grid_of(mri), registration, outside=outside_value(partner))
@@ -159,13 +158,3 @@ def _require_known(align: Align | Registration, plane: Plane, batch_size: int) -
         raise ValueError(f"plane must be one of {', '.join(PLANES)}; found {plane!r}.")
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1; found {batch_size}.")
-
-
-def _run(line: Compose, data: dict[str, Any]) -> dict[str, Any]:
-    try:
-        return cast("dict[str, Any]", line(data))
-    except RuntimeError as error:
-        # MONAI wraps what a step raises; the reader wants the reason.
-        if isinstance(error.__cause__, MedfuseError):
-            raise error.__cause__ from None
-        raise

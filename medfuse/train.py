@@ -5,21 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from monai.transforms.compose import Compose
 
 from medfuse import report
 from medfuse.colour import colourise
+from medfuse.dicom.palettes import PALETTES
 from medfuse.errors import TrainingError
 from medfuse.fusion import DEFAULT_PALETTE
 from medfuse.gesenet.config import TrainingConfig
 from medfuse.gesenet.pictures import Pair, read_pairs
 from medfuse.gesenet.training import Progress, Trainer
+from medfuse.registration import Align
 from medfuse.slices import slice_batch
 from medfuse.study import load, require_pair
-from medfuse.transforms import Registerd, ResampleOntod, Scaled, SplitLumad
+from medfuse.transforms import Registerd, ResampleOntod, Scaled, SplitLumad, run
 from medfuse.volume import PARTNERS, meta_of
 
 STUDY_SETTINGS = {"mri", "partner", "case", "modality", "window", "palette", "align"}
@@ -85,6 +87,7 @@ def study_pairs(study: Mapping[str, Any]) -> Iterator[Pair]:
             f"each of studies must have mri, partner and case, and may have "
             f"{', '.join(sorted(STUDY_SETTINGS - {'mri', 'partner', 'case'}))}."
         )
+    _require_known(study)
     mri = load(study["mri"], "MR")
     partner = load(study["partner"], study.get("modality", PARTNERS))
     require_pair(mri, partner)
@@ -99,7 +102,7 @@ def study_pairs(study: Mapping[str, Any]) -> Iterator[Pair]:
             SplitLumad("partner", "luma", palette),
         ]
     )
-    data: Any = line({"mri": mri, "partner": partner})
+    data = run(line, {"mri": mri, "partner": partner})
     task = f"MRI-{ {'PT': 'PET', 'NM': 'SPECT'}.get(modality, modality) }"
     for k in range(mri.shape[-1]):
         seen, luma = (slice_batch(data[name], k, k + 1)[0].float() for name in ("mri", "luma"))
@@ -107,6 +110,19 @@ def study_pairs(study: Mapping[str, Any]) -> Iterator[Pair]:
             shown = colourise(slice_batch(data["partner"], k, k + 1)[0], palette) if palette else None
             colours = None if shown is None else (shown * 255).round().byte()
             yield Pair(task, f"{task}/{study['case']}", seen, luma, colours=colours)
+
+
+def _require_known(study: Mapping[str, Any]) -> None:
+    """Raise `TrainingError` for values that `medfuse.fuse` would not take."""
+    for name in ("mri", "partner", "case"):
+        if not isinstance(study[name], str | Path):
+            raise TrainingError(f"{name} of a study must be text; found {study[name]!r}.")
+    if (way := study.get("align", "auto")) not in get_args(Align):
+        raise TrainingError(f"align of a study must be one of {', '.join(get_args(Align))}; found {way!r}.")
+    if (palette := study.get("palette")) is not None and palette not in PALETTES:
+        raise TrainingError(f"palette of a study must be one of {', '.join(PALETTES)}; found {palette!r}.")
+    if not isinstance(study.get("window"), str | list | tuple | None):
+        raise TrainingError(f"window of a study must be a name or [lowest, highest]; found {study['window']!r}.")
 
 
 def _draw_curves(trainer: Trainer) -> None:

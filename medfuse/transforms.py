@@ -18,14 +18,16 @@ Every step reads volumes by key and leaves volumes by key, so that a transform o
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from monai.config.type_definitions import KeysCollection
+from monai.transforms.compose import Compose
 from monai.transforms.transform import MapTransform
 from torch import nn
 
 from medfuse import colour, study
+from medfuse.errors import MedfuseError
 from medfuse.gesenet.engine import Engine, load_engine
 from medfuse.gesenet.stacks import DEFAULT_BATCH_SIZE, fuse_slices
 from medfuse.intensity import Window, choose_window, outside_value, scale
@@ -53,6 +55,22 @@ __all__ = [
 
 Data = Mapping[Hashable, Any]
 Progress = Callable[[float], None]
+
+
+def run(line: Compose, data: dict[str, Any]) -> dict[str, Any]:
+    """Send data through a line of transforms; what a step of medfuse raises arrives as it is.
+
+    Raises
+    ------
+    MedfuseError
+        As the steps do. MONAI wraps it, and the reader wants the reason.
+    """
+    try:
+        return cast("dict[str, Any]", line(data))
+    except RuntimeError as error:
+        if isinstance(error.__cause__, MedfuseError):
+            raise error.__cause__ from None
+        raise
 
 
 class LoadStudyd(MapTransform):

@@ -143,6 +143,17 @@ def test_files_that_are_no_weights_are_refused(tmp_path, name):
         load_network(tmp_path / name)
 
 
+def test_arrays_that_are_not_dense_are_refused(network, tmp_path, monkeypatch):
+    monkeypatch.setattr("medfuse.gesenet.loading.from_published", lambda arrays, name: arrays)
+    arrays = dict(network.state_dict())
+    name = next(iter(arrays))
+    for kind in (arrays[name].to_sparse(), arrays[name].to("meta")):
+        path = tmp_path / "odd.pth"
+        torch.save(arrays | {name: kind}, path)
+        with pytest.raises(WeightsError, match=f"{name} must be finite, dense"):
+            load_network(path)
+
+
 def test_weights_of_another_network_are_refused(tmp_path):
     from safetensors.torch import save_file
 

@@ -1,5 +1,6 @@
 import csv
 import json
+import math
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from typer.testing import CliRunner
 
 import medfuse
 from medfuse.cli import app
-from medfuse.errors import TrainingError
+from medfuse.errors import IntensityError, TrainingError
 from medfuse.gesenet import load_network
 from medfuse.gesenet.compacting import Compaction
 from medfuse.gesenet.config import TrainingConfig
@@ -34,7 +35,7 @@ from medfuse.gesenet.losses import (
 )
 from medfuse.gesenet.masks import CoupleMaskConvolutions, watch_masks, work_share
 from medfuse.gesenet.network import GeSeNet, Parts
-from medfuse.gesenet.pictures import PatchSampler, read_pairs, with_classes
+from medfuse.gesenet.pictures import PatchSampler, read_pairs, read_picture, with_classes
 from medfuse.gesenet.semantic import TISSUES, SemanticModule, TissueClasses
 from medfuse.gesenet.thinning import Thinning
 from medfuse.gesenet.training import Trainer
@@ -333,6 +334,70 @@ def test_whole_studies_are_trained_on_as_they_are_fused(tmp_path):
         assert pair.colours is None
     with pytest.raises(TrainingError, match="mri, partner and case"):
         list(study_pairs({"mri": "x"}))
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"palette": "nope"}, "palette of a study must be one of"),
+        ({"align": "sideways"}, "align of a study must be one of"),
+        ({"window": 5}, "window of a study must be"),
+        ({"mri": 5}, "mri of a study must be text"),
+    ],
+)
+def test_settings_of_a_study_are_checked_before_it_is_read(setting, message):
+    with pytest.raises(TrainingError, match=message):
+        list(study_pairs({"mri": "absent", "partner": "absent", "case": "a", **setting}))
+
+
+def test_what_a_study_is_refused_for_arrives_as_it_is(tmp_path):
+    medfuse.phantom_study("PT", coarsen=4).write_dicom(tmp_path / "study")
+    study = {"mri": tmp_path / "study" / "mri", "partner": tmp_path / "study" / "partner", "case": "a"}
+    with pytest.raises(IntensityError, match="bone"):
+        list(study_pairs({**study, "window": "bone"}))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"steps": 0},
+        {"validate_every": -3},
+        {"validate_share": 0.0},
+        {"seed": -1},
+        {"threads": -1},
+        {"hard_share": 7.0},
+        {"kept_share": 0.0},
+        {"learning_rate": -1.0},
+        {"content_weight": math.nan},
+        {"last_temperature": 0.0},
+        {"patch_sizes": ()},
+        {"patch_sizes": (2,)},
+        {"patch_sizes": ("a",)},
+        {"validation_cases": (1,)},
+        {"precision": "foo"},
+        {"for_tasks": ({"task": "MRI-CT", "ssim_weight": -1.0},)},
+    ],
+)
+def test_settings_that_no_training_can_have_are_refused(pairs, tmp_path, wrong):
+    named = "ssim_weight" if "for_tasks" in wrong else next(iter(wrong))
+    with pytest.raises(TrainingError, match=named):
+        trainer_of(config(pairs, tmp_path / "run", **wrong))
+
+
+def test_a_run_whose_loss_is_no_number_stops_and_says_so(pairs, tmp_path, monkeypatch):
+    trainer = trainer_of(config(pairs, tmp_path / "run"))
+    monkeypatch.setattr(trainer, "_validate", lambda: {"validation_total": math.nan})
+    with pytest.raises(TrainingError, match="no number any more at step 3"):
+        trainer.run()
+    assert not trainer.best_weights.exists()
+
+
+@pytest.mark.parametrize(("dtype", "mode"), [(np.uint16, "I;16"), (np.float32, "F")])
+def test_pictures_of_more_than_8_bits_are_not_cut(tmp_path, dtype, mode):
+    path = tmp_path / "deep.tif"
+    Image.fromarray(np.linspace(0, 4095, 48 * 48).reshape(48, 48).astype(dtype)).save(path)
+    with pytest.raises(TrainingError, match=f"holds {mode} values"):
+        read_picture(path)
 
 
 def test_patches_are_balanced_over_tasks_and_prefer_tissue(pairs):

@@ -21,6 +21,27 @@ OF_A_TASK = {
 """Settings that a task may have of its own: those by which pictures are judged."""
 
 
+PRECISIONS = ("auto", "float32", "bfloat16")
+
+LEAST_PATCH = 16
+"""Pixels: SSIM looks through a window of 11."""
+
+COUNT, SHARE, POSITIVE, ANY = (1, 10**9), (0.0, 1.0), (1e-12, 1e6), (0.0, 1e6)
+
+RANGES = {
+    **dict.fromkeys(("steps", "batch_pixels", "validate_every", "semantic_every"), COUNT),
+    **dict.fromkeys(("semantic_pretraining", "patience", "threads"), (0, 10**9)),
+    "seed": (0, 2**63 - 1),
+    **dict.fromkeys(("air_share", "hard_share", "float32_share", "principal_share"), SHARE),
+    **dict.fromkeys(("validate_share", "kept_share"), (1e-6, 1.0)),
+    **dict.fromkeys(("first_temperature", "last_temperature", "learning_rate", "semantic_learning_rate"), POSITIVE),
+    **dict.fromkeys(("final_learning_rate", "weight_decay", "mri_must_exceed"), ANY),
+    **dict.fromkeys(("mri_under_bright", "partner_under_bright"), ANY),
+    **{f"{each.name}_weight": ANY for each in fields(LossWeights)},
+}
+"""Between what each setting that is a number must lie."""
+
+
 def setting(default: Any, meaning: str) -> Any:
     """Declare a setting with its default and what it means; the command's help prints the meaning."""
     return field(default=default, metadata={"help": meaning})
@@ -81,6 +102,21 @@ class TrainingConfig:
     seed: int = setting(20260101, "of everything random")
     threads: int = setting(0, "CPU threads; 0 leaves it to torch")
     device: str = setting("auto", "auto, cpu, cuda or cuda:N")
+
+    def __post_init__(self) -> None:
+        """Refuse what no training can have."""
+        for name, (lowest, highest) in RANGES.items():
+            value = getattr(self, name)
+            if not lowest <= value <= highest:  # NaN is in no range
+                raise TrainingError(f"{name} must be from {lowest:g} to {highest:g}; found {value!r}.")
+        if not self.patch_sizes or not all(type(size) is int and size >= LEAST_PATCH for size in self.patch_sizes):
+            raise TrainingError(
+                f"patch_sizes must be whole numbers from {LEAST_PATCH}; found {list(self.patch_sizes)!r}."
+            )
+        if not all(isinstance(case, str) for case in self.validation_cases):
+            raise TrainingError(f"validation_cases must be texts, TASK/CASE; found {list(self.validation_cases)!r}.")
+        if self.precision not in PRECISIONS:
+            raise TrainingError(f"precision must be one of {', '.join(PRECISIONS)}; found {self.precision!r}.")
 
     @classmethod
     def from_yaml(cls, path: Path, **flags: Any) -> TrainingConfig:

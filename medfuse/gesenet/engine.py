@@ -67,6 +67,10 @@ class Engine:
             raise ValueError(
                 f"expected two (N, 1, H, W) tensors of one shape; found {tuple(mri.shape)} and {tuple(partner.shape)}."
             )
+        if not mri.is_floating_point() or not partner.is_floating_point():
+            raise ValueError(
+                f"expected floating point in [0, 1]; found {mri.dtype} and {partner.dtype}. Scale the slices first."
+            )
         fused = self.fuse(*(side.to(self.device, torch.float32, non_blocking=True) for side in (mri, partner)))
         return fused.float() if mri.device == self.device else fused.float().to(mri.device)
 

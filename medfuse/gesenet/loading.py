@@ -173,8 +173,10 @@ def _require_fit(state: dict[str, Tensor], expected: dict[str, Tensor], name: st
             f"unknown (such as {min(missing | unknown)[:60]!r})."
         )
     for key, array in expected.items():
-        if state[key].shape != array.shape or not state[key].is_floating_point() or not state[key].isfinite().all():
+        found = state[key]
+        dense = found.layout is torch.strided and found.device.type == "cpu" and found.is_floating_point()
+        if not dense or found.shape != array.shape or not found.isfinite().all():
             raise WeightsError(
-                f"{name}: the array {key} must be finite numbers of shape {tuple(array.shape)}; found "
-                f"{state[key].dtype} {tuple(state[key].shape)}."
+                f"{name}: the array {key} must be finite, dense numbers of shape {tuple(array.shape)}; found "
+                f"{found.dtype} {tuple(found.shape)}."
             )

@@ -59,6 +59,10 @@ class Batch(NamedTuple):
         return self._replace(**placed)
 
 
+EIGHT_BIT = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
+"""Pillow's modes that hold no more than 8 bits a channel, and mean a screen's grey or colours."""
+
+
 def unit(luma: Tensor) -> Tensor:
     """Bring stored luma to float32 in [0, 1]."""
     return luma.float() / 255 if luma.dtype == torch.uint8 else luma
@@ -68,6 +72,11 @@ def read_picture(path: Path) -> tuple[Tensor, Tensor | None]:
     """Read a picture's BT.601 luma, (1, H, W) uint8, and its colours (3, H, W) where it has any."""
     try:
         with Image.open(path) as picture:
+            if picture.mode not in EIGHT_BIT:
+                raise TrainingError(
+                    f"{path} holds {picture.mode} values; 8-bit grey or colour is expected, for others would be cut. "
+                    "Train with the studies themselves, or scale the pictures to 8 bit."
+                )
             rgb = torch.from_numpy(np.array(picture.convert("RGB"))).movedim(-1, 0)
             luma = torch.from_numpy(np.array(picture.convert("L")))[None]
             return luma, None if (rgb == rgb[:1]).all() else rgb

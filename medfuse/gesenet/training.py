@@ -264,6 +264,11 @@ class Trainer:
         with self.log.open("a") as lines:
             lines.write(json.dumps(row) + "\n")
         score = figures.get("validation_total", figures["train_total"])
+        if not math.isfinite(score):
+            raise TrainingError(
+                f"the loss is no number any more at step {self.step}: lower learning_rate or the losses' weights. What "
+                f"was best before is in {self.folder}, if anything was."
+            )
         self.without_better += 1
         if score < self.best:
             # Where channels have still to go, the next weights are better in any case.

@@ -34,9 +34,9 @@ RANGES = {
     "seed": (0, 2**63 - 1),
     **dict.fromkeys(("air_share", "hard_share", "float32_share", "principal_share"), SHARE),
     **dict.fromkeys(("validate_share", "kept_share"), (1e-6, 1.0)),
-    **dict.fromkeys(("first_temperature", "last_temperature", "learning_rate", "semantic_learning_rate"), POSITIVE),
-    **dict.fromkeys(("final_learning_rate", "weight_decay", "mri_must_exceed"), ANY),
-    **dict.fromkeys(("mri_under_bright", "partner_under_bright"), ANY),
+    **dict.fromkeys(("first_temperature", "last_temperature"), POSITIVE),
+    **dict.fromkeys(("learning_rate", "final_learning_rate", "semantic_learning_rate", "weight_decay"), ANY),
+    **dict.fromkeys(("mri_must_exceed", "mri_under_bright", "partner_under_bright"), ANY),
     **{f"{each.name}_weight": ANY for each in fields(LossWeights)},
 }
 """Between what each setting that is a number must lie."""

@@ -401,6 +401,9 @@ def test_one_frame_of_reference_is_no_excuse_for_noise() -> None:
     strange = volume(noise, grid_of(moving), "PT", source=Source("PT", "1.2.3", (), Path("x")))
     with pytest.raises(RegistrationError, match="not aligned"):
         register(fixed, strange)
+    empty = volume(np.zeros(noise.shape), grid_of(moving), "PT", source=strange.meta["source"])
+    with pytest.raises(RegistrationError, match="PT volume is constant"):
+        register(fixed, empty)
     found = register(fixed, strange, "header")
     assert found.verdict is not None
     assert found.verdict.opinion == "unconfirmed"

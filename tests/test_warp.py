@@ -131,7 +131,6 @@ def test_what_folds_or_is_not_finite_is_refused() -> None:
         Warp(lattice(), np.zeros((3, 4, 4, 4), dtype=np.float32))
 
 
-@pytest.mark.slow
 def test_planes_that_overtake_their_neighbours_fold() -> None:
     grid = lattice()
     every_other = np.zeros((3, *grid.shape), np.float32)
@@ -153,6 +152,7 @@ def test_another_head_is_not_bent_into_place() -> None:
         register(mri, other, "deformable")
 
 
+@pytest.mark.slow
 def test_a_known_deformation_is_found_and_kept_only_if_better() -> None:
     """The MRI of a head that was squeezed by a known warp; the PET of the same head as it is."""
     head, pose = Head(7), default_pose("PT")

@@ -16,7 +16,7 @@ from medfuse.errors import RegistrationError
 from medfuse.grid import Grid, Points
 from medfuse.registration.deform import deform
 from medfuse.registration.examine import cannot_tell, examine
-from medfuse.registration.levels import Pyramid
+from medfuse.registration.levels import LEAST_VOXELS, Pyramid
 from medfuse.registration.search import SIGNIFICANT, Pair, Progress, climb, search
 from medfuse.registration.transform import Method, Registration
 from medfuse.registration.verdict import Verdict
@@ -56,9 +56,9 @@ def register(
         (1, X, Y, Z) volumes; at least 4 voxels along each axis, unless headers are trusted.
     method
         ``"auto"``: identity where both sources name the same frame of reference and the pictures agree with it, or
-        too little of the head is in both to tell; else rigid. ``"header"``: identity, whatever the frames say.
-        ``"rigid"``: search. ``"affine"`` and ``"deformable"``: further rungs from there, each kept only if it is better
-        than the one below; what the pictures call not aligned is not deformed.
+        too little of the head is in both, or a volume is too thin, to tell; else rigid. ``"header"``: identity,
+        whatever the frames say. ``"rigid"``: search. ``"affine"`` and ``"deformable"``: further rungs from there, each
+        kept only if it is better than the one below; what the pictures call not aligned is not deformed.
     force
         Return what was found even where the pictures say that it is wrong; the verdict says so, and with it all
         that is written.
@@ -89,7 +89,8 @@ def register(
     report = progress or (lambda share, score: None)
     report(0.0, 1.0)
     shared = method == "auto" and _same_frame(fixed, moving)
-    pair = _pair(fixed, moving, seed, needed=method != "header" and not shared)
+    thin = min(*fixed.shape[1:], *moving.shape[1:]) < LEAST_VOXELS
+    pair = _pair(fixed, moving, seed, needed=method != "header" and not (shared and thin))
     if pair is None:
         end = _End(np.eye(4), "identity" if shared else "header", UNEXAMINED)
     elif method == "header":

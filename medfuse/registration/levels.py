@@ -18,6 +18,9 @@ from medfuse.volume import grid_of, plain
 FINE_MM, MIDDLE_MM, COARSE_MM = 2.0, 4.0, 8.0
 """Voxels of the three levels; none is finer than what was stored."""
 
+LEAST_VOXELS = 4
+"""Along each axis; thinner volumes are not compared."""
+
 SLAB = 16
 """Slices of the fine level that are made at once."""
 
@@ -129,9 +132,9 @@ class Pyramid:
             If it has several channels, fewer than 4 voxels along an axis, or is constant.
         """
         name = str(volume.meta.get("modality", "given"))
-        if volume.shape[0] != 1 or min(volume.shape[1:]) < 4:
+        if volume.shape[0] != 1 or min(volume.shape[1:]) < LEAST_VOXELS:
             raise RegistrationError(
-                f"the {name} volume must have one channel and at least 4 voxels along each axis; found "
+                f"the {name} volume must have one channel and at least {LEAST_VOXELS} voxels along each axis; found "
                 f"{tuple(volume.shape)}. Align by 'header' to trust its position."
             )
         hounsfield = volume.meta.get("unit") == "HU"

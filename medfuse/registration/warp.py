@@ -69,10 +69,10 @@ class Warp:
         if min(self.grid.shape) < 2:
             return 1.0
         slabs = [self._least_within(x, min(x + SLAB, count - 1)) for x in range(0, count - 1, SLAB)]
-        return min(slabs) / float(np.linalg.det(self.grid.affine[:3, :3]))
+        return min(slabs) / abs(float(np.linalg.det(self.grid.affine[:3, :3])))
 
     def _least_within(self, first: int, last: int) -> float:
-        """The same, signed as the lattice is, times a cell's volume, for the cells between two planes across x."""
+        """The same times a cell's volume, for the cells between two planes across x."""
         index = np.stack(np.meshgrid(*map(np.arange, (last - first + 1, *self.grid.shape[1:])), indexing="ij"))
         index[0] += first
         linear, shift = self.grid.affine[:3, :3], self.displacement[:, first : last + 1]
@@ -86,7 +86,7 @@ class Warp:
                 for along, edge in enumerate(edges)
             )
             least = min(least, float((sign * (np.cross(x, y, axis=0) * z).sum(axis=0)).min()))
-        return float(sign * least)
+        return least
 
     def moved(self, points: Points) -> Points:
         """(N, 3) points → where they come to lie, RAS+ mm."""

@@ -52,7 +52,7 @@ def fuse(
         Volumes as `medfuse.load` returns them, (1, X, Y, Z) in their own units; left unchanged. The study looks at them
         again whenever slices or pictures are made: do not change them in place while it is in use.
     align
-        ``auto`` trusts a common frame of reference unless the pictures speak against it, and else registers rigidly;
+        ``auto`` trusts a common frame of reference where the pictures agree with it, and else registers rigidly;
         ``header`` trusts the positions in the headers; ``rigid``, ``affine`` and ``deformable`` always register; or a
         registration made before. See `medfuse.register`.
     force

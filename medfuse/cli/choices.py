@@ -53,7 +53,10 @@ class Way(str, Enum):
 
 
 Force = Annotated[
-    bool, typer.Option("--force", help="Write even where the pictures say it is not aligned; all output says so.")
+    bool,
+    typer.Option(
+        "--force", help="Write even where the pictures say it is not aligned; DICOM, JSON and pictures say so."
+    ),
 ]
 
 FillGaps = Annotated[

@@ -65,7 +65,7 @@ def train(config: TrainingConfig, *, progress: Progress | None = None) -> Path:
     trainer = Trainer(config, pairs, progress)
     trainer.recorded = partial(_draw_curves, trainer)
     trainer.run()
-    return trainer.best_weights
+    return trainer.folder.best_weights
 
 
 def study_pairs(study: Mapping[str, Any]) -> Iterator[Pair]:
@@ -126,6 +126,6 @@ def _require_known(study: Mapping[str, Any]) -> None:
 
 
 def _draw_curves(trainer: Trainer) -> None:
-    beside = trainer.folder / "curves.new"
-    beside.write_bytes(report.training_curves(trainer.rows()))
-    beside.replace(trainer.folder / "curves.png")
+    beside = trainer.folder.path / "curves.new"
+    beside.write_bytes(report.training_curves(trainer.folder.rows()))
+    beside.replace(trainer.folder.path / "curves.png")

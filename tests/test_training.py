@@ -156,7 +156,7 @@ def test_a_thinned_network_trains_without_its_dead_channels(pairs, tmp_path):
     later = trainer_of(config(pairs, tmp_path / "next", **given))
     later.run()
     assert len(later.network.decoder[0].weight) == 8
-    before, after = (load_network(path) for path in (start, later.best_weights))
+    before, after = (load_network(path) for path in (start, later.folder.best_weights))
     assert torch.equal(*((net.decoder[0].weight != 0).flatten(1).any(1) for net in (before, after)))
     mri, partner = torch.rand(1, 1, 40, 40), torch.rand(1, 1, 40, 40)
     torch.testing.assert_close(after(mri, partner), later.network.eval()(mri, partner), atol=2e-6, rtol=0)
@@ -267,6 +267,61 @@ def test_a_checkpoint_of_other_settings_is_not_continued(pairs, tmp_path):
         trainer_of(config(pairs, tmp_path / "a", learning_rate=0.1))
 
 
+def test_a_folder_that_holds_something_else_is_left_as_it_is(pairs, tmp_path):
+    own = tmp_path / "a" / "config.yaml"
+    own.parent.mkdir()
+    own.write_text("# mine\nsteps: 3\n")
+    with pytest.raises(TrainingError, match=r"holds config\.yaml.*another folder"):
+        trainer_of(config(pairs, tmp_path / "a"))
+    assert own.read_text() == "# mine\nsteps: 3\n"
+    (tmp_path / "b").write_text("")
+    with pytest.raises(TrainingError, match="cannot be made"):
+        trainer_of(config(pairs, tmp_path / "b" / "c"))
+
+
+def test_a_run_cut_before_its_first_checkpoint_starts_again(pairs, tmp_path):
+    trainer_of(config(pairs, tmp_path / "a")).run()
+    whole = log(tmp_path / "a")
+    (tmp_path / "a" / "checkpoint.pt").unlink()
+    trainer_of(config(pairs, tmp_path / "a")).run()
+    assert log(tmp_path / "a") == whole
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "message"),
+    [
+        ("checkpoint.pt", lambda path: path.write_bytes(path.read_bytes()[:1000]), "no readable checkpoint"),
+        ("checkpoint.pt", lambda path: torch.save({"a": 1}, path), "no readable checkpoint"),
+        ("checkpoint.pt", lambda path: torch.save(torch.load(path) | {"network": {}}, path), "state of this network"),
+        ("log.jsonl", lambda path: path.write_text("begun\n"), "no log of a training"),
+        ("log.jsonl", lambda path: path.write_bytes(b"\xff"), "no log of a training"),
+    ],
+)
+def test_a_damaged_run_is_not_continued(pairs, tmp_path, name, damage, message):
+    trainer_of(config(pairs, tmp_path / "a")).run()
+    damage(tmp_path / "a" / name)
+    with pytest.raises(TrainingError, match=message):
+        trainer_of(config(pairs, tmp_path / "a"))
+
+
+def test_hot_blobs_reach_the_top_over_bright_tissue(pairs):
+    def drawn(hot_share):
+        return PatchSampler(
+            read_pairs(pairs), (48,), 48 * 48 * 16, 0.0, torch.Generator().manual_seed(5), hot_share=hot_share
+        ).draw()
+
+    plain, hot = drawn(0.0), drawn(1.0)
+    changed = [(getattr(hot, side) - getattr(plain, side)).flatten(1).amax(1) > 0.02 for side in ("mri", "partner")]
+    assert (changed[0] | changed[1]).all()
+    assert changed[1].sum() > 3  # both kinds are drawn
+    assert (~changed[1]).sum() > 1
+    for side in (hot.mri, hot.partner):
+        assert side.min() >= 0
+        assert side.max() <= 1
+    blobs = hot.partner[changed[1]] > 0.79
+    assert ((hot.mri[changed[1]] * blobs).flatten(1).amax(1) > 0.45).all()
+
+
 def test_a_run_stops_when_validation_no_longer_improves(pairs, tmp_path):
     settings = config(
         pairs, tmp_path / "a", steps=40, validate_every=1, learning_rate=0.0, final_learning_rate=0.0, patience=3
@@ -288,6 +343,17 @@ def test_pairs_that_cannot_be_read_are_named(pairs, tmp_path):
     (tmp_path / "short.csv").write_text("split,task\n")
     with pytest.raises(TrainingError, match="columns case, mri, partner"):
         read_pairs(tmp_path / "short.csv")
+    (tmp_path / "row.csv").write_text("split,task,case,mri,partner\ntrain,MRI-CT,1,a.png\n")
+    with pytest.raises(TrainingError, match="too short"):
+        read_pairs(tmp_path / "row.csv")
+    (tmp_path / "latin.csv").write_bytes("split,task,case,mri,partner\ntrain,MRI-CT,Müller,a,b\n".encode("latin-1"))
+    with pytest.raises(TrainingError, match="in UTF-8"):
+        read_pairs(tmp_path / "latin.csv")
+
+
+def test_pairs_saved_by_a_spreadsheet_are_read(pairs):
+    pairs.write_bytes(b"\xef\xbb\xbf" + pairs.read_bytes())
+    assert len(read_pairs(pairs)) == 4
 
 
 def test_train_leaves_weights_log_curves_and_settings(pairs, tmp_path):
@@ -389,7 +455,7 @@ def test_a_run_whose_loss_is_no_number_stops_and_says_so(pairs, tmp_path, monkey
     monkeypatch.setattr(trainer, "_validate", lambda: {"validation_total": math.nan})
     with pytest.raises(TrainingError, match="no number any more at step 3"):
         trainer.run()
-    assert not trainer.best_weights.exists()
+    assert not trainer.folder.best_weights.exists()
 
 
 @pytest.mark.parametrize(("dtype", "mode"), [(np.uint16, "I;16"), (np.float32, "F")])

@@ -32,7 +32,7 @@ RANGES = {
     **dict.fromkeys(("steps", "batch_pixels", "validate_every", "semantic_every"), COUNT),
     **dict.fromkeys(("semantic_pretraining", "patience", "threads"), (0, 10**9)),
     "seed": (0, 2**63 - 1),
-    **dict.fromkeys(("air_share", "hard_share", "float32_share", "principal_share"), SHARE),
+    **dict.fromkeys(("air_share", "hot_share", "hard_share", "float32_share", "principal_share"), SHARE),
     **dict.fromkeys(("validate_share", "kept_share"), (1e-6, 1.0)),
     **dict.fromkeys(("first_temperature", "last_temperature"), POSITIVE),
     **dict.fromkeys(("learning_rate", "final_learning_rate", "semantic_learning_rate", "weight_decay"), ANY),
@@ -60,6 +60,9 @@ class TrainingConfig:
     patch_sizes: tuple[int, ...] = setting((64, 64, 96, 128), "patch sizes; each batch has one of them, drawn evenly")
     batch_pixels: int = setting(32_768, "pixels a batch; as many patches as fit")
     air_share: float = setting(0.05, "share of patches that may be air")
+    hot_share: float = setting(
+        0.0, "share of patches in which one source gets a hot blob over bright tissue of the other"
+    )
     drawn_twice: tuple[str, ...] = setting((), "tasks drawn twice as often as others; else all are drawn alike")
     coloured: bool = setting(True, "judge fused patches in the partner's colours, cut to what a screen shows")
     learning_rate: float = setting(1e-3, "first learning rate; it falls along a cosine")

@@ -17,8 +17,14 @@ from medfuse.colour import split_luma, tint
 from medfuse.errors import TrainingError
 from medfuse.gesenet.semantic import TissueClasses
 
+MRI_HOT = 0.3
+"""Of the patches with a hot blob, the share that has it in the MRI; the others have it in the partner."""
+
 TISSUE_LUMA = 0.1
 """Mean brightness of the brighter source above which a patch counts as tissue."""
+
+
+PAIR_COLUMNS = {"split", "task", "case", "mri", "partner"}
 
 
 @dataclass(frozen=True)
@@ -99,12 +105,22 @@ def read_pairs(index: Path, split: str = "train") -> list[Pair]:
     """
     if not index.is_file():
         raise TrainingError(f"expected a CSV file of picture pairs; there is no file {index}.")
-    with index.open(newline="") as lines:
-        reader = csv.DictReader(lines)
-        missing = {"split", "task", "case", "mri", "partner"} - set(reader.fieldnames or ())
-        if missing:
-            raise TrainingError(f"{index.name} must have the columns {', '.join(sorted(missing))}; they are missing.")
-        rows = [row for row in reader if row["split"] == split]
+    try:
+        with index.open(newline="", encoding="utf-8-sig") as lines:
+            reader = csv.DictReader(lines)
+            missing = PAIR_COLUMNS - set(reader.fieldnames or ())
+            if missing:
+                raise TrainingError(
+                    f"{index.name} must have the columns {', '.join(sorted(missing))}; they are missing."
+                )
+            rows = [row for row in reader if row["split"] == split]
+            short = next((row for row in rows if any(row[name] is None for name in PAIR_COLUMNS)), None)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise TrainingError(
+            f"{index.name} is no readable CSV file ({type(error).__name__}); save it with commas, in UTF-8."
+        ) from None
+    if short is not None:
+        raise TrainingError(f"{index.name}: each row must fill all columns; a row of the split {split} is too short.")
     if not rows:
         raise TrainingError(f"{index.name} has no row whose split is {split!r}.")
     return [_read_pair(index.parent, row) for row in rows]
@@ -143,6 +159,7 @@ class PatchSampler:
         air_share: float,
         generator: torch.Generator,
         drawn_twice: Sequence[str] = (),
+        hot_share: float = 0.0,
     ) -> None:
         smallest = min(min(pair.mri.shape[-2:]) for pair in pairs)
         if max(sizes) > smallest:
@@ -156,6 +173,7 @@ class PatchSampler:
         self.sizes = tuple(sizes)
         self.pixels = pixels
         self.air_share = air_share
+        self.hot_share = hot_share
         self.generator = generator
 
     def draw(self) -> Batch:
@@ -170,7 +188,8 @@ class PatchSampler:
         colours = ((partner + tints) * brighter).clamp(0, 1).movedim(1, 0)
         coloured = tints.flatten(1).any(1)[:, None, None, None]
         luma = torch.where(coloured, split_luma(colours).movedim(0, 1), varied[1])
-        return Batch(varied[0], luma, classes[:, 0].long(), tint(colours).movedim(0, 1) * coloured, tasks)
+        batch = Batch(varied[0], luma, classes[:, 0].long(), tint(colours).movedim(0, 1) * coloured, tasks)
+        return self._heat(batch) if self.hot_share else batch
 
     def _patch(self, size: int) -> tuple[str, list[Tensor]]:
         pairs = self.by_task[self._integer(len(self.by_task))]
@@ -197,6 +216,36 @@ class PatchSampler:
         gamma = torch.exp(0.8 * (torch.rand(shape, generator=self.generator) - 0.5))
         changed = torch.rand(shape, generator=self.generator) < 0.5
         return torch.where(changed, (batch.pow(gamma) * gain).clamp(0, 1), batch)
+
+    def _heat(self, batch: Batch) -> Batch:
+        """Bring one source of some patches to the top of its range in a blob, over bright tissue of the other.
+
+        A hot lesion over white matter, or fluid in a T2 image over uptake: atlas pictures have next to none, clinical
+        ones have, and a network that never saw both sources near their ends leaves no texture there.
+        """
+        mri, partner, tints = batch.mri.clone(), batch.partner.clone(), batch.tints.clone()
+        for n in range(len(mri)):
+            if self._uniform() >= self.hot_share:
+                continue
+            level = 0.8 + 0.2 * self._uniform()
+            if self._uniform() < MRI_HOT:
+                mri[n] += self._blob(partner[n]) * (level - mri[n])
+                continue
+            blob = self._blob(mri[n])
+            brightest = (mri[n] * blob).amax().clamp(min=0.1)
+            mri[n] = (mri[n] * ((0.5 + 0.5 * self._uniform()) / brightest)).clamp(0, 1)
+            partner[n] += blob * (level - partner[n])
+            tints[n] *= 1 - blob  # a hot palette is white where it ends
+        return batch._replace(mri=mri, partner=partner, tints=tints)
+
+    def _blob(self, tissue: Tensor) -> Tensor:
+        """A disc of 1 with a soft rim, in 0, of random size and place, its middle in tissue (1, H, W) where any is."""
+        height, width = tissue.shape[-2:]
+        places = (tissue[0] > tissue.mean()).nonzero()
+        at = places[self._integer(len(places))].tolist() if len(places) else (height // 2, width // 2)
+        radius, rim = 4 + 20 * self._uniform(), 0.3 + 1.7 * self._uniform()
+        rows, columns = torch.arange(height)[:, None] - at[0], torch.arange(width) - at[1]
+        return torch.sigmoid((radius - (rows**2 + columns**2).sqrt()) / rim)[None]
 
     def _integer(self, below: int) -> int:
         return int(torch.randint(below, (), generator=self.generator))

@@ -24,6 +24,7 @@ from medfuse.gesenet.losses import channel_mask_loss, semantic_loss, spatial_mas
 from medfuse.gesenet.masks import watch_masks, work_share
 from medfuse.gesenet.network import GeSeNet
 from medfuse.gesenet.pictures import Batch, Pair, PatchSampler, whole_pairs, with_classes
+from medfuse.gesenet.rundir import RunFolder
 from medfuse.gesenet.semantic import SemanticModule
 from medfuse.gesenet.thinning import Thinning
 
@@ -62,7 +63,7 @@ class Trainer:
         torch.manual_seed(config.seed)
         self.config = config
         self.progress: Progress = progress or (lambda stage, share: None)
-        self.folder = Path(config.out)
+        self.folder = RunFolder(Path(config.out))
         self.device = resolve_device(config.device)
         absent = set(config.validation_cases) - {pair.case for pair in pairs}
         if absent:
@@ -83,6 +84,7 @@ class Trainer:
             config.air_share,
             torch.Generator().manual_seed(config.seed),
             config.drawn_twice,
+            config.hot_share,
         )
         network = _first_network(config)
         # Channel masks that still learn, and channels that have still to go, need them all.
@@ -110,10 +112,9 @@ class Trainer:
         self.step = 0
         self.best = math.inf
         self.without_better = 0
-        self.folder.mkdir(parents=True, exist_ok=True)
-        if self.checkpoint.exists():
-            self._resume()
-        (self.folder / "config.yaml").write_text(config.to_yaml())
+        state = self.folder.open(config, self.device)
+        if state is not None:
+            self._resume(state)
 
     def _placed(self, module: nn.Module) -> Any:
         # Channels-last is faster, but not for float32 backwards on a CPU: 1.26 s instead of 0.89 s a batch of 20 480.
@@ -122,25 +123,6 @@ class Trainer:
         return cast("Any", module).to(
             self.device, memory_format=torch.contiguous_format if full else torch.channels_last
         )
-
-    @property
-    def checkpoint(self) -> Path:
-        """Everything that a resumed run needs."""
-        return self.folder / "checkpoint.pt"
-
-    @property
-    def log(self) -> Path:
-        """One JSON object a line and validation."""
-        return self.folder / "log.jsonl"
-
-    @property
-    def best_weights(self) -> Path:
-        """The weights with the lowest validation loss so far."""
-        return self.folder / "best.safetensors"
-
-    def rows(self) -> list[dict[str, float]]:
-        """Read the log."""
-        return [json.loads(line) for line in self.log.read_text().splitlines()] if self.log.exists() else []
 
     def run(self) -> None:
         """Train to the last step, or until validation stops improving."""
@@ -261,20 +243,24 @@ class Trainer:
     def _record(self, figures: dict[str, float]) -> None:
         figures |= self._validate()
         row = {"step": self.step} | {name: round(value, 6) for name, value in figures.items()}
-        with self.log.open("a") as lines:
+        with self.folder.log.open("a") as lines:
             lines.write(json.dumps(row) + "\n")
         score = figures.get("validation_total", figures["train_total"])
         if not math.isfinite(score):
             raise TrainingError(
                 f"the loss is no number any more at step {self.step}: lower learning_rate or the losses' weights. What "
-                f"was best before is in {self.folder}, if anything was."
+                f"was best before is in {self.folder.path}, if anything was."
             )
         self.without_better += 1
         if score < self.best:
             # Where channels have still to go, the next weights are better in any case.
             self.best, self.without_better = score if self.thinning.done else math.inf, 0
-            self._save_weights(self.best_weights, row)
-        state = {
+            self._save_weights(self.folder.best_weights, row)
+        self.folder.save(self._state())
+        self.recorded()
+
+    def _state(self) -> dict[str, Any]:
+        return {
             "step": self.step,
             "best": self.best,
             "without_better": self.without_better,
@@ -287,10 +273,6 @@ class Trainer:
             "torch": torch.get_rng_state(),
             "config": json.dumps(asdict(self.config)),
         }
-        beside = self.checkpoint.with_suffix(".new")
-        torch.save(state, beside)
-        beside.replace(self.checkpoint)
-        self.recorded()
 
     def _save_weights(self, path: Path, row: dict[str, float]) -> None:
         # Where this machine keeps its files, and whose studies they are, is nobody's business.
@@ -307,27 +289,22 @@ class Trainer:
         state = self.compaction.whole() if self.compaction else self.network.state_dict()
         save_file({name: value.contiguous() for name, value in state.items()}, path, metadata)
 
-    def _resume(self) -> None:
-        state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
-        # Settings that came later than the checkpoint were then as they are by default.
-        usual, now = (json.loads(json.dumps(asdict(each))) for each in (TrainingConfig(), self.config))
-        before = usual | json.loads(state["config"])
-        free = {"out", "pairs", "start", "threads", "device", "patience"}
-        changed = [name for name in now if name not in free and before[name] != now[name]]
-        if changed:
+    def _resume(self, state: dict[str, Any]) -> None:
+        try:
+            self.step, self.best, self.without_better = state["step"], state["best"], state["without_better"]
+            self.network.load_state_dict(state["network"])
+            self.semantic.load_state_dict(state["semantic"])
+            for worth, before in zip(self.thinning.worth, state["thinning"], strict=True):
+                worth.copy_(before)
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.semantic_optimizer.load_state_dict(state["semantic_optimizer"])
+            self.sampler.generator.set_state(state["sampler"].cpu())
+            torch.set_rng_state(state["torch"].cpu())
+        except (KeyError, ValueError, RuntimeError, TypeError, AttributeError) as error:
             raise TrainingError(
-                f"{self.folder} holds a checkpoint of a run with other settings ({', '.join(changed)}); give another "
-                "folder, or the same settings to resume it."
-            )
-        self.step, self.best, self.without_better = state["step"], state["best"], state["without_better"]
-        self.network.load_state_dict(state["network"])
-        self.semantic.load_state_dict(state["semantic"])
-        for worth, before in zip(self.thinning.worth, state["thinning"], strict=True):
-            worth.copy_(before)
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.semantic_optimizer.load_state_dict(state["semantic_optimizer"])
-        self.sampler.generator.set_state(state["sampler"].cpu())
-        torch.set_rng_state(state["torch"].cpu())
+                f"{self.folder.checkpoint} does not hold the state of this network ({type(error).__name__}); give "
+                "another folder."
+            ) from None
 
 
 def _as_shown(fused: Tensor, batch: Batch) -> Tensor:

@@ -106,7 +106,8 @@ def score_files(
     names
         Keys of `medfuse.metrics.SCORES`.
     modality, window, palette
-        How a partner volume is shown, as for `medfuse.fuse`: what was fused must be shown as it was then.
+        How a partner volume is shown, as for `medfuse.fuse`: what was fused must be shown as it was then. Not for
+        pictures.
     device
         ``auto``, ``cpu`` or ``cuda``.
     progress
@@ -121,7 +122,7 @@ def score_files(
     GeometryError
         If sizes or grids differ.
     IntensityError
-        If the fused volume holds anything but pictures, or the sources show nothing.
+        If the fused volume holds anything but pictures, the sources show nothing, or pictures come with a window.
     """
     paths = [Path(path) for path in (fused, mri, partner)]
     kinds = [_kind(path) for path in paths]
@@ -140,6 +141,10 @@ def score_files(
             palette=palette,
             device=device,
             progress=progress,
+        )
+    if window is not None or palette is not None:
+        raise IntensityError(
+            "a window and a palette say how a volume is shown; pictures are scored as they are. Leave both out."
         )
     triples = [(paths[0], paths[1], paths[2])] if kinds[0] == "picture" else _same_names(*paths)
     batches = _read_batches(triples)

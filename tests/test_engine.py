@@ -306,3 +306,12 @@ def test_int8_takes_its_ranges_from_the_pictures_given(engine_named):
     sources = pair(64, 64)
     engine = load_engine("openvino-int8", calibration=[sources])
     assert (engine(*sources) - load_network()(*sources)).abs().max() <= engine.tolerance
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1.5, -0.2])
+def test_pictures_out_of_range_are_refused_by_every_engine(value):
+    mri, partner = pair(40, 40)
+    partner[0, 0, 3, 4] = value
+    for engine in (as_engine(GeSeNet()), load_engine("masked")):
+        with pytest.raises(ValueError, match=r"in \[0, 1\]; found .*Scale"):
+            engine(mri, partner)

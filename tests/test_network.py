@@ -171,6 +171,14 @@ def test_weights_of_another_network_are_refused(tmp_path):
         load_network(tmp_path / "c.safetensors")
 
 
+@pytest.mark.parametrize("name", ["ours.pth", "ours.SAFETENSORS", "ours"])
+def test_weights_are_known_by_what_they_hold(network, tmp_path, name):
+    from safetensors.torch import save_file
+
+    save_file({key: array.contiguous() for key, array in network.state_dict().items()}, tmp_path / name)
+    assert torch.equal(load_network(tmp_path / name).decoder[0].weight, network.decoder[0].weight)
+
+
 def test_an_absent_device_is_refused():
     with pytest.raises(DeviceError, match="cpu"):
         load_network(device="cuda:99")

@@ -79,6 +79,13 @@ def test_pictures_are_scored(run, folders, triple):
         assert result["scores"][name]["mean"] == pytest.approx(float(values))
 
 
+def test_a_window_is_refused_where_pictures_are_scored(run, folders):
+    for way in (("--palette", "hot iron"), ("--window", "40,80")):
+        done = run(*(folder / "1.png" for folder in folders), *way)
+        assert done.exit_code == 3
+        assert "Leave both out" in done.stderr
+
+
 def test_folders_are_paired_by_name(run, folders, triple):
     (folders[1] / "1.png").rename(folders[1] / "1.bmp")
     done = run(*folders, "--scores", "mi, cc,mi", "--json")

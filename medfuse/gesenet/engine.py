@@ -30,6 +30,9 @@ log = logging.getLogger(__name__)
 
 AUTO = "auto"
 
+SLACK = 1e-3
+"""How far pictures may leave [0, 1]: rounding of interpolation and of float16."""
+
 ALL_PARTS = Parts()
 
 Pair = tuple[Tensor, Tensor]
@@ -71,8 +74,19 @@ class Engine:
             raise ValueError(
                 f"expected floating point in [0, 1]; found {mri.dtype} and {partner.dtype}. Scale the slices first."
             )
+        _require_unit(mri, partner)
         fused = self.fuse(*(side.to(self.device, torch.float32, non_blocking=True) for side in (mri, partner)))
         return fused.float() if mri.device == self.device else fused.float().to(mri.device)
+
+
+def _require_unit(*sides: Tensor) -> None:
+    """Raise `ValueError` where a picture leaves [0, 1] or is no number: engines would make different things of it."""
+    for side in sides:
+        if side.is_cuda:
+            continue  # to look, the processor would have to wait for the device
+        lowest, highest = (float(end) for end in side.aminmax())
+        if not (lowest >= -SLACK and highest <= 1 + SLACK):  # NaN is not
+            raise ValueError(f"expected values in [0, 1]; found {lowest:g} to {highest:g}. Scale the slices first.")
 
 
 @dataclass(frozen=True)

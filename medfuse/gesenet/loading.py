@@ -114,9 +114,15 @@ def _build(path: Path, name: str, device: torch.device) -> GeSeNet:
     return cast("GeSeNet", cast("Any", network).to(memory_format=torch.channels_last))
 
 
+def _is_safetensors(path: Path) -> bool:
+    """Whatever the name: the header's length in 8 bytes, then the header, which is JSON."""
+    with path.open("rb") as file:
+        return file.read(9)[8:] == b"{"
+
+
 def _parts(path: Path) -> Parts:
     """Which modules the network has whose weights these are; files that do not say have them all."""
-    if path.suffix != ".safetensors":
+    if not _is_safetensors(path):
         return Parts()
     try:
         with safe_open(path, "pt") as file:
@@ -133,7 +139,7 @@ def _parts(path: Path) -> Parts:
 
 def _read(path: Path) -> dict[str, Tensor]:
     try:
-        if path.suffix == ".safetensors":
+        if _is_safetensors(path):
             return load_file(path)
         arrays = torch.load(path, map_location="cpu", weights_only=True)
     except UNREADABLE as error:

@@ -28,6 +28,7 @@ from medfuse.gesenet.losses import (
     content_loss,
     gradient_loss,
     preservation_loss,
+    room_loss,
     semantic_loss,
     sobel,
     spatial_mask_loss,
@@ -585,7 +586,7 @@ def test_losses_are_zero_where_nothing_can_be_better():
     weights = LossWeights(complement=0)  # what is the same in both sources has no complement
     total, terms = FusionLoss(weights)(mri, mri, mri)
     assert total == pytest.approx(0, abs=1e-6)
-    assert set(terms) == {"content", "gradient", "ssim", "complement", "preservation"}
+    assert set(terms) == {"content", "gradient", "ssim", "complement", "preservation", "room"}
     assert FusionLoss()(1 - brighter, mri, partner)[0] > FusionLoss()(brighter, mri, partner)[0]
 
 
@@ -664,6 +665,25 @@ def test_edges_under_the_bright_part_of_the_other_source_count_more():
     assert preservation_loss(without_bright, mri, partner) > preservation_loss(without_dim, mri, partner) + 0.05
     alike = [preservation_loss(fused, mri, partner, mri_under_bright=0.0) for fused in (without_bright, without_dim)]
     torch.testing.assert_close(*alike, atol=1e-4, rtol=0)
+
+
+def test_the_room_loss_asks_for_texture_below_white_where_both_are_bright():
+    wave = 0.1 * torch.sin(torch.arange(64.0))[None, None, None].expand(1, 1, 64, -1)
+    mri, hot = 0.7 + wave, torch.ones(1, 1, 64, 64)
+    white, flat, textured = torch.ones_like(hot), torch.full_like(hot, 0.9), 0.9 + 0.8 * wave
+    lost = [room_loss(fused, mri, hot).item() for fused in (white, flat, textured)]
+    assert lost[0] > lost[1] > 5 * lost[2]
+    exchanged = [room_loss(fused, hot, mri).item() for fused in (white, flat, textured)]
+    assert exchanged == pytest.approx(lost)
+    assert room_loss(hot, mri - 0.6, hot) == 0  # a dark MRI leaves white where it is
+    assert room_loss(white, mri, hot - 0.4) == 0
+
+
+def test_the_room_loss_pulls_out_of_saturation():
+    mri, hot = (torch.full((1, 1, 32, 32), value) for value in (0.7, 1.0))
+    logits = torch.full_like(mri, 4.0).requires_grad_()  # 0.9997 of the range
+    room_loss(logits.tanh() / 2 + 0.5, mri, hot).backward()
+    assert logits.grad.sum() > 0.05
 
 
 def test_the_preservation_loss_has_a_slope_everywhere():

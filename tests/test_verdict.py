@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,8 @@ from medfuse.grid import Grid, Points
 from medfuse.phantom import Head, default_grid, default_pose, render
 from medfuse.phantom.scanner import rigid
 from medfuse.registration import Registration, judge, register
+from medfuse.registration.search import Pair, climb
+from medfuse.registration.similarity import correlation_ratio
 from medfuse.volume import Modality, Source, grid_of, like, make_volume, plain
 
 RADII = np.array([(x, y, z) for x in (-55, 55) for y in (-70, 70) for z in (-60, 60)], dtype=np.float64)
@@ -102,6 +105,43 @@ def test_a_mirrored_partner_is_named_as_such(mri: MetaTensor, modality: Modality
 def test_another_head_is_refused(mri: MetaTensor) -> None:
     with pytest.raises(RegistrationError, match=r"parts of the head disagree by .* mm"):
         register(mri, partner("PT", rigid((5.0, 3.0, -4.0), (5.0, 0.0, 8.0)), seed=11))
+
+
+def test_where_two_measures_disagree_the_answer_is_refused(mri: MetaTensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    pose = default_pose("MR")
+    moving = partner("CT", pose)
+    believed = register(mri, moving, "rigid")
+    assert believed.verdict is not None
+    assert believed.verdict.evidence["measures_apart_mm"] < 3
+    assert believed.error_mm >= believed.verdict.evidence["measures_apart_mm"]
+
+    def farther(pair: Pair, matrix: Points, level: str, **how: Any) -> Points:
+        return (
+            np.asarray(matrix @ rigid((0, 0, 0), (9.0, 0, 0)))
+            if "measure" in how
+            else climb(pair, matrix, level, **how)
+        )
+
+    monkeypatch.setattr("medfuse.registration.examine.climb", farther)
+    with pytest.raises(
+        RegistrationError, match="by another measure, the correlation ratio, the two fit best 9 mm away"
+    ):
+        register(mri, moving, "rigid")
+
+
+def test_the_correlation_ratio_is_what_means_explain() -> None:
+    draw = np.random.default_rng(2)
+    rows = draw.integers(0, 8, 5000)
+    columns = np.clip((rows - 3) ** 2 // 2 + draw.integers(0, 2, 5000), 0, 7)  # a function, and not a monotonic one
+    histogram = np.histogram2d(rows, columns, bins=(8, 8), range=((0, 8), (0, 8)))[0]
+
+    def explained(of: Points, by: Points) -> float:
+        means = np.array([of[by == value].mean() if (by == value).any() else 0.0 for value in range(8)])
+        return float(1 - (of - means[by]).var() / of.var())
+
+    found = correlation_ratio(torch.from_numpy(histogram[None]).float())
+    assert found.item() == pytest.approx(explained(columns, rows) + explained(rows, columns), abs=1e-4)
+    assert correlation_ratio(torch.ones(1, 8, 8)).item() == pytest.approx(0, abs=1e-5)
 
 
 def test_a_half_turned_partner_under_the_mris_own_frame_of_reference_is_found(mri: MetaTensor) -> None:

@@ -15,7 +15,7 @@ from medfuse.gesenet.losses import MRI_MUST_EXCEED, UNDER_BRIGHT, FusionLoss, Lo
 from medfuse.gesenet.network import Parts
 
 OF_A_TASK = {
-    *(f"{term}_weight" for term in ("content", "gradient", "ssim", "complement", "preservation")),
+    *(f"{term}_weight" for term in ("content", "gradient", "ssim", "complement", "preservation", "room")),
     *("mri_must_exceed", "mri_under_bright", "partner_under_bright"),
 }
 """Settings that a task may have of its own: those by which pictures are judged."""
@@ -79,6 +79,7 @@ class TrainingConfig:
     ssim_weight: float = setting(LossWeights.ssim, "SSIM loss, α in the paper")
     complement_weight: float = setting(LossWeights.complement, "complement loss")
     preservation_weight: float = setting(LossWeights.preservation, "edge preservation loss")
+    room_weight: float = setting(LossWeights.room, "loss of room below white where both sources are bright")
     mri_under_bright: float = setting(UNDER_BRIGHT, "how much more the MRI's edges under a bright partner count in it")
     partner_under_bright: float = setting(
         UNDER_BRIGHT, "how much more the partner's edges under bright MRI count in it"

@@ -31,7 +31,7 @@ class LossWeights:
     """What each term counts; 0 leaves it out.
 
     In the paper's letters: γ is ``gradient`` (over ``content``), α is ``ssim``, β is ``semantic`` and δ ``subsidiary``.
-    ``complement``, ``preservation`` and ``mask`` are not in the paper's sum.
+    ``complement``, ``preservation``, ``room`` and ``mask`` are not in the paper's sum.
     """
 
     content: float = 5.0
@@ -39,9 +39,22 @@ class LossWeights:
     ssim: float = 0.6
     complement: float = 0.2
     preservation: float = 0.0
+    room: float = 0.0
     semantic: float = 0.3
     subsidiary: float = 0.5
     mask: float = 0.3
+
+
+CROWDED = (0.75, 0.95), (0.3, 0.5)
+"""Between what means of its surroundings the brighter and the darker source begin to be, and wholly are, near enough to
+the top that no room is left for the texture of both."""
+
+SURROUNDINGS = 11
+"""Pixels along a side, over which those means are taken; what differs from them is texture."""
+
+HEADROOM, KEPT_TEXTURE, LEAST_ROOM = 0.1, 0.8, 0.01
+"""How far below the brighter source the fused image is wanted there, and how much of the darker one's texture; and what
+room counts as none."""
 
 
 def content_loss(fused: Tensor, mri: Tensor, partner: Tensor) -> Tensor:
@@ -51,6 +64,30 @@ def content_loss(fused: Tensor, mri: Tensor, partner: Tensor) -> Tensor:
     either modality is dark where the other is informative; the brighter one keeps both.
     """
     return functional.l1_loss(fused, torch.maximum(mri, partner))
+
+
+def room_loss(fused: Tensor, mri: Tensor, partner: Tensor) -> Tensor:
+    """How far the room below white is from what it should be, where both sources are bright: mean ratio, as logarithm.
+
+    There the content loss asks for the screen's white, and the darker source's texture is lost in it. This asks for
+    `HEADROOM` below the brighter one, and the darker one's texture on top. Ratios, since a sigmoid that is deep in
+    saturation has no slope left for differences to climb.
+    """
+    means = [_surroundings(side) for side in (mri, partner)]
+    crowded = _rising(torch.maximum(*means), *CROWDED[0]) * _rising(torch.minimum(*means), *CROWDED[1])
+    texture = torch.where(mri < partner, mri - means[0], partner - means[1])
+    wanted = torch.maximum(mri, partner) - HEADROOM + KEPT_TEXTURE * texture
+    ratio = ((1 + LEAST_ROOM - fused) / (1 + LEAST_ROOM - wanted.clamp(0, 1))).log().abs()
+    # A few crowded pixels count as few.
+    return (crowded * ratio).mean() / (crowded.mean() + 0.01)
+
+
+def _surroundings(image: Tensor) -> Tensor:
+    return functional.avg_pool2d(image, SURROUNDINGS, 1, SURROUNDINGS // 2, count_include_pad=False)
+
+
+def _rising(values: Tensor, begin: float, end: float) -> Tensor:
+    return ((values - begin) / (end - begin)).clamp(0, 1)
 
 
 def sobel(image: Tensor) -> Tensor:
@@ -163,7 +200,7 @@ def semantic_loss(main: Tensor, subsidiary: Tensor, classes: Tensor, subsidiary_
 
 
 class FusionLoss(nn.Module):
-    """The weighted sum of the terms that compare pictures: content, gradient, SSIM, complement and preservation.
+    """The weighted sum of the terms that compare pictures: content, gradient, SSIM, complement, preservation, room.
 
     Called as ``loss(fused, mri, partner)``; returns the sum and the unweighted terms by name (detached).
     """
@@ -189,6 +226,7 @@ class FusionLoss(nn.Module):
             "ssim": self.dissimilarity(fused, mri) + self.dissimilarity(fused, partner),
             "complement": complement_loss(fused, mri, partner),
             "preservation": preservation_loss(fused, mri, partner, *self.under_bright),
+            "room": room_loss(fused, mri, partner),
         }
         total = torch.stack([getattr(self.weights, name) * term for name, term in terms.items()]).sum()
         return total, {name: term.detach() for name, term in terms.items()}

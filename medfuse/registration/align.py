@@ -207,6 +207,8 @@ def _searched(pair: Pair, report: Progress, method: Align) -> _End:
     if method != "deformable" or end.verdict.opinion == "not aligned":
         return end
     warp = deform(pair, end.matrix)
+    if warp is None:
+        return end
     before, after = fresh.scores(end.matrix[None])[0], fresh.warped(warp).scores(end.matrix[None])[0]
     if after < before * SIGNIFICANT:
         return end

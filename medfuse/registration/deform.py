@@ -12,7 +12,6 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
-from medfuse.errors import RegistrationError
 from medfuse.grid import Grid, Points
 from medfuse.registration.levels import head_mask
 from medfuse.registration.search import Pair
@@ -29,23 +28,17 @@ HELD = 2
 """Outer layers of control points that are held still: a cubic B-spline reaches over two."""
 
 
-def deform(pair: Pair, matrix: Points, *, steps: int = 30) -> Warp:
+def deform(pair: Pair, matrix: Points, *, steps: int = 30) -> Warp | None:
     """Find the deformation that, before ``matrix``, lets the pair share most.
 
-    Raises
-    ------
-    RegistrationError
-        If even a stiff one would shrink a part of the head to less than a fifth.
+    None if even a stiff one would shrink a part of the head to less than a fifth.
     """
     grid, basis = _lattice(pair)
     for stiffness in range(4):
         warp = Warp(grid, _dense(_bend(pair, matrix, grid, basis, BENDING * 4**stiffness, steps), basis).numpy())
         if warp.least_jacobian >= LEAST_JACOBIAN:
             return warp
-    raise RegistrationError(
-        f"no deformation was found that keeps {LEAST_JACOBIAN:.0%} of every volume: found {warp.least_jacobian:.0%}; "
-        "the pictures may show different heads. Align by 'affine'."
-    )
+    return None
 
 
 def _bend(pair: Pair, matrix: Points, grid: Grid, basis: list[Tensor], bending: float, steps: int) -> Tensor:

@@ -23,11 +23,13 @@ from medfuse.registration.levels import Level, Pyramid, enlarged, head_mask
 from medfuse.registration.similarity import (
     HEAD_MM,
     MARGIN_MM,
+    Measure,
     Samples,
     maps,
     possible_overlap,
     score,
     shared_information,
+    shared_share,
     uncentred,
     unmoved,
 )
@@ -128,9 +130,13 @@ class Pair:
         cube = self.centre + 0.75 * HEAD_MM * np.array(list(product((-1, 1), repeat=3)))
         return np.asarray(cube @ matrices[:, :3, :3].transpose(0, 2, 1) + matrices[:, None, :3, 3])
 
+    def shifts(self, matrices: Points, other: Points) -> Points:
+        """(P, 8) distances, mm, between where maps and one other take those corners."""
+        return np.asarray(np.linalg.norm(self.corners(matrices) - self.corners(other[None]), axis=-1))
+
     def apart(self, matrices: Points, other: Points) -> Points:
-        """(P,) largest distance, mm, between where maps and one other take those corners."""
-        return np.asarray(np.linalg.norm(self.corners(matrices) - self.corners(other[None]), axis=-1).max(axis=-1))
+        """(P,) the largest of these."""
+        return np.asarray(self.shifts(matrices, other).max(axis=-1))
 
 
 @dataclass(frozen=True)
@@ -193,10 +199,12 @@ def search(pair: Pair, report: Progress) -> Found:
     return Found(found, int((pair.apart(ends, found) < 15).sum()), float(rival))
 
 
-def climb(pair: Pair, start: Points, level: str, *, steps: int = 40, freedom: int = 6) -> Points:
+def climb(
+    pair: Pair, start: Points, level: str, *, steps: int = 40, freedom: int = 6, measure: Measure = shared_share
+) -> Points:
     """Best map near ``start`` on a level: rigid with 6 degrees of freedom, affine with 12."""
     samples, moving = getattr(pair, level), getattr(pair.moving, level)
-    return _climb(pair.centre, start, lambda some: score(samples, moving, some, pair.possible), steps, freedom)
+    return _climb(pair.centre, start, lambda some: score(samples, moving, some, pair.possible, measure), steps, freedom)
 
 
 def polish(pair: Pair, start: Points) -> Points:

@@ -7,6 +7,7 @@ score.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,6 +26,9 @@ FULL_OVERLAP = 0.5
 
 MARGIN_MM = 4.0
 """How far from the border of a field points are that stay inside of it while the map changes by no more than that."""
+
+Measure = Callable[[Tensor], Tensor]
+"""Of (P, bins, bins) joint histograms, (P,), at least 0."""
 
 LOCKED = 0.5
 """Length of the mean of phases between voxels, 0 to 1, from which two lattices lie on each other."""
@@ -189,6 +193,29 @@ def normalised_mutual_information(histograms: Tensor) -> Tensor:
     return (fixed + moving) / both.clamp_min(1e-6)
 
 
+def shared_share(histograms: Tensor) -> Tensor:
+    """(P,) `normalised_mutual_information` above 1."""
+    return normalised_mutual_information(histograms) - 1
+
+
+def correlation_ratio(histograms: Tensor) -> Tensor:
+    """(P,) share of each study's variance that the other explains, summed, from 0 (nothing) to 2 (all).
+
+    Roche et al., MICCAI 1998, doi:10.1007/BFb0056301. It asks for means where mutual information asks for whole
+    distributions, so that what misleads one need not mislead the other.
+    """
+    return sum((_explained(seen) for seen in (histograms, histograms.transpose(1, 2))), torch.zeros(len(histograms)))
+
+
+def _explained(histograms: Tensor) -> Tensor:
+    """(P,) share of the columns' variance that is between rows, not within."""
+    values = torch.arange(histograms.shape[2], dtype=histograms.dtype)
+    count, first, second = histograms.sum(2).clamp_min(1e-6), (histograms * values).sum(2), histograms * values.square()
+    within = second.sum((1, 2)) - (first.square() / count).sum(1)
+    total = second.sum((1, 2)) - first.sum(1).square() / count.sum(1)
+    return 1 - within / total.clamp_min(1e-6)
+
+
 def _entropies(histograms: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """(P,) H(A, B), H(A) and H(B), nats."""
     shares = histograms / histograms.sum(dim=(1, 2), keepdim=True).clamp_min(1e-6)
@@ -199,7 +226,13 @@ def _entropies(histograms: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return both, fixed, moving
 
 
-def score(samples: Samples, moving: Level, matrices: Tensor, possible: float) -> Tensor:
+def score(
+    samples: Samples,
+    moving: Level,
+    matrices: Tensor,
+    possible: float,
+    measure: Measure = shared_share,
+) -> Tensor:
     """(P,) normalised mutual information above 1, less where the studies overlap by less than half of what they could.
 
     Parameters
@@ -210,9 +243,11 @@ def score(samples: Samples, moving: Level, matrices: Tensor, possible: float) ->
         (P, 4, 4) maps of points relative to the samples' centre.
     possible
         Largest share of the samples that can lie in the moving field.
+    measure
+        How much the two share.
     """
     values, inside = project(samples, moving, matrices)
-    shared = normalised_mutual_information(joint(samples, values, inside)) - 1
+    shared = measure(joint(samples, values, inside))
     return shared * (inside.mean(dim=1) / (FULL_OVERLAP * possible)).clamp(max=1)
 
 

@@ -22,8 +22,9 @@ class Verdict:
         ``"aligned"``; ``"not aligned"``; or ``"unconfirmed"``, where headers or a file are trusted and the pictures
         cannot tell.
     error_mm
-        Typical distance between where the map puts a block of the head and where that block fits best, mm: the median
-        over the blocks; infinite where too few blocks can be judged.
+        By how much the map may be off, mm: the larger of the typical distance between where it puts a block of the head
+        and where that block fits best (the median over the blocks), and of what another measure, the correlation ratio,
+        would rather have (``measures_apart_mm``); infinite where too few blocks can be judged.
     reasons
         Why not; empty if aligned.
     places
@@ -34,7 +35,8 @@ class Verdict:
         The figures behind it, by name: ``score`` (normalised mutual information above 1 over the head),
         ``head_overlap`` (share of the fixed head in the moving field), ``misaligned``, ``mirrored`` and ``rival``
         (scores of the pair misaligned on purpose, of its mirror image, and of the best other pose, as shares of the
-        score), ``blocks`` (how many could be judged).
+        score), ``measures_apart_mm`` (mean distance over the head's corners to where the correlation ratio is best),
+        ``blocks`` (how many could be judged).
     """
 
     opinion: Opinion

@@ -5,7 +5,6 @@ python benchmarks/pictures.py [--published GeSeNet.pth] [--weights FILE]
 
 from __future__ import annotations
 
-import json
 import tempfile
 from pathlib import Path
 
@@ -57,8 +56,16 @@ def sheet(rows: list[list[tuple[str, Tensor]]], path: Path) -> None:
     figure.savefig(path, dpi=130, facecolor="black", metadata={"Software": "medfuse"})
 
 
+def shares_table(shares: dict[str, dict[str, list[float]]]) -> str:
+    """Share of pixels that each branch's spatial mask marks, and of its masked convolutions' work that is left."""
+    lines = ["| task | marked, MRI | marked, partner | work, MRI | work, partner |", "|---|---:|---:|---:|---:|"]
+    for task, of in shares.items():
+        lines.append(f"| {task} | {' | '.join(f'{share:.0%}' for share in of['spatial'] + of['work'])} |")
+    return "\n".join(lines) + "\n"
+
+
 def draw(weights: str, published: str | None, out: Path) -> None:
-    """Write ``methods.png``, ``masks.png`` and ``masks.json``, the share of work that masks ask for."""
+    """Write ``volumes.md``, ``methods.png``, ``masks.png``, and ``masks.md``, the share of work that masks ask for."""
     network = load_network(weights)
     rivals = methods(weights, published)
     compared, masked, shares = [], [], {}
@@ -74,10 +81,10 @@ def draw(weights: str, published: str | None, out: Path) -> None:
         spatial = zip(("mask of the MRI", "mask of the partner"), (each.spatial for each in masks), strict=True)
         masked.append([*sources, ("medfuse", fused), *spatial])
         shares[task] = {
-            "spatial": [round(float(each.spatial.mean()), 3) for each in masks],
-            "work": [round(float(work_share(each.spatial, each.channels)), 3) for each in masks],
+            "spatial": [float(each.spatial.mean()) for each in masks],
+            "work": [float(work_share(each.spatial, each.channels)) for each in masks],
         }
     (out / "volumes.md").write_text("\n".join(lines) + "\n")
     sheet(compared, out / "methods.png")
     sheet(masked, out / "masks.png")
-    (out / "masks.json").write_text(json.dumps(shares, indent=1) + "\n")
+    (out / "masks.md").write_text(shares_table(shares))

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from limits import EVERY, ahead, crowded
 from matplotlib.figure import Figure
 from pictures import draw
 from PIL import Image
@@ -164,6 +165,12 @@ def main() -> None:
     if given.held_out:
         kept = [pair for pair in read_pairs(given.pairs, "train") if pair.case in given.held_out]
         (given.out / "patients.md").write_text(patients(given.weights, given.published, kept))
+    rivals = methods(given.weights, given.published)
+    (given.out / "crowded.md").write_text(crowded(rivals))
+    if given.published:
+        trained = [pair for pair in read_pairs(given.pairs, "train") if pair.case not in given.held_out][::EVERY]
+        table_of = ahead(rivals[OURS], rivals["published weights, black air"], trained, scores_of)
+        (given.out / "trained.md").write_text(table_of)
     ranks = mean_ranks(with_peers)
     (given.out / "scores.json").write_text(
         json.dumps(

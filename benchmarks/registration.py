@@ -4,8 +4,9 @@
     python benchmarks/registration.py --wrong N [--cache DIR]
 
 Sixty phantom pairs (PET, CT and SPECT against MRI: turned by up to 45° and shifted by up to 80 mm, cut fields, half and
-quarter turns), and, with two DICOM folders whose worlds coincide, every second slice of a real pair under rigid maps of
-up to 40° and 60 mm, three of them with a half-turn, and the last three with the partner on a lattice of its own. Each
+quarter turns), some in the fields that clinics have (a table and padding, a whole body, 1 mm throughout), and, with two
+DICOM folders whose worlds coincide, every second slice of a real pair under rigid maps of up to 40° and 60 mm, three of
+them with a half-turn, and the last three with the partner on a lattice of its own. Each
 program runs each case in a process of its own, one after the other in one run. Prints the largest and the median error
 over the head, seconds, the peak of memory, and what medfuse said of its result; then a table and one JSON object.
 Nothing is asserted: figures depend on the machine and on what else it does. With ``--wrong``, medfuse alone gets pairs
@@ -36,6 +37,7 @@ import numpy as np
 import SimpleITK as sitk
 from monai.data.meta_tensor import MetaTensor
 from registration_cases import A_MODALITY, Case, Matrix, phantom_case, real_cases, wrong_pairs
+from registration_fields import A_FIELD, in_a_body, on_a_table, whole_head
 from study import register as usual_recipe
 
 import medfuse
@@ -131,6 +133,10 @@ PROGRAMS: dict[str, Callable[[Case], tuple[Matrix, dict[str, Any]]]] = {
 }
 
 
+FIELDS = {"table": (on_a_table, A_FIELD), "body": (in_a_body, A_FIELD), "whole": (whole_head, 1)}
+"""What else there is beside `phantom_case`, and how many cases of each."""
+
+
 def measured(program: str, make: Callable[[], Case]) -> dict[str, Any]:
     """One program on one case, in this process."""
     case = make()
@@ -199,6 +205,7 @@ def main() -> None:
     parser.add_argument("--programs", default=",".join(PROGRAMS))
     parser.add_argument("--cases", type=int, default=A_MODALITY, help="of each modality")
     parser.add_argument("--real", type=int, default=12, help="maps of the real pair")
+    parser.add_argument("--fields", type=int, default=A_FIELD, help="cases with a table, and in a whole body")
     parser.add_argument("--only", help="names of cases, such as PT-14, separated by commas")
     parser.add_argument("--cache", type=Path, help="folder that keeps the rendered phantoms")
     parser.add_argument("--wrong", type=int, metavar="N", help="pairs that do not belong together instead")
@@ -211,6 +218,9 @@ def main() -> None:
         cases |= {
             f"real-{number}": partial(real_case, given.mri, given.partner, number) for number in range(given.real)
         }
+    for name, (make, count) in FIELDS.items():
+        for number in range(min(count, given.fields)):
+            cases[f"{name}-{number}"] = partial(make, number, given.cache)
     for number, modality in product(range(given.cases), ("PT", "CT", "NM")):
         cases[f"{modality}-{number}"] = partial(phantom_case, modality, number, given.cache)
     rows = []

@@ -6,7 +6,7 @@ Seeds are fixed: the same number is the same pair on every machine.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -129,7 +129,7 @@ def phantom_case(modality: Modality, number: int, cache: Path | None = None) -> 
     kind, seed, pose, seen = plan(modality, number)
     mri_pose = default_pose("MR")
     fixed = _mri(seed, cache)
-    moving = _kept(
+    moving = kept(
         cache,
         f"{modality}-{number}",
         lambda: render(Head(seed), modality, partner_grid(modality, pose, seen), pose, seed=100 * seed + number),
@@ -140,7 +140,7 @@ def phantom_case(modality: Modality, number: int, cache: Path | None = None) -> 
 
 
 def _mri(seed: int, cache: Path | None) -> MetaTensor:
-    return _kept(cache, f"MR-{seed}", lambda: render(Head(seed), "MR", default_grid("MR"), seed=seed))
+    return kept(cache, f"MR-{seed}", lambda: render(Head(seed), "MR", default_grid("MR"), seed=seed))
 
 
 def wrong_pairs(
@@ -231,14 +231,15 @@ def real_cases(mri: MetaTensor, partner: MetaTensor, count: int = 12) -> Iterato
         yield Case(f"real-{number}", kind, thin[0], moving, truth, centre)
 
 
-def _kept(cache: Path | None, name: str, make) -> MetaTensor:  # type: ignore[no-untyped-def]
+def kept(cache: Path | None, name: str, make: Callable[[], MetaTensor]) -> MetaTensor:
+    """What ``make`` makes, or the cache holds under that name."""
     if cache is None:
         return make()
     path = cache / f"{name}.pickle"
     if not path.exists():
         volume = make()
         cache.mkdir(parents=True, exist_ok=True)
-        kept = plain(volume).numpy(), grid_of(volume), volume.meta["modality"], volume.meta["unit"]
-        path.write_bytes(pickle.dumps(kept))
+        stored = plain(volume).numpy(), grid_of(volume), volume.meta["modality"], volume.meta["unit"]
+        path.write_bytes(pickle.dumps(stored))
     values, grid, modality, unit = pickle.loads(path.read_bytes())
     return make_volume(torch.from_numpy(values), grid, modality=modality, unit=unit, source=None)

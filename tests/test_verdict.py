@@ -85,6 +85,29 @@ def test_a_cut_field_is_enough_and_a_sliver_is_not(mri: MetaTensor) -> None:
         register(mri, partner("CT", pose, seen=slice(60, 65)))
 
 
+@pytest.mark.slow
+def test_a_tilted_head_is_found_in_a_whole_body(mri: MetaTensor) -> None:
+    """The trunk has more places for a head than all turns can be tried at, and hotter ones than the brain."""
+    pose = rigid((30.0, -25.0, 20.0), (15.0, 10.0, 30.0))
+    scan = partner("PT", pose)
+    grid = grid_of(scan)
+    below = round(600 / grid.spacing[2])
+    affine = grid.affine @ np.array([[1.0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, -below], [0, 0, 0, 1]])
+    size = grid.shape[2] + below
+    x, y, z = np.meshgrid(*(np.linspace(-1, 1, length) for length in (*grid.shape[:2], below)), indexing="ij")
+    brain = float(np.quantile(plain(scan).numpy(), 0.99))
+    body = np.zeros((*grid.shape[:2], size), np.float32)
+    body[..., :below] = np.where(x**2 / 0.7 + y**2 / 0.3 + z**2 < 1, 0.15 * brain, 0)
+    for height, uptake in ((0.6, 0.6), (-0.7, 2.0)):
+        body[..., :below] += np.where(x**2 + y**2 + 4 * (z - height) ** 2 < 0.1, uptake * brain, 0)
+    body[..., below:] += plain(scan)[0].numpy()
+    whole = make_volume(
+        torch.from_numpy(body)[None], Grid(body.shape, affine), modality="PT", unit=scan.meta["unit"], source=None
+    )
+    found = register(mri, whole)
+    assert errors(found, pose).max() < 2
+
+
 def mirrored(study: MetaTensor) -> MetaTensor:
     return like(plain(study).flip(1).contiguous(), study)
 

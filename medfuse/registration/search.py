@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from itertools import permutations, product
+from itertools import product
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from torch import Tensor
 from medfuse.errors import RegistrationError
 from medfuse.grid import Points
 from medfuse.registration.levels import Level, Pyramid, enlarged, head_mask
+from medfuse.registration.poses import closer, poses
 from medfuse.registration.similarity import (
     HEAD_MM,
     MARGIN_MM,
@@ -52,6 +53,10 @@ LEAST_POINTS = 20_000
 
 STARTS = 31
 """Poses that ascend from the screen."""
+
+BODY_MM, IN_A_BODY, DIFFERING_MM = 400.0, 96, 40.0
+"""From what length a field may hold more than a head; and how many of the best poses, each so far from the others, are
+then varied, and of those how many ascend: the places where a head may lie are too many for all turns."""
 
 AT_ONCE = 64
 """Poses scored together; bounds the memory."""
@@ -170,15 +175,21 @@ def search(pair: Pair, report: Progress) -> Found:
     RegistrationError
         If no pose lays one study over the other.
     """
-    starts = poses(pair)
+    starts = poses(pair.moving.coarse, pair.centre)
     screened = pair.scores(starts, "coarse")
+    level = pair.moving.coarse
+    body = (level.extent * level.spacing).max() > BODY_MM
+    if body:
+        near = closer(starts[_best_apart(pair, starts, screened, IN_A_BODY)], pair.centre)
+        starts, screened = np.concatenate([starts, near]), np.append(screened, pair.scores(near, "coarse"))
     if screened.max() <= 0:
         raise RegistrationError(
             "no position was found in which the two studies overlap enough to compare: expected one head in both; "
             "check that the studies belong together, or align them by 'header'."
         )
     report(0.2, 1 + float(screened.max()))
-    chosen = starts[[0, *np.argsort(-screened, kind="stable")[:STARTS]]]  # the first is the headers'
+    best = _best_apart(pair, starts, screened, IN_A_BODY) if body else np.argsort(-screened, kind="stable")[:STARTS]
+    chosen = starts[[0, *best]]  # the first is the headers'
     # In fixed groups, so that sums do not depend on how many cores there are.
     ends = np.concatenate(side_by_side(lambda some: _ascend(pair, some), np.array_split(chosen, 4)))
     scores = pair.scores(ends, "coarse")
@@ -197,6 +208,18 @@ def search(pair: Pair, report: Progress) -> Found:
     others = climbed[pair.apart(climbed, winner) > APART_MM]
     rival = pair.scores(others, "middle").max() / middle.max() if len(others) else 0.0
     return Found(found, int((pair.apart(ends, found) < 15).sum()), float(rival))
+
+
+def _best_apart(pair: Pair, starts: Points, scores: Points, count: int) -> list[int]:
+    """Places in the list of the best poses that differ."""
+    corners = pair.corners(starts)
+    kept: list[int] = []
+    for place in np.argsort(-scores, kind="stable"):
+        if len(kept) == count:
+            break
+        if not kept or np.linalg.norm(corners[kept] - corners[place], axis=-1).max(axis=-1).min() > DIFFERING_MM:
+            kept.append(int(place))
+    return kept
 
 
 def climb(
@@ -290,57 +313,3 @@ def _ascend(pair: Pair, starts: Points) -> Points:
         stride = (mean / (1 - 0.7**step)) / ((square / (1 - 0.95**step)).sqrt() + 1e-8)
         changes = here.detach() + 6.0 * 0.91 ** (step - 1) * stride
     return uncentred(maps(starts, changes, pair.centre), pair.centre)
-
-
-def poses(pair: Pair) -> Points:
-    """(P, 4, 4) poses to screen, the headers' first: turns of the head, at places where its centre may lie."""
-    level = pair.moving.coarse
-    bright = level.bright_centre()
-    near = np.vstack([pair.centre, level.world(level.extent / 2), bright + 30 * _axes(), bright])
-    far = _foreground(level)
-    far = far[np.linalg.norm(far - bright, axis=1) > 60]
-    quarters = quarter_turns()
-    tilted = np.array([quarter @ tip for quarter in quarters for tip in (np.eye(3), *_tips(35.0))])
-    return np.concatenate([np.eye(4)[None], _turned(tilted, near, pair.centre), _turned(quarters, far, pair.centre)])
-
-
-def quarter_turns() -> Points:
-    """(24, 3, 3) every turn that takes axes to axes."""
-    found = []
-    for order, signs in product(permutations(range(3)), product((1, -1), repeat=3)):
-        matrix = np.zeros((3, 3))
-        matrix[range(3), order] = signs
-        if np.linalg.det(matrix) > 0:
-            found.append(matrix)
-    return np.array(found)
-
-
-def _tips(degrees: float) -> list[Points]:
-    """Turns about each axis, both ways."""
-    cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
-    found = []
-    for one, other in ((1, 2), (2, 0), (0, 1)):
-        for side in (sin, -sin):
-            matrix = np.eye(3)
-            matrix[[one, one, other, other], [one, other, one, other]] = cos, -side, side, cos
-            found.append(matrix)
-    return found
-
-
-def _axes() -> Points:
-    return np.vstack([np.eye(3), -np.eye(3)])
-
-
-def _foreground(level: Level) -> Points:
-    """(n, 3) places on a lattice of about 50 mm that are not air, RAS+ mm."""
-    blocks = level.shrunk(50.0)
-    index = np.argwhere(blocks.values[0, 0].numpy() > level.values.mean().item())
-    return blocks.world(index.astype(np.float64))
-
-
-def _turned(turns: Points, places: Points, centre: Points) -> Points:
-    """(turns × places, 4, 4) maps that turn about ``centre`` and take it to a place."""
-    found = np.tile(np.eye(4), (len(turns), len(places), 1, 1))
-    found[..., :3, :3] = turns[:, None]
-    found[..., :3, 3] = places - (turns @ centre)[:, None]
-    return found.reshape(-1, 4, 4)

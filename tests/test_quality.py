@@ -146,6 +146,23 @@ def test_what_is_bright_in_both_does_not_saturate(head, partner, network):
     assert (fused > 0.995).float().mean() < (brightest > 0.995).float().mean() + 0.01
 
 
+@pytest.mark.parametrize("hot", ["partner", "MRI"])
+@pytest.mark.parametrize("level", [0.5, 0.7, 0.8])
+def test_texture_is_left_where_both_are_near_the_top(hot, level, network):
+    """A hot lesion over white matter, or fluid over uptake: white would show neither."""
+    generator = torch.Generator().manual_seed(8)
+    noise = torch.nn.functional.avg_pool2d(torch.randn((1, 1, 132, 132), generator=generator), 5, 1)
+    textured = (level + 0.08 * noise / noise.std()).clamp(0, 1)
+    rows, columns = (torch.arange(128) - 64 for _ in range(2))
+    distance = (rows[:, None] ** 2 + columns**2).sqrt()
+    other = torch.where(distance < 30, 1.0, 0.3)[None, None]
+    with torch.inference_mode():
+        fused = network(textured, other) if hot == "partner" else network(other, textured)
+    inner = distance[None, None] < 26
+    assert fused[inner].std() > 0.3 * textured[inner].std()
+    assert (fused[inner] > 0.995).float().mean() < 0.2
+
+
 def test_a_very_hot_lesion_leaves_the_rest_to_the_mri(head, network):
     """With the window at the lesion's maximum, everything else of the PET is faint."""
     partner = 0.08 * head["PT"]

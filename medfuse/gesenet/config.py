@@ -11,12 +11,12 @@ import yaml
 
 from medfuse.errors import TrainingError
 from medfuse.gesenet.loading import DEFAULT
-from medfuse.gesenet.losses import MRI_MUST_EXCEED, UNDER_BRIGHT, FusionLoss, LossByTask, LossWeights
+from medfuse.gesenet.losses import MRI_MUST_EXCEED, ROOM_FROM, UNDER_BRIGHT, FusionLoss, LossByTask, LossWeights
 from medfuse.gesenet.network import Parts
 
 OF_A_TASK = {
     *(f"{term}_weight" for term in ("content", "gradient", "ssim", "complement", "preservation", "room")),
-    *("mri_must_exceed", "mri_under_bright", "partner_under_bright"),
+    *("mri_must_exceed", "mri_under_bright", "partner_under_bright", "room_from"),
 }
 """Settings that a task may have of its own: those by which pictures are judged."""
 
@@ -32,6 +32,7 @@ RANGES = {
     **dict.fromkeys(("steps", "batch_pixels", "validate_every", "semantic_every"), COUNT),
     **dict.fromkeys(("semantic_pretraining", "patience", "threads"), (0, 10**9)),
     "seed": (0, 2**63 - 1),
+    "room_from": (0.0, 0.99),
     **dict.fromkeys(("air_share", "hot_share", "hard_share", "float32_share", "principal_share"), SHARE),
     **dict.fromkeys(("validate_share", "kept_share"), (1e-6, 1.0)),
     **dict.fromkeys(("first_temperature", "last_temperature"), POSITIVE),
@@ -80,6 +81,7 @@ class TrainingConfig:
     complement_weight: float = setting(LossWeights.complement, "complement loss")
     preservation_weight: float = setting(LossWeights.preservation, "edge preservation loss")
     room_weight: float = setting(LossWeights.room, "loss of room below white where both sources are bright")
+    room_from: float = setting(ROOM_FROM, "mean of the brighter source from which it counts")
     mri_under_bright: float = setting(UNDER_BRIGHT, "how much more the MRI's edges under a bright partner count in it")
     partner_under_bright: float = setting(
         UNDER_BRIGHT, "how much more the partner's edges under bright MRI count in it"
@@ -190,7 +192,8 @@ class TrainingConfig:
         by_task = {}
         for task in tasks:
             own = self.for_task(task)
-            settings = own.loss_weights, own.mri_must_exceed, own.mri_under_bright, own.partner_under_bright
+            under_bright = own.mri_under_bright, own.partner_under_bright
+            settings = own.loss_weights, own.mri_must_exceed, *under_bright, own.room_from
             by_task[task] = losses.setdefault(settings, FusionLoss(*settings))
         if strange := {each["task"] for each in self.for_tasks} - set(tasks):
             raise TrainingError(

@@ -45,9 +45,11 @@ class LossWeights:
     mask: float = 0.3
 
 
-CROWDED = (0.75, 0.95), (0.3, 0.5)
-"""Between what means of its surroundings the brighter and the darker source begin to be, and wholly are, near enough to
-the top that no room is left for the texture of both."""
+ROOM_FROM = 0.85
+"""From what mean of its surroundings the brighter source leaves no room for another's texture, if the darker one's is
+`DARKER_BY` less or more; wholly so 0.2 further on."""
+
+DARKER_BY = 0.45
 
 SURROUNDINGS = 11
 """Pixels along a side, over which those means are taken; what differs from them is texture."""
@@ -66,7 +68,7 @@ def content_loss(fused: Tensor, mri: Tensor, partner: Tensor) -> Tensor:
     return functional.l1_loss(fused, torch.maximum(mri, partner))
 
 
-def room_loss(fused: Tensor, mri: Tensor, partner: Tensor) -> Tensor:
+def room_loss(fused: Tensor, mri: Tensor, partner: Tensor, room_from: float = ROOM_FROM) -> Tensor:
     """How far the room below white is from what it should be, where both sources are bright: mean ratio, as logarithm.
 
     There the content loss asks for the screen's white, and the darker source's texture is lost in it. This asks for
@@ -74,7 +76,8 @@ def room_loss(fused: Tensor, mri: Tensor, partner: Tensor) -> Tensor:
     saturation has no slope left for differences to climb.
     """
     means = [_surroundings(side) for side in (mri, partner)]
-    crowded = _rising(torch.maximum(*means), *CROWDED[0]) * _rising(torch.minimum(*means), *CROWDED[1])
+    crowded = _rising(torch.maximum(*means), room_from, min(room_from + 0.2, 1.0))
+    crowded = crowded * _rising(torch.minimum(*means), room_from - DARKER_BY, room_from - DARKER_BY + 0.2)
     texture = torch.where(mri < partner, mri - means[0], partner - means[1])
     wanted = torch.maximum(mri, partner) - HEADROOM + KEPT_TEXTURE * texture
     ratio = ((1 + LEAST_ROOM - fused) / (1 + LEAST_ROOM - wanted.clamp(0, 1))).log().abs()
@@ -211,10 +214,12 @@ class FusionLoss(nn.Module):
         mri_must_exceed: float = MRI_MUST_EXCEED,
         mri_under_bright: float = UNDER_BRIGHT,
         partner_under_bright: float = UNDER_BRIGHT,
+        room_from: float = ROOM_FROM,
     ) -> None:
         super().__init__()
         self.weights = weights or LossWeights()
         self.mri_must_exceed = mri_must_exceed
+        self.room_from = room_from
         self.under_bright = mri_under_bright, partner_under_bright
         self.dissimilarity = SSIMLoss(spatial_dims=2, data_range=1.0, kernel_type="uniform", win_size=7)
 
@@ -226,7 +231,7 @@ class FusionLoss(nn.Module):
             "ssim": self.dissimilarity(fused, mri) + self.dissimilarity(fused, partner),
             "complement": complement_loss(fused, mri, partner),
             "preservation": preservation_loss(fused, mri, partner, *self.under_bright),
-            "room": room_loss(fused, mri, partner),
+            "room": room_loss(fused, mri, partner, self.room_from),
         }
         total = torch.stack([getattr(self.weights, name) * term for name, term in terms.items()]).sum()
         return total, {name: term.detach() for name, term in terms.items()}

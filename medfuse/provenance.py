@@ -58,7 +58,7 @@ class Provenance:
         verdict, error = self.registration.get("verdict"), self.registration.get("error_mm")
         method = str(self.registration["method"])
         if verdict == "aligned":
-            return f"{method}, parts of the head agree within about {error:.1f} mm"
+            return f"{method}, estimated error {error:.1f} mm"
         if verdict == "not aligned":
             return f"{method}, {NOT_ALIGNED}, FORCED"
         reasons = self.registration.get("reasons") or ()

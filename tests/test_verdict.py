@@ -16,7 +16,9 @@ from medfuse.grid import Grid, Points
 from medfuse.phantom import Head, default_grid, default_pose, render
 from medfuse.phantom.scanner import rigid
 from medfuse.registration import Registration, judge, register
-from medfuse.registration.search import Pair, climb
+from medfuse.registration.levels import Pyramid
+from medfuse.registration.poses import closer, poses
+from medfuse.registration.search import Pair, _best_apart, climb
 from medfuse.registration.similarity import correlation_ratio
 from medfuse.volume import Modality, Source, grid_of, like, make_volume, plain
 
@@ -106,6 +108,23 @@ def test_a_tilted_head_is_found_in_a_whole_body(mri: MetaTensor) -> None:
     )
     found = register(mri, whole)
     assert errors(found, pose).max() < 2
+
+
+def test_in_a_body_the_poses_that_are_tried_differ(mri: MetaTensor) -> None:
+    """The best of a lattice along a body are all much the same; a head lies between its turns and places."""
+    pair = Pair.of(Pyramid.of(mri), Pyramid.of(partner("PT", default_pose("PT"))), 1)
+    starts = poses(pair.moving.coarse, pair.centre)
+    scores = pair.scores(starts, "coarse")
+    best = _best_apart(pair, starts, scores, 20)
+    assert best[0] == scores.argmax()
+    assert all(pair.apart(starts[best[:k]], starts[best[k]]).min() > 40 for k in range(1, 20))
+    near = closer(starts[best[:1]], pair.centre)
+    assert len(near) == 48
+    turned = near[:, :3, :3] @ starts[best[0]][:3, :3].T
+    degrees = np.degrees(np.arccos(np.clip((np.trace(turned, axis1=1, axis2=2) - 1) / 2, -1, 1)))
+    assert set(degrees.round().astype(int)) == {0, 35}
+    places = np.linalg.norm(near @ (*pair.centre, 1) - starts[best[0]] @ (*pair.centre, 1), axis=1)
+    assert set(places.round().astype(int)) == {0, 25}
 
 
 def mirrored(study: MetaTensor) -> MetaTensor:

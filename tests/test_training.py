@@ -765,12 +765,16 @@ def test_the_written_settings_mean_the_same_in_another_folder(tmp_path, monkeypa
     (tmp_path / "run").mkdir()
     monkeypatch.chdir(tmp_path)
     given = TrainingConfig(
-        pairs="pairs.csv", out="run", start="default", studies=({"mri": "a/mri", "partner": "/b/pet", "case": "a"},)
+        pairs="pairs.csv",
+        out="run",
+        averaged=("default", "a.safetensors"),
+        studies=({"mri": "a/mri", "partner": "/b/pet", "case": "a"},),
     )
     (tmp_path / "run" / "config.yaml").write_text(given.to_yaml())
     monkeypatch.chdir("/")
     read = TrainingConfig.from_yaml(tmp_path / "run" / "config.yaml")
-    assert (read.pairs, read.out, read.start) == (f"{tmp_path}/pairs.csv", f"{tmp_path}/run", "default")
+    assert (read.pairs, read.out) == (f"{tmp_path}/pairs.csv", f"{tmp_path}/run")
+    assert read.averaged == ("default", f"{tmp_path}/a.safetensors")
     assert read.studies == ({"mri": f"{tmp_path}/a/mri", "partner": "/b/pet", "case": "a"},)
 
 
@@ -814,6 +818,22 @@ def test_training_can_start_from_weights(pairs, tmp_path):
     assert all(torch.equal(first[name], last[name]) for name in first)
     with pytest.raises(TrainingError, match="other parts"):
         trainer_of(config(pairs, tmp_path / "b", start="default", skip=False))
+
+
+def test_training_can_start_from_the_mean_of_weights(pairs, tmp_path):
+    for seed in (1, 2):
+        trainer_of(config(pairs, tmp_path / str(seed), seed=seed)).run()
+    one, two = (str(tmp_path / name / "best.safetensors") for name in "12")
+    still = config(pairs, tmp_path / "a", averaged=(one, one, two), learning_rate=0.0, final_learning_rate=0.0)
+    trainer_of(still).run()
+    first, second, mean = (load_network(path).state_dict() for path in (one, two, tmp_path / "a" / "best.safetensors"))
+    assert not all(torch.equal(first[name], second[name]) for name in first)
+    for name, value in mean.items():
+        assert torch.allclose(value, (2 * first[name] + second[name]) / 3, atol=1e-6), name
+    with safe_open(tmp_path / "a" / "best.safetensors", "pt") as file:
+        assert json.loads(file.metadata()["config"])["averaged"] == ["best.safetensors"] * 3
+    with pytest.raises(TrainingError, match="without start beside it"):
+        config(pairs, tmp_path / "b", averaged=(one, two), start="default")
 
 
 def test_channel_masks_can_be_left_as_they_are(pairs, tmp_path):

@@ -57,6 +57,7 @@ class TrainingConfig:
     studies: tuple[dict[str, str], ...] = setting((), "own study pairs: mri, partner, case and, for NIfTI, modality")
     validation_cases: tuple[str, ...] = setting((), "patients held out to choose the best weights, as TASK/CASE")
     start: str = setting("", "weights to start from: default, or a file; else the network starts untrained")
+    averaged: tuple[str, ...] = setting((), "weights whose mean to start from instead; a file named twice counts twice")
     steps: int = setting(26_000, "batches that the fusion network learns from")
     patch_sizes: tuple[int, ...] = setting((64, 64, 96, 128), "patch sizes; each batch has one of them, drawn evenly")
     batch_pixels: int = setting(32_768, "pixels a batch; as many patches as fit")
@@ -121,6 +122,11 @@ class TrainingConfig:
             )
         if not all(isinstance(case, str) for case in self.validation_cases):
             raise TrainingError(f"validation_cases must be texts, TASK/CASE; found {list(self.validation_cases)!r}.")
+        if self.averaged and (self.start or not all(isinstance(path, str) for path in self.averaged)):
+            raise TrainingError(
+                f"averaged must be paths of weights, without start beside it; found {list(self.averaged)!r} and start "
+                f"{self.start!r}."
+            )
         if self.precision not in PRECISIONS:
             raise TrainingError(f"precision must be one of {', '.join(PRECISIONS)}; found {self.precision!r}.")
 
@@ -210,11 +216,15 @@ class TrainingConfig:
 
 def _resolve(values: dict[str, Any], folder: Path) -> None:
     """Let the relative paths among the settings start at the folder."""
+
+    def resolved(path: object) -> object:
+        return str(folder / path) if isinstance(path, str) and path not in ("", DEFAULT) else path
+
+    if isinstance(values.get("averaged"), list):
+        values["averaged"] = [resolved(path) for path in values["averaged"]]
     inside = [study for study in values.get("studies") or () if isinstance(study, dict)]
     for mapping, names in [(values, ("pairs", "out", "start")), *((study, ("mri", "partner")) for study in inside)]:
-        for name in names:
-            if isinstance(mapping.get(name), str) and mapping[name] not in ("", DEFAULT):
-                mapping[name] = str(folder / mapping[name])
+        mapping |= {name: resolved(mapping[name]) for name in names if name in mapping}
 
 
 def _as_type_of(default: object, name: str, value: object) -> object:

@@ -277,7 +277,8 @@ class Trainer:
     def _save_weights(self, path: Path, row: dict[str, float]) -> None:
         # Where this machine keeps its files, and whose studies they are, is nobody's business.
         names = {name: Path(getattr(self.config, name)).name for name in ("pairs", "start")}
-        config = asdict(self.config) | names | {"studies": len(self.config.studies)}
+        averaged = [Path(each).name for each in self.config.averaged]
+        config = asdict(self.config) | names | {"averaged": averaged, "studies": len(self.config.studies)}
         config.pop("out")
         metadata = {
             "format": "medfuse GeSeNet 1",
@@ -313,11 +314,18 @@ def _as_shown(fused: Tensor, batch: Batch) -> Tensor:
 
 
 def _first_network(config: TrainingConfig) -> GeSeNet:
-    if not config.start:
+    """The network as training starts with it: untrained, with the given weights, or with the mean of several."""
+    starts = config.averaged or ((config.start,) if config.start else ())
+    networks = [load_network(start) for start in starts]
+    for each in networks:
+        if each.parts != config.parts:
+            raise TrainingError(
+                f"the weights to start from have other parts than the settings; set them alike: {each.parts}."
+            )
+    if not networks:
         return GeSeNet(config.parts)
-    network = load_network(config.start).requires_grad_(True)
-    if network.parts != config.parts:
-        raise TrainingError(
-            f"the weights to start from have other parts than the settings; set them alike: {network.parts}."
-        )
-    return network
+    first = networks[0].requires_grad_(True)
+    if len(networks) > 1:
+        states = [each.state_dict() for each in networks]
+        first.load_state_dict({name: torch.stack([state[name] for state in states]).mean(0) for name in states[0]})
+    return first

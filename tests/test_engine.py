@@ -17,7 +17,7 @@ from medfuse.gesenet.network import Parts
 from medfuse.gesenet.tiles import TILE, add_in_tiles
 
 CPU = torch.device("cpu")
-SLOW_TO_MAKE = ("compiled", "openvino-int8", "tiled-int16")
+SLOW_TO_MAKE = ("compiled", "tiled-int16")
 UNDECIDED = {"tiled-int16": 2e-3}
 """Share of pixels around which the logits of a spatial mask may tie within rounding, and be decided differently."""
 ROUNDING = 2e-6
@@ -261,8 +261,8 @@ def test_unknown_and_absent_engines_say_what_to_do(monkeypatch):
     monkeypatch.setattr(engines, "find_spec", lambda name: None)
     with pytest.raises(DeviceError, match=r"needs numba, .*install medfuse\[numba\]"):
         load_engine("tiled")
-    with pytest.raises(DeviceError, match=r"needs openvino and nncf, .*install medfuse\[openvino\]"):
-        load_engine("openvino-int8")
+    with pytest.raises(DeviceError, match=r"needs openvino, .*install medfuse\[openvino\]"):
+        load_engine("openvino")
     monkeypatch.setattr(engines.shutil, "which", lambda name: None)
     with pytest.raises(DeviceError, match=r"compiled needs a C\+\+ compiler"):
         load_engine("compiled")
@@ -301,10 +301,10 @@ def test_cuda_engines_make_the_same_pictures(name):
 
 
 @pytest.mark.slow
-def test_int8_takes_its_ranges_from_the_pictures_given(engine_named):
-    engine_named("openvino-int8")
+def test_integers_take_their_ranges_from_the_pictures_given(engine_named):
+    engine_named("tiled-int16")
     sources = pair(64, 64)
-    engine = load_engine("openvino-int8", calibration=[sources])
+    engine = load_engine("tiled-int16", calibration=[sources])
     assert (engine(*sources) - load_network()(*sources)).abs().max() <= engine.tolerance
 
 

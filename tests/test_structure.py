@@ -25,7 +25,6 @@ ONE_DOOR = {
     "safetensors": {"gesenet"},
     "yaml": {"gesenet"},
     "openvino": {"gesenet"},
-    "nncf": {"gesenet"},
     "numba": {"gesenet"},
     "llvmlite": {"gesenet"},
 }

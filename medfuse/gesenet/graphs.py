@@ -1,13 +1,11 @@
-"""OpenVINO's view of the folded network: float32, bfloat16 where the processor has it, or int8.
+"""OpenVINO's view of the folded network: float32, or bfloat16 where the processor has it.
 
 Imported only where OpenVINO is installed; see `medfuse.gesenet.engine`.
 """
 
 from __future__ import annotations
 
-import logging
 import warnings
-from collections.abc import Sequence
 from typing import Any, cast
 
 import openvino as ov
@@ -17,13 +15,8 @@ from torch import Tensor
 from medfuse.gesenet.air import Run
 from medfuse.gesenet.folded import FoldedGeSeNet
 
-SENSITIVE = (r".*spatial.*", r".*stem.*", r".*attention.*", r".*decoder\.2.*")
-"""Parts that stay float32 when the rest becomes int8: they decide or scale everything behind them, and cost little."""
-
 LEAST_SIDE = 2
 """OpenVINO takes a doubled length for at least 2 even where it is cut again, and returns stale values for less."""
-
-Pair = tuple[Tensor, Tensor]
 
 
 def has_bfloat16() -> bool:
@@ -44,25 +37,8 @@ def float_graph(network: FoldedGeSeNet) -> ov.Model:
     return graph
 
 
-def int8_graph(network: FoldedGeSeNet, pairs: Sequence[Pair]) -> ov.Model:
-    """The same with int8 convolutions, whose ranges are those that the pairs of pictures bring about."""
-    import nncf
-
-    whole = (torch.ones(1), torch.zeros(2, network.channels))
-    inputs = [[part.numpy() for part in (*pair, *whole)] for pair in pairs]
-    nncf.set_log_level(logging.ERROR)
-    return nncf.quantize(
-        float_graph(network),
-        nncf.Dataset(inputs),
-        subset_size=len(inputs),
-        preset=nncf.QuantizationPreset.MIXED,
-        fast_bias_correction=True,
-        ignored_scope=nncf.IgnoredScope(patterns=list(SENSITIVE), validate=False),
-    )
-
-
 def compile_graph(graph: ov.Model, precision: str, network: FoldedGeSeNet) -> Run:
-    """Compile for this processor and as many threads as torch uses; ``precision`` is that of what is not int8."""
+    """Compile for this processor and as many threads as torch uses."""
     settings: dict[str, Any] = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": precision,

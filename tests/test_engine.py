@@ -305,6 +305,8 @@ def test_integers_take_their_ranges_from_the_pictures_given(engine_named):
     engine_named("tiled-int16")
     sources = pair(64, 64)
     engine = load_engine("tiled-int16", calibration=[sources])
+    dark = load_engine("tiled-int16", calibration=[tuple(0.01 * side for side in sources)])
+    assert not torch.equal(engine(*sources), dark(*sources))
     assert (engine(*sources) - load_network()(*sources)).abs().max() <= engine.tolerance
 
 

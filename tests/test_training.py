@@ -1,8 +1,9 @@
 import csv
+import hashlib
 import json
 import math
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -831,9 +832,41 @@ def test_training_can_start_from_the_mean_of_weights(pairs, tmp_path):
     for name, value in mean.items():
         assert torch.allclose(value, (2 * first[name] + second[name]) / 3, atol=1e-6), name
     with safe_open(tmp_path / "a" / "best.safetensors", "pt") as file:
-        assert json.loads(file.metadata()["config"])["averaged"] == ["best.safetensors"] * 3
-    with pytest.raises(TrainingError, match="without start beside it"):
-        config(pairs, tmp_path / "b", averaged=(one, two), start="default")
+        said = json.loads(file.metadata()["started_from"])
+    hashes = [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in (one, one, two)]
+    assert [each["sha256"] for each in said] == hashes
+    with pytest.raises(TrainingError, match="other settings \\(averaged\\)"):
+        trainer_of(replace(still, averaged=(one, two)))
+    with pytest.raises(TrainingError, match="leave one of them empty"):
+        replace(still, start="default")
+    with pytest.raises(TrainingError, match="must be paths of weights"):
+        replace(still, averaged=("",))
+
+
+def test_every_stage_of_the_shipped_weights_can_be_repeated():
+    folder = Path(medfuse.gesenet.__file__).parent / "weights"
+    stages = sorted(folder.glob("*.yaml"))
+    assert len(stages) == 16
+    for path in stages:
+        settings = TrainingConfig.from_yaml(path)
+        before = settings.averaged or ((settings.start,) if settings.start else ())
+        assert all(Path(each).is_file() for each in before), path.name
+        with safe_open(path.with_suffix(".safetensors"), "pt") as file:
+            trained = json.loads(file.metadata()["config"])
+        paths = {"out", "pairs", "start", "averaged", "studies"}
+        mine = json.loads(json.dumps(asdict(settings)))
+        assert {name: mine[name] for name in trained if name not in paths} == {
+            name: value for name, value in trained.items() if name not in paths
+        }, path.name
+        assert [Path(each).name for each in before] == trained.get("averaged", []) or trained["start"], path.name
+
+
+def test_the_shipped_weights_are_the_mean_that_their_settings_name():
+    folder = Path(medfuse.gesenet.__file__).parent / "weights"
+    states = [load_network(path).state_dict() for path in TrainingConfig.from_yaml(folder / "default.yaml").averaged]
+    for name, value in load_network().state_dict().items():
+        mean = torch.stack([state[name] for state in states]).mean(0)
+        assert torch.equal(value, mean.half().float()), name
 
 
 def test_channel_masks_can_be_left_as_they_are(pairs, tmp_path):

@@ -34,7 +34,7 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
             if each.name in ("studies", "for_tasks"):
                 continue  # a list of mappings has no place on a command line
             kind, help_ = str, f"{help_}; separated by commas"
-        text = f"{help_} (by default {_shown(each.default)})" if each.default != "" else help_
+        text = f"{help_} (by default {_shown(each.default)})" if each.default not in ("", ()) else help_
         option = typer.Option(help=text, show_default=False, metavar=None if kind is bool else kind.__name__.upper())
         annotation = Annotated[kind | None, option]
         flags.append(inspect.Parameter(each.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))

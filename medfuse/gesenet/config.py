@@ -122,11 +122,10 @@ class TrainingConfig:
             )
         if not all(isinstance(case, str) for case in self.validation_cases):
             raise TrainingError(f"validation_cases must be texts, TASK/CASE; found {list(self.validation_cases)!r}.")
-        if self.averaged and (self.start or not all(isinstance(path, str) for path in self.averaged)):
-            raise TrainingError(
-                f"averaged must be paths of weights, without start beside it; found {list(self.averaged)!r} and start "
-                f"{self.start!r}."
-            )
+        if not all(isinstance(path, str) and path for path in self.averaged):
+            raise TrainingError(f"averaged must be paths of weights; found {list(self.averaged)!r}.")
+        if self.averaged and self.start:
+            raise TrainingError("training starts from start or from the mean of averaged; leave one of them empty.")
         if self.precision not in PRECISIONS:
             raise TrainingError(f"precision must be one of {', '.join(PRECISIONS)}; found {self.precision!r}.")
 

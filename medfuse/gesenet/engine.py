@@ -227,8 +227,8 @@ def load_engine(
     weights
         ``default`` or a weights file; see `load_network`.
     calibration
-        Pairs (N, 1, H, W) in [0, 1] that ranges of integers are taken from; the built-in phantom's slices, noise
-        and blocks if None.
+        Pairs (N, 1, H, W) in [0, 1] from which ``tiled-int16``, and no other engine, takes the ranges of its integers;
+        the built-in phantom's slices, noise and blocks if None.
 
     Returns
     -------

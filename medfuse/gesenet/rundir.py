@@ -13,7 +13,7 @@ from medfuse.errors import TrainingError
 from medfuse.gesenet.config import TrainingConfig
 from medfuse.gesenet.loading import UNREADABLE
 
-MAY_CHANGE = {"out", "pairs", "start", "averaged", "threads", "device", "patience"}
+MAY_CHANGE = {"out", "pairs", "start", "threads", "device", "patience"}
 """Settings that a resumed run may have other than before."""
 
 

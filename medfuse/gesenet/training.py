@@ -86,7 +86,8 @@ class Trainer:
             config.drawn_twice,
             config.hot_share,
         )
-        network = _first_network(config)
+        self.origins: list[dict[str, str]] = []
+        network = self._first_network()
         # Channel masks that still learn, and channels that have still to go, need them all.
         settled = config.kept_share == 1 and not config.learn_channel_masks
         self.compaction = Compaction(network) if settled and config.compact else None
@@ -115,6 +116,26 @@ class Trainer:
         state = self.folder.open(config, self.device)
         if state is not None:
             self._resume(state)
+
+    def _first_network(self) -> GeSeNet:
+        """The network as training starts with it: untrained, with the given weights, or with the mean of several."""
+        config = self.config
+        starts = config.averaged or ((config.start,) if config.start else ())
+        networks = [load_network(start) for start in starts]
+        for each in networks:
+            if each.parts != config.parts:
+                raise TrainingError(
+                    f"the weights {each.origin['name']} to start from have other parts than the settings; set them "
+                    f"alike: {each.parts}."
+                )
+        if not networks:
+            return GeSeNet(config.parts)
+        self.origins = [dict(each.origin) for each in networks]
+        first = networks[0].requires_grad_(True)
+        if len(networks) > 1:
+            states = [each.state_dict() for each in networks]
+            first.load_state_dict({name: torch.stack([state[name] for state in states]).mean(0) for name in states[0]})
+        return first
 
     def _placed(self, module: nn.Module) -> Any:
         # Channels-last is faster, but not for float32 backwards on a CPU: 1.26 s instead of 0.89 s a batch of 20 480.
@@ -284,6 +305,7 @@ class Trainer:
             "format": "medfuse GeSeNet 1",
             "parts": json.dumps(asdict(self.config.parts)),
             "config": json.dumps(config),
+            "started_from": json.dumps(self.origins),
             "training_cases": json.dumps(sorted({pair.case for pair in self.training})),
             "figures": json.dumps(row),
         }
@@ -311,21 +333,3 @@ class Trainer:
 def _as_shown(fused: Tensor, batch: Batch) -> Tensor:
     """(N, 1, H, W) as it is seen in the partner's colours."""
     return shown_luma(fused.movedim(1, 0), batch.tints.movedim(1, 0)).movedim(0, 1)
-
-
-def _first_network(config: TrainingConfig) -> GeSeNet:
-    """The network as training starts with it: untrained, with the given weights, or with the mean of several."""
-    starts = config.averaged or ((config.start,) if config.start else ())
-    networks = [load_network(start) for start in starts]
-    for each in networks:
-        if each.parts != config.parts:
-            raise TrainingError(
-                f"the weights to start from have other parts than the settings; set them alike: {each.parts}."
-            )
-    if not networks:
-        return GeSeNet(config.parts)
-    first = networks[0].requires_grad_(True)
-    if len(networks) > 1:
-        states = [each.state_dict() for each in networks]
-        first.load_state_dict({name: torch.stack([state[name] for state in states]).mean(0) for name in states[0]})
-    return first

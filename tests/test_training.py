@@ -801,6 +801,8 @@ def test_the_command_trains_and_its_flags_go_before_the_file(pairs, tmp_path):
         ("out: run\npairs: p.csv\n", ["--steps", "many"], 2, "integer"),
         ("out: run\npairs: p.csv\n", ["--patch-sizes", "64,x"], 2, "expected whole numbers"),
         ("out: run\nstudies: [{mri: a}]\n", [], 3, "must have mri, partner and case"),
+        ("out: run\naveraged: a.safetensors\n", [], 3, "the setting averaged must be a list; found"),
+        ("out: run\nstart: a\n", ["--averaged", "b,c"], 3, "leave one of them empty"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_in_a_sentence(tmp_path, text, flags, code, sentence):
@@ -858,7 +860,8 @@ def test_every_stage_of_the_shipped_weights_can_be_repeated():
         assert {name: mine[name] for name in trained if name not in paths} == {
             name: value for name, value in trained.items() if name not in paths
         }, path.name
-        assert [Path(each).name for each in before] == trained.get("averaged", []) or trained["start"], path.name
+        began = trained.get("averaged") or [name for name in (trained["start"],) if name]
+        assert [Path(each).name for each in before] == began, path.name
 
 
 def test_the_shipped_weights_are_the_mean_that_their_settings_name():

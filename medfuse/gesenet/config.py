@@ -238,4 +238,5 @@ def _as_type_of(default: object, name: str, value: object) -> object:
             pass
     elif type(value) is type(default):
         return value
-    raise TrainingError(f"the setting {name} must be like {default!r}; found {value!r}.")
+    wanted = "a list" if isinstance(default, tuple) else f"like {default!r}"
+    raise TrainingError(f"the setting {name} must be {wanted}; found {value!r}.")

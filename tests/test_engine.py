@@ -1,6 +1,9 @@
 """Every engine makes the pictures of the network, whatever it leaves out."""
 
 import logging
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -267,6 +270,14 @@ def test_unknown_and_absent_engines_say_what_to_do(monkeypatch):
     with pytest.raises(DeviceError, match=r"compiled needs a C\+\+ compiler"):
         load_engine("compiled")
     assert "runs on the CPU only" in why_not("masked", torch.device("cuda"))
+
+
+def test_openvino_reports_nothing_to_its_makers(tmp_path):
+    pytest.importorskip("openvino")
+    program = "from medfuse.gesenet import load_engine; load_engine('openvino')"
+    subprocess.run([sys.executable, "-c", program], check=True, env={**os.environ, "HOME": str(tmp_path)})
+    # What reports, counts its calls and names its client there.
+    assert not (tmp_path / "intel").exists()
 
 
 def test_auto_takes_the_first_that_is_here_and_says_so(monkeypatch, caplog):

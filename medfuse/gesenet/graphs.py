@@ -5,15 +5,21 @@ Imported only where OpenVINO is installed; see `medfuse.gesenet.engine`.
 
 from __future__ import annotations
 
+import sys
 import warnings
 from typing import Any, cast
 
-import openvino as ov
 import torch
 from torch import Tensor
 
 from medfuse.gesenet.air import Run
 from medfuse.gesenet.folded import FoldedGeSeNet
+
+# OpenVINO reports each import and each conversion to Google Analytics unless its user has opted out, from processes
+# that run the user's program anew. It goes without where what reports cannot be imported; what is None here cannot.
+sys.modules.setdefault("openvino_telemetry", cast("Any", None))
+
+import openvino as ov  # noqa: E402
 
 LEAST_SIDE = 2
 """OpenVINO takes a doubled length for at least 2 even where it is cut again, and returns stale values for less."""

@@ -26,6 +26,7 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from medfuse.errors import StudyError
+from medfuse.foreground import Foreground
 from medfuse.fusion import fuse
 from medfuse.gesenet.calibration import phantom_pairs
 from medfuse.gesenet.device import resolve_device
@@ -36,6 +37,7 @@ from medfuse.gesenet.pictures import read_picture, unit
 from medfuse.gesenet.published import as_published
 from medfuse.gesenet.stacks import fuse_slices
 from medfuse.grid import Grid
+from medfuse.intensity import Window
 from medfuse.machine import environment, forgot_peak, matmul_rates, peak_mib
 from medfuse.phantom import phantom_study
 from medfuse.study import load
@@ -101,8 +103,8 @@ def bench(
     Returns
     -------
     dict
-        ``matrix`` (rows and columns of the slice), ``slice``, ``growth``, ``stacks``, ``study``, ``work`` and
-        ``environment``; plain values for JSON.
+        ``matrix`` (rows and columns of the slice), ``slice``, ``black_air`` (the slice with its air set to black),
+        ``growth``, ``stacks``, ``study``, ``work`` and ``environment``; plain values for JSON.
 
     Raises
     ------
@@ -129,7 +131,8 @@ def bench(
     reference = load_engine("reference", device, weights)
     exact = reference(*pair)
     slices = {}
-    for name, timing in in_turns(calls, [pair], rounds, partial(tell, "slice"))[0].items():
+    measured, black = in_turns(calls, [pair, with_black_air(*pair)], rounds, partial(tell, "slice"))
+    for name, timing in measured.items():
         slices[name] = asdict(timing)
         if name != PUBLISHED:
             difference = (calls[name](*pair) - exact).abs()
@@ -144,6 +147,7 @@ def bench(
     return {
         "matrix": list(pair[0].shape[-2:]),
         "slice": slices,
+        "black_air": {name: asdict(timing) for name, timing in black.items()},
         "growth": growth,
         "stacks": stacks,
         "study": studies,
@@ -169,6 +173,15 @@ def picture_slice(mri: Path, partner: Path) -> tuple[Tensor, Tensor]:
         sizes = " and ".join(f"{side.shape[-1]} × {side.shape[-2]}" for side in (first, second))
         raise StudyError(f"the two pictures must have one size; found {sizes}. Give an MRI and its partner, aligned.")
     return first, second
+
+
+def with_black_air(mri: Tensor, partner: Tensor) -> tuple[Tensor, Tensor]:
+    """The same slice, (1, 1, H, W), as `medfuse.fuse` makes it with ``black_air``, if pixels are of 1 mm."""
+    volume, uptake = (side[0].mT[..., None] for side in (mri, partner))
+    grid = Grid((volume.shape[1], volume.shape[2], 1), np.eye(4))
+    foreground = Foreground.of(make_volume(volume, grid, modality="MR"), Window(0.0, 1.0))
+    air = foreground.air(0, 1, uptake)[..., 0].T
+    return mri.masked_fill(air, 0), partner.masked_fill(air, 0)
 
 
 def in_turns(
@@ -271,7 +284,9 @@ def _studies(
     return found
 
 
-def one_study(mri: str, partner: str, engine: str, weights: str, device: str, threads: int) -> dict[str, Any]:
+def one_study(
+    mri: str, partner: str, engine: str, weights: str, device: str, threads: int, *, black_air: bool = False
+) -> dict[str, Any]:
     """Fuse two DICOM folders to a third; seconds by stage, slices, and the peak of memory in MiB."""
     torch.set_num_threads(threads)
     seconds: dict[str, float] = {}
@@ -288,7 +303,7 @@ def one_study(mri: str, partner: str, engine: str, weights: str, device: str, th
     tell("load", 1.0)
     ready = load_engine(engine, device, weights)
     tell("prepare", 1.0)
-    study = fuse(*loaded, engine=ready, lazy=True, progress=tell)
+    study = fuse(*loaded, engine=ready, black_air=black_air, lazy=True, progress=tell)
     del loaded
     with tempfile.TemporaryDirectory() as out:
         study.write_dicom(f"{out}/dicom", keep=False, progress=lambda share: tell("write", share))

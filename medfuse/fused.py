@@ -15,6 +15,7 @@ from torch import Tensor
 
 from medfuse import colour, dicom, nifti, report
 from medfuse.export import require_outside, whole
+from medfuse.foreground import Foreground
 from medfuse.gesenet.engine import Engine
 from medfuse.gesenet.stacks import fused_batches
 from medfuse.grid import Grid
@@ -52,6 +53,8 @@ class FusedSlices:
         Slices at once.
     progress
         Told ``fuse`` and the share that is done.
+    foreground
+        If given, the air outside it is black.
 
     Raises
     ------
@@ -67,6 +70,7 @@ class FusedSlices:
     palette: str | None
     batch_size: int
     progress: Progress | None = None
+    foreground: Foreground | None = None
 
     @property
     def grid(self) -> Grid:
@@ -117,10 +121,13 @@ class FusedSlices:
         def sides(start: int, stop: int) -> tuple[Tensor, Tensor]:
             nonlocal uptake
             uptake = to_unit(self.partner.slices(start, stop), self.partner_window)
+            mri = to_unit(plain(self.mri)[..., start:stop], self.mri_window)
+            if self.foreground:
+                air = self.foreground.air(start, stop, uptake)
+                uptake[:, air] = mri[:, air] = 0
             shown = uptake
             if self.palette:
                 shown = colour.palette_luma(uptake.movedim(-1, 1), self.palette).movedim(1, -1)
-            mri = to_unit(plain(self.mri)[..., start:stop], self.mri_window)
             return as_slices(mri), as_slices(shown)
 
         for start, batch in fused_batches(self.engine, sides, slices, batch_size=self.batch_size):

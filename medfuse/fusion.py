@@ -10,6 +10,7 @@ from monai.data.meta_tensor import MetaTensor
 from monai.transforms.compose import Compose
 
 from medfuse.dicom.palettes import palette_table
+from medfuse.foreground import Foreground
 from medfuse.fused import FusedSlices, FusedStudy, Progress
 from medfuse.gesenet.engine import AUTO, Engine, load_engine
 from medfuse.gesenet.stacks import DEFAULT_BATCH_SIZE
@@ -40,6 +41,7 @@ def fuse(
     device: str = "auto",
     engine: str | Engine = AUTO,
     batch_size: int = DEFAULT_BATCH_SIZE,
+    black_air: bool = False,
     different_patients: bool = False,
     lazy: bool = False,
     progress: Progress | None = None,
@@ -72,6 +74,9 @@ def fuse(
         `medfuse.gesenet.load_engine`. An engine loaded before serves many studies; it has its own weights and device.
     batch_size
         Slices at once; halved where memory runs out. It changes the result by float32 rounding only.
+    black_air
+        Set what lies around the head and shows in neither source to black in both: the noise of air is not fused, and
+        engines that leave black air out have less to do. See `medfuse.foreground`.
     different_patients
         Accept studies whose headers name different patients.
     lazy
@@ -113,15 +118,17 @@ def fuse(
     mri, registration = data["mri"], data["registration"]
     # What follows the line is left until the slices are wanted: the two studies are all that is held of them.
     moved = resampled(partner, grid_of(mri), registration, outside=outside_value(partner))
+    mri_window = choose_window(mri)
     slices = FusedSlices(
         mri,
         moved,
-        choose_window(mri),
+        mri_window,
         shown or choose_window(moved.sample(SAMPLED_VOXELS)),
         network,
         palette,
         batch_size,
         progress,
+        Foreground.of(mri, mri_window) if black_air else None,
     )
     provenance = Provenance(
         mri_source=sources[0].references if sources[0] else (),
@@ -135,6 +142,7 @@ def fuse(
         palette=palette,
         weights=dict(network.origin),
         engine=network.name,
+        black_air=black_air,
         different_patients=different_patients,
         mri_straightened=straightened,
         mri_filled_slices=sources[0].filled_slices if sources[0] else 0,

@@ -26,9 +26,10 @@ class Provenance:
     """The steps between the sources and the fused volume, in the order in which they were taken.
 
     ``registration`` is `Registration.to_dict()`; ``weights`` names the network's weights and their SHA-256, ``engine``
-    what ran it; the windows are in each volume's own unit; ``different_patients`` says that differing identities were
-    accepted; ``mri_straightened`` that the MRI's slices were tilted, and interpolated onto an upright grid; the counts
-    of filled slices say how many of a source's slices were interpolated because it has gaps.
+    what ran it; the windows are in each volume's own unit; ``black_air`` says that the air around the head was set to
+    black; ``different_patients`` that differing identities were accepted; ``mri_straightened`` that the MRI's slices
+    were tilted, and interpolated onto an upright grid; the counts of filled slices say how many of a source's slices
+    were interpolated because it has gaps.
     """
 
     mri_source: tuple[str, ...]
@@ -42,6 +43,7 @@ class Provenance:
     palette: str | None
     weights: dict[str, str]
     engine: str = "reference"
+    black_air: bool = False
     different_patients: bool = False
     mri_straightened: bool = False
     mri_filled_slices: int = 0
@@ -79,11 +81,12 @@ class Provenance:
             for name, count in (("MR", self.mri_filled_slices), (self.partner_modality, self.partner_filled_slices))
             if count
         )
+        black_air = "Air around the head set to black. " if self.black_air else ""
         straightened = "Tilted MR slices interpolated once onto an upright grid. " if self.mri_straightened else ""
         return (
             f"MR fused slice by slice with {self.partner_modality} by GeSeNet ({self.software}, engine {self.engine}, "
             f"weights {self.weights['name'][:40]}, sha256 {self.weights['sha256'][:12]}). {self.partner_modality} "
             f"alignment: {self.alignment}; resampled once onto the MR grid, values {window} "
-            f"shown{colours}; MR values {self.mri_window.lower:.4g} to {self.mri_window.upper:.4g}. {straightened}"
-            f"{filled}{accepted}{DISCLAIMER}"
+            f"shown{colours}; MR values {self.mri_window.lower:.4g} to {self.mri_window.upper:.4g}. {black_air}"
+            f"{straightened}{filled}{accepted}{DISCLAIMER}"
         )[:1024]

@@ -126,6 +126,7 @@ def test_the_command_writes_table_json_and_plot(tmp_path):
     assert "44 × 36" in result.stdout
     found = json.loads((tmp_path / "b" / "bench.json").read_text())
     assert list(found["slice"]) == [PUBLISHED, "reference", "masked"]
+    assert list(found["black_air"]) == list(found["slice"])
     assert found["slice"]["masked"]["largest_difference"] < 1e-5
     assert found["slice"]["reference"]["largest_difference"] == 0
     assert {(row["side"], row["batch"]) for row in found["growth"]} == {(32, 1), (48, 1), (128, 2)}

@@ -76,6 +76,16 @@ def test_nifti_in_gives_the_same_grid_out(run, study, tmp_path):
     assert "".join(nib.aff2axcodes(nib.load(tmp_path / "out" / "fused.nii.gz").affine)) == "LIP"
 
 
+def test_black_air_is_asked_for_and_recorded(run, study, tmp_path):
+    arguments = ("fuse", study / "mri", study / "partner", *HEADER, "--format", "nifti", "--json", "--out")
+    for name, flags in (("plain", ()), ("black", ("--black-air",))):
+        done = run(*arguments, tmp_path / name, *flags)
+        assert json.loads(done.stdout)["provenance"]["black_air"] is bool(flags)
+    files = (tmp_path / name / "fused.nii.gz" for name in ("plain", "black"))
+    dark = [(medfuse.load(file, "MR", luma=True).as_tensor() < 1).sum() for file in files]
+    assert dark[1] > dark[0]
+
+
 def test_a_saved_registration_is_used(run, study, tmp_path):
     matrix = np.eye(4)
     matrix[:3, 3] = (3, -2, 1)

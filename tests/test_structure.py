@@ -30,7 +30,19 @@ ONE_DOOR = {
 }
 
 ORDER = [
-    *("errors", "threads", "machine", "grid", "volume", "export", "intensity", "provenance", "slices", "sidecar"),
+    *(
+        "errors",
+        "threads",
+        "machine",
+        "grid",
+        "volume",
+        "export",
+        "intensity",
+        "foreground",
+        "provenance",
+        "slices",
+        "sidecar",
+    ),
     *(
         "dicom",
         "nifti",

@@ -57,8 +57,10 @@ def bench(
 def _print(found: dict[str, Any]) -> None:
     baseline = found["slice"][PUBLISHED]
     size = " × ".join(str(side) for side in reversed(found["matrix"]))
-    table = Table("engine", "ms a slice", "times", "processor ms", "times", "largest difference", title=size)
+    columns = "engine", "ms a slice", "times", "processor ms", "times", "black air", "times", "largest difference"
+    table = Table(*columns, title=size)
     for name, row in found["slice"].items():
+        black = found["black_air"][name]["seconds"]
         difference = row.get("largest_difference")
         table.add_row(
             name,
@@ -66,6 +68,8 @@ def _print(found: dict[str, Any]) -> None:
             f"{baseline['seconds'] / row['seconds']:.1f}×",
             f"{1000 * row['processor_seconds']:.1f}",
             f"{baseline['processor_seconds'] / row['processor_seconds']:.1f}×",
+            f"{1000 * black:.1f}",
+            f"{found['black_air'][PUBLISHED]['seconds'] / black:.1f}×",
             "" if difference is None else f"{difference:.1e}",
         )
     stdout.print(table)

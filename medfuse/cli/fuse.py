@@ -90,6 +90,10 @@ def fuse(
     partner_volume: Annotated[int | None, typer.Option(min=0, help="The same for the partner.")] = None,
     luma: Annotated[bool, typer.Option("--luma", help="Read colours of NIfTI as their brightness.")] = False,
     fill_gaps: FillGaps = False,
+    black_air: Annotated[
+        bool,
+        typer.Option("--black-air", help="Set what shows in neither source, around the head, to black: faster."),
+    ] = False,
     with_partner: Annotated[
         bool,
         typer.Option(
@@ -144,14 +148,8 @@ def fuse(
             require_outside(out / entry, [mri, partner])
         with whole_entries(out, overwrite, RESULTS) as folder:
             read = partial(medfuse.load, fill_gaps=fill_gaps)
-            loaded = read(
-                mri,
-                "MR",
-                mri_series,
-                volume=mri_volume,
-                luma=luma and nifti.is_nifti(mri),
-                progress=partial(tell, "MRI"),
-            )
+            grey = luma and nifti.is_nifti(mri)
+            loaded = read(mri, "MR", mri_series, volume=mri_volume, luma=grey, progress=partial(tell, "MRI"))
             other = read(
                 partner,
                 PARTNERS if modality is None else modality.value,
@@ -175,6 +173,7 @@ def fuse(
                 device=device,
                 engine=engine,
                 batch_size=batch_size,
+                black_air=black_air,
                 different_patients=different_patients,
                 lazy=True,
                 progress=tell,

@@ -84,7 +84,9 @@ def _require_unit(*sides: Tensor) -> None:
     for side in sides:
         if side.is_cuda:
             continue  # to look, the processor would have to wait for the device
-        lowest, highest = (float(end) for end in side.aminmax())
+        # NumPy looks by one thread. Torch would wake its others, which then wait busily, in the way of an engine's own.
+        values = side.to("cpu", torch.float32).numpy()
+        lowest, highest = float(values.min()), float(values.max())
         if not (lowest >= -SLACK and highest <= 1 + SLACK):  # NaN is not
             raise ValueError(f"expected values in [0, 1]; found {lowest:g} to {highest:g}. Scale the slices first.")
 

@@ -176,7 +176,7 @@ def picture_slice(mri: Path, partner: Path) -> tuple[Tensor, Tensor]:
 
 
 def with_black_air(mri: Tensor, partner: Tensor) -> tuple[Tensor, Tensor]:
-    """The same slice, (1, 1, H, W), as `medfuse.fuse` makes it with ``black_air``, if pixels are of 1 mm."""
+    """The same slice, (1, 1, H, W), as `medfuse.fuse` makes it with ``black_air`` of a volume of one slice, at 1 mm."""
     volume, uptake = (side[0].mT[..., None] for side in (mri, partner))
     grid = Grid((volume.shape[1], volume.shape[2], 1), np.eye(4))
     foreground = Foreground.of(make_volume(volume, grid, modality="MR"), Window(0.0, 1.0))

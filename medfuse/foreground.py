@@ -1,7 +1,8 @@
 """What shows in a study is kept as it is; the air around it, which holds nothing but noise, can be set to black.
 
-Black air is cheap: engines compute none of it. Where it is, the means of blocks decide, for single voxels of air are as
-bright as dark tissue; but a voxel that one would see in the picture is never taken for air.
+Black air is cheap: engines that leave air out compute none of it. The means of blocks decide where it is, for single
+voxels of air are as bright as dark tissue. A block whose mean does not stand out of noise, and of which no voxel
+exceeds a quarter of the window, is taken for air.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from monai.data.meta_tensor import MetaTensor
 from scipy import ndimage
@@ -23,13 +25,13 @@ SHOWS = 0.05
 """Share of a window that the mean of a block must exceed to be more than noise."""
 
 SEEN = 0.25
-"""Share of a window that no voxel of noise exceeds."""
+"""Share of a window over which a single voxel shows, whatever its block's mean."""
 
 BLOCK_MM, LEAST = 4.0, 2
 """Sides of blocks, about, and of so many voxels at least: means have an eighth of the noise of voxels of 1 mm."""
 
 MARGIN_MM = 8.0
-"""What lies so near to something that shows is kept, or the next block: skin, and the edges of blocks."""
+"""Blocks between which and one that shows there is less than this are kept, and all that touch it: skin, its blur."""
 
 
 @dataclass(frozen=True)
@@ -61,24 +63,47 @@ class Foreground:
             to_unit(pool(values, sizes, ceil_mode=True)[0, 0], window)
             for pool in (functional.avg_pool3d, functional.max_pool3d)
         )
-        shows = ndimage.binary_fill_holes(((means > SHOWS) | (most > SEEN)).numpy())
-        sides = spacing * sizes
-        kept = ndimage.distance_transform_edt(~shows, sampling=sides) <= max(MARGIN_MM, *sides)
-        across, along = (math.ceil(MARGIN_MM / side) for side in sides[:2])
+        across, along, through = (math.ceil(MARGIN_MM / side) for side in spacing * sizes)
+        shows = _enclosed(_shown(means, most).cpu().numpy())
+        steps = np.stack(np.meshgrid(*(np.arange(-n, n + 1) for n in (across, along, through)), indexing="ij"), axis=-1)
+        gaps = np.maximum(abs(steps) - 1, 0) * spacing * sizes
+        kept = ndimage.binary_dilation(shows, np.linalg.norm(gaps, axis=-1) < MARGIN_MM)
         return cls(torch.from_numpy(kept), (sizes[0], sizes[1], sizes[2]), (across, along))
 
+    def blacken(self, start: int, mri: Tensor, partner: Tensor) -> None:
+        """Set the air of both sources' slices from ``start`` on to 0, in place: (1, X, Y, n) each, in [0, 1]."""
+        air = self.air(start, start + partner.shape[-1], partner)
+        mri[:, air] = partner[:, air] = 0
+
     def air(self, start: int, stop: int, partner: Tensor) -> Tensor:
-        """Where slices are air in both: (X, Y, n) bool, of the partner's (1, X, Y, n) in [0, 1]."""
+        """Where slices are air in both: (X, Y, n) bool, of the partner's (1, X, Y, n) in [0, 1].
+
+        Of the partner, what shows is kept with what lies around it in its own slice.
+        """
         layers = torch.arange(start, stop) // self.sizes[2]
-        near = self.blocks[:, :, layers].permute(2, 0, 1)[:, None].float()
+        near = self.blocks[:, :, layers].permute(2, 0, 1)[:, None].to(partner.device, torch.float32)
         means, most = (
             pool(partner.movedim(-1, 0), self.sizes[:2], ceil_mode=True)
             for pool in (functional.avg_pool2d, functional.max_pool2d)
         )
-        shows = (means > SHOWS) | (most > SEEN)
         window = 2 * self.reach[0] + 1, 2 * self.reach[1] + 1
-        near = near.maximum(functional.max_pool2d(shows.float(), window, stride=1, padding=self.reach))
+        shows = functional.max_pool2d(_shown(means, most).float(), window, stride=1, padding=self.reach)
         # Between the centres of blocks, so that the border is no staircase.
-        smooth = functional.interpolate(near, scale_factor=self.sizes[:2], mode="bilinear")
+        smooth = functional.interpolate(near.maximum(shows), scale_factor=self.sizes[:2], mode="bilinear")
         kept = smooth[:, 0, : partner.shape[1], : partner.shape[2]] >= 0.5
         return ~kept.permute(1, 2, 0)
+
+
+def _shown(means: Tensor, most: Tensor) -> Tensor:
+    """Which blocks show; one that holds what is no number does, so that it is not hidden."""
+    return ~((means <= SHOWS) & (most <= SEEN))
+
+
+def _enclosed(shows: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """With what is enclosed, in space or in any plane: a volume may end within the head."""
+    shows = ndimage.binary_fill_holes(shows)
+    for axis in range(3):
+        in_plane = ndimage.generate_binary_structure(3, 1)
+        in_plane[tuple(slice(None) if each != axis else [0, 2] for each in range(3))] = False
+        shows |= ndimage.binary_fill_holes(shows, in_plane)
+    return shows

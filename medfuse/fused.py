@@ -123,8 +123,7 @@ class FusedSlices:
             uptake = to_unit(self.partner.slices(start, stop), self.partner_window)
             mri = to_unit(plain(self.mri)[..., start:stop], self.mri_window)
             if self.foreground:
-                air = self.foreground.air(start, stop, uptake)
-                uptake[:, air] = mri[:, air] = 0
+                self.foreground.blacken(start, mri, uptake)
             shown = uptake
             if self.palette:
                 shown = colour.palette_luma(uptake.movedim(-1, 1), self.palette).movedim(1, -1)
@@ -166,12 +165,20 @@ class FusedStudy:
     @property
     def mri(self) -> MetaTensor:
         """What was fused: (1, X, Y, Z) float32 in [0, 1], made anew whenever it is asked for."""
-        return scale(self.slices.mri, self.slices.mri_window)
+        return self.scaled()[0]
 
     @property
     def partner(self) -> MetaTensor:
         """What it was fused with, on the same grid: (1, X, Y, Z) float32 in [0, 1], made anew likewise."""
-        return scale(self.registered(), self.slices.partner_window)
+        return self.scaled()[1]
+
+    def scaled(self) -> tuple[MetaTensor, MetaTensor]:
+        """Both at once, which costs no more than one."""
+        slices = self.slices
+        mri, partner = scale(slices.mri, slices.mri_window), scale(self.registered(), slices.partner_window)
+        if slices.foreground:
+            slices.foreground.blacken(0, plain(mri), plain(partner))
+        return mri, partner
 
     def registered(self) -> MetaTensor:
         """The partner on the MRI's grid in its own unit: (1, X, Y, Z) float32, interpolated once."""

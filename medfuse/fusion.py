@@ -76,7 +76,7 @@ def fuse(
         Slices at once; halved where memory runs out. It changes the result by float32 rounding only.
     black_air
         Set what lies around the head and shows in neither source to black in both: the noise of air is not fused, and
-        engines that leave black air out have less to do. See `medfuse.foreground`.
+        engines on a CPU that leave black air out have less to do. See `medfuse.foreground`.
     different_patients
         Accept studies whose headers name different patients.
     lazy

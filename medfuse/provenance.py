@@ -26,10 +26,10 @@ class Provenance:
     """The steps between the sources and the fused volume, in the order in which they were taken.
 
     ``registration`` is `Registration.to_dict()`; ``weights`` names the network's weights and their SHA-256, ``engine``
-    what ran it; the windows are in each volume's own unit; ``black_air`` says that the air around the head was set to
-    black; ``different_patients`` that differing identities were accepted; ``mri_straightened`` that the MRI's slices
-    were tilted, and interpolated onto an upright grid; the counts of filled slices say how many of a source's slices
-    were interpolated because it has gaps.
+    what ran it; the windows are in each volume's own unit; ``black_air`` says that what shows in neither source was
+    set to black; ``different_patients`` that differing identities were accepted; ``mri_straightened`` that the MRI's
+    slices were tilted, and interpolated onto an upright grid; the counts of filled slices say how many of a source's
+    slices were interpolated because it has gaps.
     """
 
     mri_source: tuple[str, ...]
@@ -81,7 +81,7 @@ class Provenance:
             for name, count in (("MR", self.mri_filled_slices), (self.partner_modality, self.partner_filled_slices))
             if count
         )
-        black_air = "Air around the head set to black. " if self.black_air else ""
+        black_air = "What shows in neither source set to black. " if self.black_air else ""
         straightened = "Tilted MR slices interpolated once onto an upright grid. " if self.mri_straightened else ""
         return (
             f"MR fused slice by slice with {self.partner_modality} by GeSeNet ({self.software}, engine {self.engine}, "

@@ -41,7 +41,7 @@ def picture(study: FusedStudy, *, dots_per_inch: int = 110) -> bytes:
     figure = Figure(figsize=(9, 9.6), facecolor="black", layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(planes), 3)
-    mri, partner = study.mri, study.partner
+    mri, partner = study.scaled()
     through = _middle_of_head(mri)
     for row, plane in zip(axes, planes, strict=True):
         columns = (

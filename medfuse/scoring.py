@@ -194,7 +194,7 @@ def score_study(
     study: FusedStudy, names: Sequence[str] = CORE, *, device: str = "auto", progress: Progress | None = None
 ) -> Scores:
     """Score a study just fused, slice by slice; parameters as for `score_files`."""
-    return _score_scaled(study.image, study.mri, study.partner, study.provenance.palette, names, device, progress)
+    return _score_scaled(study.image, *study.scaled(), study.provenance.palette, names, device, progress)
 
 
 def _score_scaled(

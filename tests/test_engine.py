@@ -275,7 +275,9 @@ def test_unknown_and_absent_engines_say_what_to_do(monkeypatch):
 def test_openvino_reports_nothing_to_its_makers(tmp_path):
     pytest.importorskip("openvino")
     program = "from medfuse.gesenet import load_engine; load_engine('openvino')"
-    subprocess.run([sys.executable, "-c", program], check=True, env={**os.environ, "HOME": str(tmp_path)})
+    # Neither does it report where it takes itself to be in a CI.
+    here = {name: value for name, value in os.environ.items() if name not in ("CI", "TF_BUILD", "JENKINS_URL")}
+    subprocess.run([sys.executable, "-c", program], check=True, env={**here, "HOME": str(tmp_path)})
     # What reports, counts its calls and names its client there.
     assert not (tmp_path / "intel").exists()
 

@@ -57,7 +57,7 @@ def bench(
 def _print(found: dict[str, Any]) -> None:
     baseline = found["slice"][PUBLISHED]
     size = " × ".join(str(side) for side in reversed(found["matrix"]))
-    columns = "engine", "ms a slice", "times", "processor ms", "times", "black air", "times", "largest difference"
+    columns = "engine", "ms a slice", "times", "processor ms", "times", "black air, ms", "times", "largest difference"
     table = Table(*columns, title=size)
     for name, row in found["slice"].items():
         black = found["black_air"][name]["seconds"]

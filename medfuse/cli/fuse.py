@@ -92,7 +92,7 @@ def fuse(
     fill_gaps: FillGaps = False,
     black_air: Annotated[
         bool,
-        typer.Option("--black-air", help="Set what shows in neither source, around the head, to black: faster."),
+        typer.Option("--black-air", help="Set what shows in neither source, around the head, to black."),
     ] = False,
     with_partner: Annotated[
         bool,

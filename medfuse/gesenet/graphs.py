@@ -15,11 +15,18 @@ from torch import Tensor
 from medfuse.gesenet.air import Run
 from medfuse.gesenet.folded import FoldedGeSeNet
 
+_reporting = "openvino_telemetry"
+
 # OpenVINO reports each import and each conversion to Google Analytics unless its user has opted out, from processes
 # that run the user's program anew. It goes without where what reports cannot be imported; what is None here cannot.
-sys.modules.setdefault("openvino_telemetry", cast("Any", None))
+_free = _reporting not in sys.modules
+if _free:
+    sys.modules[_reporting] = cast("Any", None)
 
 import openvino as ov  # noqa: E402
+
+if _free:
+    del sys.modules[_reporting]
 
 LEAST_SIDE = 2
 """OpenVINO takes a doubled length for at least 2 even where it is cut again, and returns stale values for less."""

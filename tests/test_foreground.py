@@ -115,7 +115,7 @@ def test_fusing_with_black_air_leaves_the_head_and_says_so():
     assert after[:, air].max() <= 2  # what the network makes of black
     assert np.abs(before - after)[:, 12:40, 50:84].max() <= 3
     assert all(side.as_tensor()[0].numpy()[air].max() == 0 for side in black.scaled())
-    assert all(side.as_tensor()[0].numpy()[air].min() > 0 for side in plain.scaled()[:1])
+    assert all(side.as_tensor()[0].numpy()[air].mean() > 0.005 for side in plain.scaled())
     assert not plain.provenance.black_air
     assert black.sidecar()["Medfuse"]["black_air"]
     assert "What shows in neither source set to black." in black.provenance.sentence()

@@ -15,10 +15,10 @@ import numpy as np
 from quality import COLUMNS, scores_of
 from rivals import by_network
 
-from medfuse.gesenet.config import TrainingConfig
-from medfuse.gesenet.pictures import read_pairs
+from medfuse.gesenet.training.config import TrainingConfig
+from medfuse.gesenet.training.dataset import read_pairs
 from medfuse.metrics import CORE
-from medfuse.train import train
+from medfuse.pipeline.train import train
 
 VARIANTS: dict[str, dict[str, object]] = {
     "full": {},

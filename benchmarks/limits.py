@@ -10,7 +10,7 @@ from rivals import OURS, Method
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from medfuse.gesenet.pictures import Pair
+from medfuse.gesenet.training.dataset import Pair
 from medfuse.metrics import CORE
 
 LEVELS = (0.5, 0.7, 0.8)

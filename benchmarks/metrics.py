@@ -20,7 +20,7 @@ import torch
 from medfuse.metrics import CORE, score
 from medfuse.phantom import phantom_study
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 from plain_scores import PLAIN
 
 

@@ -17,7 +17,7 @@ import medfuse
 from medfuse.gesenet import load_network
 from medfuse.gesenet.masks import watch_masks, work_share
 from medfuse.metrics import CORE, eight_bit, flicker, score
-from medfuse.train import study_pairs
+from medfuse.pipeline.train import study_pairs
 
 JUDGED_IN_3D = ("medfuse", "published weights", "maximum")
 

@@ -27,8 +27,8 @@ from PIL import Image
 from rivals import OURS, Method, methods
 from torch import Tensor
 
-from medfuse.colour import tint
-from medfuse.gesenet.pictures import Pair, read_pairs, unit
+from medfuse.gesenet.training.dataset import Pair, read_pairs, unit
+from medfuse.intensity.colour import tint
 from medfuse.metrics import CORE, score
 
 NAMES = (*CORE, "detail_mri", "detail_partner", "mef_ssim", "viff", "en", "sf", "ag")

@@ -42,9 +42,9 @@ from study import register as usual_recipe
 
 import medfuse
 from medfuse.errors import RegistrationError
-from medfuse.grid import LPS_FROM_RAS
-from medfuse.machine import peak_mib
+from medfuse.runtime.machine import peak_mib
 from medfuse.volume import grid_of, plain
+from medfuse.volume.grid import LPS_FROM_RAS
 
 
 def image_of(volume: MetaTensor) -> sitk.Image:

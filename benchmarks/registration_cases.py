@@ -17,9 +17,9 @@ import torch
 from monai.data.meta_tensor import MetaTensor
 from scipy import ndimage
 
-from medfuse.grid import Grid
 from medfuse.phantom import Head, default_grid, default_pose, render
 from medfuse.volume import Modality, grid_of, like, make_volume, plain
+from medfuse.volume.grid import Grid
 
 Matrix = npt.NDArray[np.float64]
 

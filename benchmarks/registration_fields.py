@@ -11,9 +11,9 @@ from monai.data.meta_tensor import MetaTensor
 from registration_cases import HEAD_MM, Case, kept, phantom_case, turn
 from scipy import ndimage
 
-from medfuse.grid import Grid
 from medfuse.phantom import Head, default_pose, render
 from medfuse.volume import grid_of, like, plain
+from medfuse.volume.grid import Grid
 
 A_FIELD = 3
 """Cases of each field but the whole head."""

@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from medfuse.bench import PUBLISHED, in_turns
+from medfuse.bench.engines import PUBLISHED, in_turns
+from medfuse.bench.published import as_published
 from medfuse.gesenet import load_engine, load_network
-from medfuse.gesenet.engine import Engine
-from medfuse.gesenet.pictures import read_pairs, unit
-from medfuse.gesenet.published import as_published
+from medfuse.gesenet.engines.registry import Engine
+from medfuse.gesenet.training.dataset import read_pairs, unit
 
 
 def main() -> None:

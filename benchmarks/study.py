@@ -29,13 +29,13 @@ import SimpleITK as sitk
 import torch
 from pydicom.uid import generate_uid
 
-from medfuse.bench import one_study
+from medfuse.bench.engines import one_study
+from medfuse.bench.published import as_published
 from medfuse.dicom.simulate import write_acquisition
 from medfuse.gesenet import load_network
-from medfuse.gesenet.published import as_published
-from medfuse.grid import Grid
-from medfuse.machine import peak_mib
 from medfuse.phantom import Head, default_grid, render
+from medfuse.runtime.machine import peak_mib
+from medfuse.volume.grid import Grid
 
 SHAPE, SEED = (256, 256, 258), 7
 

@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt
 from monai.transforms import Compose, MapTransform
 
 import medfuse
-from medfuse.transforms import (
+from medfuse.pipeline.transforms import (
     FuseSlicesd,
     JoinColourd,
     Registerd,

@@ -9,46 +9,10 @@
 Research use only: not a medical device, not for diagnosis or treatment.
 """
 
-from medfuse import gesenet, transforms
-from medfuse.errors import (
-    DeviceError,
-    ExportError,
-    GeometryError,
-    IntensityError,
-    MedfuseError,
-    RegistrationError,
-    SeriesError,
-    StudyError,
-    TrainingError,
-    WeightsError,
-)
-from medfuse.fused import FusedStudy
-from medfuse.fusion import fuse
-from medfuse.grid import Grid
-from medfuse.intensity import Window
-from medfuse.phantom import phantom_study
-from medfuse.registration import Registration, register
-from medfuse.study import load
+import lazy_loader
 
-__all__ = [
-    "DeviceError",
-    "ExportError",
-    "FusedStudy",
-    "GeometryError",
-    "Grid",
-    "IntensityError",
-    "MedfuseError",
-    "Registration",
-    "RegistrationError",
-    "SeriesError",
-    "StudyError",
-    "TrainingError",
-    "WeightsError",
-    "Window",
-    "fuse",
-    "gesenet",
-    "load",
-    "phantom_study",
-    "register",
-    "transforms",
-]
+from medfuse.moved_modules import answer_old_names
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+answer_old_names()

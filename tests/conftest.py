@@ -13,7 +13,7 @@ torch.set_num_threads(1)
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 
-collect_ignore_glob = ["fuzz.py", "inside_*.py"]
+collect_ignore_glob = ["support/fuzz.py", "support/inside_*.py"]
 """Programs of their own, started by tests or by tox: not to be imported where doctests are looked for."""
 
 

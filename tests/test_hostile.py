@@ -115,7 +115,7 @@ def test_an_absurd_position_asks_for_no_memory(forms, tmp_path):
 
 
 def test_a_deflated_bomb_is_not_inflated(forms, tmp_path, monkeypatch):
-    monkeypatch.setattr(sys.modules["medfuse.dicom.headers"], "MOST_INFLATED", 2**24)
+    monkeypatch.setattr(sys.modules["medfuse.dicom.scan.read_headers"], "MOST_INFLATED", 2**24)
     path = sorted((forms / "MR").iterdir())[0]
     header = pydicom.dcmread(path)
     header.PixelData = bytes(2**26)

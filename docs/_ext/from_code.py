@@ -112,9 +112,9 @@ class WhatIsRead(_Table):
     """``.. what-is-read::``: each modality and form, and the transfer syntaxes that the tests read it in."""
 
     def run(self) -> list[nodes.Node]:
-        sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
+        sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "support"))
         try:
-            from proven import FORMS, SYNTAXES
+            from supported_formats import FORMS, SYNTAXES
         finally:
             sys.path.pop(0)
         rows = ((form, ", ".join(modalities), *("✓" for _ in SYNTAXES)) for form, (modalities, _) in FORMS.items())

@@ -13,13 +13,14 @@ import typer
 from rich.table import Table
 
 import medfuse
-from medfuse import dicom, nifti, report
+from medfuse import dicom, nifti
 from medfuse.cli.choices import DifferentPatients, FillGaps, Force, Way
 from medfuse.cli.console import EXIT_CODES, Json, Overwrite, app, refusing, stdout, steps
-from medfuse.export import require_outside, whole
+from medfuse.load_study import require_one_patient
 from medfuse.provenance import DISCLAIMER
 from medfuse.registration import WRITTEN_SUFFIXES, Registration
-from medfuse.study import require_one_patient
+from medfuse.report import figures
+from medfuse.runtime.atomic_output import require_outside, whole
 from medfuse.volume import Modality, source_of
 
 ITK_SUFFIXES = tuple(suffix for suffix in WRITTEN_SUFFIXES if suffix != ".txt")
@@ -78,7 +79,7 @@ def align(
         # The picture first: where it is refused, nothing is written.
         with whole(out, overwrite) as beside, whole(picture, overwrite) as drawn:
             found = medfuse.register(here, there, method.value, force=force, progress=scored)
-            drawn.write_bytes(report.alignment_picture(here, there, found))
+            drawn.write_bytes(figures.alignment_picture(here, there, found))
             if out.suffix == dicom.ALIGNMENT_SUFFIX:
                 dicom.write_alignment(beside, mri=sources[0], partner=sources[1], registration=found.to_dict())
             else:

@@ -10,11 +10,11 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from medfuse import report
-from medfuse.bench import PUBLISHED
-from medfuse.bench import bench as measure
+from medfuse.bench.engines import PUBLISHED
+from medfuse.bench.engines import bench as measure
 from medfuse.cli.console import EXIT_CODES, Json, Overwrite, app, refusing, stdout, steps
-from medfuse.export import whole_entries
+from medfuse.report import figures
+from medfuse.runtime.atomic_output import whole_entries
 
 OWNED = ("bench.json", "bench.png")
 
@@ -47,7 +47,7 @@ def bench(
         if out is not None:
             with whole_entries(out, overwrite, OWNED) as folder:
                 (folder / "bench.json").write_text(json.dumps(found, indent=1) + "\n")
-                (folder / "bench.png").write_bytes(report.bench_picture(found))
+                (folder / "bench.png").write_bytes(figures.bench_picture(found))
     if as_json:
         sys.stdout.write(json.dumps(found, indent=2) + "\n")
         return

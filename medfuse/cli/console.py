@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from medfuse.errors import DeviceError, ExportError, MedfuseError, RegistrationError
-from medfuse.grid import Grid
 from medfuse.provenance import DISCLAIMER
+from medfuse.volume.grid import Grid
 
 EXIT_USAGE, EXIT_INPUT, EXIT_NOT_ALIGNED, EXIT_EXPORT, EXIT_FAULTS, EXIT_NOT_SENT = 2, 3, 4, 5, 6, 7
 

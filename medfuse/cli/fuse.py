@@ -27,17 +27,16 @@ from medfuse.cli.choices import (
     Way,
 )
 from medfuse.cli.console import EXIT_CODES, Json, Overwrite, Tell, app, describe, refusing, stdout, steps
-from medfuse.dicom.palettes import PALETTES
-from medfuse.export import require_outside, whole_entries
-from medfuse.fused import FusedStudy
-from medfuse.gesenet.engine import AUTO, ENGINES
+from medfuse.gesenet.engines.registry import AUTO, ENGINES
 from medfuse.intensity import CT_WINDOWS_HU
+from medfuse.intensity.suv import to_suv
 from medfuse.phantom import phantom_study
+from medfuse.pipeline.fused_study import FusedStudy
 from medfuse.provenance import DISCLAIMER
 from medfuse.registration import READ_SUFFIXES, Align
-from medfuse.slices import Plane
-from medfuse.uptake import to_suv
-from medfuse.volume import PARTNERS, grid_of, source_of
+from medfuse.runtime.atomic_output import require_outside, whole_entries
+from medfuse.volume import PALETTES, PARTNERS, grid_of, source_of
+from medfuse.volume.planes import Plane
 
 RESULTS = (
     *("dicom", "partner", "registration", "registration.h5", "registration.tfm", "blending", "media"),

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from medfuse import dicom, nifti
 from medfuse.cli.console import EXIT_CODES, Json, app, describe, refusing, stdout
-from medfuse.dicom.files import places_named
+from medfuse.dicom.scan.find_files import places_named
 from medfuse.errors import MedfuseError, SeriesError
 from medfuse.volume import MODALITIES
 

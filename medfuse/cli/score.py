@@ -15,7 +15,7 @@ from rich.table import Table
 from medfuse.cli.choices import PartnerModality
 from medfuse.cli.console import EXIT_CODES, Json, app, refusing, stdout, steps
 from medfuse.metrics import CORE, SCORES
-from medfuse.scoring import Scores, score_files
+from medfuse.pipeline.scoring import Scores, score_files
 from medfuse.volume import Modality
 
 

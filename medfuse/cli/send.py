@@ -12,9 +12,9 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from medfuse.archive.send import send as deliver
+from medfuse.archive.transfer import CALLING_AET, Options
 from medfuse.cli.console import EXIT_CODES, EXIT_NOT_SENT, Json, app, refusing, stdout, steps
-from medfuse.dicom.send import CALLING_AET, Options
-from medfuse.dicom.send import send as deliver
 
 
 @app.command(epilog=EXIT_CODES)
@@ -47,9 +47,9 @@ def send(
         stdout.print(table)
         # A cut connection fails each instance alike: one line says it for all.
         alike: dict[tuple[str, str, str], list[str]] = defaultdict(list)
-        for parcel in delivery.parcels:
-            if parcel.status != "sent":
-                alike[parcel.status, parcel.series, parcel.detail].append(parcel.number or "without number")
+        for transfer in delivery.transfers:
+            if transfer.status != "sent":
+                alike[transfer.status, transfer.series, transfer.detail].append(transfer.number or "without number")
         for (status, series, detail), numbers in alike.items():
             which = f"instance {numbers[0]}" if len(numbers) == 1 else f"{len(numbers)} instances"
             text = f"{status}: {which} of {series}: {detail}"

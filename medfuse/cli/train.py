@@ -14,9 +14,9 @@ from typing import Annotated, Any
 import typer
 
 from medfuse.cli.console import EXIT_CODES, app, refusing, stdout, steps
-from medfuse.gesenet.config import TrainingConfig
+from medfuse.gesenet.training.config import TrainingConfig
+from medfuse.pipeline.train import train as run
 from medfuse.provenance import DISCLAIMER
-from medfuse.train import train as run
 
 
 def with_settings(command: Callable[..., None]) -> Callable[..., None]:

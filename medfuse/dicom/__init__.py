@@ -4,18 +4,26 @@
 reads a fused one back.
 """
 
-from medfuse.dicom.aligned import read_alignment
-from medfuse.dicom.alignment import ALIGNMENT_SUFFIX, both_placed, require_placed, write_alignment
-from medfuse.dicom.blending import unblendable, write_blending
-from medfuse.dicom.compression import COMPRESSIONS, Compression, require_compressible
 from medfuse.dicom.deidentify import Deidentifier
-from medfuse.dicom.fused import read_fused
-from medfuse.dicom.identity import Identity
-from medfuse.dicom.media import require_listable, write_media
-from medfuse.dicom.read import DicomSource, read, read_source
-from medfuse.dicom.scan import Scan, scan
-from medfuse.dicom.series import Series
-from medfuse.dicom.write import Bits, Like, SliceStream, identity_of, require_measurable, write_partner, write_series
+from medfuse.dicom.objects.blending import unblendable, write_blending
+from medfuse.dicom.objects.dicomdir import require_listable, write_media
+from medfuse.dicom.objects.registration_reader import read_alignment
+from medfuse.dicom.objects.registration_writer import ALIGNMENT_SUFFIX, both_placed, require_placed, write_alignment
+from medfuse.dicom.read.fused import read_fused
+from medfuse.dicom.read.volume import DicomSource, read, read_source
+from medfuse.dicom.scan.scan import Scan, scan
+from medfuse.dicom.scan.series import Series
+from medfuse.dicom.write.compression import COMPRESSIONS, Compression, require_compressible
+from medfuse.dicom.write.identity import Identity
+from medfuse.dicom.write.series import (
+    Bits,
+    Like,
+    SliceStream,
+    identity_of,
+    require_measurable,
+    write_partner,
+    write_series,
+)
 
 __all__ = [
     "ALIGNMENT_SUFFIX",

@@ -22,9 +22,9 @@ from pydicom.sequence import Sequence
 from pydicom.sr.coding import Code
 from pydicom.uid import generate_uid
 
-from medfuse.dicom.read import DicomSource
-from medfuse.dicom.references import coded
-from medfuse.dicom.scan import quiet
+from medfuse.dicom.header import quiet
+from medfuse.dicom.read.volume import DicomSource
+from medfuse.dicom.write.references import coded
 from medfuse.errors import ExportError
 from medfuse.volume import Source
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -25,6 +27,9 @@ from pydicom.uid import (
     LegacyConvertedEnhancedMRImageStorage,
     LegacyConvertedEnhancedPETImageStorage,
     MRImageStorage,
+    MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
+    MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
+    MultiFrameTrueColorSecondaryCaptureImageStorage,
     NuclearMedicineImageStorage,
     PositronEmissionTomographyImageStorage,
 )
@@ -49,6 +54,15 @@ READABLE: dict[str, Modality] = {
     **ENHANCED,
 }
 """SOP classes that are read, and the modality each means."""
+
+MULTIFRAME_COLOUR = MultiFrameTrueColorSecondaryCaptureImageStorage
+MULTIFRAME_GREY = {
+    8: MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
+    16: MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
+}
+"""Multi-frame Secondary Capture, grey by the number of bits (PS3.3 A.8.3 to A.8.5)."""
+
+MULTIFRAME_PICTURES = (MULTIFRAME_COLOUR, *MULTIFRAME_GREY.values())
 
 WRITTEN = frozenset({"AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "PN", "SH", "TM", "UI"})
 """Value representations that files write out as text, several values joined by backslashes (PS3.5 6.2)."""
@@ -164,3 +178,11 @@ def numbers(header: Dataset, keyword: str) -> list[float]:
 def listed(values: Sequence[float]) -> str:
     """Numbers as DICOM writes them in a row."""
     return "\\".join(f"{value:.4g}" for value in values)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence pydicom's remarks on ill-formed headers: they quote values, which may be a patient's."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

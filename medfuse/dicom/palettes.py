@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -12,9 +11,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from medfuse.errors import IntensityError
-
-PaletteName = Literal["hot-iron", "pet", "hot-metal-blue", "pet-20-step"]
-PALETTES: tuple[PaletteName, ...] = get_args(PaletteName)
+from medfuse.volume import PALETTES
 
 
 @cache

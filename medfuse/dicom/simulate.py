@@ -26,11 +26,11 @@ from pydicom.uid import (
 )
 
 from medfuse.dicom.decimals import decimals
-from medfuse.dicom.references import coded
+from medfuse.dicom.write.references import coded
 from medfuse.errors import GeometryError, IntensityError
-from medfuse.export import whole
-from medfuse.grid import LPS_FROM_RAS, Grid
+from medfuse.runtime.atomic_output import whole
 from medfuse.volume import Modality, grid_of, make_volume, meta_of, plain
+from medfuse.volume.grid import LPS_FROM_RAS, Grid
 
 Stored = npt.NDArray[np.uint16]
 

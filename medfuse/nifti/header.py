@@ -15,8 +15,9 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 
 from medfuse.errors import GeometryError, SeriesError
-from medfuse.grid import Grid
-from medfuse.volume import Source
+from medfuse.nifti.sidecar import suv_factor
+from medfuse.volume import Source, Unit
+from medfuse.volume.grid import Grid
 
 SUFFIXES = (".nii", ".nii.gz")
 
@@ -38,6 +39,9 @@ class NiftiSource(Source):
     form_code: int
     forms_apart_mm: float = 0.0
     sidecar: Mapping[str, object] = field(default_factory=dict)
+
+    def suv_factor(self, unit: Unit, weight_kg: float | None = None) -> float:
+        return suv_factor(self.sidecar, unit, weight_kg)
 
 
 def is_nifti(path: str | Path) -> bool:

@@ -14,11 +14,11 @@ import torch
 from monai.data.meta_tensor import MetaTensor
 
 from medfuse.errors import IntensityError, SeriesError
-from medfuse.grid import MOST_VOXELS, Grid
-from medfuse.intensity import LUMA_WEIGHTS
+from medfuse.intensity.colour import LUMA_WEIGHTS
 from medfuse.nifti.header import NiftiSource, forms_apart, grid_at, opened, place_of
-from medfuse.sidecar import is_activity, read_pet_sidecar
+from medfuse.nifti.sidecar import is_activity, read_pet_sidecar
 from medfuse.volume import Modality, Unit, like, make_volume, plain
+from medfuse.volume.grid import MOST_VOXELS, Grid
 
 TEMPLATE_SPACES = {3: "Talairach", 4: "MNI152"}
 """Form codes (nifti1.h, NIFTI_XFORM_*) that declare a common world; scanner and aligned space are each image's own."""

@@ -13,10 +13,10 @@ import numpy.typing as npt
 from monai.data.meta_tensor import MetaTensor
 
 from medfuse.errors import ExportError
-from medfuse.export import whole
 from medfuse.nifti.header import SUFFIXES, NiftiSource
+from medfuse.nifti.sidecar import sidecar_path
 from medfuse.provenance import DISCLAIMER, SOFTWARE
-from medfuse.sidecar import sidecar_path
+from medfuse.runtime.atomic_output import whole
 from medfuse.volume import grid_of, plain, source_of
 
 

@@ -13,12 +13,12 @@ from monai.data.meta_tensor import MetaTensor
 from torch import Tensor
 from torch.nn import functional
 
-from medfuse.grid import Grid
 from medfuse.phantom.head import Head
 from medfuse.phantom.shapes import Points, Triple, Waves
 from medfuse.phantom.tissues import TISSUES
-from medfuse.threads import one_thread
+from medfuse.runtime.parallel import one_thread
 from medfuse.volume import MODALITIES, Modality, Unit, make_volume
+from medfuse.volume.grid import Grid
 
 Matrix = npt.NDArray[np.float64]
 

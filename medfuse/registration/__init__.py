@@ -3,23 +3,6 @@
 A `Registration` maps points **fixed → moving** in RAS+ mm, as an ITK resampler uses it. SimpleITK's LPS+ stays in here.
 """
 
-from medfuse.registration.align import Align, judge, register
-from medfuse.registration.files import READ_SUFFIXES, WRITTEN_SUFFIXES
-from medfuse.registration.resampling import Resampled, resample, resampled
-from medfuse.registration.transform import Registration
-from medfuse.registration.verdict import Verdict
-from medfuse.registration.warp import Warp
+import lazy_loader
 
-__all__ = [
-    "READ_SUFFIXES",
-    "WRITTEN_SUFFIXES",
-    "Align",
-    "Registration",
-    "Resampled",
-    "Verdict",
-    "Warp",
-    "judge",
-    "register",
-    "resample",
-    "resampled",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -13,16 +13,16 @@ import numpy as np
 from monai.data.meta_tensor import MetaTensor
 
 from medfuse.errors import RegistrationError
-from medfuse.grid import Grid, Points
+from medfuse.registration.assess import cannot_tell, examine
 from medfuse.registration.deform import deform
-from medfuse.registration.examine import cannot_tell, examine
-from medfuse.registration.levels import LEAST_VOXELS, Pyramid
+from medfuse.registration.pyramid import LEAST_VOXELS, Pyramid
 from medfuse.registration.search import SIGNIFICANT, Pair, Progress, climb, search
 from medfuse.registration.transform import Method, Registration
 from medfuse.registration.verdict import Verdict
 from medfuse.registration.warp import Warp
-from medfuse.threads import one_thread, side_by_side
+from medfuse.runtime.parallel import one_thread, parallel_map
 from medfuse.volume import grid_of, source_of
+from medfuse.volume.grid import Grid, Points
 
 Align = Literal["auto", "header", "rigid", "affine", "deformable"]
 
@@ -157,7 +157,7 @@ UNEXAMINED = Verdict("unconfirmed", reasons=("a volume is constant or too thin t
 def _pair(fixed: MetaTensor, moving: MetaTensor, seed: int, *, needed: bool) -> Pair | None:
     """Both studies made ready; None where they cannot be compared and need not be."""
     try:
-        made = side_by_side(Pyramid.of, [fixed, moving])
+        made = parallel_map(Pyramid.of, [fixed, moving])
         return Pair.of(made[0], made[1], seed)
     except RegistrationError:
         if needed:

@@ -12,11 +12,11 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
-from medfuse.grid import Grid, Points
-from medfuse.registration.levels import head_mask
+from medfuse.registration.pyramid import head_mask
 from medfuse.registration.search import Pair
 from medfuse.registration.similarity import score, unmoved
 from medfuse.registration.warp import LEAST_JACOBIAN, Warp
+from medfuse.volume.grid import Grid, Points
 
 CONTROL_MM, LATTICE_MM = 24.0, 4.0
 """Between control points, and between the points of the lattice that the result is stored on."""

@@ -6,8 +6,8 @@ from itertools import permutations, product
 
 import numpy as np
 
-from medfuse.grid import Points
-from medfuse.registration.levels import Level
+from medfuse.registration.pyramid import Level
+from medfuse.volume.grid import Points
 
 
 def poses(level: Level, centre: Points) -> Points:

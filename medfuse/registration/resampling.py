@@ -13,11 +13,11 @@ import SimpleITK as sitk
 import torch
 from monai.data.meta_tensor import MetaTensor
 
-from medfuse.grid import Grid, Points
-from medfuse.registration.files import affine_transform
 from medfuse.registration.transform import Registration, inverse_of
+from medfuse.registration.transform_files import affine_transform
 from medfuse.registration.warp import Warp
 from medfuse.volume import grid_of, known_of, make_volume, plain
+from medfuse.volume.grid import Grid, Points
 
 Floats = npt.NDArray[np.float32]
 

@@ -18,9 +18,8 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from medfuse.errors import RegistrationError
-from medfuse.grid import Points
-from medfuse.registration.levels import Level, Pyramid, enlarged, head_mask
 from medfuse.registration.poses import closer, poses
+from medfuse.registration.pyramid import Level, Pyramid, enlarged, head_mask
 from medfuse.registration.similarity import (
     HEAD_MM,
     MARGIN_MM,
@@ -35,7 +34,8 @@ from medfuse.registration.similarity import (
     unmoved,
 )
 from medfuse.registration.warp import Warp
-from medfuse.threads import side_by_side
+from medfuse.runtime.parallel import parallel_map
+from medfuse.volume.grid import Points
 
 COARSE_POINTS, MIDDLE_POINTS, FINE_POINTS = 1000, 8000, 50_000
 """Samples on each level: as many as its optimum needs to stand out, however many voxels are stored."""
@@ -127,7 +127,7 @@ class Pair:
             with torch.inference_mode():
                 return score(samples, moving, unmoved(some, self.centre), self.possible)
 
-        found = side_by_side(scored, np.array_split(matrices, -(-len(matrices) // AT_ONCE)))
+        found = parallel_map(scored, np.array_split(matrices, -(-len(matrices) // AT_ONCE)))
         return torch.cat(found).double().numpy()
 
     def corners(self, matrices: Points) -> Points:
@@ -191,7 +191,7 @@ def search(pair: Pair, report: Progress) -> Found:
     best = _best_apart(pair, starts, screened, IN_A_BODY) if body else np.argsort(-screened, kind="stable")[:STARTS]
     chosen = starts[[0, *best]]  # the first is the headers'
     # In fixed groups, so that sums do not depend on how many cores there are.
-    ends = np.concatenate(side_by_side(lambda some: _ascend(pair, some), np.array_split(chosen, 4)))
+    ends = np.concatenate(parallel_map(lambda some: _ascend(pair, some), np.array_split(chosen, 4)))
     scores = pair.scores(ends, "coarse")
     report(0.5, 1 + float(scores.max()))
     order = np.argsort(-scores, kind="stable")
@@ -200,7 +200,7 @@ def search(pair: Pair, report: Progress) -> Found:
         if pair.apart(ends[differing], ends[end]).min() > APART_MM:
             differing.append(int(end))
     worth = [end for end in differing[:3] if scores[end] > CLOSE * scores[differing[0]]]
-    climbed = np.array(side_by_side(lambda end: climb(pair, ends[end], "middle", steps=20), worth))
+    climbed = np.array(parallel_map(lambda end: climb(pair, ends[end], "middle", steps=20), worth))
     middle = pair.scores(climbed, "middle")
     report(0.7, 1 + float(middle.max()))
     winner = climbed[int(np.argmax(middle))]

@@ -15,8 +15,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from medfuse.grid import Points
-from medfuse.registration.levels import Level
+from medfuse.registration.pyramid import Level
+from medfuse.volume.grid import Points
 
 BINS = 32
 """Of each study's values, unless the samples say otherwise."""

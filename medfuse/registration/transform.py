@@ -12,12 +12,12 @@ from monai.data.meta_tensor import MetaTensor
 
 from medfuse.dicom import read_alignment
 from medfuse.errors import RegistrationError
-from medfuse.grid import Points
 from medfuse.provenance import marked
-from medfuse.registration.files import READ_SUFFIXES, read_map, write_map
+from medfuse.registration.transform_files import READ_SUFFIXES, read_map, write_map
 from medfuse.registration.verdict import Verdict
 from medfuse.registration.warp import Warp
 from medfuse.volume import source_of
+from medfuse.volume.grid import Points
 
 MOST_STRETCHED = 2.0
 """How much longer or shorter a map may make anything; a map of another unit or of indices goes further."""

@@ -7,14 +7,14 @@ from typing import Literal
 
 import numpy as np
 
-from medfuse.grid import Points
+from medfuse.volume.grid import Points
 
 Opinion = Literal["aligned", "unconfirmed", "not aligned"]
 
 
 @dataclass(frozen=True, eq=False)
 class Verdict:
-    """What the pictures say of an alignment; how it is reached stands in `medfuse.registration.examine`.
+    """What the pictures say of an alignment; how it is reached stands in `medfuse.registration.assess`.
 
     Parameters
     ----------

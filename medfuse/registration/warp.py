@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from medfuse.errors import RegistrationError
-from medfuse.grid import Grid, Points
+from medfuse.volume.grid import Grid, Points
 
 SLAB = 16
 """Planes of a lattice looked at together; bounds the memory."""

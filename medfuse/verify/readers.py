@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
 
-from medfuse.dicom.audit import without_negatives
-from medfuse.grid import LPS_FROM_RAS
+from medfuse.dicom.consistency import without_negatives
+from medfuse.volume.grid import LPS_FROM_RAS
 
 Affine = npt.NDArray[np.float64]
 

@@ -10,14 +10,14 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from medfuse.dicom.audit import Audit, Exported, audit
+from medfuse.dicom.consistency import Audit, Exported, audit
 from medfuse.dicom.header import ENHANCED
-from medfuse.dicom.scan import scan
-from medfuse.dicom.series import Series
+from medfuse.dicom.scan.scan import scan
+from medfuse.dicom.scan.series import Series
 from medfuse.errors import GeometryError
-from medfuse.grid import Grid
-from medfuse.verify.judges import judge_objects, judge_together
 from medfuse.verify.readers import ReadingError, View, installed, read_nifti, resampled
+from medfuse.verify.validators import judge_objects, judge_together
+from medfuse.volume.grid import Grid
 
 Verdict = Literal["same", "differs", "cannot read"]
 

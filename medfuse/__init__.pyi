@@ -1,0 +1,44 @@
+from . import gesenet, transforms
+from .errors import (
+    DeviceError,
+    ExportError,
+    GeometryError,
+    IntensityError,
+    MedfuseError,
+    RegistrationError,
+    SeriesError,
+    StudyError,
+    TrainingError,
+    WeightsError,
+)
+from .intensity.presets import Window
+from .load_study import load
+from .phantom.study import phantom_study
+from .pipeline.fuse import fuse
+from .pipeline.fused_study import FusedStudy
+from .registration.align import register
+from .registration.transform import Registration
+from .volume.grid import Grid
+
+__all__ = [
+    "DeviceError",
+    "ExportError",
+    "FusedStudy",
+    "GeometryError",
+    "Grid",
+    "IntensityError",
+    "MedfuseError",
+    "Registration",
+    "RegistrationError",
+    "SeriesError",
+    "StudyError",
+    "TrainingError",
+    "WeightsError",
+    "Window",
+    "fuse",
+    "gesenet",
+    "load",
+    "phantom_study",
+    "register",
+    "transforms",
+]

@@ -1,0 +1,1 @@
+"""Measure how fast the engines are on this machine, and against what."""

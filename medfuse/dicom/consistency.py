@@ -1,0 +1,232 @@
+"""Look at written DICOM files as a stranger would: what series are there, where, and what contradicts itself.
+
+A series that was written once says many things twice; where the two disagree, one of them was changed or is wrong.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pydicom.misc import is_dicom
+from pydicom.uid import MediaStorageDirectoryStorage, SpatialRegistrationStorage
+
+from medfuse.dicom.frames.frames import frames_of, group_of, rescale_of
+from medfuse.dicom.frames.stack import Stack, stack
+from medfuse.dicom.header import Instance, quiet, series_name
+from medfuse.dicom.objects.registration_reader import alignment_of
+from medfuse.dicom.write.series_modules import orientation_letters
+from medfuse.errors import MedfuseError, RegistrationError, SeriesError
+from medfuse.volume.grid import Grid
+
+
+@dataclass
+class Exported:
+    """One series of images as its files say.
+
+    ``values`` are (X, Y, Z, C) stored numbers on ``grid``; times ``slope`` plus ``intercept`` they are measured values.
+    ``preserved`` and ``moved`` are the instances that it was computed from in their own place, and from another.
+    ``faults`` says what is wrong; grid and values are None where they cannot be told.
+    """
+
+    uid: str
+    name: str
+    kind: str
+    paths: list[Path]
+    fused: bool = False
+    grid: Grid | None = None
+    values: npt.NDArray[Any] | None = None
+    slope: float = 1.0
+    intercept: float = 0.0
+    unit: str = ""
+    profile: bool = False
+    preserved: set[str] = field(default_factory=set)
+    moved: set[str] = field(default_factory=set)
+    frame_of_reference: str = ""
+    faults: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Audit:
+    """All of a folder: its series of images, its alignments by instance UID, and faults that concern several files."""
+
+    series: list[Exported]
+    alignments: list[dict[str, Any]]
+    paths: list[Path]
+    faults: list[str]
+
+
+def audit(folder: Path, sources: Iterable[Path] = ()) -> Audit:
+    """Read every DICOM file under a folder, save those under its sources, which may lie in it too.
+
+    Raises
+    ------
+    SeriesError
+        If there is none.
+    """
+    if not folder.is_dir():
+        raise SeriesError(f"there is no folder {folder}; check the path.")
+    apart = [source.resolve() for source in sources]
+    groups: dict[str, list[Instance]] = defaultdict(list)
+    found = Audit([], [], [], [])
+    with quiet():
+        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+            if any(path.resolve().is_relative_to(source) for source in apart):
+                continue
+            try:
+                if not is_dicom(path):
+                    continue
+                header = dcmread(path)
+                if header.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
+                    found.faults.extend(_index_faults(path, header))
+                    continue
+                groups[str(header.get("SeriesInstanceUID", ""))].append(Instance(path, header))
+                found.paths.append(path)
+            except Exception as error:  # pydicom raises many kinds on hostile bytes
+                found.faults.append(
+                    f"a DICOM file cannot be parsed ({type(error).__name__}): it is cut short or damaged."
+                )
+        if not found.paths and not found.faults:
+            raise SeriesError(f"expected DICOM files in {folder}, found none; give the folder of an export.")
+        headers = [instance.header for group in groups.values() for instance in group]
+        found.faults.extend(_across(headers))
+        for uid, instances in groups.items():
+            if "Rows" in instances[0].header:
+                found.series.append(_image_series(uid, instances))
+            elif instances[0].header.get("SOPClassUID") == SpatialRegistrationStorage:
+                _read_alignments(instances, found)
+    return found
+
+
+def _index_faults(path: Path, index: Dataset) -> Iterator[str]:
+    """A DICOMDIR lists the files beside it, no more and no fewer."""
+    named = [record.ReferencedFileID for record in index.DirectoryRecordSequence if "ReferencedFileID" in record]
+    listed = {path.parent.joinpath(*([one] if isinstance(one, str) else one)) for one in named}
+    there = {one for one in path.parent.rglob("*") if one.is_file() and one != path and is_dicom(one)}
+    if listed != there:
+        yield f"the DICOMDIR lists {len(listed - there)} files that are not there, and {len(there - listed)} not."
+
+
+def _read_alignments(instances: list[Instance], found: Audit) -> None:
+    for instance in instances:
+        try:
+            found.alignments.append(alignment_of(instance.header))
+        except RegistrationError as error:
+            found.faults.append(str(error))
+
+
+def _across(headers: list[Dataset]) -> Iterator[str]:
+    """What all files of one result must agree on, or must not share; never the values."""
+    counted = Counter(str(header.get("SOPInstanceUID", "")) for header in headers)
+    doubled = sum(1 for count in counted.values() if count > 1)
+    if doubled:
+        yield f"several files bear one SOPInstanceUID ({doubled} times): an archive keeps one of them."
+    for keyword in ("StudyInstanceUID", "PatientID", "PatientName"):
+        if len({str(header.get(keyword, "")) for header in headers}) > 1:
+            yield f"the files differ in {keyword}: an archive takes them for different patients or studies."
+    for header in headers:
+        stated = header.file_meta.get("MediaStorageSOPInstanceUID"), header.file_meta.get("MediaStorageSOPClassUID")
+        if stated != (header.get("SOPInstanceUID"), header.get("SOPClassUID")):
+            yield "a file's meta information names another instance or class than its dataset: receivers refuse it."
+            break
+
+
+def _image_series(uid: str, instances: list[Instance]) -> Exported:
+    header = instances[0].header
+    name = series_name(instances)
+    kind = header.get("SOPClassUID")
+    fused = "FUSED" in (header.get("ImageType") or []) or str(header.get("SeriesDescription", "")).startswith("FUSED")
+    found = Exported(uid, name, getattr(kind, "name", "unknown"), [one.path for one in instances], fused)
+    found.frame_of_reference = str(header.get("FrameOfReferenceUID", ""))
+    try:
+        placed = stack(frames_of(instances, name), name)
+    except (MedfuseError, ValueError, TypeError, AttributeError, LookupError) as error:
+        found.faults.append(str(error) if isinstance(error, MedfuseError) else f"{name} has no usable geometry.")
+        return found
+    instances = list({id(frame.instance): frame.instance for frame in placed.frames}.values())
+    found.grid, found.paths = placed.grid, [one.path for one in instances]
+    found.slope, found.intercept = placed.frames[0].slope, placed.frames[0].intercept
+    mapping = (header.get("RealWorldValueMappingSequence") or [None])[0]
+    if mapping is not None and mapping.get("MeasurementUnitsCodeSequence"):
+        found.unit = str(mapping.MeasurementUnitsCodeSequence[0].get("CodeValue", ""))
+    found.profile = "ICCProfile" in header
+    for one in instances:
+        for item in one.header.get("SourceImageSequence") or []:
+            where = found.preserved if item.get("SpatialLocationsPreserved") == "YES" else found.moved
+            where.add(str(item.get("ReferencedSOPInstanceUID", "")))
+        found.faults.extend(fault for fault in _contradictions(one.header, found) if fault not in found.faults)
+    found.faults.extend(_order_faults(placed, header, found))
+    _read_values(placed, found)
+    return found
+
+
+def _contradictions(header: Dataset, found: Exported) -> Iterator[str]:
+    """What one header says twice."""
+    letters = header.get("PatientOrientation")
+    orientation = _holder(header, "ImageOrientationPatient", "PlaneOrientationSequence")
+    if letters and "ImageOrientationPatient" in orientation:
+        directions = np.array([float(number) for number in orientation.ImageOrientationPatient]).reshape(2, 3)
+        if [str(one) for one in letters] != [orientation_letters(direction) for direction in directions]:
+            yield f"{found.name}: PatientOrientation and ImageOrientationPatient contradict each other: it lies turned."
+    for mapping in header.get("RealWorldValueMappingSequence") or []:
+        if "RescaleSlope" in header and "RealWorldValueSlope" in mapping:
+            said = np.array([mapping.RealWorldValueSlope, mapping.RealWorldValueIntercept], dtype=np.float64)
+            if not np.allclose(said, rescale_of(header), rtol=1e-6):
+                yield f"{found.name}: the rescale and the real-world value mapping contradict each other."
+    if rescale_of(header) != (found.slope, found.intercept) and header.get("Manufacturer") == "medfuse":
+        yield f"{found.name}: slices differ in their rescale, which medfuse writes as one."
+
+
+def _holder(header: Dataset, keyword: str, group: str) -> Dataset:
+    """Where an element stands: in the header itself, or in a functional group of all frames."""
+    return header if keyword in header else group_of(header, 0, group)
+
+
+def _order_faults(placed: Stack, header: Dataset, found: Exported) -> Iterator[str]:
+    """Numbers run along the slice normal, and slices are as thick as they lie apart, where medfuse wrote them."""
+    if header.get("Manufacturer") != "medfuse" or found.grid is None or header.get("Modality") == "NM":
+        return
+    frames = placed.frames
+    if len(frames) < 2:
+        return
+    numbers = [frame.number or int(frame.instance.header.get("InstanceNumber") or 0) for frame in frames]
+    if numbers != list(range(1, len(frames) + 1)):
+        yield f"{found.name}: the numbers of slices do not run along their normal: slices are reversed or missing."
+    columns, rows, _ = found.grid.directions.T
+    apart = abs(float(np.cross(columns, rows) @ found.grid.affine[:3, 2]))
+    measures = _holder(header, "SliceThickness", "PixelMeasuresSequence")
+    if not np.isclose(float(measures.get("SliceThickness") or 0), apart, rtol=1e-3):
+        yield f"{found.name}: SliceThickness is not the {apart:.4g} mm that the slices lie apart."
+
+
+def _read_values(placed: Stack, found: Exported) -> None:
+    x, y, z = placed.grid.shape
+    try:
+        frames = []
+        for frame in placed.frames:
+            pixels = np.asarray(frame.instance.header.pixel_array)
+            frames.append(pixels if frame.number is None or frame.instance.frames == 1 else pixels[frame.number - 1])
+        found.values = np.stack(frames).reshape(z, y, x, -1).transpose(2, 1, 0, 3)
+    except Exception as error:  # each decoder raises its own kinds
+        found.faults.append(f"the pixels of {found.name} cannot be decoded ({type(error).__name__}).")
+
+
+def without_negatives(paths: list[Path], folder: Path) -> list[Path]:
+    """Files whose numbers all readers leave as they are: copies of MONOCHROME1, of which some make the negative."""
+    first = dcmread(paths[0], specific_tags=["PhotometricInterpretation"])
+    if first.get("PhotometricInterpretation") != "MONOCHROME1":
+        return paths
+    copies = []
+    for number, path in enumerate(paths):
+        dataset = dcmread(path)
+        dataset.PhotometricInterpretation = "MONOCHROME2"
+        copies.append(folder / f"{number:05d}.dcm")
+        dataset.save_as(copies[-1])
+    return copies

@@ -1,0 +1,131 @@
+"""Pictures that hold all slices as tiles, placed by private elements: Siemens' mosaic, and the grid of United Imaging.
+
+The public position of a mosaic is that of a slice as large as all of it (nibabel's documentation of the format
+describes it); its private header (CSA) says how many tiles are slices and to which side they are stacked. A grid states
+the position of each slice.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+from pydicom.dataset import Dataset
+from pydicom.values import convert_SQ
+
+from medfuse.dicom.frames.no_volume import NoVolumeError
+from medfuse.dicom.header import numbers, texts
+
+CSA_CREATOR = "SIEMENS CSA HEADER"
+CSA_IMAGE_HEADER = 0x10
+UIH_CREATOR = "Image Private Header"
+UIH_SLICES, UIH_FRAMES = 0x50, 0x51
+MOST_TAGS = 128
+"""No CSA header holds more; what claims to is damaged."""
+
+
+def is_mosaic(header: Dataset) -> bool:
+    """Whether the file is a mosaic, as its ImageType says."""
+    return "MOSAIC" in texts(header, "ImageType")
+
+
+def mosaic_layout(header: Dataset, name: str) -> tuple[int, int, npt.NDArray[np.float64]]:
+    """Read how a mosaic is laid out.
+
+    Returns
+    -------
+    tuple
+        The number of slices, the number of tiles along each side, and the unit vector along which the slices are
+        stacked, LPS.
+
+    Raises
+    ------
+    SeriesError
+        If the private header is absent, as after some de-identification, or damaged.
+    """
+    try:
+        block = header.private_block(0x0029, CSA_CREATOR)
+        tags = dict(_csa_tags(bytes(block[CSA_IMAGE_HEADER].value)))
+        slices = int(tags["NumberOfImagesInMosaic"][0])
+        normal = np.array([float(text) for text in tags["SliceNormalVector"][:3]])
+    except (KeyError, IndexError, ValueError, TypeError, struct.error) as error:
+        raise NoVolumeError(
+            "mosaic without its layout",
+            f"{name} is a Siemens mosaic without a readable private header (0029,1010), which alone says how its tiles "
+            "are stacked. Export it again with private elements, or as single slices.",
+        ) from error
+    side = int(np.ceil(np.sqrt(max(slices, 0))))
+    if slices < 2 or header.Rows % side or header.Columns % side or abs(np.linalg.norm(normal) - 1) > 0.01:
+        raise NoVolumeError(
+            "mosaic without its layout",
+            f"{name} is a Siemens mosaic of {header.Columns} × {header.Rows} whose private header names {slices} "
+            "slices that do not fit into it. Export it again.",
+        )
+    return slices, side, normal / np.linalg.norm(normal)
+
+
+def is_grid(header: Dataset) -> bool:
+    """Whether the file is a grid of United Imaging, as its ImageType says."""
+    return "VFRAME" in texts(header, "ImageType") and (0x0065, 0x0010) in header
+
+
+def grid_positions(header: Dataset, name: str) -> tuple[list[npt.NDArray[np.float64]], int, int]:
+    """The position of each slice of a grid, LPS mm, and how many tiles lie beside and below each other.
+
+    Raises
+    ------
+    SeriesError
+        If the private sequence that holds the positions is absent or disagrees with the number of slices.
+    """
+    try:
+        block = header.private_block(0x0065, UIH_CREATOR)
+        count = int(float(block[UIH_SLICES].value))
+        items = block[UIH_FRAMES].value
+        if isinstance(items, bytes):  # of a kind that the file does not say: always little-endian and implicit
+            items = convert_SQ(items, True, True)
+        positions = [np.array(numbers(item, "ImagePositionPatient")) for item in items]
+    except Exception:  # pydicom raises many kinds on damaged bytes
+        count, positions = 0, []
+    across = int(np.ceil(np.sqrt(max(count, 1))))
+    down = -(-count // across)
+    fits = count >= 2 and header.Columns % across == 0 and header.Rows % down == 0
+    if not fits or len(positions) != count or any(len(position) != 3 for position in positions):
+        raise NoVolumeError(
+            "grid without its layout",
+            f"{name} is a grid of {count} slices (United Imaging) whose private elements (0065,1050) and (0065,1051) "
+            "do not place each of them. Export it again with private elements, or as single slices.",
+        )
+    return positions, across, down
+
+
+def _csa_tags(content: bytes) -> Iterator[tuple[str, list[str]]]:
+    """Go through a CSA header: 84 bytes a tag, then its items, each padded to four bytes.
+
+    Its newer form begins with ``SV10`` and gives the length of an item as it is; the older one adds the number of items
+    of the first tag to it (nibabel's documentation of the format).
+    """
+    newer = content[:4] == b"SV10"
+    at = 8 if newer else 0
+    count, mark = struct.unpack_from("<II", content, at)
+    if not newer and mark != 77:
+        raise ValueError("no CSA header")
+    at += 8
+    added: int | None = 0 if newer else None
+    for _ in range(min(count, MOST_TAGS)):
+        name, _, _, _, items, _ = struct.unpack_from("<64si4siii", content, at)
+        at += 84
+        added = items if added is None else added
+        values = []
+        for _ in range(items):
+            first, second = struct.unpack_from("<2i", content, at)
+            length = second if newer else first - added
+            at += 16
+            if not newer and not 0 <= length <= len(content) - at:
+                break  # the older form claims more items than it writes
+            if not 0 <= length <= len(content) - at:
+                raise ValueError("a CSA item is longer than its header")
+            values.append(content[at : at + length].split(b"\0")[0].decode("ascii", "replace").strip())
+            at += -(-length // 4) * 4
+        yield name.split(b"\0")[0].decode("ascii", "replace"), [value for value in values if value]

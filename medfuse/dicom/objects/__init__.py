@@ -1,0 +1,1 @@
+"""Read and write objects that are no images: registrations, presentation states, DICOMDIR."""

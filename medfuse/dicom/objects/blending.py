@@ -1,0 +1,182 @@
+"""How to look at MRI and partner together: Blending Softcopy Presentation State (PS3.3 A.33.4).
+
+No pixels: it names the slices of the MRI, in grey below, and those of the registered partner, in colours above, each in
+the window that the fusion used. Both lie in one frame of reference, so that nothing else has to bring them together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Items
+from pathlib import Path
+
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+from pydicom.uid import BlendingSoftcopyPresentationStateStorage, generate_uid
+
+from medfuse.dicom.decimals import decimals
+from medfuse.dicom.frames.frames import group_of, rescale_of
+from medfuse.dicom.header import quiet
+from medfuse.dicom.palettes import describe_palette
+from medfuse.dicom.read.volume import DicomSource
+from medfuse.dicom.write.compression import save
+from medfuse.dicom.write.identity import identity, stamp
+from medfuse.dicom.write.image_modules import srgb_profile
+from medfuse.dicom.write.references import reference
+from medfuse.dicom.write.series_modules import Naming, series_number
+from medfuse.errors import ExportError
+from medfuse.provenance import SOFTWARE, Provenance
+from medfuse.runtime.atomic_output import require_outside, whole
+from medfuse.volume import Source
+
+BLENDING_AFTER_FUSED = 3000
+"""How far the presentation state's SeriesNumber lies after the numbers of fused series."""
+
+PALETTE = "hot-iron"
+"""Colours of a partner that was fused without any."""
+
+OPACITY = 0.5
+"""The partner's share of each pixel."""
+
+
+def write_blending(
+    out: str | Path,
+    *,
+    mri: Source | None,
+    partner: str | Path,
+    provenance: Provenance,
+    description: str | None = None,
+    number: int | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write the presentation state of an MRI and the registered partner into the partner's study.
+
+    Parameters
+    ----------
+    out
+        Folder to appear, with the file ``0001.dcm``.
+    mri
+        The source of the MRI.
+    partner
+        Folder that `write_partner` wrote.
+    provenance
+        What was done; it holds windows and palette.
+    description, number, overwrite
+        As in `write_series`.
+
+    Raises
+    ------
+    ExportError
+        If `unblendable` says why; or if the folder is taken or cannot be written.
+    """
+    out, partner = Path(out), Path(partner)
+    registered = _headers(partner)
+    reason = unblendable(mri, partner)
+    if reason is not None or not isinstance(mri, DicomSource):
+        raise ExportError(f"{reason} Leave the presentation state out.")
+    require_outside(out, [mri.path, partner])
+    first = registered[0]
+    with quiet():
+        dataset = _header(first)
+        name = f"BLENDING {provenance.partner_modality} over MR"
+        Naming(description, number).apply(dataset, name, series_number(mri.first) + BLENDING_AFTER_FUSED)
+        below, above = _item("UNDERLYING", mri.headers), _item("SUPERIMPOSED", registered)
+        _show(below, _rescales(mri).pop(), "US", provenance.mri_window.level, provenance.mri_window.width)
+        # NM has no rescale, and its window is one of stored numbers.
+        rescale = float(first.get("RescaleSlope", 1)), float(first.get("RescaleIntercept", 0))
+        _show(above, rescale, first.get("RescaleType", "US"), float(first.WindowCenter), float(first.WindowWidth))
+        dataset.BlendingSequence = Sequence([below, above])
+        dataset.RelativeOpacity = OPACITY
+        columns, rows, _ = mri.grid.shape
+        along_columns, along_rows, _ = mri.grid.spacing
+        dataset.DisplayedAreaSelectionSequence = Sequence(
+            [_area(mri.headers, columns, rows, along_rows, along_columns)]
+        )
+        describe_palette(dataset, provenance.palette or PALETTE)
+        dataset.ICCProfile = srgb_profile()
+    with whole(out, overwrite) as folder, quiet():
+        folder.mkdir()
+        save(dataset, folder / "0001.dcm")
+
+
+def unblendable(mri: Source | None, partner: str | Path) -> str | None:
+    """Why an MRI and the registered partner in a folder cannot be blended, in a sentence; None where they can."""
+    if not isinstance(mri, DicomSource):
+        return "A presentation state shows DICOM series; the MRI is none."
+    if not mri.frame_of_reference or mri.frame_of_reference != _headers(Path(partner))[0].get("FrameOfReferenceUID"):
+        return "MRI and registered partner share no frame of reference, so that no viewer could lay one on the other."
+    if len({frame for parts in mri.slices for frame in parts}) < len(mri.slices):
+        return "The MRI is a mosaic, whose slices a presentation state cannot name."
+    if len(_rescales(mri)) > 1:
+        return "The MRI's slices differ in their rescale, and a presentation state has room for one."
+    return None
+
+
+def _headers(partner: Path) -> list[Dataset]:
+    with quiet():
+        headers: list[Dataset] = [dcmread(path, stop_before_pixels=True) for path in sorted(partner.glob("*.dcm"))]
+    if not headers:
+        raise ExportError(f"expected the registered partner in {partner}, found no DICOM file; write it first.")
+    return headers
+
+
+def _rescales(mri: DicomSource) -> set[tuple[float, float]]:
+    """Slope and intercept of the MRI's slices, each pair once."""
+    found = set()
+    for header, frame in {part for parts in mri.slices for part in parts}:
+        whole_file = mri.headers[header]
+        own = group_of(whole_file, frame - 1, "PixelValueTransformationSequence") if frame else whole_file
+        found.add(rescale_of(own if "RescaleSlope" in own else whole_file))
+    return found
+
+
+def _header(partner: Dataset) -> Dataset:
+    dataset = identity(partner, None)
+    for keyword in ("FrameOfReferenceUID", "PositionReferenceIndicator", "PatientPosition"):
+        if keyword in dataset:
+            del dataset[keyword]  # of images alone
+    dataset.SpecificCharacterSet = "ISO_IR 192"
+    stamp(dataset, "Series", "PresentationCreation", "InstanceCreation")
+    dataset.SOPClassUID = BlendingSoftcopyPresentationStateStorage
+    dataset.SOPInstanceUID = generate_uid(prefix=None)
+    dataset.SeriesInstanceUID = generate_uid(prefix=None)
+    dataset.Modality = "PR"
+    dataset.InstanceNumber = 1
+    dataset.Manufacturer = dataset.ManufacturerModelName = "medfuse"
+    dataset.SoftwareVersions = SOFTWARE
+    dataset.ContentLabel = "BLENDING"
+    dataset.ContentDescription = "Registered partner over MR"
+    dataset.ContentCreatorName = None
+    return dataset
+
+
+def _item(position: str, headers: Items[Dataset]) -> Dataset:
+    """One of the two sets of images (PS3.3 C.11.14)."""
+    series = Dataset()
+    series.SeriesInstanceUID = headers[0].SeriesInstanceUID
+    series.ReferencedImageSequence = Sequence([*map(reference, headers)])
+    item = Dataset()
+    item.BlendingPosition = position
+    item.StudyInstanceUID = headers[0].StudyInstanceUID
+    item.ReferencedSeriesSequence = Sequence([series])
+    return item
+
+
+def _show(item: Dataset, rescale: tuple[float, float], kind: str, level: float, width: float) -> None:
+    """From stored numbers to grey: this replaces what the images say themselves (PS3.4 N.2)."""
+    item.RescaleSlope, item.RescaleIntercept = decimals(rescale)
+    item.RescaleType = kind
+    window = Dataset()
+    window.WindowCenter, window.WindowWidth = decimals([level, width])
+    item.SoftcopyVOILUTSequence = Sequence([window])
+
+
+def _area(headers: Items[Dataset], columns: int, rows: int, along_rows: float, along_columns: float) -> Dataset:
+    """All of each MR slice; spacings in mm (PS3.3 C.10.4)."""
+    area = Dataset()
+    area.ReferencedImageSequence = Sequence([*map(reference, headers)])
+    area.DisplayedAreaTopLeftHandCorner = [1, 1]
+    area.DisplayedAreaBottomRightHandCorner = [columns, rows]
+    area.PresentationSizeMode = "SCALE TO FIT"
+    area.PresentationPixelSpacing = decimals([along_rows, along_columns])
+    return area

@@ -1,0 +1,1 @@
+"""Read a series into a volume: pixels, units, SUV."""

@@ -1,0 +1,1 @@
+"""Find DICOM files, read their headers, and group them into series and volumes."""

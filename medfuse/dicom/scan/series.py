@@ -1,0 +1,212 @@
+"""One DICOM series, or a part of it that is one volume: its frames in order, its grid, or why it is no volume."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from pydicom.dataset import Dataset
+from pydicom.uid import UID
+
+from medfuse.dicom.frames.frames import Frame, frames_of
+from medfuse.dicom.frames.no_volume import NoVolumeError, no_volume
+from medfuse.dicom.frames.stack import Stack, stack
+from medfuse.dicom.header import READABLE, Instance, said, series_name, short_text, texts, transfer_syntax
+from medfuse.dicom.scan.duplicates import without_copies, without_twins
+from medfuse.dicom.scan.split_volumes import CODE, OVERVIEWS, by_kind, by_part, is_aside
+from medfuse.errors import GeometryError, SeriesError
+from medfuse.volume.grid import Grid
+
+ONE_PER_SERIES = ("StudyInstanceUID", "PatientID", "PatientName", "FrameOfReferenceUID")
+"""What all files of a series must agree on."""
+
+
+@dataclass(frozen=True)
+class Series:
+    """Files that share a SeriesInstanceUID, or a part of their frames.
+
+    ``stack`` holds the frames in order where they form one volume; ``problem`` says otherwise why they do not, and
+    ``brief`` says it in a few words; ``instances`` stand in the same order. A series that holds several volumes is
+    several of these: ``part`` counts them from 1 and ``traits`` says what tells each from the others. ``beside`` marks
+    what lies in a series without being one of its slices: scouts, and pictures of another kind. ``copies`` counts the
+    files that were left out because another holds the same slice, ``missing`` the slices that seem to be missing.
+    """
+
+    uid: str
+    instances: tuple[Instance, ...]
+    stack: Stack | None
+    problem: str | None
+    part: int | None = None
+    traits: str = ""
+    beside: bool = False
+    brief: str = ""
+    copies: int = 0
+    missing: int = 0
+
+    @classmethod
+    def assemble(cls, uid: str, instances: Sequence[Instance], *, fill_gaps: bool = False) -> list[Series]:
+        """Order the frames and work out the grid of each volume among them, or note what stands against it."""
+        name = series_name(instances)
+        try:
+            _require_one_patient(instances, name)
+            once = without_copies(instances, name)
+            kinds = by_kind(once)
+        except Exception as error:  # hostile headers fail in many ways
+            return [cls._refused(uid, instances, no_volume(error, name))]
+        parts = [part for traits, kind in kinds for part in cls._assemble(uid, kind, traits, fill_gaps)]
+        # Which part lost a copy is not told; the first stands for the series.
+        parts[0] = replace(parts[0], copies=parts[0].copies + len(instances) - len(once))
+        return parts if len(kinds) == 1 else _numbered(parts)
+
+    @classmethod
+    def _assemble(cls, uid: str, instances: Sequence[Instance], traits: str, fill_gaps: bool) -> list[Series]:
+        """The volumes of one kind of picture."""
+        name = series_name(instances)
+        try:
+            _require_measured(instances[0], name)
+            found = _volumes(cls, uid, frames_of(instances, name), name, fill_gaps)
+        except Exception as error:  # as above
+            return [cls._refused(uid, instances, no_volume(error, name), traits)]
+        return [replace(part, traits=", ".join(filter(None, (traits, part.traits)))) for part in found]
+
+    @classmethod
+    def _refused(cls, uid: str, instances: Sequence[Instance], why: NoVolumeError, traits: str = "") -> Series:
+        return cls(uid, tuple(instances), None, str(why), traits=traits, brief=why.brief, missing=why.missing)
+
+    @property
+    def grid(self) -> Grid | None:
+        """Where the voxels are; None where the frames form no volume."""
+        return self.stack.grid if self.stack else None
+
+    @property
+    def first(self) -> Dataset:
+        return self.instances[0].header
+
+    @property
+    def kind(self) -> str:
+        """What kind of pictures these say that they are: original, derived, localizer and so on; empty if not said."""
+        stated = texts(self.first, "ImageType")
+        named = [one for one in stated[:1] if CODE.fullmatch(one)] + [one for one in stated[1:] if one in OVERVIEWS]
+        return " ".join(named).lower()
+
+    @property
+    def transfer_syntaxes(self) -> list[str]:
+        """The names of the ways that its files store pixels."""
+        return sorted({UID(transfer_syntax(one)).name for one in self.instances})
+
+    @property
+    def aside(self) -> bool:
+        """Whether these are pictures that lie beside measured ones: scouts, copies of screens, computed pictures."""
+        return self.instances[0].sop_class not in READABLE or is_aside(texts(self.first, "ImageType"))
+
+    @property
+    def modality(self) -> str:
+        """The DICOM code, also of series that medfuse does not read."""
+        return READABLE.get(self.instances[0].sop_class, short_text(self.first, "Modality") or "unknown")
+
+    @property
+    def number(self) -> str:
+        """The SeriesNumber as text, a dash where there is none; with ``:2`` for the second part of several."""
+        return (short_text(self.first, "SeriesNumber") or "–") + (f":{self.part}" if self.part else "")
+
+    @property
+    def name(self) -> str:
+        """How messages name the series: its number and modality."""
+        name = series_name(self.instances)
+        return f"{name}, part {self.part}" + (f" ({self.traits})" if self.traits else "") if self.part else name
+
+    def answers(self, wanted: str | None) -> bool:
+        """Whether a number or UID, with or without ``:PART``, names this."""
+        whole = short_text(self.first, "SeriesNumber")
+        return wanted in (None, self.uid, whole or "–", self.number, f"{self.uid}:{self.part}")
+
+    def require_volume(self) -> Stack:
+        """Return the frames in order; raise `SeriesError` with the reason where there are none."""
+        if self.stack is None:
+            raise SeriesError(self.problem or "")
+        return self.stack
+
+
+def _volumes(cls: type[Series], uid: str, frames: Sequence[Frame], name: str, fill_gaps: bool) -> list[Series]:
+    """The one volume that the frames form, or the several."""
+    try:
+        return [_volume(cls, uid, stack(frames, name, fill_gaps=fill_gaps))]
+    except (SeriesError, GeometryError) as error:
+        reason = error
+    once = without_twins(frames)
+    if len(once) < len(frames):
+        first, *others = _volumes(cls, uid, once, name, fill_gaps)
+        return [replace(first, copies=len(frames) - len(once)), *others]
+    parts = _parts(cls, uid, frames, name, fill_gaps)
+    if not parts:
+        raise reason
+    return parts
+
+
+def _volume(cls: type[Series], uid: str, found: Stack, traits: str = "") -> Series:
+    return cls(uid, _files(found.frames), found, None, traits=traits)
+
+
+def _files(frames: Sequence[Frame]) -> tuple[Instance, ...]:
+    """The files that hold the frames, each once, in the order of the frames."""
+    return tuple({id(frame.instance): frame.instance for frame in frames}.values())
+
+
+def _of_other_class(instance: Instance, name: str) -> NoVolumeError:
+    kind = UID(instance.sop_class).name if instance.sop_class else "of no stated SOP class"
+    return NoVolumeError(
+        kind,
+        f"{name} is {kind}; medfuse reads MR, CT and PET series, classic or enhanced, and NM tomography. Choose "
+        "another series, or export this one in such a form.",
+    )
+
+
+def _require_measured(instance: Instance, name: str) -> None:
+    """Files are of a class that is read, and hold one value a pixel."""
+    if instance.sop_class not in READABLE:
+        raise _of_other_class(instance, name)
+    if said(instance.header, "SamplesPerPixel") not in ("", "1"):
+        raise NoVolumeError(
+            "colour pictures",
+            f"{name} holds colour pictures; a volume of measured values is needed. Choose another series.",
+        )
+
+
+def _require_one_patient(instances: Sequence[Instance], name: str) -> None:
+    """Files of one series are of one patient and study; messages never name the values."""
+    first = instances[0].header
+    if not said(first, "SeriesInstanceUID"):
+        raise NoVolumeError(
+            "no UID", f"{name} has no SeriesInstanceUID: which files belong together is unknown. Export it again."
+        )
+    for keyword in ONE_PER_SERIES:
+        expected = said(first, keyword)
+        for instance in instances[1:]:
+            if said(instance.header, keyword) != expected:
+                raise NoVolumeError(
+                    f"several values of {keyword}",
+                    f"{name} mixes different values of {keyword}, first in instance {instance.number}: its files do "
+                    "not belong to one volume. Separate them before fusing.",
+                )
+
+
+def _parts(cls: type[Series], uid: str, frames: Sequence[Frame], name: str, fill_gaps: bool) -> list[Series]:
+    """Take a series apart that is not one volume; nothing where no part would be one."""
+    parts: list[Series] = []
+    for traits, group in by_part(frames):
+        part = f"{name}, part {len(parts) + 1}"
+        try:
+            found = _volume(cls, uid, stack(group, part, fill_gaps=fill_gaps), traits)
+        except (SeriesError, GeometryError) as reason:
+            found = cls._refused(uid, _files(group), no_volume(reason, part), traits)
+        parts.append(found)
+    return _numbered(parts) if len(parts) > 1 and any(part.stack for part in parts) else []
+
+
+def _numbered(parts: Sequence[Series]) -> list[Series]:
+    """Count the parts of a series, and tell those that are not its slices: what is no volume, and of another kind."""
+    aside = any(part.stack and not part.aside for part in parts)
+    return [
+        replace(part, part=number, beside=aside and part.stack is None and part.aside)
+        for number, part in enumerate(parts, start=1)
+    ]

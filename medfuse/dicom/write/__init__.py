@@ -1,0 +1,1 @@
+"""Write a volume as a DICOM series: image modules, identity, references, compression."""

@@ -1,0 +1,144 @@
+"""What a classic header would say of a slice of an enhanced file, from its functional groups and new attributes.
+
+The registered partner is written in classic form, which more programs read; what enhanced forms say elsewhere, or in
+other words, is translated here (PS3.3 C.8.9 and C.8.22 for PET, C.8.2 and C.8.15 for CT).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from math import isfinite
+
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+
+from medfuse.dicom.decimals import decimals
+from medfuse.dicom.frames.frames import group_of
+from medfuse.dicom.header import ENHANCED
+from medfuse.dicom.read.volume import DicomSource
+from medfuse.errors import ExportError
+
+GROUPED: Mapping[str, tuple[str, str]] = {
+    "KVP": ("CTXRayDetailsSequence", "KVP"),
+    "FilterType": ("CTXRayDetailsSequence", "FilterType"),
+    "ConvolutionKernel": ("CTReconstructionSequence", "ConvolutionKernel"),
+    "ExposureTime": ("CTExposureSequence", "ExposureTimeInms"),
+    "XRayTubeCurrent": ("CTExposureSequence", "XRayTubeCurrentInmA"),
+    "Exposure": ("CTExposureSequence", "ExposureInmAs"),
+    "ActualFrameDuration": ("FrameContentSequence", "FrameAcquisitionDuration"),
+    "DecayFactor": ("PETFrameCorrectionFactorsSequence", "DecayFactor"),
+}
+"""Classic keyword, and the functional group and attribute that say the same."""
+
+WHOLE = ("ExposureTime", "XRayTubeCurrent", "Exposure", "ActualFrameDuration")
+"""Integer strings in classic form."""
+
+CORRECTIONS: Mapping[str, str] = {
+    "DecayCorrected": "DECY",
+    "AttenuationCorrected": "ATTN",
+    "ScatterCorrected": "SCAT",
+    "DeadTimeCorrected": "DTIM",
+    "GantryMotionCorrected": "MOTN",
+    "RandomsCorrected": "RAN",
+    "NonUniformRadialSamplingCorrected": "RADL",
+    "SensitivityCalibrated": "DCAL",
+    "DetectorNormalizationCorrection": "NORM",
+}
+"""Flags of an enhanced PET, and the values of CorrectedImage that say the same (PS3.3 C.8.9.1.1.3)."""
+
+UNCONVERTED = (
+    "UnassignedSharedConvertedAttributesSequence",
+    "UnassignedPerFrameConvertedAttributesSequence",
+)
+"""Where a legacy conversion keeps classic attributes that have no group."""
+
+
+def classic_header(source: DicomSource, k: int) -> Dataset:
+    """Say of slice ``k`` what a classic header would; the header itself where it is one.
+
+    Raises
+    ------
+    ExportError
+        If a PET is corrected for decay to a time that classic form cannot say.
+    """
+    header = source.header_of(k)
+    if str(header.get("SOPClassUID")) not in ENHANCED:
+        return header
+    place = (source.slices[k][0][1] or 1) - 1
+    classic = Dataset()
+    classic.update({tag: header.get_item(tag) for tag in header.keys() if tag.group < 0x5000})  # noqa: SIM118
+    for group in UNCONVERTED:
+        for element in group_of(header, place, group):
+            if element.tag not in classic:
+                classic.add(element)
+    for keyword, (group, attribute) in GROUPED.items():
+        value = group_of(header, place, group).get(attribute)
+        if keyword not in classic and value is not None:
+            _set(classic, keyword, value)
+    content = group_of(header, place, "FrameContentSequence")
+    _set_moment(classic, "Acquisition", content.get("FrameAcquisitionDateTime") or header.get("AcquisitionDateTime"))
+    if source.modality == "PT":
+        _translate_pet(classic, content)
+    return classic
+
+
+def _set(classic: Dataset, keyword: str, value: object) -> None:
+    if not isinstance(value, (int, float)):
+        setattr(classic, keyword, value)
+    elif isfinite(value):
+        setattr(classic, keyword, round(value) if keyword in WHOLE else decimals([value])[0])
+
+
+def _set_moment(classic: Dataset, which: str, moment: object) -> None:
+    text = str(moment or "")
+    if len(text) >= 14:
+        setattr(classic, f"{which}Date", text[:8])
+        setattr(classic, f"{which}Time", text[8:].split("+")[0].split("-")[0])
+
+
+def _translate_pet(classic: Dataset, content: Dataset) -> None:
+    if "CorrectedImage" not in classic:
+        classic.CorrectedImage = [said for flag, said in CORRECTIONS.items() if classic.get(flag) == "YES"]
+    if "CountsSource" not in classic:
+        classic.CountsSource = "EMISSION"  # enhanced PET is nothing else
+    for keyword in ("PatientOrientationCodeSequence", "PatientGantryRelationshipCodeSequence"):
+        if keyword not in classic:
+            setattr(classic, keyword, Sequence([]))
+    for drug in classic.get("RadiopharmaceuticalInformationSequence") or []:
+        drug.pop("RadiopharmaceuticalAgentNumber", None)
+    if "DecayCorrection" not in classic:
+        _translate_decay(classic)
+    began = _moment(str(classic.get("SeriesDate") or "") + str(classic.get("SeriesTime") or ""))
+    reference = _moment(str(content.get("FrameReferenceDateTime") or ""))
+    if "FrameReferenceTime" not in classic and began and reference:
+        classic.FrameReferenceTime = decimals([(reference - began).total_seconds() * 1000])[0]
+
+
+def _translate_decay(classic: Dataset) -> None:
+    """Name the time that values are corrected to: the injection, or the start of the series, which it then becomes."""
+    if classic.get("DecayCorrected") != "YES":
+        classic.DecayCorrection = "NONE"
+        return
+    reference = _moment(str(classic.get("DecayCorrectionDateTime") or ""))
+    drugs = classic.get("RadiopharmaceuticalInformationSequence") or [Dataset()]
+    injected = _moment(str(drugs[0].get("RadiopharmaceuticalStartDateTime") or ""))
+    acquired = _moment(str(classic.get("AcquisitionDate") or "") + str(classic.get("AcquisitionTime") or ""))
+    if reference is None or (acquired is not None and reference > acquired):
+        raise ExportError(
+            "the PET is corrected for decay to a time after its acquisition began, or to none that it says; a classic "
+            "series cannot say so, and its SUV would be wrong. Write NIfTI, or leave the registered partner out."
+        )
+    if reference == injected:
+        classic.DecayCorrection = "ADMIN"
+        return
+    classic.DecayCorrection = "START"
+    _set_moment(classic, "Series", f"{reference:%Y%m%d%H%M%S.%f}")
+
+
+def _moment(text: str) -> datetime | None:
+    """A date and time as DICOM writes them together; the zone is left out, as in classic headers."""
+    try:
+        return datetime.strptime(text[:14], "%Y%m%d%H%M%S") if len(text) >= 14 else None
+    except ValueError:
+        return None

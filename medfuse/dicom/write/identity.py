@@ -1,0 +1,257 @@
+"""Who and where: the attributes that a derived series takes over from its sources, by allow-list.
+
+Never a cloned header: what is not named here (private tags, institutions, operators, comments) does not pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from datetime import datetime
+from math import isfinite
+
+from pydicom import config
+from pydicom.datadict import dictionary_VR
+from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
+from pydicom.uid import generate_uid
+from pydicom.valuerep import STR_VR, validate_value
+
+from medfuse.dicom.decimals import decimals
+from medfuse.dicom.frames.frames import group_of
+from medfuse.errors import ExportError
+
+PATIENT = (
+    "PatientName",
+    "PatientID",
+    "IssuerOfPatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "PatientSpeciesDescription",
+    "PatientSpeciesCodeSequence",
+    "PatientBreedDescription",
+    "PatientBreedCodeSequence",
+    "BreedRegistrationSequence",
+    "ResponsiblePerson",
+    "ResponsibleOrganization",
+    "PatientIdentityRemoved",
+    "DeidentificationMethod",
+    "DeidentificationMethodCodeSequence",
+)
+BODY = ("PatientAge", "PatientSize", "PatientWeight")
+STUDY = (
+    "StudyInstanceUID",
+    "StudyDate",
+    "StudyTime",
+    "StudyID",
+    "AccessionNumber",
+    "IssuerOfAccessionNumberSequence",
+    "ReferringPhysicianName",
+    "StudyDescription",
+    *BODY,
+)
+PLACE = ("FrameOfReferenceUID", "PositionReferenceIndicator", "PatientPosition", "BodyPartExamined")
+CLOCK = ("TimezoneOffsetFromUTC", "LongitudinalTemporalInformationModified")
+
+REQUIRED_IF_EMPTY = (
+    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
+    *("StudyDate", "StudyTime", "StudyID", "AccessionNumber", "ReferringPhysicianName"),
+    *("PositionReferenceIndicator",),
+)
+"""Type 2: present even where nothing is known."""
+
+MR_ACQUISITION = (
+    "ScanningSequence",
+    "SequenceVariant",
+    "ScanOptions",
+    "MRAcquisitionType",
+    "SequenceName",
+    "AngioFlag",
+    "RepetitionTime",
+    "EchoTime",
+    "EchoTrainLength",
+    "InversionTime",
+    "TriggerTime",
+    "ImagingFrequency",
+    "ImagedNucleus",
+    "EchoNumbers",
+    "MagneticFieldStrength",
+    "NumberOfAverages",
+    "NumberOfPhaseEncodingSteps",
+    "PercentSampling",
+    "PercentPhaseFieldOfView",
+    "PixelBandwidth",
+    "ReconstructionDiameter",
+    "ReceiveCoilName",
+    "TransmitCoilName",
+    "AcquisitionMatrix",
+    "InPlanePhaseEncodingDirection",
+    "FlipAngle",
+    "VariableFlipAngleFlag",
+    "SAR",
+)
+
+MR_ACQUISITION_UNKNOWN = {
+    "ScanningSequence": "RM",
+    "SequenceVariant": "NONE",
+    "ScanOptions": None,
+    "MRAcquisitionType": None,
+    "RepetitionTime": None,
+    "EchoTime": None,
+    "EchoTrainLength": None,
+}
+"""Type 1 and 2 of the MR Image module (PS3.3 C.8.3.1) where the source does not say."""
+
+
+MR_FRAME_ACQUISITION = {
+    "EchoTime": ("MREchoSequence", "EffectiveEchoTime"),
+    "RepetitionTime": ("MRTimingAndRelatedParametersSequence", "RepetitionTime"),
+    "FlipAngle": ("MRTimingAndRelatedParametersSequence", "FlipAngle"),
+}
+"""Where an enhanced MR keeps them: functional group and attribute (PS3.3 C.8.13.5)."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Whose a series is, said by the user where no source's headers say it; series written with one share a study.
+
+    ``header`` holds the elements as a source's header would.
+    """
+
+    header: Dataset
+
+    @classmethod
+    def given(cls, values: Mapping[str, str] | None = None) -> Identity:
+        """Take DICOM keywords and their values, such as ``{"PatientID": "17"}``; what is not given stays empty.
+
+        Study and frame of reference get fresh UIDs unless they are given.
+
+        Raises
+        ------
+        ExportError
+            If a keyword is not one of patient, study or place, or its value is not as the Standard wants it.
+        """
+        header = Dataset()
+        allowed = (*PATIENT, *STUDY, *PLACE)
+        for keyword, value in (values or {}).items():
+            if keyword not in allowed or keyword.endswith("Sequence"):
+                plain = ", ".join(one for one in allowed if not one.endswith("Sequence"))
+                raise ExportError(f"{keyword[:40]!r} is no attribute of patient, study or place; expected {plain}.")
+            try:
+                validate_value(dictionary_VR(keyword), value, config.RAISE)
+                setattr(header, keyword, value)
+            except (ValueError, TypeError):
+                # Without the cause, which quotes the value.
+                raise ExportError(
+                    f"the value given for {keyword} is not as DICOM wants it; check its length and characters."
+                ) from None
+        return cls(identity(header, None))
+
+
+def copy_elements(source: Dataset, target: Dataset, keywords: Sequence[str]) -> None:
+    """Copy the named elements that the source holds, decimal strings with their text; ill-formed values stay behind."""
+    for keyword in keywords:
+        if keyword in source and _well_formed(source, keyword):
+            target[keyword] = deepcopy(source[keyword])
+            if target[keyword].VR == "SQ":
+                for item in target[keyword].value:
+                    item.remove_private_tags()
+
+
+def _well_formed(source: Dataset, keyword: str) -> bool:
+    try:
+        element = source[keyword]
+        values = element.value if isinstance(element.value, MultiValue) else [element.value]
+        for value in values:
+            if element.VR in STR_VR and value is not None:
+                validate_value(element.VR, getattr(value, "original_string", None) or str(value), config.RAISE)
+    except (ValueError, TypeError):
+        return False
+    return True
+
+
+def identity(base: Dataset | None, partner: Dataset | None) -> Dataset:
+    """Patient, study and frame of reference of a series derived from two sources.
+
+    The base gives all of it; weight, size and age that it does not know come from the partner, if that is of the same
+    patient. Without a DICOM base, patient and study are the partner's and the frame of reference is new; without
+    either, identity is empty and the UIDs are new.
+    """
+    dataset = Dataset()
+    person = base if base is not None else partner
+    if person is not None:
+        copy_elements(person, dataset, (*PATIENT, *STUDY, *CLOCK))
+    if partner is not None and not (base is not None and name_different_patients(base, partner)):
+        # The partner's values need them, as SUV does; one study has one answer in all its series.
+        copy_elements(partner, dataset, [keyword for keyword in BODY if not dataset.get(keyword)])
+    if base is not None:
+        copy_elements(base, dataset, PLACE)
+    _fill_study(dataset)
+    if not dataset.get("FrameOfReferenceUID"):
+        dataset.FrameOfReferenceUID = generate_uid(prefix=None)
+    if not dataset.get("BodyPartExamined"):
+        # Type 2C: needed unless the body part is known not to be paired.
+        dataset.Laterality = None
+    for keyword in REQUIRED_IF_EMPTY:
+        if keyword not in dataset:
+            setattr(dataset, keyword, None)
+    return dataset
+
+
+def name_different_patients(one: Dataset, other: Dataset) -> bool:
+    """Whether two headers hold both identifier and name, and differ in both: one alone often does between archives."""
+    for keyword in ("PatientID", "PatientName"):
+        values = [str(header.get(keyword, "")).strip(" ^").lower() for header in (one, other)]
+        if not all(values) or values[0] == values[1]:
+            return False
+    return True
+
+
+def stamp(dataset: Dataset, *keywords: str) -> None:
+    """Write when a new object was made into the dates and times of these names.
+
+    That is now; in a study whose dates were shifted it is the study's own, for a true date beside them would tell how
+    far.
+    """
+    now = datetime.now()
+    day, time = now.strftime("%Y%m%d"), now.strftime("%H%M%S.%f")
+    if dataset.get("LongitudinalTemporalInformationModified") == "MODIFIED":
+        day, time = str(dataset.get("StudyDate") or "19000101"), str(dataset.get("StudyTime") or "000000")
+    for keyword in keywords:
+        setattr(dataset, f"{keyword}Date", day)
+        setattr(dataset, f"{keyword}Time", time)
+
+
+def _fill_study(dataset: Dataset) -> None:
+    """Begin a study of its own where none is named."""
+    if dataset.get("StudyInstanceUID"):
+        return
+    now = datetime.now()
+    dataset.StudyInstanceUID = generate_uid(prefix=None)
+    for keyword, value in (("StudyDate", now.strftime("%Y%m%d")), ("StudyTime", now.strftime("%H%M%S"))):
+        if not dataset.get(keyword):
+            setattr(dataset, keyword, value)
+    if not dataset.get("StudyID"):
+        dataset.StudyID = "1"
+
+
+def acquisition(base: Dataset | None, frame: int | None = None) -> Dataset:
+    """Acquisition attributes of the base MR, or that they are unknown; an enhanced one has them in a frame's groups.
+
+    ``frame`` counts from 1.
+    """
+    dataset = Dataset()
+    if base is not None:
+        copy_elements(base, dataset, MR_ACQUISITION)
+        if frame is not None:
+            for keyword, (group, element) in MR_FRAME_ACQUISITION.items():
+                found = group_of(base, frame - 1, group).get(element)
+                if isinstance(found, (int, float)) and isfinite(found):
+                    setattr(dataset, keyword, decimals([found])[0])
+        if "IR" not in str(dataset.get("ScanningSequence", "")) and "InversionTime" in dataset:
+            del dataset.InversionTime  # may not be present otherwise (PS3.3 C.8.3.1)
+    for keyword, unknown in MR_ACQUISITION_UNKNOWN.items():
+        if keyword not in dataset:
+            setattr(dataset, keyword, unknown)
+    return dataset

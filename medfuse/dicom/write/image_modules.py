@@ -1,0 +1,224 @@
+"""Which kind of object a volume becomes, and what that kind must say: SOP class, modality, acquisition, pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import cache
+
+import numpy as np
+from PIL import ImageCms
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+from pydicom.sr.codedict import codes
+from pydicom.tag import Tag
+from pydicom.uid import (
+    CTImageStorage,
+    MRImageStorage,
+    NuclearMedicineImageStorage,
+    PositronEmissionTomographyImageStorage,
+    SecondaryCaptureImageStorage,
+)
+
+from medfuse.dicom.decimals import decimals
+from medfuse.dicom.header import MULTIFRAME_COLOUR, MULTIFRAME_GREY
+from medfuse.dicom.read.volume import DicomSource
+from medfuse.dicom.write.classic_header import classic_header
+from medfuse.dicom.write.identity import acquisition, copy_elements
+from medfuse.dicom.write.references import coded
+from medfuse.errors import ExportError, GeometryError
+from medfuse.volume import Modality, Unit
+from medfuse.volume.grid import Grid
+
+CLASSES: Mapping[Modality, str] = {
+    "MR": MRImageStorage,
+    "CT": CTImageStorage,
+    "PT": PositronEmissionTomographyImageStorage,
+    "NM": NuclearMedicineImageStorage,
+}
+
+CT_ACQUISITION = (
+    *("AcquisitionDate", "AcquisitionTime", "AcquisitionNumber", "KVP", "ConvolutionKernel", "FilterType"),
+    *("ExposureTime", "XRayTubeCurrent", "Exposure", "ContrastBolusAgent"),
+)
+EMISSION = (
+    *("AcquisitionDate", "AcquisitionTime", "CorrectedImage", "PatientOrientationCodeSequence"),
+    *("PatientGantryRelationshipCodeSequence", "RadiopharmaceuticalInformationSequence"),
+)
+PT_ACQUISITION = (
+    *EMISSION,
+    # An SUV is counted from the series' own time (QIBA FDG-PET profile): without it the values lose their meaning.
+    *("SeriesDate", "SeriesTime", "CountsSource", "SeriesType", "DecayCorrection", "CollimatorType"),
+    *("RandomsCorrectionMethod", "ScatterCorrectionMethod", "AttenuationCorrectionMethod", "ReconstructionMethod"),
+    *("DoseCalibrationFactor",),
+)
+PT_SLICE = ("FrameReferenceTime", "ActualFrameDuration", "DecayFactor", "AcquisitionDate", "AcquisitionTime")
+"""What each slice of PET says of itself: taken from the source slice in its place."""
+NM_ACQUISITION = (
+    *EMISSION,
+    *("EnergyWindowInformationSequence", "NumberOfEnergyWindows", "NumberOfRotations", "RotationInformationSequence"),
+    *("NumberOfDetectors", "CountsAccumulated", "ActualFrameDuration"),
+)
+
+LYING = {"S": "Supine", "P": "Prone", "DR": "RightLateralDecubitus", "DL": "LeftLateralDecubitus"}
+FIRST = {"HF": "Headfirst", "FF": "FeetFirst"}
+"""What a Patient Position (PS3.3 C.7.3.1.1.2) says, in the words of CID 20 and CID 21."""
+
+PT_UNITS: Mapping[Unit, str] = {"Bq/ml": "BQML", "SUV": "GML", "counts": "CNTS"}
+
+
+def describe_colour(dataset: Dataset, multiframe: bool = False) -> None:
+    """Secondary Capture in RGB (PS3.3 A.8.1, A.8.5), with the profile that says which red is meant."""
+    _describe_capture(dataset, MULTIFRAME_COLOUR if multiframe else SecondaryCaptureImageStorage)
+    dataset.SamplesPerPixel = 3
+    dataset.PhotometricInterpretation = "RGB"
+    dataset.PlanarConfiguration = 0
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 8, 8, 7, 0
+    dataset.ICCProfile = srgb_profile()
+    dataset.ColorSpace = "SRGB"
+
+
+def describe_picture(dataset: Dataset, bits: int, multiframe: bool) -> None:
+    """Secondary Capture of a fused grey picture, where MR Image Storage does not do: 8 bits, or many frames."""
+    _describe_capture(dataset, MULTIFRAME_GREY[bits] if multiframe else SecondaryCaptureImageStorage)
+    _describe_fused_pixels(dataset, bits)
+    if multiframe:  # PS3.3 C.8.6.3: stored numbers are what is shown
+        dataset.RescaleIntercept, dataset.RescaleSlope, dataset.RescaleType = "0", "1", "US"
+        dataset.PresentationLUTShape = "IDENTITY"
+
+
+def _describe_capture(dataset: Dataset, sop_class: str) -> None:
+    dataset.SOPClassUID = sop_class
+    dataset.Modality = "OT"
+    dataset.ConversionType = "WSD"
+    dataset.ImageType = ["DERIVED", "SECONDARY"]
+
+
+def describe_grey(dataset: Dataset, base: DicomSource | None) -> None:
+    """MR Image Storage of a fused picture in [0, 1]."""
+    describe_mr(dataset, base)
+    dataset.ImageType = ["DERIVED", "SECONDARY", "OTHER", "FUSED"]
+    _describe_fused_pixels(dataset, 16)
+
+
+def _describe_fused_pixels(dataset: Dataset, bits: int) -> None:
+    dataset.SamplesPerPixel = 1
+    dataset.PhotometricInterpretation = "MONOCHROME2"
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = bits, bits, bits - 1, 0
+    # The linear window that shows 0 as black and the largest number as white (PS3.3 C.11.2.1.2).
+    dataset.WindowCenter, dataset.WindowWidth = str(2 ** (bits - 1)), str(2**bits)
+
+
+def describe_measured(dataset: Dataset, modality: Modality, unit: Unit, source: DicomSource | None) -> None:
+    """All that the modality's own modules ask for but the pixels; ``source`` is of the same modality.
+
+    Raises
+    ------
+    ExportError
+        If PET or NM has no source: when and with what was measured can only be copied, never made up.
+    """
+    require_times(modality, source)
+    DESCRIBE[modality](dataset, source)
+    dataset.SOPClassUID = CLASSES[modality]
+    dataset.Modality = modality
+    if modality in ("PT", "NM"):
+        _lay_down(dataset)
+    if modality == "PT" and source is not None:
+        dataset.Units = PT_UNITS.get(unit) or source.first.get("Units") or "PROPCNTS"
+        if unit == "SUV":
+            dataset.SUVType = "BW"
+
+
+def require_times(modality: Modality, source: DicomSource | None) -> None:
+    """Raise `ExportError` where what such a series must say of its acquisition is known to nobody."""
+    if source is None and modality in ("PT", "NM"):
+        raise ExportError(
+            f"a DICOM series of {modality} says when and with what was measured, which only DICOM sources know; found "
+            "none. Write NIfTI, or give a DICOM source of the same modality."
+        )
+
+
+def describe_mr(dataset: Dataset, source: DicomSource | None) -> None:
+    """The MR Image module (PS3.3 C.8.3.1)."""
+    dataset.SOPClassUID = MRImageStorage
+    dataset.Modality = "MR"
+    dataset.ImageType = ["DERIVED", "SECONDARY", "OTHER"]
+    dataset.update(acquisition(source.first, source.first_frame) if source else acquisition(None))
+
+
+def _describe_ct(dataset: Dataset, source: DicomSource | None) -> None:
+    dataset.ImageType = ["DERIVED", "SECONDARY", "AXIAL"]
+    dataset.KVP = dataset.AcquisitionNumber = None
+    if source is not None:
+        copy_elements(classic_header(source, 0), dataset, CT_ACQUISITION)
+
+
+def _describe_pt(dataset: Dataset, source: DicomSource | None) -> None:
+    assert source is not None
+    # Values of PET stay PRIMARY by the Standard's enumeration (PS3.3 C.8.9.4.1.1).
+    dataset.ImageType = ["DERIVED", "PRIMARY"]
+    header = classic_header(source, 0)
+    copy_elements(header, dataset, PT_ACQUISITION)
+    if str((header.get("SeriesType") or [""])[0]) in ("DYNAMIC", "GATED", ""):
+        dataset.SeriesType = ["STATIC", "IMAGE"]
+    typed = ("CorrectedImage", "CollimatorType", "AcquisitionDate", "AcquisitionTime", "ActualFrameDuration")
+    _leave_empty(dataset, (*typed, "RadiopharmaceuticalInformationSequence"))
+
+
+def _describe_nm(dataset: Dataset, source: DicomSource | None) -> None:
+    assert source is not None
+    dataset.ImageType = ["DERIVED", "PRIMARY", "RECON TOMO", "EMISSION"]
+    copy_elements(source.first, dataset, NM_ACQUISITION)
+    _leave_empty(dataset, ("RadiopharmaceuticalInformationSequence",))
+    detector = Dataset()
+    copy_elements((source.first.get("DetectorInformationSequence") or [Dataset()])[0], detector, ("CollimatorType",))
+    dataset.DetectorInformationSequence = Sequence([detector])
+
+
+def _lay_down(dataset: Dataset) -> None:
+    """Say in codes how the patient lies, as PET and NM do (PS3.3 C.8.4.6), and not in its Patient Position beside."""
+    position = str(dataset.pop("PatientPosition").value or "")
+    if "PatientOrientationCodeSequence" not in dataset and position[:2] in FIRST and position[2:] in LYING:
+        dataset.PatientOrientationCodeSequence = coded(codes.cid19.Recumbent)
+        lying = coded(getattr(codes.cid20, LYING[position[2:]]))
+        dataset.PatientOrientationCodeSequence[0].PatientOrientationModifierCodeSequence = lying
+        dataset.PatientGantryRelationshipCodeSequence = coded(getattr(codes.cid21, FIRST[position[:2]]))
+    _leave_empty(dataset, ("PatientOrientationCodeSequence", "PatientGantryRelationshipCodeSequence"))
+
+
+def _leave_empty(dataset: Dataset, keywords: Iterable[str]) -> None:
+    """Say of Type 2 elements that are not there that they are not known."""
+    for keyword in keywords:
+        if keyword not in dataset:
+            setattr(dataset, keyword, [] if keyword.endswith("Sequence") else None)
+
+
+DESCRIBE = {"MR": describe_mr, "CT": _describe_ct, "PT": _describe_pt, "NM": _describe_nm}
+
+
+def stack_frames(dataset: Dataset, grid: Grid, first_position: list[str], along_normal: bool) -> None:
+    """Place the frames of one NM reconstruction (PS3.3 C.8.4.8 vectors, C.8.4.15): the detector knows where.
+
+    The spacing is negative where frames run against the normal.
+    """
+    columns, rows, slices = grid.directions.T
+    if abs(np.cross(columns, rows) @ slices) < 1 - 1e-6:
+        raise GeometryError("NM slices must be stacked along their normal; resample the volume first.")
+    detector = dataset.DetectorInformationSequence[0]
+    detector.ImageOrientationPatient = dataset.ImageOrientationPatient
+    detector.ImagePositionPatient = first_position
+    del dataset.ImageOrientationPatient
+    del dataset.PatientOrientation
+    dataset.NumberOfFrames = dataset.NumberOfSlices = grid.shape[2]
+    dataset.FrameIncrementPointer = Tag("SliceVector")
+    dataset.SliceVector = list(range(1, grid.shape[2] + 1))
+    dataset.SpacingBetweenSlices = decimals([grid.spacing[2] if along_normal else -grid.spacing[2]])[0]
+
+
+@cache
+def srgb_profile() -> bytes:
+    """An sRGB profile of the input class ``scnr``, which the Standard asks for (PS3.3 C.11.15), with a fixed date."""
+    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    profile[12:16] = b"scnr"
+    profile[24:36] = bytes.fromhex("07ea00010001000000000000")  # 2026-01-01 00:00:00
+    profile[84:100] = bytes(16)  # no profile ID: it would be a digest of the above
+    return bytes(profile) + b"\0" * (len(profile) % 2)

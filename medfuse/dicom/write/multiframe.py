@@ -1,0 +1,41 @@
+"""One file for all slices of a picture: multi-frame Secondary Capture (PS3.3 A.8.3 to A.8.5).
+
+Fewer programs read it than single slices, and some without its place; so it is written on request alone.
+"""
+
+from __future__ import annotations
+
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+from pydicom.tag import Tag
+
+PLANE = ("ImageOrientationPatient", "PixelSpacing", "SliceThickness")
+"""What `place` said of the whole, and frames say in groups of their own."""
+
+
+def place_frames(dataset: Dataset, positions: list[list[str]]) -> None:
+    """Say where each frame lies (PS3.3 C.7.6.16); ``positions`` are their ImagePositionPatient, in order.
+
+    These classes have no group for what a frame alone was computed from: the sources stand beside the whole.
+    """
+    shared = Dataset()
+    shared.PixelMeasuresSequence = _item(PixelSpacing=dataset.PixelSpacing, SliceThickness=dataset.SliceThickness)
+    shared.PlaneOrientationSequence = _item(ImageOrientationPatient=dataset.ImageOrientationPatient)
+    for keyword in PLANE:
+        del dataset[keyword]
+    dataset.SharedFunctionalGroupsSequence = Sequence([shared])
+    dataset.NumberOfFrames = len(positions)
+    dataset.FrameIncrementPointer = Tag("PerFrameFunctionalGroupsSequence")
+    groups = []
+    for position in positions:
+        group = Dataset()
+        group.PlanePositionSequence = _item(ImagePositionPatient=position)
+        groups.append(group)
+    dataset.PerFrameFunctionalGroupsSequence = Sequence(groups)
+
+
+def _item(**attributes: object) -> Sequence:
+    item = Dataset()
+    for keyword, value in attributes.items():
+        setattr(item, keyword, value)
+    return Sequence([item])

@@ -1,0 +1,147 @@
+"""From what: which source instances and frames each fused slice was computed from, and on which machines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code
+
+from medfuse.dicom.read.volume import DicomSource
+from medfuse.dicom.write.identity import copy_elements
+from medfuse.provenance import DISCLAIMER
+from medfuse.volume.grid import Grid
+
+SOURCE_IMAGE = Code("121322", "DCM", "Source image for image processing operation")
+ACQUISITION_EQUIPMENT = Code("109101", "DCM", "Acquisition Equipment")
+PROCESSING_EQUIPMENT = Code("109102", "DCM", "Processing Equipment")
+SPATIAL_RESAMPLING: Code = codes.DCM.SpatialResampling
+
+
+def coded(code: Code) -> Sequence:
+    """One code as a sequence of one item."""
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = code.value, code.scheme_designator, code.meaning
+    return Sequence([item])
+
+
+@dataclass(frozen=True)
+class Contribution:
+    """One source of a fused series.
+
+    ``to_source`` maps points of the fused volume's world to the source's, RAS+ mm; ``preserved`` says whether that
+    moves nothing.
+    """
+
+    source: DicomSource
+    to_source: npt.NDArray[np.float64]
+    preserved: bool
+
+    def slices(self, grid: Grid, k: int) -> range:
+        """Which slices of the source the fused slice ``k`` was interpolated from."""
+        i, j, _ = grid.shape
+        corners = np.array([(a, b, k) for a in (0, i - 1) for b in (0, j - 1)], dtype=np.float64)
+        world = grid.world(corners) @ self.to_source[:3, :3].T + self.to_source[:3, 3]
+        heights = self.source.grid.index(world)[:, 2]
+        last = self.source.grid.shape[2] - 1
+        # A slice that coincides with a stored one, but for rounding, was computed from that one alone.
+        first_used = int(np.clip(np.floor(heights.min() + 1e-3), 0, last))
+        last_used = int(np.clip(np.ceil(heights.max() - 1e-3), first_used, last))
+        return range(first_used, last_used + 1)
+
+    def source_images(self, grid: Grid, slices: list[int]) -> list[Dataset]:
+        """Items of SourceImageSequence for the fused slices of one instance, one a file (PS3.3 C.7.6.1.1.4)."""
+        files: dict[int, set[int]] = {}
+        for used in sorted({used for k in slices for used in self.slices(grid, k)}):
+            for header, frame in self.source.slices[used]:
+                files.setdefault(header, set()).update(() if frame is None else (frame,))
+        items = []
+        for header, frames in files.items():
+            item = self._item(self.source.headers[header])
+            if frames:
+                item.ReferencedFrameNumber = sorted(frames)
+            items.append(item)
+        return items
+
+    def _item(self, header: Dataset) -> Dataset:
+        item = reference(header)
+        item.PurposeOfReferenceCodeSequence = coded(SOURCE_IMAGE)
+        item.SpatialLocationsPreserved = "YES" if self.preserved else "NO"
+        return item
+
+
+def refer(dataset: Dataset, contributions: list[Contribution], grid: Grid, slices: list[int]) -> None:
+    """Write what the slices of an instance were computed from into its dataset, sources of another study apart."""
+    sources: list[Dataset] = []
+    series: list[tuple[Dataset, list[Dataset]]] = []
+    for contribution in contributions:
+        images = contribution.source_images(grid, slices)
+        sources.extend(images)
+        series.append((contribution.source.first, [_bare(image) for image in images]))
+    if sources:
+        dataset.SourceImageSequence = Sequence(sources)
+    refer_to_series(dataset, series)
+
+
+def refer_to_series(dataset: Dataset, series: Iterable[tuple[Dataset, list[Dataset]]]) -> None:
+    """The Common Instance Reference module (PS3.3 C.12.2): series of this study, and of others apart.
+
+    Each series comes as one of its headers and the references to its instances.
+    """
+    here: list[Dataset] = []
+    elsewhere: list[Dataset] = []
+    for header, references in series:
+        item = Dataset()
+        item.SeriesInstanceUID = header.SeriesInstanceUID
+        item.ReferencedInstanceSequence = Sequence(references)
+        if header.get("StudyInstanceUID") == dataset.StudyInstanceUID:
+            here.append(item)
+        elif header.get("StudyInstanceUID"):
+            study = Dataset()
+            study.StudyInstanceUID = header.StudyInstanceUID
+            study.ReferencedSeriesSequence = Sequence([item])
+            elsewhere.append(study)
+    if here:
+        dataset.ReferencedSeriesSequence = Sequence(here)
+    if elsewhere:
+        dataset.StudiesContainingOtherReferencedInstancesSequence = Sequence(elsewhere)
+
+
+def reference(header: Dataset) -> Dataset:
+    """The reference to an instance by its class and UID."""
+    item = Dataset()
+    item.ReferencedSOPClassUID = header.SOPClassUID
+    item.ReferencedSOPInstanceUID = header.SOPInstanceUID
+    return item
+
+
+def _bare(image: Dataset) -> Dataset:
+    item = Dataset()
+    item.ReferencedSOPClassUID = image.ReferencedSOPClassUID
+    item.ReferencedSOPInstanceUID = image.ReferencedSOPInstanceUID
+    return item
+
+
+def equipment(contributions: list[Contribution], software: str) -> Sequence:
+    """Scanners that acquired the sources, as far as they name a manufacturer, and medfuse (PS3.3 C.12.1)."""
+    items = []
+    for contribution in contributions:
+        header = contribution.source.first
+        if header.get("Manufacturer"):
+            scanner = Dataset()
+            scanner.PurposeOfReferenceCodeSequence = coded(ACQUISITION_EQUIPMENT)
+            copy_elements(header, scanner, ("Manufacturer", "ManufacturerModelName", "SoftwareVersions"))
+            scanner.ContributionDescription = f"Acquired the {contribution.source.modality} series"
+            items.append(scanner)
+    item = Dataset()
+    item.PurposeOfReferenceCodeSequence = coded(PROCESSING_EQUIPMENT)
+    item.Manufacturer = "medfuse"
+    item.ManufacturerModelName = "medfuse"
+    item.SoftwareVersions = software
+    item.ContributionDescription = f"Fused the series. {DISCLAIMER}"
+    return Sequence([*items, item])

@@ -1,0 +1,110 @@
+"""Measured values as 16-bit numbers, and the way back: rescale, real-world values, units."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil, log2
+
+import numpy as np
+import numpy.typing as npt
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+from pydicom.sr.coding import Code
+from pydicom.valuerep import format_number_as_ds
+from torch import Tensor
+
+from medfuse.dicom.decimals import decimals
+from medfuse.dicom.write.references import coded
+from medfuse.errors import IntensityError
+from medfuse.volume import Modality, Unit
+
+UNIT_CODES: dict[Unit, Code] = {
+    "HU": Code("[hnsf'U]", "UCUM", "Hounsfield unit"),
+    "Bq/ml": Code("Bq/ml", "UCUM", "Becquerels/milliliter"),
+    "SUV": Code("g/ml{SUVbw}", "UCUM", "Standardized Uptake Value body weight"),
+    "counts": Code("{counts}", "UCUM", "Counts"),
+    "arbitrary": Code("1", "UCUM", "no units"),
+}
+
+RESCALED: tuple[Modality, ...] = ("CT", "PT")
+"""Whose image modules hold RescaleSlope; MR and NM have none and say the same in RealWorldValueMappingSequence."""
+
+HU_OF_ZERO = -1024
+"""The customary intercept of CT, taken where it fits."""
+
+
+@dataclass(frozen=True)
+class Storage:
+    """How values become stored numbers: value = stored × slope + intercept.
+
+    Slope and intercept are powers of two and their multiples where 16 characters hold them, so that every reader
+    computes the same value to the last bit.
+    """
+
+    slope: float
+    intercept: float
+    signed: bool
+
+    def encode(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16] | npt.NDArray[np.int16]:
+        """Return the stored numbers, rounded to the nearest."""
+        stored = np.rint((values.astype(np.float64) - self.intercept) / self.slope)
+        if self.signed:
+            return np.clip(stored, -32768, 32767).astype("<i2")
+        return np.clip(stored, 0, 65535).astype("<u2")
+
+
+def choose_storage(values: Tensor, modality: Modality) -> Storage:
+    """Choose slope and intercept for a whole volume: whole numbers exactly where they fit, else the full 16 bits.
+
+    Raises
+    ------
+    IntensityError
+        If a value is not finite.
+    """
+    if not bool(values.isfinite().all()):
+        raise IntensityError("the volume holds values that are not finite, which DICOM cannot store; replace them.")
+    lowest, highest = float(values.min()), float(values.max())
+    if bool((values == values.round()).all()):
+        start = HU_OF_ZERO if modality == "CT" and lowest >= HU_OF_ZERO else min(lowest, 0.0)
+        if highest - start <= 65535 and (start == 0 or modality != "PT"):
+            return Storage(1.0, start, signed=False)
+    if modality == "PT" and lowest < 0:
+        # The intercept of PET is 0 by the Standard (PS3.3 C.8.9.4), so that negative values need the sign.
+        return Storage(_slope(max(-lowest, highest) / 32767), 0.0, signed=True)
+    start = 0.0 if modality == "PT" else lowest
+    slope = _slope((highest - start) / 65534)
+    return Storage(slope, float(decimals([slope * np.floor(start / slope)])[0]), signed=False)
+
+
+def _slope(least: float) -> float:
+    """The power of two that is not below ``least``, as a decimal string can say it."""
+    return float(format_number_as_ds(2.0 ** ceil(log2(least)))) if least > 0 else 1.0
+
+
+def describe_storage(dataset: Dataset, storage: Storage, modality: Modality, unit: Unit) -> None:
+    """Write the pixel description, the rescale and the unit (PS3.3 C.7.6.3, C.11.1, C.7.6.16.2.11)."""
+    dataset.SamplesPerPixel = 1
+    dataset.PhotometricInterpretation = "MONOCHROME2"
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, 16, 15
+    dataset.PixelRepresentation = int(storage.signed)
+    if modality in RESCALED:
+        dataset.RescaleSlope = decimals([storage.slope])[0]
+        dataset.RescaleIntercept = decimals([storage.intercept])[0]
+    if modality == "CT":
+        dataset.RescaleType = "HU" if unit == "HU" else "US"
+    mapping = Dataset()
+    mapping.LUTExplanation, mapping.LUTLabel = "Measured values", "VALUES"
+    mapping.RealWorldValueSlope, mapping.RealWorldValueIntercept = storage.slope, storage.intercept
+    ends = (-32768, 32767) if storage.signed else (0, 65535)
+    for tag, end in zip((0x00409216, 0x00409211), ends, strict=True):
+        mapping.add_new(tag, "SS" if storage.signed else "US", end)
+    mapping.MeasurementUnitsCodeSequence = coded(UNIT_CODES[unit])
+    dataset.RealWorldValueMappingSequence = Sequence([mapping])
+
+
+def describe_window(dataset: Dataset, storage: Storage, modality: Modality, lower: float, upper: float) -> None:
+    """Write the window that shows ``lower`` as black and ``upper`` as white, in the units that viewers apply it to."""
+    if modality not in RESCALED:
+        lower, upper = ((end - storage.intercept) / storage.slope for end in (lower, upper))
+    dataset.WindowCenter = decimals([(lower + upper) / 2])[0]
+    dataset.WindowWidth = decimals([max(upper - lower, 1.0)])[0]

@@ -1,0 +1,99 @@
+"""What all instances of a derived series say: series, derivation, equipment, and the plane they lie in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from pydicom.dataset import Dataset
+from pydicom.uid import generate_uid
+
+from medfuse.dicom.decimals import decimals
+from medfuse.dicom.write.identity import stamp
+from medfuse.dicom.write.references import SPATIAL_RESAMPLING, Contribution, coded, equipment
+from medfuse.errors import ExportError
+from medfuse.provenance import SOFTWARE
+from medfuse.volume.grid import LPS_FROM_RAS, Grid
+
+SERIES_NUMBER_OFFSET = 9000
+"""Added to the base's SeriesNumber: sorts after what scanners number."""
+
+
+@dataclass(frozen=True)
+class Naming:
+    """What a series is called: SeriesDescription and SeriesNumber; None where medfuse chooses."""
+
+    description: str | None = None
+    number: int | None = None
+
+    def apply(self, dataset: Dataset, description: str, number: int) -> None:
+        """Write what was asked for, or else the given defaults."""
+        if self.description is not None and not (0 < len(self.description) <= 64 and self.description.isprintable()):
+            raise ExportError("a series description has 1 to 64 printable characters; shorten or mend it.")
+        if self.description is not None and "\\" in self.description:
+            raise ExportError("a series description holds no backslash, which separates values in DICOM; leave it out.")
+        if self.number is not None and not 0 <= self.number < 2**31:
+            raise ExportError(f"a series number is a whole number from 0 to 2147483647; found {self.number}.")
+        dataset.SeriesDescription = description if self.description is None else self.description
+        dataset.SeriesNumber = number if self.number is None else self.number
+
+
+def begin_series(person: Dataset, contributions: list[Contribution], derivation: str) -> Dataset:
+    """Begin a series of a patient: dates, UID, equipment and where it was derived from."""
+    dataset = Dataset()
+    dataset.update(person)
+    dataset.SpecificCharacterSet = "ISO_IR 192"
+    stamp(dataset, "Series", "Content", "InstanceCreation")
+    dataset.SeriesInstanceUID = generate_uid(prefix=None)
+    dataset.Manufacturer = "medfuse"
+    dataset.ManufacturerModelName = "medfuse"
+    dataset.SoftwareVersions = SOFTWARE
+    dataset.DerivationDescription = derivation
+    dataset.DerivationCodeSequence = coded(SPATIAL_RESAMPLING)
+    dataset.ContributingEquipmentSequence = equipment(contributions, SOFTWARE)
+    burned = any(one.source.first.get("BurnedInAnnotation") == "YES" for one in contributions)
+    dataset.BurnedInAnnotation = "YES" if burned else "NO"
+    _note_lossy_sources(dataset, contributions)
+    return dataset
+
+
+def series_number(header: Dataset | None) -> int:
+    """Number after those of scanners, from a source's; an absent or ill-formed number counts as 0."""
+    try:
+        number = int(header.get("SeriesNumber") or 0) if header is not None else 0
+    except (ValueError, TypeError):
+        number = 0
+    return SERIES_NUMBER_OFFSET + number % SERIES_NUMBER_OFFSET
+
+
+def _note_lossy_sources(dataset: Dataset, contributions: list[Contribution]) -> None:
+    """Loss is inherited: a source that was compressed with loss marks what is derived from it (PS3.3 C.7.6.1.1.5)."""
+    lossy = [one.source.first for one in contributions if one.source.first.get("LossyImageCompression") == "01"]
+    dataset.LossyImageCompression = "01" if lossy else "00"
+    for keyword in ("LossyImageCompressionRatio", "LossyImageCompressionMethod"):
+        for header in lossy:
+            if keyword in header:
+                setattr(dataset, keyword, header.get(keyword))
+
+
+def place(dataset: Dataset, grid: Grid) -> None:
+    """Image Plane attributes (PS3.3 C.7.6.2) but the position."""
+    columns, rows, _ = grid.shape
+    dataset.Rows, dataset.Columns = rows, columns
+    along_columns, along_rows, along_slices = grid.spacing
+    dataset.PixelSpacing = decimals([along_rows, along_columns])
+    directions = LPS_FROM_RAS[:3, :3] @ grid.directions
+    dataset.ImageOrientationPatient = decimals([*directions[:, 0], *directions[:, 1]])
+    dataset.PatientOrientation = [orientation_letters(directions[:, axis]) for axis in (0, 1)]
+    normal = np.cross(directions[:, 0], directions[:, 1])
+    dataset.SliceThickness = decimals([along_slices * abs(float(normal @ directions[:, 2]))])[0]
+    if "PatientPosition" not in dataset:
+        dataset.PatientPosition = None
+
+
+def orientation_letters(direction: npt.NDArray[np.float64]) -> str:
+    """PatientOrientation of one LPS direction: its letters by falling weight (PS3.3 C.7.6.1.1.1)."""
+    letters = (("R", "L"), ("A", "P"), ("F", "H"))
+    order = np.argsort(-np.abs(direction), kind="stable")
+    return "".join(letters[axis][int(direction[axis] > 0)] for axis in order if abs(direction[axis]) > 0.01)

@@ -1,0 +1,1 @@
+"""Run a trained network fast: one interface, several engines."""

@@ -1,0 +1,115 @@
+"""Leave the air around the head out of the computation, and put in what the network makes of it.
+
+Where both sources are exactly 0 for further than the network reaches, every feature map has settled on the values that
+black makes, which are known. Two things tie the air to the rest of the picture: the channel attention looks at means
+over all of it, and what it decides changes how black comes out. Both are accounted for, so that the fused picture is
+that of the whole picture up to rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from medfuse.gesenet.engines.folded import RADIUS, Features, FoldedGeSeNet
+
+REACH = RADIUS + RADIUS % 2
+"""The network's reach, rounded up to the pairs of pixels that its spatial masks are decided in."""
+
+STEP = 16
+"""Crops begin and end at multiples of it: few sizes are met, and each is compiled once."""
+
+WORTHWHILE = 0.85
+"""Crops that keep more than this share of a picture are not worth the copies."""
+
+Run = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+"""As `FoldedGeSeNet.forward`."""
+
+
+class Cropped:
+    """Run a folded network on the part of a picture that holds anything.
+
+    Parameters
+    ----------
+    network
+        Tells what black becomes.
+    run
+        Does the work for the part: the network itself, or what a compiler made of it.
+    """
+
+    def __init__(self, network: FoldedGeSeNet, run: Run) -> None:
+        self.network = network
+        self.run = run
+        self.device = network.device
+        self._all_seen = torch.ones(1, device=self.device)
+        self._none_unseen = torch.zeros(2, network.channels, device=self.device)
+        self._black_means = lru_cache(maxsize=64)(self._means_of_black)
+
+    @torch.inference_mode()
+    def __call__(self, mri: Tensor, partner: Tensor) -> Tensor:
+        """Fuse (N, 1, H, W) pictures on the network's device; the part is one for all of a batch."""
+        height, width = mri.shape[-2:]
+        shown = ((mri != 0) | (partner != 0)).any(dim=0)[0]
+        reached = _around(shown.any(dim=1), REACH, 1), _around(shown.any(dim=0), REACH, 1)
+        part = _around(shown.any(dim=1), 2 * REACH, STEP), _around(shown.any(dim=0), 2 * REACH, STEP)
+        part_height, part_width = (extent.stop - extent.start for extent in part)
+        share = part_height * part_width / (height * width)
+        if share > WORTHWHILE:
+            return self.run(mri, partner, self._all_seen, self._none_unseen)[0]
+        unseen = self._black_means(height, width) - share * self._black_means(part_height, part_width)
+        inside, gates = self.run(
+            mri[..., part[0], part[1]], partner[..., part[0], part[1]], share * self._all_seen, unseen
+        )
+        fused = self._black(gates, height, width)
+        within = tuple(
+            slice(inner.start - outer.start, inner.stop - outer.start)
+            for inner, outer in zip(reached, part, strict=True)
+        )
+        fused[..., reached[0], reached[1]] = inside[..., within[0], within[1]]
+        return fused
+
+    def _means_of_black(self, height: int, width: int) -> Tensor:
+        """Means over a black picture of what the attention looks at: (2, channels)."""
+        rows, columns = (_spread(length, self.device) for length in (height, width))
+        weights = torch.bincount(rows)[:, None] * torch.bincount(columns) / (height * width)
+        return torch.stack(
+            [
+                (collected[0] * weights).sum((1, 2))[: self.network.channels]
+                for _, collected in self._features_of_black(weights.shape)
+            ]
+        )
+
+    def _black(self, gates: Tensor, height: int, width: int) -> Tensor:
+        """What a black picture becomes under given gates: (N, 1, height, width)."""
+        rows, columns = (_spread(length, self.device) for length in (height, width))
+        features = self._features_of_black((int(rows.max()) + 1, int(columns.max()) + 1), gates.shape[1])
+        return self.network.after(features, gates)[:, :, rows][..., columns]
+
+    def _features_of_black(self, size: Sequence[int], count: int = 1) -> Features:
+        black = torch.zeros((count, 1, *size), device=self.device)
+        return self.network.before(black, black)
+
+
+def _around(shown: Tensor, margin: int, step: int) -> slice:
+    """From the first to the last that is set, with a margin, rounded outwards to a step, within the whole."""
+    places = shown.nonzero()[:, 0]
+    first, last = (int(places[0]), int(places[-1])) if len(places) else (margin, -1 - margin)
+    start = max(first - margin, 0) // step * step
+    return slice(start, min(max(-(-(last + 1 + margin) // step), 1) * step, len(shown)))
+
+
+def _spread(length: int, device: torch.device) -> Tensor:
+    """Places in a small black picture that stand for those of a large one, along one axis: (length,).
+
+    Features of black change within reach of the border only; further inside they repeat in pairs of pixels, for the
+    spatial mask is decided at half resolution.
+    """
+    places = torch.arange(length, device=device)
+    after = length - REACH - length % 2
+    if after <= REACH + 2:
+        return places
+    middle = REACH + (places - REACH) % 2
+    return torch.where(places < REACH, places, torch.where(places < after, middle, places - after + REACH + 2))

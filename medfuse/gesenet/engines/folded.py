@@ -1,0 +1,330 @@
+"""GeSeNet as it is run, not trained: decided masks, no channel that is always zero, no arithmetic done twice.
+
+Training draws every mask softly, and needs each masked convolution twice. Once the channel masks are decided, what they
+say is a matter of which kernels meet which channels, and is folded into the weights; the result is that of
+`GeSeNet.forward` in evaluation mode up to the rounding of sums.
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from medfuse.gesenet.engines.masked_tiles import add_in_tiles
+from medfuse.gesenet.live_channels import channels_alive, cut, folded_chain, numbers_of, same_size
+from medfuse.gesenet.masks import CoupleMaskConvolutions, SpatialMask
+from medfuse.gesenet.network import CHANNELS, Branch, EdgeEnhancement, GeSeNet, GlobalRefinement, RegionMask
+
+RADIUS = 15
+"""How far a pixel of the input reaches in the output, in pixels, channel attention aside: 3 in E, 9 in M, 3 behind."""
+
+VECTOR = 8
+"""Channels within E are kept by so many, and those that leave it by twice as many: what is computed at once."""
+
+Features = tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""For the MRI's branch and the partner's: what enters M, and what its masked convolutions make of it."""
+
+
+class FoldedGeSeNet(nn.Module):
+    """The inference form of a network, whose weights are copied and whose masks are those that it has now.
+
+    Parameters
+    ----------
+    network
+        Any GeSeNet, with or without some of its `Parts`.
+    skip
+        Compute redundant channels only in tiles where the spatial mask is set; else everywhere, times the mask, for
+        compilers that want a graph of fixed shapes.
+    """
+
+    def __init__(self, network: GeSeNet, *, skip: bool = False) -> None:
+        super().__init__()
+        device = next(network.parameters()).device
+        network = deepcopy(network).cpu()
+        of_mri, of_partner = _edges(network.mri, network.partner)
+        self.mri = FoldedBranch(network.mri, skip, of_mri)
+        self.partner = FoldedBranch(network.partner, skip, of_partner)
+        self.refinement = None
+        into, skipped = torch.cat((of_partner, of_mri + CHANNELS)), of_partner + 2 * CHANNELS
+        if network.parts.refinement:
+            self.refinement, into = _folded_refinement(network.refinement, into, of_mri)
+        self.skip = network.parts.skip
+        if self.skip:
+            into = torch.cat((into, skipped))
+        self.decoder = folded_chain(network.decoder, into)
+        self.eval().requires_grad_(False).to(device)
+        cast("Any", self).to(memory_format=torch.channels_last)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return cast("Tensor", self.decoder[0].weight).device
+
+    @property
+    def channels(self) -> int:
+        """Channels whose means the attention of a branch looks at."""
+        return self.mri.channels
+
+    def forward(self, mri: Tensor, partner: Tensor, seen: Tensor, unseen: Tensor) -> tuple[Tensor, Tensor]:
+        """Fuse pictures, or a part of each outside which both sources are black.
+
+        Parameters
+        ----------
+        mri, partner
+            (N, 1, H, W) in [0, 1].
+        seen
+            (1,), the share of the whole picture's pixels that are given: 1 where it is given whole.
+        unseen
+            (2, channels), what the rest of the picture adds to the means of both branches: 0 where there is none.
+
+        Returns
+        -------
+        tuple
+            (N, 1, H, W) fused in [0, 1], and (2, N, channels) the gates of both branches' channel attention.
+        """
+        features = self.before(mri, partner)
+        gates = torch.stack(
+            (
+                self.mri.gate(features[0][1], seen, unseen[0]),
+                self.partner.gate(features[1][1], seen, unseen[1]),
+            )
+        )
+        return self.after(features, gates), gates
+
+    def before(self, mri: Tensor, partner: Tensor) -> Features:
+        """Both branches' features as far as they depend on nothing but what is near; see `FoldedBranch.before`."""
+        return self.mri.before(mri), self.partner.before(partner)
+
+    def after(self, features: Features, gates: Tensor) -> Tensor:
+        """Go on from `before` with the gates that were computed from it, to the fused picture."""
+        mri_edges, mri_regions = self.mri.after(*features[0], gates[0])
+        partner_edges, partner_regions = self.partner.after(*features[1], gates[1])
+        merged = torch.cat((partner_regions, mri_regions), dim=1)
+        if self.refinement is not None:
+            merged = self.refinement(merged, mri_edges)
+        if self.skip:
+            merged = torch.cat((merged, partner_edges), dim=1)
+        decoded: Tensor = self.decoder(merged)
+        return decoded.tanh() / 2 + 0.5
+
+
+class FoldedBranch(nn.Module):
+    """One source's way through stem, E and M, cut where the channel attention asks for the means.
+
+    Of what leaves E, and so M, only the channels named ``edges`` are made.
+    """
+
+    def __init__(self, branch: Branch, skip: bool, edges: Tensor) -> None:
+        super().__init__()
+        self.swapped = branch.swapped
+        self.stem = deepcopy(branch.stem)
+        edge = branch.edge
+        self.edge = FoldedEdge(edge, edges) if isinstance(edge, EdgeEnhancement) else deepcopy(edge)
+        region = branch.region if isinstance(branch.region, RegionMask) else None
+        self.spatial = self.body = self.attention = None
+        self.channels = 1
+        if region:
+            entering = torch.arange(branch.stem.out_channels) if self.swapped else edges
+            self.channels = len(entering)
+            self.spatial = FoldedMask(region.spatial, entering)
+            self.body = FoldedBody(region.body, skip, entering)
+            self.attention = deepcopy(region.attention)
+            within = torch.arange(self.attention.squeeze.out_channels)
+            self.attention.squeeze = cut(self.attention.squeeze, within, entering)
+            self.attention.excite = cut(self.attention.excite, entering, within)
+
+    def before(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, 1, H, W) → what enters M, and what its masked convolutions make of it; without M the first, twice."""
+        features = functional.leaky_relu(self.stem(image), 0.2)
+        if not self.swapped:
+            features = self.edge(features)
+        if self.body is None or self.spatial is None:
+            return features, features
+        collected = self.body(features, self.spatial(features) if self.body.masked else None)
+        return features, collected
+
+    def gate(self, collected: Tensor, seen: Tensor, unseen: Tensor) -> Tensor:
+        """Weigh the channels, (N, channels) in [0, 1], by their means over the picture; see `FoldedGeSeNet.forward`."""
+        if self.attention is None:
+            return collected.new_ones((len(collected), self.channels))
+        means = collected.mean((2, 3)) * seen + unseen
+        weights: Tensor = self.attention.gate(means[..., None, None])
+        return weights[..., 0, 0]
+
+    def after(self, features: Tensor, collected: Tensor, gate: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the output of E, and that of the last module, each (N, C, H, W)."""
+        regions = features if self.body is None else collected * gate[..., None, None] + features
+        if self.swapped:
+            edges = self.edge(regions)
+            return edges, edges
+        return features, regions
+
+
+class FoldedEdge(nn.Module):
+    """E with its two 1×1 convolutions as one, without what is always zero within; ``out`` names what leaves it."""
+
+    def __init__(self, edge: EdgeEnhancement, out: Tensor) -> None:
+        super().__init__()
+        channels = len(edge.gradient.x)
+        stem = torch.arange(channels)
+        first, second = (channels_alive(layer, whole=VECTOR) for layer in (edge.dense.first, edge.dense.second))
+        self.first = cut(edge.dense.first, first, stem)
+        self.second = cut(edge.dense.second, second, torch.cat((stem, first + channels)))
+        self.x = same_size(edge.gradient.x, groups=channels)
+        self.y = same_size(edge.gradient.y, groups=channels)
+        dense = torch.cat((stem, first + channels, second + 2 * channels))
+        kernels = torch.cat((edge.down.weight[:, dense], edge.up.weight), dim=1)
+        self.down = same_size(kernels[out], (cast("Tensor", edge.down.bias) + cast("Tensor", edge.up.bias))[out])
+
+    def forward(self, features: Tensor) -> Tensor:
+        first = functional.leaky_relu(self.first(features), 0.2)
+        second = functional.leaky_relu(self.second(torch.cat((features, first), dim=1)), 0.2)
+        parts = (features, first, second, self.x(features).abs() + self.y(features).abs())
+        return functional.leaky_relu(self.down(torch.cat(parts, dim=1)), 0.1)
+
+
+class FoldedMask(nn.Module):
+    """The decided spatial mask, (N, C, H, W) → (N, 1, H, W), by operations that are the same for odd and even sizes."""
+
+    def __init__(self, mask: SpatialMask, into: Tensor) -> None:
+        super().__init__()
+        self.enter = cut(mask.enter, torch.arange(mask.enter.out_channels), into)
+        self.middle = deepcopy(mask.middle)
+        leave = mask.leave
+        self.leave = nn.ConvTranspose2d(leave.in_channels, leave.out_channels, 3, stride=2, padding=1, output_padding=1)
+        self.leave.load_state_dict(leave.state_dict())
+
+    def forward(self, features: Tensor) -> Tensor:
+        hidden = functional.avg_pool2d(self.enter(features).relu(), 2, ceil_mode=True)
+        logits = self.leave(self.middle(hidden).relu())[:, :, : features.shape[2], : features.shape[3]]
+        mask: Tensor = logits[:, 1:] > logits[:, :1]
+        return mask.to(features.dtype)
+
+
+class FoldedBody(nn.Module):
+    """The masked convolutions of M and the 1×1 that collects them, without the channels that are always zero."""
+
+    def __init__(self, body: CoupleMaskConvolutions, skip: bool, edges: Tensor) -> None:
+        super().__init__()
+        principal = body.channel_mask().bool()
+        count = len(principal)
+        layers, columns = [], []
+        into, into_principal = edges, len(edges)
+        for index, layer in enumerate(body.convolutions):
+            kernels = cast("Tensor", layer.weight).detach()[:, into]
+            # Behind a ReLU nothing is negative, and kernels without a positive weight make nothing positive of it.
+            alive = (kernels > 0 if index else kernels != 0).flatten(1).any(dim=1)
+            out = torch.cat([(alive & kind).nonzero()[:, 0] for kind in (principal[:, index], ~principal[:, index])])
+            if not len(out):
+                break
+            out_principal = int((alive & principal[:, index]).sum())
+            layers.append(FoldedLayer(kernels[out], into_principal, out_principal, skip))
+            columns.append(out + index * count)
+            into, into_principal = out, out_principal
+        self.layers = nn.ModuleList(layers)
+        self.masked = any(layer.masked for layer in layers)
+        self.collect = cut(body.collect, edges, torch.cat(columns)) if columns else None
+        self.constant = nn.Parameter(cast("Tensor", body.collect.bias).detach()[edges, None, None].clone())
+
+    def forward(self, features: Tensor, spatial: Tensor | None) -> Tensor:
+        """(N, C, H, W) features and (N, 1, H, W) spatial mask, None if no layer asks for it → (N, C, H, W)."""
+        if self.collect is None:
+            return self.constant.expand_as(features)
+        outputs = []
+        for layer in self.layers:
+            features = layer(features, spatial)
+            outputs.append(features)
+        collected: Tensor = self.collect(torch.cat(outputs, dim=1))
+        return collected
+
+
+class FoldedLayer(nn.Module):
+    """One masked convolution: some sums everywhere, some only where the spatial mask is set, then ReLU.
+
+    Parameters
+    ----------
+    kernels
+        (out, into, 3, 3), in both axes the principal channels first.
+    into_principal, out_principal
+        How many those are.
+    """
+
+    def __init__(self, kernels: Tensor, into_principal: int, out_principal: int, skip: bool) -> None:
+        super().__init__()
+        self.skip = skip
+        out, into = kernels.shape[:2]
+        self.into_principal, self.out_principal = into_principal, out_principal
+        # Where no redundant channel enters, a principal one is the same everywhere, and one convolution does for all.
+        self.mixed = out_principal > 0 and into_principal < into
+        self.masked = self.mixed or out_principal < out
+        among_marked = kernels.clone()
+        if self.mixed:
+            among_marked[:out_principal, :into_principal] = 0
+            among_principal = kernels[:, :into_principal].clone()
+            if skip:
+                among_principal = among_principal[:out_principal]
+            else:
+                among_principal[out_principal:] = 0  # costs less than to cut and join the features
+            self.everywhere = same_size(among_principal) if into_principal else None
+        elif skip:
+            self.everywhere = same_size(kernels[:out_principal]) if out_principal else None
+            among_marked = kernels[out_principal:]
+        else:
+            self.everywhere = None
+        self.marked = same_size(among_marked) if len(among_marked) else None
+        self.register_buffer("always", (torch.arange(out) < out_principal).to(kernels)[:, None, None])
+
+    def forward(self, features: Tensor, spatial: Tensor | None) -> Tensor:
+        if self.skip:
+            return self._skipping(features, spatial)
+        assert self.marked is not None  # only a layer that skips has none
+        marked: Tensor = self.marked(features)
+        if spatial is None:
+            return marked.relu()
+        if not self.mixed:
+            return marked.relu() * torch.maximum(spatial, cast("Tensor", self.always))
+        marked = spatial * marked
+        if self.everywhere is not None:
+            marked = marked + self.everywhere(features[:, : self.into_principal])
+        return marked.relu()
+
+    def _skipping(self, features: Tensor, spatial: Tensor | None) -> Tensor:
+        out, (height, width) = len(cast("Tensor", self.always)), features.shape[-2:]
+        sums = features.new_zeros((len(features), height, width, out)).permute(0, 3, 1, 2)
+        if self.everywhere is not None:
+            sums[:, : self.out_principal] = self.everywhere(features[:, : self.everywhere.in_channels])
+        if self.marked is not None and spatial is not None:
+            first = 0 if self.mixed else self.out_principal
+            add_in_tiles(sums[:, first:], features, self.marked.weight, spatial)
+        return sums.relu_()
+
+
+def _edges(*branches: Branch) -> list[Tensor]:
+    """Which channels leave E in each branch: those that are not always zero there or behind M; as many in all."""
+    adding: list[list[nn.Module]] = []
+    for branch in branches:
+        if not isinstance(branch.edge, EdgeEnhancement) or branch.swapped:
+            return [torch.arange(CHANNELS) for _ in branches]
+        region = [branch.region.body.collect] if isinstance(branch.region, RegionMask) else []
+        adding.append([branch.edge.down, branch.edge.up, *region])
+    most = max(len(channels_alive(*layers, whole=2 * VECTOR)) for layers in adding)
+    return [channels_alive(*layers, count=most) for layers in adding]
+
+
+def _folded_refinement(
+    refinement: GlobalRefinement, features: Tensor, condition: Tensor
+) -> tuple[GlobalRefinement, Tensor]:
+    """R of some of its inputs, without the channels that are always zero, and which are left of those that it makes."""
+    folded = deepcopy(refinement)
+    scale, shift = refinement.scale, refinement.shift
+    scaled = channels_alive(scale[2])
+    merged = channels_alive(refinement.merge, shift[2])
+    beside = refinement.merge.in_channels - len(numbers_of(scale[2]))
+    folded.scale = folded_chain(scale, condition, scaled)
+    folded.shift = folded_chain(shift, condition, merged)
+    folded.merge = cut(refinement.merge, merged, torch.cat((features, scaled + beside)))
+    return folded, merged

@@ -1,0 +1,1 @@
+"""Run the network with Winograd convolutions on the tiles that masks and air leave, compiled by Numba."""

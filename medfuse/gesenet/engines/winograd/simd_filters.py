@@ -1,0 +1,162 @@
+"""Small filters on a tile at a time, in vectors of channels; see `tilework` for what their arguments are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from llvmlite import ir
+
+from medfuse.gesenet.engines.winograd.simd import LANES, PLANE, Code, Vector, inline
+from medfuse.gesenet.engines.winograd.simd_transforms import PATCH, TILE, lines_of, tile_of
+
+
+def _around(code: Code) -> dict[tuple[int, int], Vector]:
+    """The patch around a tile, from places (at, row, above, below, pixel, …)."""
+    pixel = code.numbers[4]
+    lines = enumerate(lines_of(code))
+    return {(i, j): code.floats(0, code.place(line, (pixel, j))) for i, line in lines for j in range(PATCH)}
+
+
+def _filtered(around: dict[tuple[int, int], Vector], taps: Sequence[Vector], i: int, j: int) -> Vector:
+    found = around[i, j] * taps[0]
+    for place, tap in enumerate(taps[1:], start=1):
+        found = found + around[i + place // 3, j + place % 3] * tap
+    return found
+
+
+def _gradient(code: Code, _: bool) -> None:
+    kernel, step, to, row, pixel = code.numbers[5:]
+    around, taps = _around(code), [code.floats(1, code.place(kernel, (step, tap))) for tap in range(18)]
+    for i in range(TILE):
+        for j in range(TILE):
+            place = code.place(to, (row, i), (pixel, j))
+            across, down = (_filtered(around, some, i, j).magnitude() for some in (taps[:9], taps[9:]))
+            code.store(2, place, (across + down).value)
+
+
+gradient, gradient_plane = inline(_gradient), inline(_gradient, PLANE)
+"""(source, kernels, target), (at, row, above, below, pixel, kernel, kernel step, to, row, pixel): two |depthwise|."""
+
+
+def _widen(code: Code, _: bool) -> None:
+    at, from_row, kernel, step, to, row, pixel = code.numbers
+    constants = [code.floats(1, code.place(kernel, (step, tap))) for tap in range(11)]
+    around = {
+        (i, j): Vector(
+            code.builder,
+            code.everywhere(
+                code.load(0, code.builder.add(code.place(at, (from_row, i)), ir.Constant(at.type, j)), ir.FloatType())
+            ),
+        )
+        for i in range(PATCH)
+        for j in range(PATCH)
+    }
+    for i in range(TILE):
+        for j in range(TILE):
+            value = _filtered(around, constants[:9], i, j) + constants[9]
+            value = value.larger(value * constants[10])
+            code.store(2, code.place(to, (row, i), (pixel, j)), value.value)
+
+
+widen, widen_plane = inline(_widen), inline(_widen, PLANE)
+"""(source, kernels, target), (at, row, kernel, kernel step, to, row, pixel): 3 × 3 of one channel, leaky.
+
+Behind the nine taps stand bias and slope.
+"""
+
+
+@inline
+def narrow(code: Code, _: bool) -> None:
+    """(source, kernels, target), (at, row, above, below, pixel, kernel, kernel step, to, row): 3 × 3 to one, added."""
+    kernel, step, to, row = code.numbers[5:]
+    around, taps = _around(code), [code.floats(1, code.place(kernel, (step, tap))) for tap in range(9)]
+    for i in range(TILE):
+        for j in range(TILE):
+            sum_of_lanes = code.sum_of_lanes(_filtered(around, taps, i, j))
+            place = code.builder.add(code.place(to, (row, i)), ir.Constant(to.type, j))
+            before = code.load(2, place, ir.FloatType())
+            code.store(2, place, code.builder.fadd(before, sum_of_lanes))
+
+
+def _blend(code: Code, _: bool) -> None:
+    beside, beside_row, beside_pixel, to, row, pixel, gate = code.numbers[3:]
+    gates = code.floats(1, gate)
+    for index, vector in enumerate(tile_of(code)):
+        i, j = index // TILE, index % TILE
+        other = code.floats(1, code.place(beside, (beside_row, i), (beside_pixel, j)))
+        code.store(1, code.place(to, (row, i), (pixel, j)), (vector * gates + other).value)
+
+
+blend, blend_plane = inline(_blend), inline(_blend, PLANE)
+"""(map, map), (at, row, pixel, other at, row, pixel, to, row, pixel, gate): gate · a + b."""
+
+
+@inline
+def mix(code: Code, _: bool) -> None:
+    """(source, kernels, target), (at, row, above, below, kernel, to, row): 2 × 2 pixels of a 3 × 3, ReLU.
+
+    Among `LANES` channels; kernels (tap, input, output), then the bias.
+    """
+    kernel, to, row = code.numbers[4:]
+    lines = lines_of(code, 4)
+    bias = code.floats(1, code.place(kernel, (ir.Constant(kernel.type, LANES), 9 * LANES)))
+    sums = [bias] * 4
+    for tap in range(9):
+        for channel in range(LANES):
+            of_tap = ir.Constant(kernel.type, (tap * LANES + channel) * LANES)
+            weights = code.floats(1, code.builder.add(kernel, of_tap))
+            for pixel in range(4):
+                i, j = pixel // 2 + tap // 3, pixel % 2 + tap % 3
+                place = code.behind(lines[i], j * LANES + channel)
+                value = Vector(code.builder, code.everywhere(code.load(0, place, ir.FloatType())))
+                sums[pixel] = sums[pixel] + value * weights
+    for pixel, found in enumerate(sums):
+        place = code.builder.add(code.place(to, (row, pixel // 2)), ir.Constant(to.type, pixel % 2 * LANES))
+        code.store(2, place, found.larger(0.0 * found).value)
+
+
+def _beside(code: Code, place: Any, pixels: int) -> Any:
+    """A place so many pixels of `LANES` channels further on."""
+    return code.builder.add(place, ir.Constant(place.type, pixels * LANES))
+
+
+@inline
+def pool(code: Code, _: bool) -> None:
+    """(source, target), (at, row, to, row): means of each 2 × 2 of a tile's pixels of `LANES` channels."""
+    at, from_row, to, row = code.numbers
+    for i in range(2):
+        for j in range(2):
+            upper, lower = (code.place(at, (from_row, 2 * i + down)) for down in range(2))
+            four = [code.floats(0, _beside(code, line, 2 * j + k)) for line in (upper, lower) for k in range(2)]
+            mean = ((four[0] + four[1]) + (four[2] + four[3])) * 0.25
+            code.store(1, _beside(code, code.place(to, (row, i)), j), mean.value)
+
+
+@inline
+def decide(code: Code, _: bool) -> None:
+    """(source, kernels, target), (at, row, above, below, kernel, to, row): 1 where a logit is positive, else 0.
+
+    It has twice the resolution: a transposed convolution of `LANES` channels: (9 taps, channels), then the bias.
+    """
+    kernel, to, row = code.numbers[4:]
+    taps = [code.floats(1, _beside(code, kernel, tap)) for tap in range(9)]
+    bias = code.load(1, _beside(code, kernel, 9), ir.FloatType())
+    inner = lines_of(code, 4)[1:]
+    around = {(i, j): code.floats(0, _beside(code, line, 1 + j)) for i, line in enumerate(inner) for j in range(3)}
+    # An even row or column takes the middle of the kernel, an odd one both ends.
+    reads = {0: ((0, 1),), 1: ((0, 2), (1, 0))}
+    zero, one = (ir.Constant(ir.FloatType(), value) for value in (0.0, 1.0))
+    for i in range(TILE):
+        for j in range(TILE):
+            products = [
+                around[i // 2 + down, j // 2 + across] * taps[3 * tap_row + tap_column]
+                for down, tap_row in reads[i % 2]
+                for across, tap_column in reads[j % 2]
+            ]
+            total = products[0]
+            for product in products[1:]:
+                total = total + product
+            logit = code.builder.fadd(code.sum_of_lanes(total), bias)
+            marked = code.builder.select(code.builder.fcmp_ordered(">", logit, zero), one, zero)
+            code.store(2, code.builder.add(code.place(to, (row, i)), ir.Constant(to.type, j)), marked)

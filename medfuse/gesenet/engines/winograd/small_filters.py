@@ -1,0 +1,191 @@
+"""Steps on tiles that are no products of matrices: small filters, pooling, the mask's decision, copies of tiles."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from medfuse.gesenet.engines.winograd import simd_filters
+from medfuse.gesenet.engines.winograd.layout import (
+    BLEND,
+    DECIDE,
+    GRADIENT,
+    MIX,
+    NARROW,
+    POOL,
+    WIDEN,
+    Floats,
+    Integers,
+    channel_of,
+    clear,
+    compiled,
+    lines_around,
+    place_of,
+)
+from medfuse.gesenet.engines.winograd.simd import LANES, PLANE, WIDE
+from medfuse.gesenet.engines.winograd.simd_transforms import TILE
+
+
+@compiled
+def filter_tiles(
+    y: int, columns: Integers, step: Any, source: Any, target: Any, other: Any, room: Floats, constants: Floats
+) -> None:
+    """Steps without products of matrices, for tiles of one row; ``how`` counts the channels."""
+    kernel, channels = step.layer, step.how
+    aligned = channels % PLANE + step.source_first % PLANE + step.target_first % PLANE + step.other_first % PLANE == 0
+    whole = aligned and step.kind != NARROW
+    at_once = PLANE if WIDE and whole else LANES
+    above, below = lines_around(y, source)
+    for x in columns:
+        at, to = place_of(y, x, source, 1), place_of(y, x, target, 0)
+        patch = at, source.row, above, below
+        for c in range(0, channels, at_once):
+            into = at + channel_of(step.source_first + c, source)
+            out = to + channel_of(step.target_first + c, target)
+            if step.kind == WIDEN:
+                widened = (at, source.row, kernel + c, channels, out, target.row, target.pixel)
+                if WIDE and whole:
+                    simd_filters.widen_plane((room, constants, room), widened)
+                else:
+                    simd_filters.widen((room, constants, room), widened)
+            elif step.kind == GRADIENT:
+                inner = (into, source.row, above, below, source.pixel)
+                places = (*inner, kernel + c, channels, out, target.row, target.pixel)
+                if WIDE and whole:
+                    simd_filters.gradient_plane((room, constants, room), places)
+                else:
+                    simd_filters.gradient((room, constants, room), places)
+            elif step.kind == BLEND:
+                into += source.row + source.pixel
+                beside = place_of(y, x, other, 0) + channel_of(step.other_first + c, other)
+                blended = (
+                    into, source.row, source.pixel, beside, other.row, other.pixel, out, target.row, target.pixel,
+                    kernel + c,
+                )  # fmt: skip
+                if WIDE and whole:
+                    simd_filters.blend_plane((room, room), blended)
+                else:
+                    simd_filters.blend((room, room), blended)
+            elif step.kind == NARROW:
+                narrowed = (into, source.row, above, below, source.pixel, kernel + c, channels, to, target.row)
+                if c == 0:
+                    _set(room, to, target.row, constants[kernel + 9 * channels])
+                simd_filters.narrow((room, constants, room), narrowed)
+        if step.kind == NARROW:
+            continue  # what is behind the picture is nobody's
+        if step.kind == POOL:
+            begin = place_of(y, x, source, 0)
+            if TILE * (y + 1) <= source.height and TILE * (x + 1) <= source.width:
+                simd_filters.pool((room, room), (begin, source.row, to, target.row))
+            else:
+                _pool(y, x, source, target, room)
+        elif step.kind == MIX:
+            simd_filters.mix((room, constants, room), (*patch, kernel, to, target.row))
+        elif step.kind == DECIDE:
+            simd_filters.decide((room, constants, room), (*patch, kernel, to, target.row))
+        clear(y, x, target, step.target_first, channels, room)
+
+
+@compiled
+def _set(room: Floats, at: int, row: int, value: float) -> None:
+    for i in range(TILE):
+        for j in range(TILE):
+            room[at + i * row + j] = value
+
+
+@compiled
+def _pool(y: int, x: int, source: Any, target: Any, room: Floats) -> None:
+    """Mean of each 2 × 2 pixels, of those that are in the picture: of a tile that its edge cuts."""
+    at, to = place_of(y, x, source, 0), place_of(y, x, target, 0)
+    for i in range(2):
+        down = min(2, source.height - TILE * y - 2 * i)
+        for j in range(2):
+            across = min(2, source.width - TILE * x - 2 * j)
+            share = 1 / max(down * across, 1)
+            for c in range(LANES):
+                begin = at + 2 * i * source.row + 2 * j * source.pixel + c
+                found = room[begin] + room[begin + source.pixel]
+                found += room[begin + source.row] + room[begin + source.row + source.pixel]
+                room[to + i * target.row + j * target.pixel + c] = np.float32(found * share)
+
+
+@compiled
+def tiles_near(mri: Floats, partner: Floats, reaches: Integers, rows: int, columns: int) -> Any:
+    """Which tiles lie within each reach of what the (H, W) pictures show: (reaches, rows, columns) bool.
+
+    Reaches are in pixels along the longer axis.
+    """
+    height, width = mri.shape
+    shown = np.zeros((height + 1, width + 1), np.int32)  # how many pixels above and left of a place
+    for y in range(height):
+        many = 0
+        for x in range(width):
+            many += mri[y, x] != 0 or partner[y, x] != 0
+            shown[y + 1, x + 1] = shown[y, x + 1] + many
+    found = np.empty((len(reaches), rows, columns), np.bool_)
+    for number, reach in enumerate(reaches):
+        for y in range(rows):
+            top, below = max(TILE * y - reach, 0), min(TILE * (y + 1) + reach, height)
+            for x in range(columns):
+                left, right = max(TILE * x - reach, 0), min(TILE * (x + 1) + reach, width)
+                inside = shown[below, right] - shown[top, right] - shown[below, left] + shown[top, left]
+                found[number, y, x] = inside > 0
+    return found
+
+
+@compiled
+def grown(tiles: Any, by: int) -> Any:
+    """Those of (rows, columns) tiles that are marked, and so many around each, along both axes."""
+    rows, columns = tiles.shape
+    across = tiles.copy()
+    for y in range(rows):
+        for step in range(1, by + 1):
+            for x in range(step, columns):
+                across[y, x] |= tiles[y, x - step]
+            for x in range(columns - step):
+                across[y, x] |= tiles[y, x + step]
+    found = across.copy()
+    for y in range(rows):
+        for line in range(max(y - by, 0), min(y + by + 1, rows)):
+            for x in range(columns):
+                found[y, x] |= across[line, x]
+    return found
+
+
+@compiled
+def listed(sets: Any) -> tuple[Integers, Integers]:
+    """Columns of the marked tiles of (n, rows, columns) sets, row by row, and where rows begin: (n, rows + 1)."""
+    many, rows, width = sets.shape
+    columns, starts = np.empty(sets.sum(), np.int64), np.empty((many, rows + 1), np.int64)
+    at = 0
+    for number in range(many):
+        for y in range(rows):
+            starts[number, y] = at
+            for x in range(width):
+                if sets[number, y, x]:
+                    columns[at] = x
+                    at += 1
+        starts[number, rows] = at
+    return columns, starts
+
+
+@compiled
+def copy_tiles(pairs: Integers, number: int, maps: Any, room: Floats, from_maps: Any, from_room: Floats) -> None:
+    """Copy tiles of a map, (n, 4) place here and place in the other room."""
+    for y, x, from_y, from_x in pairs:
+        copy_tile(y, x, maps[number], room, from_y, from_x, from_maps[number], from_room)
+
+
+@compiled
+def copy_tile(
+    y: int, x: int, target: Any, room: Floats, from_y: int, from_x: int, source: Any, from_room: Floats
+) -> None:
+    """Copy a tile of all channels from another room's map."""
+    to, at = place_of(y, x, target, 0), place_of(from_y, from_x, source, 0)
+    length = target.tile * target.pixel
+    for p in range(target.planes):
+        for i in range(target.tile):
+            begin, end = to + p * target.plane + i * target.row, at + p * source.plane + i * source.row
+            for k in range(length):
+                room[begin + k] = from_room[end + k]

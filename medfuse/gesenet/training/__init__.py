@@ -1,0 +1,1 @@
+"""Train GeSeNet: settings, losses, picture pairs, pruning, checkpoints."""

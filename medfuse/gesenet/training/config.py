@@ -1,0 +1,249 @@
+"""All settings of a training run in one flat record, so that YAML file, flags and weights agree on their names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from medfuse.errors import TrainingError
+from medfuse.gesenet.loading import DEFAULT
+from medfuse.gesenet.network import Parts
+from medfuse.gesenet.training.losses import (
+    MRI_MUST_EXCEED,
+    ROOM_FROM,
+    UNDER_BRIGHT,
+    FusionLoss,
+    LossByTask,
+    LossWeights,
+)
+
+OF_A_TASK = {
+    *(f"{term}_weight" for term in ("content", "gradient", "ssim", "complement", "preservation", "room")),
+    *("mri_must_exceed", "mri_under_bright", "partner_under_bright", "room_from"),
+}
+"""Settings that a task may have of its own: those by which pictures are judged."""
+
+
+PRECISIONS = ("auto", "float32", "bfloat16")
+
+LEAST_PATCH = 16
+"""Pixels: SSIM looks through a window of 11."""
+
+COUNT, SHARE, POSITIVE, ANY = (1, 10**9), (0.0, 1.0), (1e-12, 1e6), (0.0, 1e6)
+
+RANGES = {
+    **dict.fromkeys(("steps", "batch_pixels", "validate_every", "semantic_every"), COUNT),
+    **dict.fromkeys(("semantic_pretraining", "patience", "threads"), (0, 10**9)),
+    "seed": (0, 2**63 - 1),
+    "room_from": (0.0, 0.99),
+    **dict.fromkeys(("air_share", "hot_share", "hard_share", "float32_share", "principal_share"), SHARE),
+    **dict.fromkeys(("validate_share", "kept_share"), (1e-6, 1.0)),
+    **dict.fromkeys(("first_temperature", "last_temperature"), POSITIVE),
+    **dict.fromkeys(("learning_rate", "final_learning_rate", "semantic_learning_rate", "weight_decay"), ANY),
+    **dict.fromkeys(("mri_must_exceed", "mri_under_bright", "partner_under_bright"), ANY),
+    **{f"{each.name}_weight": ANY for each in fields(LossWeights)},
+}
+"""Between what each setting that is a number must lie."""
+
+
+def setting(default: Any, meaning: str) -> Any:
+    """Declare a setting with its default and what it means; the command's help prints the meaning."""
+    return field(default=default, metadata={"help": meaning})
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """The settings; each one's meaning is in its metadata and, lists of mappings aside, in ``medfuse train --help``."""
+
+    out: str = setting("", "folder for weights, checkpoint, log and the resolved configuration")
+    pairs: str = setting("", "CSV file with the columns split, task, case, mri, partner (pictures beside it)")
+    studies: tuple[dict[str, str], ...] = setting((), "own study pairs: mri, partner, case and, for NIfTI, modality")
+    validation_cases: tuple[str, ...] = setting((), "patients held out to choose the best weights, as TASK/CASE")
+    start: str = setting("", "weights to start from: default, or a file; else the network starts untrained")
+    averaged: tuple[str, ...] = setting((), "weights whose mean to start from instead; a file named twice counts twice")
+    steps: int = setting(26_000, "batches that the fusion network learns from")
+    patch_sizes: tuple[int, ...] = setting((64, 64, 96, 128), "patch sizes; each batch has one of them, drawn evenly")
+    batch_pixels: int = setting(32_768, "pixels a batch; as many patches as fit")
+    air_share: float = setting(0.05, "share of patches that may be air")
+    hot_share: float = setting(
+        0.0, "share of patches in which one source gets a hot blob over bright tissue of the other"
+    )
+    drawn_twice: tuple[str, ...] = setting((), "tasks drawn twice as often as others; else all are drawn alike")
+    coloured: bool = setting(True, "judge fused patches in the partner's colours, cut to what a screen shows")
+    learning_rate: float = setting(1e-3, "first learning rate; it falls along a cosine")
+    final_learning_rate: float = setting(1e-5, "last learning rate")
+    weight_decay: float = setting(1e-5, "of the fusion network; the couple masks' logits do not decay")
+    first_temperature: float = setting(1.0, "softness of the couple masks at first")
+    last_temperature: float = setting(0.4, "softness of the couple masks before they turn hard")
+    hard_share: float = setting(0.6, "last share of the steps, in which masks are hard and without noise")
+    learn_channel_masks: bool = setting(True, "channel masks learn too; else they stay as they start")
+    float32_share: float = setting(0.2, "last share of the steps, in which arithmetic is float32 in any case")
+    content_weight: float = setting(LossWeights.content, "content loss")
+    gradient_weight: float = setting(LossWeights.gradient, "gradient loss, γ in the paper")
+    mri_must_exceed: float = setting(MRI_MUST_EXCEED, "how much stronger the MRI's gradient must be to be followed")
+    ssim_weight: float = setting(LossWeights.ssim, "SSIM loss, α in the paper")
+    complement_weight: float = setting(LossWeights.complement, "complement loss")
+    preservation_weight: float = setting(LossWeights.preservation, "edge preservation loss")
+    room_weight: float = setting(LossWeights.room, "loss of room below white where both sources are bright")
+    room_from: float = setting(ROOM_FROM, "mean of the brighter source from which it counts")
+    mri_under_bright: float = setting(UNDER_BRIGHT, "how much more the MRI's edges under a bright partner count in it")
+    partner_under_bright: float = setting(
+        UNDER_BRIGHT, "how much more the partner's edges under bright MRI count in it"
+    )
+    for_tasks: tuple[dict[str, Any], ...] = setting((), "tasks, each with loss settings of its own")
+    semantic_weight: float = setting(LossWeights.semantic, "semantic loss, β in the paper")
+    subsidiary_weight: float = setting(LossWeights.subsidiary, "subsidiary head in the semantic loss, δ in the paper")
+    mask_weight: float = setting(LossWeights.mask, "penalty on couple masks that do not follow the sources' detail")
+    principal_share: float = setting(0.25, "share of the channels that may be principal without a penalty")
+    compact: bool = setting(True, "compute only channels that are left, once none is to go and masks are settled")
+    kept_share: float = setting(1.0, "share of the channels of E, M, R and decoder that are left in the end")
+    semantic_pretraining: int = setting(400, "steps in which the semantic module first learns alone")
+    semantic_every: int = setting(4, "the semantic module learns once in so many steps of the fusion network")
+    semantic_learning_rate: float = setting(0.02, "of the semantic module (SGD, momentum 0.9, weight decay 5e-4)")
+    edge: bool = setting(True, "the edge enhancement module E")
+    region: bool = setting(True, "the region mask module M")
+    refinement: bool = setting(True, "the global refinement module R")
+    skip: bool = setting(True, "the skip connection S")
+    swapped: bool = setting(False, "M before E")
+    validate_every: int = setting(500, "steps between two lines of the log")
+    validate_share: float = setting(0.34, "share of the held-out pictures that each validation looks at")
+    patience: int = setting(0, "stop after so many validations without a better one; 0 never stops early")
+    precision: str = setting("auto", "float32, bfloat16, or auto: bfloat16 where a GPU has it")
+    seed: int = setting(20260101, "of everything random")
+    threads: int = setting(0, "CPU threads; 0 leaves it to torch")
+    device: str = setting("auto", "auto, cpu, cuda or cuda:N")
+
+    def __post_init__(self) -> None:
+        """Refuse what no training can have."""
+        for name, (lowest, highest) in RANGES.items():
+            value = getattr(self, name)
+            if not lowest <= value <= highest:  # NaN is in no range
+                raise TrainingError(f"{name} must be from {lowest:g} to {highest:g}; found {value!r}.")
+        if not self.patch_sizes or not all(type(size) is int and size >= LEAST_PATCH for size in self.patch_sizes):
+            raise TrainingError(
+                f"patch_sizes must be whole numbers from {LEAST_PATCH}; found {list(self.patch_sizes)!r}."
+            )
+        if not all(isinstance(case, str) for case in self.validation_cases):
+            raise TrainingError(f"validation_cases must be texts, TASK/CASE; found {list(self.validation_cases)!r}.")
+        if not all(isinstance(path, str) and path for path in self.averaged):
+            raise TrainingError(f"averaged must be paths of weights; found {list(self.averaged)!r}.")
+        if self.averaged and self.start:
+            raise TrainingError("training starts from start or from the mean of averaged; leave one of them empty.")
+        if self.precision not in PRECISIONS:
+            raise TrainingError(f"precision must be one of {', '.join(PRECISIONS)}; found {self.precision!r}.")
+
+    @classmethod
+    def from_yaml(cls, path: Path, **flags: Any) -> TrainingConfig:
+        """Read a YAML mapping of settings; flags that are not None go before it.
+
+        Relative paths in the file start at the file's folder, so that it means the same from everywhere.
+
+        Raises
+        ------
+        TrainingError
+            If the file is no mapping, names unknown settings, or a value has another type than its setting.
+        """
+        try:
+            values = yaml.safe_load(path.read_text())
+        except OSError as error:
+            raise TrainingError(f"{path} cannot be read: {error.strerror}.") from None
+        except (yaml.YAMLError, UnicodeDecodeError):
+            raise TrainingError(f"{path.name} is not YAML; expected lines such as 'steps: 20000'.") from None
+        if not isinstance(values, dict):
+            raise TrainingError(f"{path.name} must map settings to values, in lines such as 'steps: 20000'.")
+        _resolve(values, path.parent)
+        values |= {name: value for name, value in flags.items() if value is not None}
+        return cls.from_mapping(values)
+
+    @classmethod
+    def from_mapping(cls, values: dict[str, Any]) -> TrainingConfig:
+        """Check names and types, and build the record; `TrainingError` says which setting is wrong."""
+        defaults = {each.name: each.default for each in fields(cls)}
+        unknown = values.keys() - defaults.keys()
+        if unknown:
+            raise TrainingError(
+                f"unknown training settings: {', '.join(sorted(map(str, unknown)))}; there are {', '.join(defaults)}."
+            )
+        checked: dict[str, Any] = {name: _as_type_of(defaults[name], name, value) for name, value in values.items()}
+        return cls(**checked)
+
+    @property
+    def parts(self) -> Parts:
+        """The network's modules."""
+        return Parts(**{each.name: getattr(self, each.name) for each in fields(Parts)})
+
+    @property
+    def loss_weights(self) -> LossWeights:
+        """What each term of the loss counts."""
+        return LossWeights(**{each.name: getattr(self, f"{each.name}_weight") for each in fields(LossWeights)})
+
+    def for_task(self, task: str) -> TrainingConfig:
+        """The settings with what is the task's own.
+
+        Raises
+        ------
+        TrainingError
+            If ``for_tasks`` holds anything but a task with settings that a task may have.
+        """
+        own: dict[str, Any] = {}
+        for each in self.for_tasks:
+            named = isinstance(each, dict) and isinstance(each.get("task"), str)
+            if not named or not each.keys() <= {"task", *OF_A_TASK}:
+                raise TrainingError(f"each of for_tasks must have a task, and may have {', '.join(sorted(OF_A_TASK))}.")
+            if each["task"] == task:
+                own |= {name: _as_type_of(0.0, name, value) for name, value in each.items() if name != "task"}
+        return replace(self, **own)
+
+    def loss_by_task(self, tasks: Sequence[str]) -> LossByTask:
+        """How each of the tasks is judged; `TrainingError` where ``for_tasks`` names others."""
+        losses: dict[tuple[Any, ...], FusionLoss] = {}
+        by_task = {}
+        for task in tasks:
+            own = self.for_task(task)
+            under_bright = own.mri_under_bright, own.partner_under_bright
+            settings = own.loss_weights, own.mri_must_exceed, *under_bright, own.room_from
+            by_task[task] = losses.setdefault(settings, FusionLoss(*settings))
+        if strange := {each["task"] for each in self.for_tasks} - set(tasks):
+            raise TrainingError(
+                f"for_tasks must name tasks among {', '.join(tasks)}; found {', '.join(sorted(strange))}."
+            )
+        return LossByTask(by_task)
+
+    def to_yaml(self) -> str:
+        """The resolved settings, in the form that `from_yaml` reads; paths are absolute, so the file may be moved."""
+        values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        _resolve(values, Path.cwd())
+        return yaml.safe_dump(values, sort_keys=False)
+
+
+def _resolve(values: dict[str, Any], folder: Path) -> None:
+    """Let the relative paths among the settings start at the folder."""
+
+    def resolved(path: object) -> object:
+        return str(folder / path) if isinstance(path, str) and path not in ("", DEFAULT) else path
+
+    if isinstance(values.get("averaged"), list):
+        values["averaged"] = [resolved(path) for path in values["averaged"]]
+    inside = [study for study in values.get("studies") or () if isinstance(study, dict)]
+    for mapping, names in [(values, ("pairs", "out", "start")), *((study, ("mri", "partner")) for study in inside)]:
+        mapping |= {name: resolved(mapping[name]) for name in names if name in mapping}
+
+
+def _as_type_of(default: object, name: str, value: object) -> object:
+    if isinstance(default, tuple):
+        if isinstance(value, list | tuple):
+            return tuple(value)
+    elif isinstance(default, float) and not isinstance(value, bool):
+        # YAML 1.1 reads 1e-3 as text.
+        try:
+            return float(value)  # type: ignore[arg-type]
+        except (TypeError, ValueError):
+            pass
+    elif type(value) is type(default):
+        return value
+    wanted = "a list" if isinstance(default, tuple) else f"like {default!r}"
+    raise TrainingError(f"the setting {name} must be {wanted}; found {value!r}.")

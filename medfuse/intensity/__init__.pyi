@@ -1,0 +1,19 @@
+from .air_mask import Foreground
+from .presets import CT_WINDOWS_HU, DEFAULT_CT_WINDOW, LARGEST, Window, parse_window
+from .suv import to_suv
+from .window import choose_window, known_window, outside_value, scale, to_unit
+
+__all__ = [
+    "CT_WINDOWS_HU",
+    "DEFAULT_CT_WINDOW",
+    "LARGEST",
+    "Foreground",
+    "Window",
+    "choose_window",
+    "known_window",
+    "outside_value",
+    "parse_window",
+    "scale",
+    "to_suv",
+    "to_unit",
+]

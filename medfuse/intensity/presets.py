@@ -1,0 +1,72 @@
+"""Name ranges of values: windows, and the presets for CT."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from medfuse.errors import IntensityError
+
+LARGEST = 1e30
+"""Window limits stay below this, so that float32 holds them and their width."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """A range of values that is mapped linearly onto [0, 1], in the volume's own unit; values outside are clipped."""
+
+    lower: float
+    upper: float
+
+    def __post_init__(self) -> None:
+        if not (self.lower > -LARGEST and self.lower < self.upper < LARGEST):
+            raise IntensityError(
+                f"a window needs finite limits and a positive width; found {self.lower:g} to {self.upper:g}."
+            )
+
+    @classmethod
+    def from_level(cls, level: float, width: float) -> Window:
+        """Make a window from its centre and width, as viewers name it."""
+        return cls(level - width / 2, level + width / 2)
+
+    @property
+    def level(self) -> float:
+        return (self.lower + self.upper) / 2
+
+    @property
+    def width(self) -> float:
+        return self.upper - self.lower
+
+
+CT_WINDOWS_HU: dict[str, Window] = {
+    "head": Window(-20.0, 1000.0),
+    "brain": Window.from_level(40.0, 80.0),
+    "stroke": Window.from_level(40.0, 40.0),
+    "subdural": Window.from_level(75.0, 215.0),
+    "soft-tissue": Window.from_level(50.0, 350.0),
+    "bone": Window.from_level(600.0, 2800.0),
+    "lung": Window.from_level(-600.0, 1500.0),
+}
+"""CT windows by name, HU. ``head``, the default, keeps the brain dark so that the MRI shows it, and bone bright."""
+
+DEFAULT_CT_WINDOW = "head"
+
+
+def parse_window(text: str) -> Window:
+    """Read a window from a preset's name, ``LEVEL,WIDTH``, or one number: the uptake shown brightest, from 0.
+
+    Raises
+    ------
+    IntensityError
+        If it is neither.
+    """
+    if text in CT_WINDOWS_HU:
+        return CT_WINDOWS_HU[text]
+    try:
+        numbers = [float(number) for number in text.split(",")]
+        level, width = numbers if len(numbers) == 2 else (numbers[0] / 2, *numbers)
+    except ValueError:
+        raise IntensityError(
+            f"expected a window as LEVEL,WIDTH, as one largest value, or one of {', '.join(CT_WINDOWS_HU)}; "
+            f"found {text!r}."
+        ) from None
+    return Window.from_level(level, width)

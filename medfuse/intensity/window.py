@@ -1,0 +1,97 @@
+"""What values mean, and how a volume becomes [0, 1]: by one range for the whole volume, never per slice.
+
+MRI has no unit: robust percentiles of the head. CT is in HU: a window. PET and SPECT start at zero: up to a robust
+maximum or a given uptake.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from monai.data.meta_tensor import MetaTensor
+from torch import Tensor
+
+from medfuse.errors import IntensityError
+from medfuse.intensity.presets import CT_WINDOWS_HU, DEFAULT_CT_WINDOW, Window, parse_window
+from medfuse.volume import TRAITS, Modality, like, meta_of, plain
+
+MAXIMUM_SAMPLES = 2_000_000
+"""Percentiles are taken of an evenly spaced subset no larger than this; their error is far below one grey level."""
+
+
+def outside_value(volume: MetaTensor) -> float:
+    """The value that stands for "nothing here" in a volume: air."""
+    meta = meta_of(volume)
+    modality: Modality = meta["modality"]
+    # A CT in some unit other than HU starts at its own minimum.
+    return float(plain(volume).min()) if modality == "CT" and meta["unit"] != "HU" else TRAITS[modality].outside
+
+
+def choose_window(volume: MetaTensor, window: str | Window | None = None) -> Window:
+    """Decide the range that becomes [0, 1].
+
+    Parameters
+    ----------
+    volume
+        (1, X, Y, Z), in its own unit.
+    window
+        A preset's name, ``"LEVEL,WIDTH"``, ``"MAXIMUM"`` (from 0) or a window in the volume's unit; None for the
+        modality's rule.
+
+    Raises
+    ------
+    IntensityError
+        If a preset in HU is asked of a volume in another unit, or the volume is constant.
+    """
+    return known_window(volume, window) or _robust_window(volume, meta_of(volume)["modality"])
+
+
+def known_window(volume: MetaTensor, window: str | Window | None) -> Window | None:
+    """`choose_window` where that needs no look at the values, else None; raises as it does."""
+    meta = meta_of(volume)
+    modality: Modality = meta["modality"]
+    if isinstance(window, Window):
+        return window
+    if window is not None:
+        if window in CT_WINDOWS_HU and meta["unit"] != "HU":
+            raise IntensityError(
+                f"the window {window!r} is in HU, but the {modality} volume is in {meta['unit']} units; give "
+                "LEVEL,WIDTH in the volume's own unit, or leave the window out."
+            )
+        return parse_window(window)
+    return CT_WINDOWS_HU[DEFAULT_CT_WINDOW] if modality == "CT" and meta["unit"] == "HU" else None
+
+
+def _robust_window(volume: MetaTensor, modality: Modality) -> Window:
+    values = plain(volume).flatten()
+    step = -(-len(values) // MAXIMUM_SAMPLES)
+    while math.gcd(step, volume.shape[-1]) > 1:  # else some slices would never be looked at
+        step += 1
+    sample = values[::step].float()
+    lowest, highest = float(sample.min()), float(sample.max())
+    if lowest == highest:
+        raise IntensityError(f"the {modality} volume is constant ({lowest:g}); check that it is the image you mean.")
+    # Air fills most of a volume: percentiles of everything would follow the field of view, not the head.
+    air = lowest + 0.05 * (float(torch.quantile(sample, 0.999)) - lowest) if modality == "MR" else max(lowest, 0.0)
+    tissue = sample[sample > air]
+    top = float(torch.quantile(tissue, TRAITS[modality].top_share)) if len(tissue) else highest
+    if TRAITS[modality].starts_at_zero:
+        return Window(0.0, top if top > 0 else highest)
+    return Window(lowest if modality == "CT" else float(torch.quantile(sample, 0.01)), top)
+
+
+def scale(volume: MetaTensor, window: Window) -> MetaTensor:
+    """Map ``window`` onto [0, 1] and clip.
+
+    Returns
+    -------
+    MetaTensor
+        (1, X, Y, Z) float32 in [0, 1] on the same grid, the window kept in ``meta["window"]``.
+    """
+    return like(to_unit(plain(volume), window), volume, window=window)
+
+
+def to_unit(values: Tensor, window: Window) -> Tensor:
+    """Map ``window`` onto [0, 1] and clip: values of any shape, into memory of their own."""
+    return (values - window.lower).div_(window.width).clamp_(0, 1)

@@ -1,0 +1,135 @@
+"""Load a study from wherever it lies, and tell whether two studies make a pair."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from monai.data.meta_tensor import MetaTensor
+
+from medfuse import dicom, nifti
+from medfuse.dicom.read.volume import DicomSource
+from medfuse.dicom.scan.find_files import Place, places_named
+from medfuse.dicom.write.identity import name_different_patients
+from medfuse.errors import StudyError
+from medfuse.volume import MODALITIES, Modality, Source, meta_of, plain, source_of
+
+LIKELY_CT_AIR = -500.0
+"""An MRI has no reason to hold values this low; CT air does."""
+
+
+def load(
+    path: Place,
+    modality: Modality | Sequence[Modality] | None = None,
+    series: str | None = None,
+    *,
+    volume: int | None = None,
+    luma: bool = False,
+    fill_gaps: bool = False,
+    progress: Callable[[float], None] | None = None,
+) -> MetaTensor:
+    """Load one volume from DICOM files, or a NIfTI file.
+
+    Parameters
+    ----------
+    path
+        A folder that holds a DICOM series, a DICOMDIR, a zip archive, one DICOM file or a list of such; or a NIfTI
+        file: .nii, .nii.gz, or .hdr beside .img.
+    modality
+        MR, CT, PT or NM, or several that it may be. One is needed for NIfTI, which does not say. DICOM must agree with
+        it; a folder with several series is searched for the only one of it.
+    series
+        SeriesInstanceUID or SeriesNumber, where a folder holds several series; with ``:2`` for the second volume of a
+        series that holds several.
+    volume
+        Which volume of a 4-D NIfTI file, counted from 0.
+    luma
+        Read the colours of a NIfTI file (RGB24) as their brightness, 0 to 255, instead of refusing them.
+    fill_gaps
+        Interpolate where slices of a DICOM series are missing or unevenly spaced, instead of refusing it; provenance
+        says how many slices were.
+    progress
+        Called with the share of a DICOM series' slices read, in (0, 1].
+
+    Returns
+    -------
+    MetaTensor
+        (1, X, Y, Z) float32 in the source's unit. ``affine`` is voxel index → RAS+ mm; ``meta`` holds ``modality``,
+        ``unit`` and ``source``, which keeps the headers.
+
+    Raises
+    ------
+    SeriesError
+        If the files do not form exactly one volume.
+    GeometryError
+        If the volume's place in the patient is unknown.
+    StudyError
+        If the modality is missing or contradicts the header.
+    """
+    if not isinstance(path, str | Path) and len(path) == 1:
+        path = path[0]
+    wanted = (modality,) if isinstance(modality, str) else tuple(modality or MODALITIES)
+    for one in wanted:
+        if one not in MODALITIES:
+            raise StudyError(f"expected a modality of {', '.join(MODALITIES)}; found {one!r}.")
+    if isinstance(path, str | Path) and nifti.is_nifti(path):
+        if len(wanted) != 1:
+            raise StudyError(f"{path} is NIfTI, which does not say its modality; state it (modality=..., --modality).")
+        if series is not None:
+            raise StudyError(f"{path} is NIfTI and holds no series to choose from; leave the series out.")
+        return nifti.read(path, wanted[0], volume, luma=luma)
+    if luma:
+        raise StudyError(f"{places_named(path)} is DICOM, whose colours are never measured values; leave luma out.")
+    if volume is not None:
+        raise StudyError(
+            f"{places_named(path)} is DICOM, whose volumes are chosen by series; leave the volume out and name the "
+            "series."
+        )
+    loaded = dicom.read(path, series, modalities=wanted if modality else (), fill_gaps=fill_gaps, progress=progress)
+    found = meta_of(loaded)["modality"]
+    if found not in wanted:
+        either = " or ".join(filter(None, (", ".join(wanted[:-1]), wanted[-1])))
+        raise StudyError(
+            f"expected {either} in {places_named(path)}, found {found}; give the other study, or swap the two."
+        )
+    return loaded
+
+
+def require_pair(mri: MetaTensor, partner: MetaTensor, *, different_patients: bool = False) -> None:
+    """Raise `StudyError` unless the first is an MRI and the second a CT, PET or SPECT of the same patient.
+
+    Parameters
+    ----------
+    mri, partner
+        Volumes as `load` returns them.
+    different_patients
+        Accept studies whose headers name different patients, such as exports that were de-identified separately.
+    """
+    first, second = meta_of(mri), meta_of(partner)
+    if first["modality"] != "MR":
+        hint = "swap the two" if second["modality"] == "MR" else "give an MRI first"
+        raise StudyError(f"expected an MRI as the first study, found {first['modality']}; {hint}.")
+    if second["modality"] == "MR":
+        raise StudyError("expected a CT, PET or SPECT as the second study, found another MR; give the partner study.")
+    if second["modality"] == "CT" and second["unit"] != "HU" and float(plain(mri).min()) < LIKELY_CT_AIR:
+        raise StudyError("the MRI holds values as low as air in CT, and the CT does not; swap the two studies.")
+    require_one_patient(mri, partner, different_patients=different_patients)
+
+
+def require_one_patient(one: MetaTensor, two: MetaTensor, *, different_patients: bool = False) -> None:
+    """Raise `StudyError` if two volumes are the same, or their headers name different patients; see `require_pair`."""
+    source, other = source_of(one), source_of(two)
+    if source is not None and other is not None:
+        if source.path.resolve() == other.path.resolve() and source.references == other.references:
+            raise StudyError(f"both studies are the same, {source.path}; give two studies of one patient.")
+        if not different_patients and _of_different_patients(source, other):
+            raise StudyError(
+                "the headers of the two studies name different patients; give two studies of one patient, or say that "
+                "the identities may differ (different_patients=True, --different-patients)."
+            )
+
+
+def _of_different_patients(source: Source, other: Source) -> bool:
+    if not isinstance(source, DicomSource) or not isinstance(other, DicomSource):
+        return False
+    return name_different_patients(source.first, other.first)

@@ -1,0 +1,169 @@
+"""The main road: two volumes in, one fused study out; see `fused` for what is done with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import get_args
+
+from monai.data.meta_tensor import MetaTensor
+from monai.transforms.compose import Compose
+
+from medfuse.dicom.palettes import palette_table
+from medfuse.gesenet.batches import DEFAULT_BATCH_SIZE
+from medfuse.gesenet.engines.registry import AUTO, Engine, load_engine
+from medfuse.intensity import Window, choose_window, known_window, outside_value
+from medfuse.intensity.air_mask import Foreground
+from medfuse.load_study import require_pair
+from medfuse.pipeline.fused_slices import FusedSlices, Progress
+from medfuse.pipeline.fused_study import FusedStudy
+from medfuse.pipeline.transforms import Registerd, Replaned, Straightend, run
+from medfuse.provenance import Provenance
+from medfuse.registration import Align, Registration, resampled
+from medfuse.volume import grid_of, meta_of, source_of
+from medfuse.volume.planes import PLANES, Plane
+
+DEFAULT_PALETTE = "hot-iron"
+
+SAMPLED_VOXELS = 8_000_000
+"""The partner's range is chosen by whole slices that hold about as many voxels."""
+
+
+def fuse(
+    mri: MetaTensor,
+    partner: MetaTensor,
+    *,
+    align: Align | Registration = "auto",
+    force: bool = False,
+    window: str | Window | None = None,
+    palette: str | None = None,
+    plane: Plane = "native",
+    weights: str | Path = "default",
+    device: str = "auto",
+    engine: str | Engine = AUTO,
+    batch_size: int = DEFAULT_BATCH_SIZE,
+    black_air: bool = False,
+    different_patients: bool = False,
+    lazy: bool = False,
+    progress: Progress | None = None,
+) -> FusedStudy:
+    """Fuse an MRI with a CT, PET or SPECT study.
+
+    Parameters
+    ----------
+    mri, partner
+        Volumes as `medfuse.load` returns them, (1, X, Y, Z) in their own units; left unchanged. The study looks at them
+        again whenever slices or pictures are made: do not change them in place while it is in use.
+    align
+        ``auto`` trusts a common frame of reference where the pictures agree with it, and else registers rigidly;
+        ``header`` trusts the positions in the headers; ``rigid``, ``affine`` and ``deformable`` always register; or a
+        registration made before. See `medfuse.register`.
+    force
+        Fuse even where the pictures say that the result is not aligned; all that is written says so.
+    window
+        Range of the partner shown: a CT preset's name, ``"LEVEL,WIDTH"`` or a `Window`, in the partner's unit.
+    palette
+        Colours of the partner; PET and SPECT have ``hot-iron`` by default, CT none.
+    plane
+        Which slices are fused and written: as acquired, or the nearest axial, coronal or sagittal ones.
+    weights
+        ``default`` or a weights file; see `medfuse.gesenet.load_network`.
+    device
+        ``auto``, ``cpu`` or ``cuda``.
+    engine
+        How the network is run: ``auto`` takes the fastest that is installed, other names are those of
+        `medfuse.gesenet.load_engine`. An engine loaded before serves many studies; it has its own weights and device.
+    batch_size
+        Slices at once; halved where memory runs out. It changes the result by float32 rounding only.
+    black_air
+        Set what lies around the head and shows in neither source to black in both: the noise of air is not fused, and
+        engines on a CPU that leave black air out have less to do. See `medfuse.intensity.air_mask`.
+    different_patients
+        Accept studies whose headers name different patients.
+    lazy
+        Leave the slices to be fused when they are written, or when `FusedStudy.image` is first asked for. A DICOM
+        series is then written while its slices are being fused; without ``keep`` no fused volume is held.
+    progress
+        Called with the step's name and the share of it that is done.
+
+    Raises
+    ------
+    StudyError
+        If the studies are not an MRI and its partner.
+    RegistrationError
+        If they cannot be aligned, or the pictures do not confirm it.
+    IntensityError, WeightsError, DeviceError
+        If window, palette, weights, device or engine are not as asked.
+    """
+    require_pair(mri, partner, different_patients=different_patients)
+    unit = meta_of(partner)["unit"]
+    modality = meta_of(partner)["modality"]
+    sources = source_of(mri), source_of(partner)
+    if palette is None and modality != "CT":
+        palette = DEFAULT_PALETTE
+    # What is cheap to check is checked before what takes minutes.
+    if palette is not None:
+        palette_table(palette)
+    shown = known_window(partner, window)
+    _require_known(align, plane, batch_size)
+    straightened = not grid_of(mri).upright
+    network = engine if isinstance(engine, Engine) else load_engine(engine, device, weights)
+    line = Compose(
+        [
+            Straightend("mri"),
+            Registerd("mri", "partner", align, force=force, progress=progress and _share_of("align", progress)),
+            Replaned("mri", plane),
+        ]
+    )
+    data = run(line, {"mri": mri, "partner": partner})
+    mri, registration = data["mri"], data["registration"]
+    # What follows the line is left until the slices are wanted: the two studies are all that is held of them.
+    moved = resampled(partner, grid_of(mri), registration, outside=outside_value(partner))
+    mri_window = choose_window(mri)
+    slices = FusedSlices(
+        mri,
+        moved,
+        mri_window,
+        shown or choose_window(moved.sample(SAMPLED_VOXELS)),
+        network,
+        palette,
+        batch_size,
+        progress,
+        Foreground.of(mri, mri_window) if black_air else None,
+    )
+    provenance = Provenance(
+        mri_source=sources[0].references if sources[0] else (),
+        partner_source=sources[1].references if sources[1] else (),
+        partner_modality=modality,
+        registration=registration.to_dict(),
+        plane=plane,
+        mri_window=slices.mri_window,
+        partner_window=slices.partner_window,
+        partner_unit=unit,
+        palette=palette,
+        weights=dict(network.origin),
+        engine=network.name,
+        black_air=black_air,
+        different_patients=different_patients,
+        mri_straightened=straightened,
+        mri_filled_slices=sources[0].filled_slices if sources[0] else 0,
+        partner_filled_slices=sources[1].filled_slices if sources[1] else 0,
+    )
+    study = FusedStudy(slices, registration, provenance)
+    if not lazy:
+        slices.volume  # noqa: B018 - fused here and now
+    return study
+
+
+def _share_of(step: str, progress: Progress) -> Callable[[float, float], None]:
+    """Tells of the registration how far it is, and not how good."""
+    return lambda share, score: progress(step, share)
+
+
+def _require_known(align: Align | Registration, plane: Plane, batch_size: int) -> None:
+    if not isinstance(align, Registration) and align not in get_args(Align):
+        raise ValueError(f"align must be one of {', '.join(get_args(Align))} or a Registration; found {align!r}.")
+    if plane not in PLANES:
+        raise ValueError(f"plane must be one of {', '.join(PLANES)}; found {plane!r}.")
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1; found {batch_size}.")

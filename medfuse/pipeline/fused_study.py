@@ -1,0 +1,242 @@
+"""What fusion leaves: slices that are fused when they are asked for, and all that is written of them."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from monai.data.meta_tensor import MetaTensor
+
+from medfuse import dicom, nifti
+from medfuse.intensity import scale
+from medfuse.nifti.sidecar import sidecar_path
+from medfuse.pipeline.fused_slices import FusedSlices
+from medfuse.provenance import Provenance
+from medfuse.registration import Registration
+from medfuse.report import figures
+from medfuse.runtime.atomic_output import require_outside, whole
+from medfuse.volume import Source, plain, source_of
+
+
+@dataclass(frozen=True)
+class FusedStudy:
+    """A fused study: pictures, alignment and how it was made.
+
+    Parameters
+    ----------
+    slices
+        The fused slices.
+    registration
+        Maps MRI → partner world points, RAS+ mm.
+    provenance
+        The steps taken.
+    """
+
+    slices: FusedSlices
+    registration: Registration
+    provenance: Provenance
+
+    @property
+    def image(self) -> MetaTensor:
+        """The fused volume on the MRI's grid: (3, X, Y, Z) uint8 RGB with a palette, else (1, X, Y, Z) in [0, 1]."""
+        return self.slices.volume
+
+    @property
+    def mri(self) -> MetaTensor:
+        """What was fused: (1, X, Y, Z) float32 in [0, 1], made anew whenever it is asked for."""
+        return self.scaled()[0]
+
+    @property
+    def partner(self) -> MetaTensor:
+        """What it was fused with, on the same grid: (1, X, Y, Z) float32 in [0, 1], made anew likewise."""
+        return self.scaled()[1]
+
+    def scaled(self) -> tuple[MetaTensor, MetaTensor]:
+        """Both at once, which costs no more than one."""
+        slices = self.slices
+        mri, partner = scale(slices.mri, slices.mri_window), scale(self.registered(), slices.partner_window)
+        if slices.foreground:
+            slices.foreground.blacken(0, plain(mri), plain(partner))
+        return mri, partner
+
+    def registered(self) -> MetaTensor:
+        """The partner on the MRI's grid in its own unit: (1, X, Y, Z) float32, interpolated once."""
+        return self.slices.partner.volume()
+
+    @property
+    def sources(self) -> tuple[Source | None, Source | None]:
+        """Where MRI and partner came from, as far as they know."""
+        partner = self.slices.partner.about.get("source")
+        return source_of(self.slices.mri), partner if isinstance(partner, Source) else None
+
+    @cached_property
+    def identity(self) -> dicom.Like:
+        """Whose patient, study and frame of reference all DICOM series of this study take, unless told otherwise."""
+        return dicom.identity_of(*self.sources)
+
+    def deidentified(self, by: dicom.Deidentifier | None = None) -> FusedStudy:
+        """The same study as if its sources had been de-identified: all that it writes is so, and consistent.
+
+        Parameters
+        ----------
+        by
+            Gives UIDs, dates and pseudonym; a fresh one by default.
+
+        Raises
+        ------
+        ExportError
+            If a source says that text is burned into its pixels.
+        """
+        by = by or dicom.Deidentifier()
+        mri, partner = (by.source(source) for source in self.sources)
+        return replace(
+            self,
+            slices=self.slices.of(mri, partner),
+            provenance=replace(
+                self.provenance,
+                mri_source=mri.references if mri else (),
+                partner_source=partner.references if partner else (),
+            ),
+        )
+
+    def write_dicom(
+        self,
+        folder: str | Path,
+        *,
+        like: dicom.Like | None = None,
+        description: str | None = None,
+        number: int | None = None,
+        compression: dicom.Compression = "none",
+        bits: dicom.Bits = 16,
+        multiframe: bool = False,
+        overwrite: bool = False,
+        keep: bool = True,
+        progress: Callable[[float], None] | None = None,
+    ) -> None:
+        """Write a DICOM series, one file a slice; see `medfuse.dicom.write_series` for what can be chosen.
+
+        Slices that are not fused yet are fused meanwhile. They stay in `image`, or, without ``keep``, are let go of as
+        they are written, and fused again where they are asked for again.
+
+        Raises
+        ------
+        ExportError
+            If the folder is taken, lies in an input, or cannot be written.
+        DeviceError
+            If slices are still to be fused, and not even one fits into memory.
+        """
+        dicom.write_series(
+            self.slices.stream(keep=keep),
+            folder,
+            like=self.identity if like is None else like,
+            partner=self.sources[1],
+            provenance=self.provenance,
+            description=description,
+            number=number,
+            compression=compression,
+            bits=bits,
+            multiframe=multiframe,
+            overwrite=overwrite,
+            progress=progress,
+        )
+
+    def write_partner(
+        self,
+        folder: str | Path,
+        *,
+        like: dicom.Like | None = None,
+        compression: dicom.Compression = "none",
+        overwrite: bool = False,
+        progress: Callable[[float], None] | None = None,
+    ) -> None:
+        """Write the registered partner as a DICOM series of measured values; see `medfuse.dicom.write_partner`."""
+        dicom.write_partner(
+            self.registered(),
+            folder,
+            mri=self.sources[0],
+            provenance=self.provenance,
+            like=self.identity if like is None else like,
+            compression=compression,
+            overwrite=overwrite,
+            progress=progress,
+        )
+
+    def write_alignment(self, folder: str | Path, *, overwrite: bool = False) -> None:
+        """Write the registration as a DICOM object; see `medfuse.dicom.write_alignment`."""
+        mri, partner = self.sources
+        dicom.write_alignment(
+            folder,
+            mri=mri,
+            partner=partner,
+            registration=self.provenance.registration,
+            overwrite=overwrite,
+        )
+
+    def write_blending(self, folder: str | Path, partner: str | Path, *, overwrite: bool = False) -> None:
+        """Write how to look at the MRI under what `write_partner` wrote; see `medfuse.dicom.write_blending`."""
+        dicom.write_blending(
+            folder, mri=self.sources[0], partner=partner, provenance=self.provenance, overwrite=overwrite
+        )
+
+    def write_nifti(self, path: str | Path, *, overwrite: bool = False) -> None:
+        """Write ``path`` (.nii or .nii.gz) and its JSON sidecar beside it; see `medfuse.nifti.write`.
+
+        Raises
+        ------
+        ExportError
+            If a file is taken, lies in an input, or cannot be written.
+        """
+        path = Path(path)
+        self._require_outside_sources(path, sidecar_path(path))
+        nifti.write(self.image, path, self.sidecar(), overwrite=overwrite)
+
+    def write_partner_nifti(self, path: str | Path, *, overwrite: bool = False) -> None:
+        """Write the registered partner, float32 in its own unit on the MRI's grid, and its JSON sidecar beside it."""
+        path = Path(path)
+        self._require_outside_sources(path, sidecar_path(path))
+        partner = self.registered()
+        sidecar = self.sidecar() | {
+            "Description": f"The partner, aligned with the MRI: {self.provenance.alignment}.",
+            "Units": partner.meta["unit"],
+        }
+        nifti.write_measured(partner, path, sidecar, overwrite=overwrite)
+
+    def write_picture(self, path: str | Path, *, overwrite: bool = False) -> None:
+        """Write a PNG of sources and fused volume in three planes."""
+        self._require_outside_sources(Path(path))
+        with whole(Path(path), overwrite) as beside:
+            beside.write_bytes(self._picture())
+
+    def _picture(self, dots_per_inch: int = 110) -> bytes:
+        mri, partner = self.scaled()
+        return figures.study_picture(
+            mri, partner, self.image, palette=self.provenance.palette, dots_per_inch=dots_per_inch
+        )
+
+    def sidecar(self) -> dict[str, object]:
+        """What the JSON file beside the NIfTI holds, in the words of BIDS derivatives and under ``Medfuse`` in full."""
+        provenance = self.provenance
+        name, version = provenance.software.split(" ")
+        return {
+            "Description": provenance.sentence(),
+            "Sources": [*provenance.mri_source, *provenance.partner_source],
+            "SpatialReference": list(provenance.mri_source),
+            "GeneratedBy": [{"Name": name, "Version": version}],
+            "Medfuse": provenance.to_dict(),
+        }
+
+    def _require_outside_sources(self, *paths: Path) -> None:
+        sources = [source.path for source in self.sources if source is not None]
+        for path in paths:
+            require_outside(path, sources)
+
+    def __repr__(self) -> str:
+        kind = "RGB" if self.slices.palette else "grey"
+        return f"FusedStudy(MR + {self.provenance.partner_modality}, {kind}, {self.slices.grid!r})"
+
+    def _repr_html_(self) -> str:
+        encoded = base64.b64encode(self._picture(dots_per_inch=80)).decode()
+        return f'<img alt="{self!r}" src="data:image/png;base64,{encoded}">'

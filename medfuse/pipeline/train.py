@@ -1,0 +1,131 @@
+"""The school: pictures and whole studies in, weights out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+from monai.transforms.compose import Compose
+
+from medfuse.dicom.palettes import palette_table
+from medfuse.errors import TrainingError
+from medfuse.gesenet.training.config import TrainingConfig
+from medfuse.gesenet.training.dataset import Pair, read_pairs
+from medfuse.gesenet.training.trainer import Progress, Trainer
+from medfuse.intensity.colour import colourise
+from medfuse.load_study import load, require_pair
+from medfuse.pipeline.fuse import DEFAULT_PALETTE
+from medfuse.pipeline.transforms import Registerd, ResampleOntod, Scaled, SplitLumad, run
+from medfuse.registration import Align
+from medfuse.report import figures
+from medfuse.volume import PALETTES, PARTNERS, meta_of
+from medfuse.volume.planes import slice_batch
+
+STUDY_SETTINGS = {"mri", "partner", "case", "modality", "window", "palette", "align"}
+
+EMPTY_SLICE = 0.02
+"""Mean of the brighter source below which a slice holds nothing to learn from."""
+
+
+def train(config: TrainingConfig, *, progress: Progress | None = None) -> Path:
+    """Train GeSeNet on picture pairs, study pairs, or both.
+
+    Parameters
+    ----------
+    config
+        The settings. A run that was cut short goes on where its checkpoint is.
+    progress
+        Called with the stage's name and the share of it that is done.
+
+    Returns
+    -------
+    Path
+        The best weights, for ``medfuse.fuse(..., weights=...)``. Checkpoint, log, curves and the resolved configuration
+        lie beside them.
+
+    Raises
+    ------
+    TrainingError
+        If settings, pictures or patients do not fit.
+    MedfuseError
+        If a study cannot be read or aligned.
+    """
+    if not config.out:
+        raise TrainingError("expected a folder for the results; set out (or --out).")
+    pairs = read_pairs(Path(config.pairs)) if config.pairs else []
+    for number, study in enumerate(config.studies):
+        pairs += study_pairs(study)
+        if progress:
+            progress("studies", (number + 1) / len(config.studies))
+    if not pairs:
+        raise TrainingError("expected picture pairs or studies to learn from; set pairs, studies or both.")
+    trainer = Trainer(config, pairs, progress)
+    trainer.recorded = partial(_draw_curves, trainer)
+    trainer.run()
+    return trainer.folder.best_weights
+
+
+def study_pairs(study: Mapping[str, Any]) -> Iterator[Pair]:
+    """Align one study pair as `medfuse.fuse` does, and yield its slices as training pairs.
+
+    Parameters
+    ----------
+    study
+        ``mri`` and ``partner`` are DICOM folders or NIfTI files and ``case`` is a name of your own for the patient; for
+        NIfTI, ``modality`` is the partner's. ``window``, ``palette`` and ``align`` are those of `medfuse.fuse`.
+
+    Yields
+    ------
+    Pair
+        (1, H, W) float32 in [0, 1], one for each slice that is not empty; its colours 8 bit.
+    """
+    if not isinstance(study, Mapping) or not {"mri", "partner", "case"} <= study.keys() <= STUDY_SETTINGS:
+        raise TrainingError(
+            f"each of studies must have mri, partner and case, and may have "
+            f"{', '.join(sorted(STUDY_SETTINGS - {'mri', 'partner', 'case'}))}."
+        )
+    _require_known(study)
+    mri = load(study["mri"], "MR")
+    partner = load(study["partner"], study.get("modality", PARTNERS))
+    require_pair(mri, partner)
+    modality = meta_of(partner)["modality"]
+    palette = study.get("palette", None if modality == "CT" else DEFAULT_PALETTE)
+    line = Compose(
+        [
+            Registerd("mri", "partner", study.get("align", "auto")),
+            ResampleOntod("partner", onto="mri"),
+            Scaled("mri"),
+            Scaled("partner", study.get("window")),
+            SplitLumad("partner", "luma", palette),
+        ]
+    )
+    data = run(line, {"mri": mri, "partner": partner})
+    task = f"MRI-{ {'PT': 'PET', 'NM': 'SPECT'}.get(modality, modality) }"
+    for k in range(mri.shape[-1]):
+        seen, luma = (slice_batch(data[name], k, k + 1)[0].float() for name in ("mri", "luma"))
+        if torch.maximum(seen, luma).mean() > EMPTY_SLICE:
+            shown = colourise(slice_batch(data["partner"], k, k + 1)[0], palette_table(palette)) if palette else None
+            colours = None if shown is None else (shown * 255).round().byte()
+            yield Pair(task, f"{task}/{study['case']}", seen, luma, colours=colours)
+
+
+def _require_known(study: Mapping[str, Any]) -> None:
+    """Raise `TrainingError` for values that `medfuse.fuse` would not take."""
+    for name in ("mri", "partner", "case"):
+        if not isinstance(study[name], str | Path):
+            raise TrainingError(f"{name} of a study must be text; found {study[name]!r}.")
+    if (way := study.get("align", "auto")) not in get_args(Align):
+        raise TrainingError(f"align of a study must be one of {', '.join(get_args(Align))}; found {way!r}.")
+    if (palette := study.get("palette")) is not None and palette not in PALETTES:
+        raise TrainingError(f"palette of a study must be one of {', '.join(PALETTES)}; found {palette!r}.")
+    if not isinstance(study.get("window"), str | list | tuple | None):
+        raise TrainingError(f"window of a study must be a name or [lowest, highest]; found {study['window']!r}.")
+
+
+def _draw_curves(trainer: Trainer) -> None:
+    beside = trainer.folder.path / "curves.new"
+    beside.write_bytes(figures.training_curves(trainer.folder.rows()))
+    beside.replace(trainer.folder.path / "curves.png")

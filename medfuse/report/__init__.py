@@ -1,0 +1,1 @@
+"""Draw figures for people: studies, alignments, training curves, benchmarks."""

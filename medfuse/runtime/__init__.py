@@ -1,0 +1,1 @@
+"""Run safely and in parallel: atomic output, bounded threads, what the machine is."""

@@ -1,0 +1,36 @@
+from .grid import LPS_FROM_RAS, MOST_VOXELS, Grid, Points
+from .metatensor import NO_DOSE, Source, grid_of, known_of, like, make_volume, meta_of, plain, source_of
+from .modality import MODALITIES, PALETTES, PARTNERS, TRAITS, Modality, PaletteName, Traits, Unit
+from .planes import DISPLAY_AXES, PLANES, Plane, as_slices, replane, require_same_grid, slice_batch, turn_of
+
+__all__ = [
+    "DISPLAY_AXES",
+    "LPS_FROM_RAS",
+    "MODALITIES",
+    "MOST_VOXELS",
+    "NO_DOSE",
+    "PALETTES",
+    "PARTNERS",
+    "PLANES",
+    "TRAITS",
+    "Grid",
+    "Modality",
+    "PaletteName",
+    "Plane",
+    "Points",
+    "Source",
+    "Traits",
+    "Unit",
+    "as_slices",
+    "grid_of",
+    "known_of",
+    "like",
+    "make_volume",
+    "meta_of",
+    "plain",
+    "replane",
+    "require_same_grid",
+    "slice_batch",
+    "source_of",
+    "turn_of",
+]

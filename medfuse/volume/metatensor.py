@@ -1,0 +1,126 @@
+"""Make and read volumes: MONAI MetaTensors that carry grid, modality, unit and source.
+
+Rule: never compute with two MetaTensors at once, the result silently takes the first one's affine. Check their grids,
+compute on ``as_tensor()``, wrap the result again with `make_volume` or `like`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from monai.data.meta_tensor import MetaTensor
+from torch import Tensor
+
+from medfuse.errors import GeometryError, IntensityError, StudyError
+from medfuse.volume.grid import Grid
+from medfuse.volume.modality import MODALITIES, Modality, Unit
+
+NO_DOSE = "the PET has no source that tells dose and weight; load it from DICOM or NIfTI."
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a volume came from, and what a writer must know beside the voxels.
+
+    ``frame_of_reference`` is equal for two sources exactly where their headers declare one common world: a DICOM Frame
+    of Reference UID, or a named template space. ``references`` identify the source in provenance; ``path`` is for
+    telling sources and outputs apart and is never written anywhere. ``filled_slices`` counts the slices that were
+    interpolated because the source has gaps.
+    """
+
+    modality: Modality
+    frame_of_reference: str | None
+    references: tuple[str, ...]
+    path: Path
+    filled_slices: int = field(default=0, kw_only=True)
+
+    def suv_factor(self, unit: Unit, weight_kg: float | None = None) -> float:
+        """What a PET volume's values in a unit are multiplied by to become SUV (body weight), g/ml.
+
+        Raises
+        ------
+        IntensityError
+            If the source does not say what the factor is made of; the message names it.
+        """
+        raise IntensityError(NO_DOSE)
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Source:
+        # Immutable, and possibly holding hundreds of headers: MONAI may copy metadata as often as it likes.
+        return self
+
+
+def make_volume(
+    values: Tensor,
+    grid: Grid,
+    *,
+    modality: Modality,
+    unit: Unit = "arbitrary",
+    source: Source | None = None,
+    **more: object,
+) -> MetaTensor:
+    """Join values and geometry to a volume.
+
+    Parameters
+    ----------
+    values
+        (C, X, Y, Z) tensor, not copied.
+    grid
+        The lattice of (X, Y, Z).
+    modality, unit, source, **more
+        Kept in ``meta`` under these names.
+
+    Raises
+    ------
+    GeometryError
+        If the values' shape is not the grid's.
+    """
+    if tuple(values.shape[1:]) != grid.shape:
+        raise GeometryError(f"values of shape {tuple(values.shape)} do not fill {grid!r}.")
+    meta: dict[str, object] = {"modality": modality, "unit": unit, "source": source, "space": "RAS", **more}
+    return MetaTensor(values, affine=torch.from_numpy(np.array(grid.affine)), meta=meta)
+
+
+def like(values: Tensor, volume: MetaTensor, grid: Grid | None = None, **more: object) -> MetaTensor:
+    """Wrap new values with what ``volume`` knows of itself, on its grid or another; ``more`` goes into ``meta``."""
+    return make_volume(values, grid or grid_of(volume), **(known_of(volume) | more))
+
+
+def known_of(volume: MetaTensor) -> dict[str, Any]:
+    """Modality, unit and source of a volume, as far as it says them."""
+    return {name: volume.meta[name] for name in ("modality", "unit", "source") if name in volume.meta}
+
+
+def grid_of(volume: MetaTensor) -> Grid:
+    """Read the grid that a (C, X, Y, Z) volume lies on."""
+    if volume.ndim != 4:
+        raise GeometryError(f"a volume has the axes (C, X, Y, Z); found the shape {tuple(volume.shape)}.")
+    x, y, z = volume.shape[1:]
+    return Grid((x, y, z), np.asarray(volume.affine.cpu(), dtype=np.float64))
+
+
+def meta_of(volume: MetaTensor) -> Mapping[str, Any]:
+    """Read the metadata of a volume; `StudyError` where it does not say its modality."""
+    if volume.meta.get("modality") not in MODALITIES:
+        raise StudyError(
+            "the volume does not say its modality; load it with medfuse.load(path, modality=...), one of "
+            f"{', '.join(MODALITIES)}."
+        )
+    return cast("Mapping[str, Any]", volume.meta)
+
+
+def source_of(volume: MetaTensor) -> Source | None:
+    """Read where a volume came from, as far as it knows."""
+    source = volume.meta.get("source")
+    if isinstance(source, np.ndarray):  # how it passes MONAI's LoadImage, which knows no other container
+        source = source.item()
+    return source if isinstance(source, Source) else None
+
+
+def plain(volume: MetaTensor | Tensor) -> Tensor:
+    """The values without metadata; shares memory."""
+    return volume.as_tensor() if isinstance(volume, MetaTensor) else volume

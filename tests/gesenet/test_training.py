@@ -1,0 +1,881 @@
+import csv
+import hashlib
+import json
+import math
+from copy import deepcopy
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors import safe_open
+from typer.testing import CliRunner
+
+import medfuse
+from medfuse.cli import app
+from medfuse.errors import IntensityError, TrainingError
+from medfuse.gesenet import load_network
+from medfuse.gesenet.engines.folded import FoldedGeSeNet
+from medfuse.gesenet.masks import CoupleMaskConvolutions, watch_masks, work_share
+from medfuse.gesenet.network import GeSeNet, Parts
+from medfuse.gesenet.training.compact import Compaction
+from medfuse.gesenet.training.config import TrainingConfig
+from medfuse.gesenet.training.dataset import PatchSampler, read_pairs, read_picture, with_classes
+from medfuse.gesenet.training.losses import (
+    FusionLoss,
+    LossByTask,
+    LossWeights,
+    channel_mask_loss,
+    complement_loss,
+    content_loss,
+    gradient_loss,
+    preservation_loss,
+    room_loss,
+    semantic_loss,
+    sobel,
+    spatial_mask_loss,
+    structure,
+)
+from medfuse.gesenet.training.pruning import Thinning
+from medfuse.gesenet.training.semantic import TISSUES, SemanticModule, TissueClasses
+from medfuse.gesenet.training.trainer import Trainer
+from medfuse.pipeline.train import study_pairs, train
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    """Two tasks, two patients each, one picture pair a patient, with something to see in both."""
+    generator = np.random.default_rng(3)
+    with (tmp_path / "pairs.csv").open("w", newline="") as lines:
+        writer = csv.writer(lines)
+        writer.writerow(["split", "task", "case", "slice", "mri", "partner"])
+        for task in ("MRI-CT", "MRI-PET"):
+            for case in (1, 2):
+                for side in ("mri", "partner"):
+                    values = generator.integers(40, 200, (12, 12), dtype=np.uint8).repeat(4, 0).repeat(4, 1)
+                    Image.fromarray(values).save(tmp_path / f"{task}-{case}-{side}.png")
+                writer.writerow(["train", task, case, 1, *(f"{task}-{case}-{side}.png" for side in ("mri", "partner"))])
+        writer.writerow(["test", "MRI-CT", 9, 1, "absent.png", "absent.png"])
+    return tmp_path / "pairs.csv"
+
+
+SETTINGS = {
+    "steps": 6,
+    "batch_pixels": 2 * 24 * 24,
+    "patch_sizes": (24, 32),
+    "validate_every": 3,
+    "validate_share": 1.0,
+    "validation_cases": ("MRI-CT/2",),
+    "semantic_pretraining": 2,
+    "device": "cpu",
+}
+
+
+def config(pairs, out, **more):
+    return TrainingConfig(pairs=str(pairs), out=str(out), **(SETTINGS | more))
+
+
+def trainer_of(settings):
+    return Trainer(settings, read_pairs(Path(settings.pairs)))
+
+
+def log(folder):
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def test_the_same_seed_trains_the_same_network(pairs, tmp_path):
+    for name in "ab":
+        trainer_of(config(pairs, tmp_path / name)).run()
+    assert log(tmp_path / "a") == log(tmp_path / "b")
+    trainer_of(config(pairs, tmp_path / "c", seed=1)).run()
+    assert log(tmp_path / "c") != log(tmp_path / "a")
+
+
+@pytest.mark.parametrize("share", [0.25, 1.0])
+def test_thinning_leaves_a_share_of_the_channels_and_the_folded_network_has_no_others(pairs, tmp_path, share):
+    trainer = trainer_of(config(pairs, tmp_path / "run", kept_share=share, semantic_weight=0.0))
+    trainer.run()
+    trained = load_network(tmp_path / "run" / "best.safetensors")
+    folded = FoldedGeSeNet(trained)
+    leaving_edge = max(16, 32 * share)
+    assert folded.channels == leaving_edge
+    assert folded.refinement.merge.weight.shape[:2] == (64 * share, 2 * leaving_edge + 64 * share)
+    assert folded.decoder[0].weight.shape[:2] == (32 * share, 64 * share + leaving_edge)
+    for branch in (trained.mri, trained.partner):
+        for layer in (branch.edge.dense.first, branch.edge.dense.second):
+            assert (layer.weight != 0).flatten(1).any(1).sum() == max(8, 16 * share)
+        for layer in branch.region.body.convolutions:
+            assert (layer.weight != 0).flatten(1).any(1).sum() == 32 * share
+
+
+def test_channels_that_are_gone_do_not_come_back(pairs, tmp_path):
+    given = {"semantic_weight": 0.0, "steps": 3}
+    trainer_of(config(pairs, tmp_path / "first", kept_share=0.5, **given)).run()
+    start = str(tmp_path / "first" / "best.safetensors")
+    trainer_of(config(pairs, tmp_path / "next", start=start, **given)).run()
+    first, later = (load_network(tmp_path / name / "best.safetensors").decoder[0].weight for name in ("first", "next"))
+    assert torch.equal((first != 0).flatten(1).any(1), (later != 0).flatten(1).any(1))
+    assert not torch.equal(first, later)
+
+
+@pytest.mark.parametrize("without", ["", "region", "refinement", "skip", "edge"])
+def test_what_learns_without_dead_channels_computes_the_same(without):
+    """One step of each: the same picture, the same change of the weights, and no other weights changed."""
+    torch.manual_seed(8)
+    network = GeSeNet(Parts(**{without: False} if without else {}))
+    for name, each in network.named_parameters():
+        each.requires_grad_(not name.endswith("channel_logits"))
+    thinning = Thinning(network, 0.25)
+    thinning.worth = [torch.rand_like(worth) for worth in thinning.worth]
+    thinning.thin(1.0)
+    compact = deepcopy(network)
+    compaction = Compaction(compact)
+    assert all(torch.equal(value, network.state_dict()[name]) for name, value in compaction.whole().items())
+    if without != "edge":
+        left, all_of_them = (sum(each.numel() for each in net.parameters()) for net in (compact, network))
+        assert left < all_of_them / 3
+    mri, partner = torch.rand(2, 1, 33, 40), torch.rand(2, 1, 33, 40)
+    for net in (network, compact):
+        staying = Thinning(net, 1.0)
+        net.soften_masks(0.0)
+        net.train()(mri, partner).sub(0.3).square().sum().backward()
+        torch.optim.SGD([each for each in net.parameters() if each.requires_grad], 1e-3).step()
+        staying.thin(1.0)
+    whole = GeSeNet(network.parts)
+    whole.load_state_dict(compaction.whole())
+    fused = [net.eval()(mri, partner) for net in (network, compact, whole)]
+    torch.testing.assert_close(fused[0], fused[1], atol=2e-6, rtol=0)
+    torch.testing.assert_close(fused[2], fused[1], atol=2e-6, rtol=0)
+
+
+def test_a_thinned_network_trains_without_its_dead_channels(pairs, tmp_path):
+    given = {"semantic_weight": 0.0, "steps": 3}
+    trainer_of(config(pairs, tmp_path / "first", kept_share=0.25, **given)).run()
+    start = str(tmp_path / "first" / "best.safetensors")
+    given |= {"start": start, "learn_channel_masks": False, "hard_share": 1.0}
+    later = trainer_of(config(pairs, tmp_path / "next", **given))
+    later.run()
+    assert len(later.network.decoder[0].weight) == 8
+    before, after = (load_network(path) for path in (start, later.folder.best_weights))
+    assert torch.equal(*((net.decoder[0].weight != 0).flatten(1).any(1) for net in (before, after)))
+    mri, partner = torch.rand(1, 1, 40, 40), torch.rand(1, 1, 40, 40)
+    torch.testing.assert_close(after(mri, partner), later.network.eval()(mri, partner), atol=2e-6, rtol=0)
+
+
+def test_thinning_keeps_the_channels_that_matter():
+    torch.manual_seed(5)
+    network = GeSeNet()
+    thinning = Thinning(network, 0.5)
+    trained = network.decoder[0].weight
+    with torch.no_grad():
+        network.decoder[2].weight[:, 1::2] = 0  # nobody reads these
+    for _ in range(3):
+        fused = network.eval()(torch.rand(1, 1, 24, 24), torch.rand(1, 1, 24, 24))
+        network.zero_grad()
+        fused.square().mean().backward()
+        thinning.weigh()
+    thinning.thin(1.0)
+    assert torch.equal((trained != 0).flatten(1).any(1), torch.arange(32) % 2 == 0)
+
+
+def test_a_run_that_was_cut_resumes_to_the_same_end(pairs, tmp_path):
+    trainer_of(config(pairs, tmp_path / "whole")).run()
+    cut = trainer_of(config(pairs, tmp_path / "cut"))
+    original, cut._record = cut._record, lambda figures: (original(figures), (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        cut.run()
+    assert len(log(tmp_path / "cut")) == 1
+    # As one wrote it that knew fewer settings.
+    state = torch.load(tmp_path / "cut" / "checkpoint.pt", weights_only=True)
+    state["config"] = json.dumps(
+        {name: value for name, value in json.loads(state["config"]).items() if name != "for_tasks"}
+    )
+    torch.save(state, tmp_path / "cut" / "checkpoint.pt")
+    resumed = trainer_of(config(pairs, tmp_path / "cut"))
+    assert resumed.step == 3
+    resumed.run()
+    assert log(tmp_path / "cut") == log(tmp_path / "whole")
+
+
+def test_validation_patients_are_not_trained_on(pairs, tmp_path):
+    trainer = trainer_of(config(pairs, tmp_path / "a"))
+    assert {pair.case for pair in trainer.training} == {"MRI-CT/1", "MRI-PET/1", "MRI-PET/2"}
+    assert {pair.case for pair in trainer.validation} == {"MRI-CT/2"}
+
+
+@pytest.mark.slow
+def test_training_lowers_the_loss(pairs, tmp_path):
+    trainer_of(config(pairs, tmp_path / "a", steps=120, validate_every=30)).run()
+    rows = log(tmp_path / "a")
+    assert rows[-1]["validation_total"] < 0.7 * rows[0]["validation_total"]
+
+
+def test_weights_carry_their_origin_and_no_paths(pairs, tmp_path):
+    trainer_of(config(pairs, tmp_path / "a")).run()
+    with safe_open(tmp_path / "a" / "best.safetensors", "pt") as file:
+        metadata = file.metadata()
+    assert json.loads(metadata["config"])["seed"] == config(pairs, "x").seed
+    assert json.loads(metadata["training_cases"]) == ["MRI-CT/1", "MRI-PET/1", "MRI-PET/2"]
+    assert str(tmp_path) not in json.dumps(metadata)
+    network = load_network(tmp_path / "a" / "best.safetensors")
+    assert network.origin["name"] == "best.safetensors"
+
+
+def test_the_shipped_weights_say_what_made_them():
+    from importlib.resources import as_file, files
+
+    with as_file(files("medfuse.gesenet.weights") / "default.safetensors") as path, safe_open(path, "pt") as file:
+        metadata = file.metadata()
+    assert {"config", "training_cases", "figures"} <= metadata.keys()
+    assert "/" not in json.loads(metadata["config"])["pairs"]
+
+
+def test_settings_come_from_yaml_and_flags_go_first(tmp_path):
+    (tmp_path / "a.yaml").write_text(
+        "pairs: p.csv\nout: o\nsteps: 7\nlearning_rate: 1e-4\nvalidation_cases: [MRI-CT/1]\n"
+    )
+    read = TrainingConfig.from_yaml(tmp_path / "a.yaml", seed=4, steps=None)
+    assert (read.steps, read.seed, read.learning_rate, read.validation_cases) == (7, 4, 1e-4, ("MRI-CT/1",))
+    assert read.pairs == str(tmp_path / "p.csv")
+
+
+def test_the_resolved_settings_read_back_the_same(pairs, tmp_path):
+    settings = config(pairs, tmp_path / "a")
+    trainer_of(settings)
+    assert TrainingConfig.from_yaml(tmp_path / "a" / "config.yaml") == settings
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("step: 7\n", "unknown training settings: step"),
+        ("steps: many\n", "the setting steps must be like 26000; found 'many'"),
+        ("edge: 1\n", "the setting edge must be like True"),
+        ("- 1\n", "must map settings to values"),
+        ("a: [\n", "is not YAML"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(tmp_path, text, message):
+    (tmp_path / "a.yaml").write_text(text)
+    with pytest.raises(TrainingError, match=message):
+        TrainingConfig.from_yaml(tmp_path / "a.yaml")
+
+
+def test_a_checkpoint_of_other_settings_is_not_continued(pairs, tmp_path):
+    trainer_of(config(pairs, tmp_path / "a")).run()
+    with pytest.raises(TrainingError, match=r"other settings \(learning_rate\)"):
+        trainer_of(config(pairs, tmp_path / "a", learning_rate=0.1))
+
+
+def test_a_folder_that_holds_something_else_is_left_as_it_is(pairs, tmp_path):
+    own = tmp_path / "a" / "config.yaml"
+    own.parent.mkdir()
+    own.write_text("# mine\nsteps: 3\n")
+    with pytest.raises(TrainingError, match=r"holds config\.yaml.*another folder"):
+        trainer_of(config(pairs, tmp_path / "a"))
+    assert own.read_text() == "# mine\nsteps: 3\n"
+    (tmp_path / "b").write_text("")
+    with pytest.raises(TrainingError, match="cannot be made"):
+        trainer_of(config(pairs, tmp_path / "b" / "c"))
+
+
+def test_a_run_cut_before_its_first_checkpoint_starts_again(pairs, tmp_path):
+    trainer_of(config(pairs, tmp_path / "a")).run()
+    whole = log(tmp_path / "a")
+    (tmp_path / "a" / "checkpoint.pt").unlink()
+    trainer_of(config(pairs, tmp_path / "a")).run()
+    assert log(tmp_path / "a") == whole
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "message"),
+    [
+        ("checkpoint.pt", lambda path: path.write_bytes(path.read_bytes()[:1000]), "no readable checkpoint"),
+        ("checkpoint.pt", lambda path: torch.save({"a": 1}, path), "no readable checkpoint"),
+        ("checkpoint.pt", lambda path: torch.save(torch.load(path) | {"network": {}}, path), "state of this network"),
+        ("log.jsonl", lambda path: path.write_text("begun\n"), "no log of a training"),
+        ("log.jsonl", lambda path: path.write_bytes(b"\xff"), "no log of a training"),
+    ],
+)
+def test_a_damaged_run_is_not_continued(pairs, tmp_path, name, damage, message):
+    trainer_of(config(pairs, tmp_path / "a")).run()
+    damage(tmp_path / "a" / name)
+    with pytest.raises(TrainingError, match=message):
+        trainer_of(config(pairs, tmp_path / "a"))
+
+
+def test_hot_blobs_reach_the_top_over_bright_tissue(pairs):
+    def drawn(hot_share):
+        return PatchSampler(
+            read_pairs(pairs), (48,), 48 * 48 * 16, 0.0, torch.Generator().manual_seed(5), hot_share=hot_share
+        ).draw()
+
+    plain, hot = drawn(0.0), drawn(1.0)
+    changed = [(getattr(hot, side) - getattr(plain, side)).flatten(1).amax(1) > 0.02 for side in ("mri", "partner")]
+    assert (changed[0] | changed[1]).all()
+    assert changed[1].sum() > 3  # both kinds are drawn
+    assert (~changed[1]).sum() > 1
+    for side in (hot.mri, hot.partner):
+        assert side.min() >= 0
+        assert side.max() <= 1
+    blobs = hot.partner[changed[1]] > 0.79
+    assert ((hot.mri[changed[1]] * blobs).flatten(1).amax(1) > 0.45).all()
+
+
+def test_a_run_stops_when_validation_no_longer_improves(pairs, tmp_path):
+    settings = config(
+        pairs, tmp_path / "a", steps=40, validate_every=1, learning_rate=0.0, final_learning_rate=0.0, patience=3
+    )
+    trainer_of(settings).run()
+    assert len(log(tmp_path / "a")) == 4  # the first is the best, three are not better
+
+
+def test_an_absent_validation_patient_is_named(pairs, tmp_path):
+    with pytest.raises(TrainingError, match="MRI-CT/77"):
+        trainer_of(config(pairs, tmp_path / "a", validation_cases=("MRI-CT/77",)))
+
+
+def test_pairs_that_cannot_be_read_are_named(pairs, tmp_path):
+    with pytest.raises(TrainingError, match="there is no file"):
+        read_pairs(tmp_path / "absent.csv")
+    with pytest.raises(TrainingError, match=r"absent\.png is no readable picture"):
+        read_pairs(pairs, split="test")
+    (tmp_path / "short.csv").write_text("split,task\n")
+    with pytest.raises(TrainingError, match="columns case, mri, partner"):
+        read_pairs(tmp_path / "short.csv")
+    (tmp_path / "row.csv").write_text("split,task,case,mri,partner\ntrain,MRI-CT,1,a.png\n")
+    with pytest.raises(TrainingError, match="too short"):
+        read_pairs(tmp_path / "row.csv")
+    (tmp_path / "latin.csv").write_bytes("split,task,case,mri,partner\ntrain,MRI-CT,Müller,a,b\n".encode("latin-1"))
+    with pytest.raises(TrainingError, match="in UTF-8"):
+        read_pairs(tmp_path / "latin.csv")
+
+
+def test_pairs_saved_by_a_spreadsheet_are_read(pairs):
+    pairs.write_bytes(b"\xef\xbb\xbf" + pairs.read_bytes())
+    assert len(read_pairs(pairs)) == 4
+
+
+def test_train_leaves_weights_log_curves_and_settings(pairs, tmp_path):
+    stages = []
+    weights = train(config(pairs, tmp_path / "a"), progress=lambda stage, share: stages.append((stage, share)))
+    assert {path.name for path in weights.parent.iterdir()} == {
+        "best.safetensors",
+        "checkpoint.pt",
+        "config.yaml",
+        "curves.png",
+        "log.jsonl",
+    }
+    assert stages[-1] == ("train", 1.0)
+    assert stages[0][0] == "pretrain"
+
+
+def test_weights_of_a_network_without_parts_say_so(pairs, tmp_path):
+    trainer_of(config(pairs, tmp_path / "a", region=False, skip=False)).run()
+    assert load_network(tmp_path / "a" / "best.safetensors").parts == Parts(region=False, skip=False)
+
+
+@pytest.mark.parametrize("part", ["edge", "region", "refinement", "skip", "swapped", "none"])
+def test_every_part_of_the_network_can_be_left_out(part):
+    parts = Parts() if part == "none" else replace(Parts(), **{part: part == "swapped"})
+    network = GeSeNet(parts)
+    fused = network(torch.rand(2, 1, 33, 20), torch.rand(2, 1, 33, 20))
+    assert fused.shape == (2, 1, 33, 20)
+    fused.sum().backward()
+    assert all(value.grad is not None for value in network.parameters())
+    count = sum(value.numel() for value in network.parameters())
+    assert (count < sum(value.numel() for value in GeSeNet().parameters())) == (part != "none")
+
+
+def test_whole_studies_are_trained_on_as_they_are_fused(tmp_path):
+    phantom = medfuse.phantom_study("CT")
+    phantom.write_dicom(tmp_path / "study")
+    study = {"mri": tmp_path / "study" / "mri", "partner": tmp_path / "study" / "partner", "case": "a"}
+    found = list(study_pairs(study))
+    assert {(pair.task, pair.case) for pair in found} == {("MRI-CT", "MRI-CT/a")}
+    for pair in found:
+        assert pair.mri.shape == pair.partner.shape
+        assert pair.mri.dtype == torch.float32
+        assert 0 <= pair.mri.min() <= pair.mri.max() <= 1
+        assert pair.colours is None
+    with pytest.raises(TrainingError, match="mri, partner and case"):
+        list(study_pairs({"mri": "x"}))
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"palette": "nope"}, "palette of a study must be one of"),
+        ({"align": "sideways"}, "align of a study must be one of"),
+        ({"window": 5}, "window of a study must be"),
+        ({"mri": 5}, "mri of a study must be text"),
+    ],
+)
+def test_settings_of_a_study_are_checked_before_it_is_read(setting, message):
+    with pytest.raises(TrainingError, match=message):
+        list(study_pairs({"mri": "absent", "partner": "absent", "case": "a", **setting}))
+
+
+def test_what_a_study_is_refused_for_arrives_as_it_is(tmp_path):
+    medfuse.phantom_study("PT", coarsen=4).write_dicom(tmp_path / "study")
+    study = {"mri": tmp_path / "study" / "mri", "partner": tmp_path / "study" / "partner", "case": "a"}
+    with pytest.raises(IntensityError, match="bone"):
+        list(study_pairs({**study, "window": "bone"}))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"steps": 0},
+        {"validate_every": -3},
+        {"validate_share": 0.0},
+        {"seed": -1},
+        {"threads": -1},
+        {"hard_share": 7.0},
+        {"kept_share": 0.0},
+        {"learning_rate": -1.0},
+        {"content_weight": math.nan},
+        {"last_temperature": 0.0},
+        {"patch_sizes": ()},
+        {"patch_sizes": (2,)},
+        {"patch_sizes": ("a",)},
+        {"validation_cases": (1,)},
+        {"precision": "foo"},
+        {"for_tasks": ({"task": "MRI-CT", "ssim_weight": -1.0},)},
+    ],
+)
+def test_settings_that_no_training_can_have_are_refused(pairs, tmp_path, wrong):
+    named = "ssim_weight" if "for_tasks" in wrong else next(iter(wrong))
+    with pytest.raises(TrainingError, match=named):
+        trainer_of(config(pairs, tmp_path / "run", **wrong))
+
+
+def test_a_run_whose_loss_is_no_number_stops_and_says_so(pairs, tmp_path, monkeypatch):
+    trainer = trainer_of(config(pairs, tmp_path / "run"))
+    monkeypatch.setattr(trainer, "_validate", lambda: {"validation_total": math.nan})
+    with pytest.raises(TrainingError, match="no number any more at step 3"):
+        trainer.run()
+    assert not trainer.folder.best_weights.exists()
+
+
+@pytest.mark.parametrize(("dtype", "mode"), [(np.uint16, "I;16"), (np.float32, "F")])
+def test_pictures_of_more_than_8_bits_are_not_cut(tmp_path, dtype, mode):
+    path = tmp_path / "deep.tif"
+    Image.fromarray(np.linspace(0, 4095, 48 * 48).reshape(48, 48).astype(dtype)).save(path)
+    with pytest.raises(TrainingError, match=f"holds {mode} values"):
+        read_picture(path)
+
+
+def test_patches_are_balanced_over_tasks_and_prefer_tissue(pairs):
+    found = read_pairs(pairs)
+    black = [replace(found[0], mri=torch.zeros_like(found[0].mri), partner=torch.zeros_like(found[0].mri))]
+    sampler = PatchSampler(found[:1] + black * 9, (24,), 400 * 24 * 24, 0.0, torch.Generator().manual_seed(1))
+    mri, partner, *_ = sampler.draw()
+    with_tissue = (torch.maximum(mri, partner).mean((1, 2, 3)) > 0.05).float().mean()
+    assert len(mri) == 400
+    assert with_tissue > 0.05  # and it ends, though nine pictures of ten are black
+    tasks = PatchSampler([*found[:1] * 30, *found[2:3]], (24,), 400 * 24 * 24, 0.0, torch.Generator().manual_seed(1))
+    assert len(tasks.by_task) == 2
+    with pytest.raises(TrainingError, match="patches of 64 pixels do not fit into pictures of 48"):
+        PatchSampler(found, (64,), 4096, 0.0, torch.Generator())
+
+
+def test_tasks_can_be_drawn_twice_as_often(pairs):
+    found = read_pairs(pairs)
+    told_apart = [replace(each, mri=torch.full_like(each.mri, 255 * (each.task == "MRI-CT"))) for each in found]
+    shares = []
+    for drawn_twice in ((), ("MRI-PET",)):
+        generator = torch.Generator().manual_seed(4)
+        batch = PatchSampler(told_apart, (24,), 900 * 24 * 24, 0.0, generator, drawn_twice).draw()
+        shares.append(float((batch.mri.amax((1, 2, 3)) == 0).float().mean()))
+        assert batch.tasks.count("MRI-PET") == round(900 * shares[-1])  # each patch says whose it is
+    assert shares == pytest.approx([1 / 2, 2 / 3], abs=0.05)
+    with pytest.raises(TrainingError, match="among MRI-CT, MRI-PET; found MRI-MR"):
+        PatchSampler(found, (24,), 4096, 0.0, torch.Generator(), ("MRI-MR",))
+
+
+def test_tissue_classes_separate_what_only_both_sources_show():
+    mri, partner = torch.zeros(2, 1, 60, 60).unbind()
+    mri[:, 10:50, 10:30], mri[:, 10:50, 30:50] = 0.3, 0.8
+    partner[:, 10:30, 10:50] = 0.2
+    partner[:, 40:50, 10:50] = 1.0
+    classes = TissueClasses([(mri, partner)])(mri, partner)
+    assert classes.dtype == torch.uint8
+    assert classes[0, 2, 2] == TISSUES.index("air")
+    assert classes[0, 46, 15] == TISSUES.index("bright in partner")
+    assert classes[0, 20, 15] < classes[0, 20, 45]
+    assert torch.equal(classes, TissueClasses([(mri, partner)])(mri, partner))
+    with pytest.raises(TrainingError, match="black"):
+        TissueClasses([(torch.zeros(1, 9, 9), torch.zeros(1, 9, 9))])
+
+
+def test_classes_move_with_their_patch(pairs):
+    found = with_classes(read_pairs(pairs), seed=1)
+    sampler = PatchSampler(found[:1], (24,), 16 * 24 * 24, 0.0, torch.Generator().manual_seed(5))
+    sampler._jitter = lambda batch: batch
+    mri, partner, classes, *_ = sampler.draw()
+    find = TissueClasses([(pair.mri.float() / 255, pair.partner.float() / 255) for pair in found[:2]], seed=1)
+    inner = (slice(None), slice(1, -1), slice(1, -1))  # smoothing looks one pixel beyond
+    for k in range(len(mri)):
+        assert torch.equal(find(mri[k], partner[k])[inner].long(), classes[k : k + 1][inner])
+
+
+def test_fused_patches_are_judged_as_a_screen_shows_them_in_the_partners_colours(pairs, tmp_path):
+    path = pairs.parent / "MRI-PET-1-partner.png"
+    grey = np.array(Image.open(path))
+    colours = np.stack([grey, grey // 2, grey // 5], axis=-1)
+    Image.fromarray(colours).save(path)
+    red = read_pairs(pairs)[2]
+    assert red.colours.shape == (3, 48, 48)
+    assert read_pairs(pairs)[0].colours is None
+    assert torch.equal(red.partner[0], torch.from_numpy(np.array(Image.fromarray(colours).convert("L"))))
+
+    sampler = PatchSampler([red], (24,), 16 * 24 * 24, 0.0, torch.Generator().manual_seed(2))
+    drawn = sampler.draw()
+    assert drawn.tints.shape == (16, 3, 24, 24)
+    shown = drawn.partner + drawn.tints
+    # However a patch was turned, and darkened by gain or gamma, it has its colour where it has its brightness.
+    lit = drawn.partner[:, 0] > 0.05
+    assert torch.allclose((shown[:, 1] / shown[:, 0])[lit], torch.tensor(0.5), atol=0.05)
+    assert torch.allclose((shown[:, 2] / shown[:, 0])[lit], torch.tensor(0.2), atol=0.05)
+
+    assert -1 <= drawn.tints.min() < 0 < drawn.tints.max() <= 1
+    assert shown.min() >= -1e-6
+    assert shown.max() <= 1 + 1e-6  # what the screen cannot show is no target
+
+    for name, coloured in (("seen", True), ("luma", False)):
+        trainer_of(config(pairs, tmp_path / name, coloured=coloured, semantic_weight=0.0)).run()
+    assert log(tmp_path / "seen") != log(tmp_path / "luma")
+    Image.fromarray(grey).convert("RGB").save(path)
+    assert read_pairs(pairs)[2].colours is None
+
+
+def test_the_semantic_module_learns_what_it_is_shown():
+    torch.manual_seed(0)
+    module = SemanticModule(classes=2)
+    optimizer = torch.optim.SGD(module.parameters(), 0.05, momentum=0.9)
+    fused = torch.zeros(4, 1, 33, 40)
+    fused[..., 16:] = 0.9
+    classes = (fused[:, 0] > 0.5).long()
+    losses = []
+    for _ in range(30):
+        main, subsidiary = module(fused)
+        assert main.shape == subsidiary.shape == (4, 2, 33, 40)
+        loss = semantic_loss(main, subsidiary, classes, 0.5)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.5 * losses[0]
+    assert semantic_loss(main, subsidiary, classes, 0.0) < loss
+
+
+def test_sobel_measures_a_ramp():
+    ramp = torch.arange(10.0).expand(1, 1, 6, 10) / 10
+    assert torch.allclose(sobel(ramp)[:, :1, :, 1:-1].abs(), torch.tensor(0.8))
+    assert torch.allclose(sobel(ramp)[:, 1:], torch.tensor(0.0), atol=1e-6)
+
+
+def test_losses_are_zero_where_nothing_can_be_better():
+    mri, partner = torch.zeros(2, 1, 1, 32, 32).unbind()
+    mri[..., :16], partner[..., 20:] = 0.5, 0.9
+    brighter = torch.maximum(mri, partner)
+    assert content_loss(brighter, mri, partner) == 0
+    assert gradient_loss(mri, mri, mri) == 0
+    weights = LossWeights(complement=0)  # what is the same in both sources has no complement
+    total, terms = FusionLoss(weights)(mri, mri, mri)
+    assert total == pytest.approx(0, abs=1e-6)
+    assert set(terms) == {"content", "gradient", "ssim", "complement", "preservation", "room"}
+    assert FusionLoss()(1 - brighter, mri, partner)[0] > FusionLoss()(brighter, mri, partner)[0]
+
+
+def test_tasks_may_be_judged_by_losses_of_their_own():
+    fused, mri, partner = torch.rand(3, 6, 1, 24, 24, generator=torch.Generator().manual_seed(6)).unbind()
+    tasks = ("CT", "PET", "CT", "SPECT", "PET", "CT")
+    one, alike, other = FusionLoss(), FusionLoss(), FusionLoss(LossWeights(content=50.0), 2.0, 0.5, 3.0)
+    whole, terms = one(fused, mri, partner)
+    for losses in ({"CT": one, "PET": one, "SPECT": one}, {"CT": one, "PET": alike, "SPECT": alike}):
+        total, found = LossByTask(losses)(fused, mri, partner, tasks)
+        torch.testing.assert_close(total, whole)
+        assert found == pytest.approx({name: term.item() for name, term in terms.items()}, rel=1e-5)
+    total, _ = LossByTask({"CT": one, "PET": other, "SPECT": one})(fused, mri, partner, tasks)
+    pet = [tasks.index("PET"), 4]
+    rest = [index for index in range(6) if index not in pet]
+    of_pet, of_rest = (
+        loss(*(side[own] for side in (fused, mri, partner)))[0] for loss, own in ((other, pet), (one, rest))
+    )
+    torch.testing.assert_close(total, (2 * of_pet + 4 * of_rest) / 6)
+
+
+def test_a_tasks_own_settings_reach_its_loss_alone(pairs, tmp_path):
+    own = ({"task": "MRI-PET", "content_weight": "4e1", "partner_under_bright": 2.0},)
+    trainer = trainer_of(config(pairs, tmp_path / "run", for_tasks=own))
+    ct, pet = (trainer.loss.by_task[task] for task in ("MRI-CT", "MRI-PET"))
+    assert (ct.weights.content, pet.weights.content) == (LossWeights.content, 40.0)
+    assert (ct.under_bright, pet.under_bright) == ((1.0, 1.0), (1.0, 2.0))
+    trainer.run()
+    assert TrainingConfig.from_yaml(tmp_path / "run" / "config.yaml").for_tasks == own
+    for wrong, said in (
+        ({"task": "MRI-MR"}, "among MRI-CT, MRI-PET; found MRI-MR"),
+        ({"task": "MRI-PET", "steps": 3}, "must have a task, and may have complement_weight"),
+        ({"content_weight": 3}, "must have a task"),
+        ("MRI-PET", "must have a task"),
+        ({"task": "MRI-PET", "content_weight": "much"}, "content_weight must be like 0.0; found 'much'"),
+    ):
+        with pytest.raises(TrainingError, match=said):
+            trainer_of(config(pairs, tmp_path / "none", for_tasks=(wrong,)))
+    assert not (tmp_path / "none").exists()
+
+
+def test_the_gradient_loss_tells_a_dark_line_from_a_bright_one():
+    bright = torch.full((1, 1, 20, 20), 0.5)
+    bright[..., 10] = 0.8
+    dark = 1 - bright
+    assert torch.allclose(sobel(bright).abs(), sobel(dark).abs(), atol=1e-6)
+    assert gradient_loss(dark, bright, torch.zeros_like(bright)) > 0.05
+
+
+def test_the_complement_loss_asks_for_both_sources():
+    torch.manual_seed(0)
+    mri, partner = torch.rand(2, 3, 1, 24, 24).unbind()
+    assert complement_loss(mri + partner, mri, partner) == pytest.approx(0, abs=1e-3)
+    assert complement_loss(torch.maximum(mri, partner), mri, partner) > 0.05
+    flat = torch.zeros(1, 1, 24, 24)
+    assert torch.isfinite(complement_loss(flat, flat, flat))
+
+
+def test_the_preservation_loss_asks_for_the_edges_of_both_sources():
+    mri, partner = torch.full((2, 1, 1, 40, 40), 0.3).unbind()
+    mri[..., 10:20, :], partner[..., 25:] = 0.6, 0.9
+    both, brighter = mri + partner - 0.3, torch.maximum(mri, partner)
+    lost = [preservation_loss(fused, mri, partner).item() for fused in (both, brighter, mri, 1 - mri)]
+    assert lost == sorted(lost)
+    assert lost[0] < 0.1
+    assert lost[-1] > 0.95  # an edge with its sides exchanged is none
+
+
+def test_edges_under_the_bright_part_of_the_other_source_count_more():
+    mri, partner = torch.full((2, 1, 1, 40, 40), 0.5).unbind()
+    mri[..., 5:8, :] = mri[..., 32:35, :] = 0.7
+    partner[..., 20:, :] = 1.0
+    without_dim, without_bright = mri + partner - 0.5, mri + partner - 0.5
+    without_dim[..., 3:10, :] = 0.5
+    without_bright[..., 30:37, :] = 1.0
+    assert preservation_loss(without_bright, mri, partner) > preservation_loss(without_dim, mri, partner) + 0.05
+    alike = [preservation_loss(fused, mri, partner, mri_under_bright=0.0) for fused in (without_bright, without_dim)]
+    torch.testing.assert_close(*alike, atol=1e-4, rtol=0)
+
+
+def test_the_room_loss_asks_for_texture_below_white_where_both_are_bright():
+    wave = 0.1 * torch.sin(torch.arange(64.0))[None, None, None].expand(1, 1, 64, -1)
+    mri, hot = 0.7 + wave, torch.ones(1, 1, 64, 64)
+    white, flat, textured = torch.ones_like(hot), torch.full_like(hot, 0.9), 0.9 + 0.8 * wave
+    lost = [room_loss(fused, mri, hot).item() for fused in (white, flat, textured)]
+    assert lost[0] > lost[1] > 5 * lost[2]
+    exchanged = [room_loss(fused, hot, mri).item() for fused in (white, flat, textured)]
+    assert exchanged == pytest.approx(lost)
+    assert room_loss(hot, mri - 0.6, hot) == 0  # a dark MRI leaves white where it is
+    assert room_loss(white, mri, hot - 0.4) == 0
+
+
+def test_the_room_loss_pulls_out_of_saturation():
+    mri, hot = (torch.full((1, 1, 32, 32), value) for value in (0.7, 1.0))
+    logits = torch.full_like(mri, 4.0).requires_grad_()  # 0.9997 of the range
+    room_loss(logits.tanh() / 2 + 0.5, mri, hot).backward()
+    assert logits.grad.sum() > 0.05
+
+
+def test_the_preservation_loss_has_a_slope_everywhere():
+    flat, noise = torch.full((1, 1, 24, 24), 0.4), torch.rand(1, 1, 24, 24, generator=torch.Generator().manual_seed(2))
+    for fused, mri, partner in ((flat, flat, flat), (noise, noise, noise), (flat, noise, flat)):
+        fused = fused.clone().requires_grad_()
+        preservation_loss(fused, mri, partner).backward()
+        assert fused.grad.isfinite().all()
+
+
+def test_structure_is_where_the_detail_is():
+    image = torch.zeros(1, 1, 40, 40)
+    image[..., 20:] = 0.6
+    found = structure(image)
+    assert found[..., 19:21].min() == 1
+    assert found[..., :10].max() == found[..., 30:].max() == 0
+    agreeing = torch.cat((1 - found, found), dim=1) * 20
+    assert spatial_mask_loss(agreeing, image) < 1e-6
+    full = torch.cat((-20 * torch.ones_like(image), 20 * torch.ones_like(image)), dim=1).requires_grad_()
+    spatial_mask_loss(full, image).backward()
+    assert full.grad[..., :10].abs().min() > 1e-4  # a mask that is full can still be emptied where nothing is
+
+
+def test_channel_masks_are_asked_to_decide_and_to_stay_under_their_share():
+    decided = torch.zeros(8, 4)
+    decided[:2] = 1
+    assert channel_mask_loss(decided, 0.25) == 0
+    assert channel_mask_loss(decided, 0.1) == pytest.approx(0.15)
+    assert channel_mask_loss(torch.full((8, 4), 0.5), 1.0) == pytest.approx(1.0)
+
+
+def test_the_work_share_counts_multiplications():
+    spatial = torch.zeros(1, 1, 4, 4)
+    spatial[..., :2] = 1
+    nothing, everything = torch.zeros(8, 4), torch.ones(8, 4)
+    assert work_share(spatial, nothing) == 0.5
+    assert work_share(spatial, everything) == 1
+    half = torch.zeros(8, 4)
+    half[:4] = 1
+    # Layer 1: half of the outputs everywhere; layers 2 to 4: half of the outputs from half of the inputs.
+    everywhere = (0.5 + 3 * 0.25) / 4
+    assert work_share(spatial, half) == pytest.approx(everywhere + (1 - everywhere) / 2)
+
+
+def test_masks_can_be_watched():
+    network = GeSeNet().eval()
+    with watch_masks(network) as seen, torch.no_grad():
+        network(torch.rand(2, 1, 16, 18), torch.rand(2, 1, 16, 18))
+    assert [tuple(map(tuple, (each.spatial.shape, each.channels.shape, each.logits.shape))) for each in seen] == [
+        ((2, 1, 16, 18), (32, 4), (2, 2, 16, 18))
+    ] * 2
+    with torch.no_grad():
+        network(torch.rand(2, 1, 16, 18), torch.rand(2, 1, 16, 18))
+    assert len(seen) == 2
+
+
+def test_at_temperature_zero_training_draws_the_masks_of_inference():
+    torch.manual_seed(0)
+    network = GeSeNet()
+    sources = torch.rand(1, 1, 16, 16), torch.rand(1, 1, 16, 16)
+    with torch.no_grad():
+        expected = network.eval()(*sources)
+        network.train().soften_masks(0.0)
+        torch.testing.assert_close(network(*sources), expected)
+        network.soften_masks(1.0)
+        assert not torch.equal(network(*sources), expected)
+
+
+def test_settled_channels_are_computed_once():
+    torch.manual_seed(0)
+    body = CoupleMaskConvolutions(8).train()
+    features, spatial = torch.rand(2, 8, 12, 14), (torch.rand(2, 1, 12, 14) > 0.5).float()
+    for mask in (torch.rand(8, 4) > 0.6, torch.ones(8, 4) > 0, torch.zeros(8, 4) > 0):
+        expected = body(features, spatial, mask.float().requires_grad_())
+        torch.testing.assert_close(body(features, spatial, mask.float()), expected)
+
+
+def test_the_written_settings_mean_the_same_in_another_folder(tmp_path, monkeypatch):
+    (tmp_path / "run").mkdir()
+    monkeypatch.chdir(tmp_path)
+    given = TrainingConfig(
+        pairs="pairs.csv",
+        out="run",
+        averaged=("default", "a.safetensors"),
+        studies=({"mri": "a/mri", "partner": "/b/pet", "case": "a"},),
+    )
+    (tmp_path / "run" / "config.yaml").write_text(given.to_yaml())
+    monkeypatch.chdir("/")
+    read = TrainingConfig.from_yaml(tmp_path / "run" / "config.yaml")
+    assert (read.pairs, read.out) == (f"{tmp_path}/pairs.csv", f"{tmp_path}/run")
+    assert read.averaged == ("default", f"{tmp_path}/a.safetensors")
+    assert read.studies == ({"mri": f"{tmp_path}/a/mri", "partner": "/b/pet", "case": "a"},)
+
+
+def test_the_command_trains_and_its_flags_go_before_the_file(pairs, tmp_path):
+    lines = {name: list(value) if isinstance(value, tuple) else value for name, value in SETTINGS.items()}
+    (tmp_path / "a.yaml").write_text(json.dumps(lines | {"pairs": pairs.name, "out": "run"}))
+    flags = ["--steps", "3", "--patch-sizes", "24", "--no-skip", "--json"]
+    done = CliRunner().invoke(app, ["train", str(tmp_path / "a.yaml"), *flags])
+    assert done.exit_code == 0, done.output
+    result = json.loads(done.stdout)
+    assert result["last"]["step"] == 3
+    assert Path(result["weights"]) == tmp_path / "run" / "best.safetensors"
+    written = TrainingConfig.from_yaml(tmp_path / "run" / "config.yaml")
+    assert (written.steps, written.patch_sizes, written.skip, written.batch_pixels) == (3, (24,), False, 2 * 24 * 24)
+
+
+@pytest.mark.parametrize(
+    ("text", "flags", "code", "sentence"),
+    [
+        ("out: run\n", [], 3, "expected picture pairs or studies to learn from"),
+        ("pairs: p.csv\n", [], 3, "expected a folder for the results"),
+        ("out: run\npairs: p.csv\n", [], 3, "there is no file"),
+        ("out: run\npairs: p.csv\n", ["--steps", "many"], 2, "integer"),
+        ("out: run\npairs: p.csv\n", ["--patch-sizes", "64,x"], 2, "expected whole numbers"),
+        ("out: run\nstudies: [{mri: a}]\n", [], 3, "must have mri, partner and case"),
+        ("out: run\naveraged: a.safetensors\n", [], 3, "the setting averaged must be a list; found"),
+        ("out: run\nstart: a\n", ["--averaged", "b,c"], 3, "leave one of them empty"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_in_a_sentence(tmp_path, text, flags, code, sentence):
+    (tmp_path / "a.yaml").write_text(text)
+    done = CliRunner().invoke(app, ["train", str(tmp_path / "a.yaml"), *flags])
+    assert done.exit_code == code
+    assert sentence in " ".join(done.output.split())
+    assert not (tmp_path / "run").exists()
+
+
+def test_training_can_start_from_weights(pairs, tmp_path):
+    still = config(pairs, tmp_path / "a", start="default", learning_rate=0.0, final_learning_rate=0.0)
+    trainer = trainer_of(still)
+    trainer.run()
+    first, last = load_network().state_dict(), load_network(tmp_path / "a" / "best.safetensors").state_dict()
+    assert all(torch.equal(first[name], last[name]) for name in first)
+    with pytest.raises(TrainingError, match="other parts"):
+        trainer_of(config(pairs, tmp_path / "b", start="default", skip=False))
+
+
+def test_training_can_start_from_the_mean_of_weights(pairs, tmp_path):
+    for seed in (1, 2):
+        trainer_of(config(pairs, tmp_path / str(seed), seed=seed)).run()
+    one, two = (str(tmp_path / name / "best.safetensors") for name in "12")
+    still = config(pairs, tmp_path / "a", averaged=(one, one, two), learning_rate=0.0, final_learning_rate=0.0)
+    trainer_of(still).run()
+    first, second, mean = (load_network(path).state_dict() for path in (one, two, tmp_path / "a" / "best.safetensors"))
+    assert not all(torch.equal(first[name], second[name]) for name in first)
+    for name, value in mean.items():
+        assert torch.allclose(value, (2 * first[name] + second[name]) / 3, atol=1e-6), name
+    with safe_open(tmp_path / "a" / "best.safetensors", "pt") as file:
+        said = json.loads(file.metadata()["started_from"])
+    hashes = [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in (one, one, two)]
+    assert [each["sha256"] for each in said] == hashes
+    with pytest.raises(TrainingError, match="other settings \\(averaged\\)"):
+        trainer_of(replace(still, averaged=(one, two)))
+    with pytest.raises(TrainingError, match="leave one of them empty"):
+        replace(still, start="default")
+    with pytest.raises(TrainingError, match="must be paths of weights"):
+        replace(still, averaged=("",))
+
+
+def test_every_stage_of_the_shipped_weights_can_be_repeated():
+    folder = Path(medfuse.gesenet.__file__).parent / "weights"
+    stages = sorted(folder.glob("*.yaml"))
+    assert len(stages) == 16
+    for path in stages:
+        settings = TrainingConfig.from_yaml(path)
+        before = settings.averaged or ((settings.start,) if settings.start else ())
+        assert all(Path(each).is_file() for each in before), path.name
+        with safe_open(path.with_suffix(".safetensors"), "pt") as file:
+            trained = json.loads(file.metadata()["config"])
+        paths = {"out", "pairs", "start", "averaged", "studies"}
+        mine = json.loads(json.dumps(asdict(settings)))
+        assert {name: mine[name] for name in trained if name not in paths} == {
+            name: value for name, value in trained.items() if name not in paths
+        }, path.name
+        began = trained.get("averaged") or [name for name in (trained["start"],) if name]
+        assert [Path(each).name for each in before] == began, path.name
+
+
+def test_the_shipped_weights_are_the_mean_that_their_settings_name():
+    folder = Path(medfuse.gesenet.__file__).parent / "weights"
+    states = [load_network(path).state_dict() for path in TrainingConfig.from_yaml(folder / "default.yaml").averaged]
+    for name, value in load_network().state_dict().items():
+        mean = torch.stack([state[name] for state in states]).mean(0)
+        assert torch.equal(value, mean.half().float()), name
+
+
+def test_channel_masks_can_be_left_as_they_are(pairs, tmp_path):
+    trainer = trainer_of(config(pairs, tmp_path / "a", learn_channel_masks=False, hard_share=1.0))
+    before = {name: value.clone() for name, value in trainer.network.state_dict().items()}
+    trainer.run()
+    changed = {name for name, value in trainer.network.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed
+    assert not any(name.endswith("channel_logits") for name in changed)

@@ -1,0 +1,312 @@
+import contextlib
+import gzip
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from hostile import limited_memory
+from synthetic import oblique_grid, world_linear, worst_linear_error
+
+import medfuse
+from medfuse import nifti
+from medfuse.errors import ExportError, GeometryError, MedfuseError, SeriesError, StudyError
+from medfuse.volume import grid_of, like, make_volume
+from medfuse.volume.grid import Grid
+
+
+def save(path, volume, affine=None, units="mm", codes=(1, 1)):
+    affine = grid_of(volume).affine if affine is None else affine
+    image = nib.Nifti1Image(volume.as_tensor()[0].numpy(), affine)
+    image.set_sform(affine, codes[0])
+    image.set_qform(affine, codes[1])
+    image.header.set_xyzt_units(units)
+    nib.save(image, path)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_every_voxel_is_where_the_header_says(tmp_path, suffix):
+    loaded = medfuse.load(save(tmp_path / f"a{suffix}", world_linear(oblique_grid())), "MR")
+    assert worst_linear_error(loaded) < 1e-3
+    assert loaded.dtype == torch.float32
+
+
+@pytest.mark.parametrize(("units", "factor"), [("meter", 1000.0), ("micron", 0.001)])
+def test_units_other_than_mm_are_converted(tmp_path, units, factor):
+    grid = oblique_grid()
+    affine = grid.affine.copy()
+    affine[:3] /= factor
+    loaded = medfuse.load(save(tmp_path / "a.nii", world_linear(grid), affine, units), "MR")
+    np.testing.assert_allclose(loaded.affine, grid.affine, rtol=1e-4, atol=1e-3)
+
+
+def test_the_qform_serves_where_the_sform_is_not_set(tmp_path):
+    loaded = medfuse.load(save(tmp_path / "a.nii", world_linear(oblique_grid()), codes=(0, 1)), "MR")
+    assert worst_linear_error(loaded) < 1e-2
+
+
+def test_no_geometry_is_refused(tmp_path):
+    with pytest.raises(GeometryError, match="neither sform nor qform"):
+        medfuse.load(save(tmp_path / "a.nii", world_linear(oblique_grid()), codes=(0, 0)), "MR")
+
+
+def test_the_modality_must_be_said(tmp_path):
+    with pytest.raises(StudyError, match="does not say its modality"):
+        medfuse.load(save(tmp_path / "a.nii", world_linear(oblique_grid())))
+
+
+def test_only_template_spaces_are_a_common_world(tmp_path):
+    volume = world_linear(oblique_grid())
+    frames = [
+        medfuse.load(save(tmp_path / f"{code}.nii", volume, codes=(code, code)), "MR").meta["source"].frame_of_reference
+        for code in (1, 2, 4)
+    ]
+    assert frames == [None, None, "MNI152"]
+
+
+def test_ct_is_in_hu_only_if_it_holds_air(tmp_path):
+    volume = world_linear(oblique_grid())
+    assert medfuse.load(save(tmp_path / "a.nii", volume), "CT").meta["unit"] == "arbitrary"
+    low = like(volume.as_tensor() - 1000 - volume.as_tensor().min(), volume)
+    assert medfuse.load(save(tmp_path / "b.nii", low), "CT").meta["unit"] == "HU"
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_values_that_are_not_finite_become_nothing(tmp_path, value):
+    volume = world_linear(oblique_grid())
+    volume[0, 2, 3, 4] = value
+    assert medfuse.load(save(tmp_path / "a.nii", volume), "PT")[0, 2, 3, 4] == 0
+    low = like(volume.as_tensor() - 1500, volume)
+    ct = medfuse.load(save(tmp_path / "b.nii", low), "CT")
+    assert ct.meta["unit"] == "HU"
+    assert ct[0, 2, 3, 4] == -1000
+
+
+def test_complex_numbers_are_refused(tmp_path):
+    nib.save(nib.Nifti1Image(np.ones((4, 5, 6), np.complex64), np.eye(4)), tmp_path / "a.nii")
+    with pytest.raises(SeriesError, match="complex"):
+        medfuse.load(tmp_path / "a.nii", "MR")
+
+
+def test_an_unknown_unit_of_length_is_refused(tmp_path):
+    path = save(tmp_path / "a.nii", world_linear(oblique_grid()))
+    content = bytearray(path.read_bytes())
+    content[123] = 7
+    path.write_bytes(content)
+    with pytest.raises(GeometryError, match="unknown unit"):
+        medfuse.load(path, "MR")
+
+
+def test_a_corrupt_gzip_is_refused(tmp_path):
+    path = save(tmp_path / "a.nii.gz", world_linear(oblique_grid()))
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2 :] = bytes(len(content) - len(content) // 2)
+    path.write_bytes(content)
+    with pytest.raises(SeriesError, match="cannot be read"):
+        medfuse.load(path, "MR")
+
+
+@pytest.mark.parametrize("shape", [(5, 6), (5, 6, 1), (5, 6, 7, 3)])
+def test_what_is_not_one_volume_is_refused(tmp_path, shape):
+    nib.save(nib.Nifti1Image(np.zeros(shape, np.float32), np.eye(4)), tmp_path / "a.nii")
+    with pytest.raises(SeriesError, match=r"shape \(5, 6"):
+        medfuse.load(tmp_path / "a.nii", "MR")
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"\0" * 2000, b"\x1f\x8b" + b"\7" * 100])
+def test_files_that_are_no_nifti_are_refused(tmp_path, content):
+    for name in ("a.nii", "a.nii.gz"):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(MedfuseError):
+            medfuse.load(tmp_path / name, "MR")
+
+
+def test_a_cut_file_is_refused(tmp_path):
+    path = save(tmp_path / "a.nii", world_linear(oblique_grid()))
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(SeriesError, match="cannot be read"):
+        medfuse.load(path, "MR")
+
+
+def test_real_axis_orders_are_one_image(shared_data):
+    loaded = [medfuse.load(path, "MR") for path in sorted((shared_data / "nifti" / "axis-codes").glob("*.nii.gz"))]
+    assert len(loaded) == 48
+    turned = []
+    for volume in loaded:
+        image = nib.as_closest_canonical(nib.Nifti1Image(volume.as_tensor()[0].numpy(), np.asarray(volume.affine)))
+        turned.append((np.asarray(image.dataobj), image.affine))
+    for values, affine in turned[1:]:
+        np.testing.assert_array_equal(values, turned[0][0])
+        np.testing.assert_allclose(affine, turned[0][1], atol=1e-4)
+
+
+def test_fuzzed_files_are_refused_or_read(shared_data):
+    read, refused = 0, 0
+    for path in sorted((shared_data / "hostile" / "nifti-fuzz").rglob("*")):
+        if path.is_file() and nifti.is_nifti(path):
+            with contextlib.suppress(MedfuseError):
+                refused += 1
+                medfuse.load(path, "MR")
+                refused, read = refused - 1, read + 1
+    assert refused > 0
+
+
+def fused(channels):
+    grid = oblique_grid()
+    generator = torch.Generator().manual_seed(2)
+    if channels == 3:
+        return make_volume(
+            torch.randint(0, 256, (3, *grid.shape), generator=generator, dtype=torch.uint8), grid, modality="MR"
+        )
+    return make_volume(torch.rand((1, *grid.shape), generator=generator), grid, modality="MR")
+
+
+def test_colour_is_written_as_rgb24(tmp_path):
+    image = fused(3)
+    nifti.write(image, tmp_path / "f.nii.gz", {"a": 1})
+    written = nib.load(tmp_path / "f.nii.gz")
+    assert int(written.header["datatype"]) == 128
+    stored = np.asarray(written.dataobj)
+    for channel, name in enumerate("RGB"):
+        np.testing.assert_array_equal(stored[name], image.as_tensor()[channel].numpy())
+    np.testing.assert_allclose(written.affine, grid_of(image).affine, atol=1e-4)
+    np.testing.assert_allclose(written.get_qform(), grid_of(image).affine, atol=1e-4)
+    assert written.header.get_xyzt_units()[0] == "mm"
+    assert json.loads((tmp_path / "f.json").read_text()) == {"a": 1}
+
+
+def test_grey_is_written_in_16_bits_scaled_to_one(tmp_path):
+    image = fused(1)
+    nifti.write(image, tmp_path / "f.nii", {})
+    written = nib.load(tmp_path / "f.nii")
+    assert written.get_data_dtype() == np.uint16
+    np.testing.assert_allclose(np.asarray(written.dataobj), image.as_tensor()[0].numpy(), atol=0.51 / 65535)
+
+
+def test_shear_lives_in_the_sform_alone(tmp_path):
+    affine = np.diag([1.0, 1.0, 3.0, 1.0])
+    affine[1, 2] = 0.6
+    grid = Grid((5, 6, 7), affine)
+    nifti.write(make_volume(torch.rand(1, 5, 6, 7), grid, modality="MR"), tmp_path / "f.nii", {})
+    written = nib.load(tmp_path / "f.nii")
+    np.testing.assert_allclose(written.get_sform(), affine)
+    assert int(written.header["qform_code"]) == 0
+
+
+def test_nothing_is_overwritten_or_left_half(tmp_path):
+    image = fused(1)
+    (tmp_path / "f.json").write_text("mine")
+    with pytest.raises(ExportError, match="exists already"):
+        nifti.write(image, tmp_path / "f.nii.gz", {})
+    assert [path.name for path in tmp_path.iterdir()] == ["f.json"]
+    nifti.write(image, tmp_path / "f.nii.gz", {}, overwrite=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["f.json", "f.nii.gz"]
+    with pytest.raises(ExportError, match=r"\.nii or \.nii\.gz"):
+        nifti.write(image, tmp_path / "f.png", {})
+
+
+def series_of(count=3):
+    """A 4-D image of world-linear volumes, the n-th 100 n brighter, and its file's affine."""
+    volume = world_linear(oblique_grid())
+    values = np.stack([volume.as_tensor()[0].numpy() + 100 * number for number in range(count)], axis=-1)
+    return nib.Nifti1Image(values, grid_of(volume).affine)
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_one_volume_of_a_4d_file_is_read_on_request(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    nib.save(series_of(), path)
+    for number in range(3):
+        loaded = medfuse.load(path, "MR", volume=number)
+        assert worst_linear_error(like(loaded.as_tensor() - 100 * number, loaded)) < 1e-3
+    assert loaded.meta["source"].references == (f"{path.name}[2]",)
+    with pytest.raises(SeriesError, match=r"Say which \(volume=0 to volume=2"):
+        medfuse.load(path, "MR")
+    with pytest.raises(SeriesError, match="no volume 3; the first is 0, of 3"):
+        medfuse.load(path, "MR", volume=3)
+
+
+def test_the_volume_of_a_dicom_series_is_not_chosen_by_number(tmp_path):
+    with pytest.raises(MedfuseError, match=r"name the series|no DICOM|no file"):
+        medfuse.load(tmp_path, "MR", volume=0)
+
+
+def test_big_endian_and_scaled_integers(tmp_path):
+    volume = world_linear(oblique_grid())
+    stored = np.rint(volume.as_tensor()[0].numpy() * 20).astype(">i2")
+    image = nib.Nifti1Image(stored, grid_of(volume).affine, nib.Nifti1Header(endianness=">"))
+    image.header.set_data_dtype(">i2")
+    image.header.set_slope_inter(0.05, -7)
+    nib.save(image, tmp_path / "a.nii")
+    assert (tmp_path / "a.nii").read_bytes()[:4] == b"\0\0\1\x5c"
+    loaded = medfuse.load(tmp_path / "a.nii", "MR")
+    assert worst_linear_error(like(loaded.as_tensor() + 7, loaded)) < 0.03
+
+
+@pytest.mark.parametrize("ending", ["hdr", "img"])
+def test_header_and_voxels_in_two_files(tmp_path, ending):
+    volume = world_linear(oblique_grid())
+    nib.save(nib.Nifti1Pair(volume.as_tensor()[0].numpy(), grid_of(volume).affine), tmp_path / "a.img")
+    assert worst_linear_error(medfuse.load(tmp_path / f"a.{ending}", "MR")) < 1e-3
+
+
+def test_analyze_is_refused_for_lack_of_geometry(tmp_path):
+    for kind in (nib.AnalyzeImage, nib.Spm2AnalyzeImage):
+        nib.save(kind(np.ones((4, 5, 6), np.float32), np.eye(4)), tmp_path / "a.img")
+        for name in ("a.img", "a.hdr"):
+            with pytest.raises(SeriesError, match="which has no full geometry"):
+                medfuse.load(tmp_path / name, "MR")
+
+
+def test_colours_are_refused_unless_their_brightness_is_meant(tmp_path):
+    image = fused(3)
+    nifti.write(image, tmp_path / "f.nii", {})
+    with pytest.raises(SeriesError, match=r"holds colours.*luma=True, --luma"):
+        medfuse.load(tmp_path / "f.nii", "MR")
+    loaded = medfuse.load(tmp_path / "f.nii", "MR", luma=True)
+    expected = torch.tensordot(torch.tensor([0.299, 0.587, 0.114]), image.as_tensor().float(), dims=1)
+    torch.testing.assert_close(loaded.as_tensor()[0], expected)
+    assert grid_of(loaded).matches(grid_of(image), 1e-3)
+    assert loaded.meta["unit"] == "arbitrary"
+
+
+def test_the_sform_goes_before_a_qform_that_disagrees(tmp_path):
+    volume = world_linear(oblique_grid())
+    image = nib.Nifti1Image(volume.as_tensor()[0].numpy(), None)
+    image.set_sform(grid_of(volume).affine, 2)
+    shifted = grid_of(volume).affine.copy()
+    shifted[0, 3] += 12
+    image.set_qform(shifted, 1)
+    nib.save(image, tmp_path / "a.nii")
+    loaded = medfuse.load(tmp_path / "a.nii", "MR")
+    assert worst_linear_error(loaded) < 1e-3
+    assert loaded.meta["source"].form_code == 2
+    assert loaded.meta["source"].forms_apart_mm == pytest.approx(12, abs=1e-3)
+    image.set_qform(grid_of(volume).affine, 1)
+    nib.save(image, tmp_path / "b.nii")
+    assert medfuse.load(tmp_path / "b.nii", "MR").meta["source"].forms_apart_mm < 1e-3
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_a_header_that_claims_too_much_asks_for_no_memory(tmp_path, suffix):
+    header = bytearray(nib.Nifti1Header().binaryblock)
+    plain = nib.Nifti1Image(np.zeros((4, 5, 6), np.float32), np.eye(4))
+    nib.save(plain, tmp_path / "plain.nii")
+    header = bytearray((tmp_path / "plain.nii").read_bytes())
+    for lengths in ((32000, 32000, 32000), (1500, 1500, 1400)):
+        header[42:48] = np.array(lengths, "<i2").tobytes()
+        path = tmp_path / f"a{suffix}"
+        path.write_bytes(gzip.compress(bytes(header)) if suffix.endswith("gz") else bytes(header))
+        with limited_memory(), pytest.raises(SeriesError, match=r"no study is so large|cannot be read"):
+            medfuse.load(path, "MR")
+
+
+def test_a_gzip_that_never_ends_is_left(tmp_path):
+    path = save(tmp_path / "a.nii.gz", world_linear(oblique_grid()))
+    with gzip.open(path, "ab", compresslevel=1) as stream:
+        for _ in range(70):
+            stream.write(bytes(2**20))
+    with pytest.raises(SeriesError, match="cannot be read"):
+        medfuse.load(path, "MR")

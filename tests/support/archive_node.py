@@ -1,0 +1,45 @@
+"""A storage node in this process, and an export to send to it."""
+
+from contextlib import contextmanager
+
+from pynetdicom import AE, evt
+from pynetdicom.sop_class import Verification
+
+from medfuse.archive.transfer import Options
+
+FAST = Options(timeout_s=5.0)
+
+
+@contextmanager
+def node(answer=lambda count: 0x0000, classes=None, tls=None):
+    """A storage SCP: its port and what it took; ``answer`` gives the n-th status, or None to cut the line."""
+    taken = {}
+    counted = [0]
+
+    def on_store(event):
+        counted[0] += 1
+        status = answer(counted[0])
+        if status is None:
+            event.assoc.abort()
+            return 0xC000
+        if status in (0x0000, 0xB000):
+            dataset = event.dataset
+            dataset.file_meta = event.file_meta
+            taken[str(dataset.SOPInstanceUID)] = dataset
+        return status
+
+    entity = AE(ae_title="ARCHIVE")
+    entity.add_supported_context(Verification)
+    from pydicom.uid import AllTransferSyntaxes
+    from pynetdicom import AllStoragePresentationContexts
+
+    for context in AllStoragePresentationContexts:
+        if classes is None or context.abstract_syntax in classes:
+            entity.add_supported_context(context.abstract_syntax, AllTransferSyntaxes)
+    server = entity.start_server(
+        ("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, on_store)], ssl_context=tls
+    )
+    try:
+        yield server.socket.getsockname()[1], taken
+    finally:
+        server.shutdown()

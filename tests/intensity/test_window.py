@@ -38,7 +38,7 @@ def test_one_hot_voxel_does_not_darken_an_mri():
 
 
 def test_every_slice_counts_for_the_range_however_many_there_are(monkeypatch):
-    monkeypatch.setattr("medfuse.intensity.MAXIMUM_SAMPLES", 600)  # every tenth voxel: of 30 slices, three
+    monkeypatch.setattr("medfuse.intensity.window.MAXIMUM_SAMPLES", 600)  # every tenth voxel: of 30 slices, three
     grid = oblique_grid((10, 20, 30))
     values = torch.ones(1, *grid.shape)
     values[..., 15] = 1000.0

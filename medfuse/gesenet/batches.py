@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from medfuse.errors import DeviceError
 from medfuse.gesenet.engines.registry import Engine, as_engine
-from medfuse.volume import like
+from medfuse.volume import SlicePairs, like
 from medfuse.volume.planes import require_same_grid, slice_batch
 
 DEFAULT_BATCH_SIZE = 4
@@ -54,10 +54,11 @@ def fuse_slices(
     engine = as_engine(network)
     fused = torch.empty((slices, 1, y, x), pin_memory=engine.device.type == "cuda")
 
-    def sides(start: int, stop: int) -> tuple[Tensor, Tensor]:
-        return slice_batch(mri, start, stop), slice_batch(partner, start, stop)
+    def pairs(start: int, stop: int) -> SlicePairs:
+        shown = slice_batch(partner, start, stop)
+        return SlicePairs(slice_batch(mri, start, stop), shown, shown)
 
-    for start, batch in fused_batches(engine, sides, slices, batch_size=batch_size):
+    for start, _, batch in fused_batches(engine, pairs, slices, batch_size=batch_size):
         stop = start + len(batch)
         # On CUDA this returns while the device still works: the next slices are prepared meanwhile.
         fused[start:stop].copy_(batch, non_blocking=True)
@@ -69,16 +70,16 @@ def fuse_slices(
 
 
 def fused_batches(
-    engine: Engine, sides: Callable[[int, int], tuple[Tensor, Tensor]], slices: int, *, batch_size: int
-) -> Iterator[tuple[int, Tensor]]:
+    engine: Engine, pairs: Callable[[int, int], SlicePairs], slices: int, *, batch_size: int
+) -> Iterator[tuple[int, SlicePairs, Tensor]]:
     """Fuse slices batch by batch, as they are asked for.
 
     Parameters
     ----------
     engine
         See `load_engine`.
-    sides
-        Called with the first slice and the one behind the last; returns both sources, (N, 1, H, W) in [0, 1].
+    pairs
+        Called with the first slice and the one behind the last.
     slices
         How many there are.
     batch_size
@@ -87,7 +88,7 @@ def fused_batches(
     Yields
     ------
     tuple
-        The number of the first slice, and (N, 1, H, W) float32 fused slices on the engine's device.
+        The number of the first slice, the pairs, and (N, 1, H, W) float32 fused slices on the engine's device.
 
     Raises
     ------
@@ -99,14 +100,14 @@ def fused_batches(
     start = 0
     while start < slices:
         stop = min(start + batch_size, slices)
-        given = sides(start, stop)
+        given = pairs(start, stop)
         try:
-            fused = engine(*(_upload(side, engine.device) for side in given))
+            fused = engine(*(_upload(side, engine.device) for side in (given.mri, given.luma)))
         except (torch.OutOfMemoryError, RuntimeError) as error:
             if not _memory_ran_out(error):
                 raise
             if batch_size == 1:
-                height, width = given[0].shape[-2:]
+                height, width = given.mri.shape[-2:]
                 raise DeviceError(
                     f"one slice of {width} × {height} does not fit into the memory of {engine.device}; use another."
                 ) from error
@@ -114,7 +115,7 @@ def fused_batches(
             if engine.device.type == "cuda":
                 torch.cuda.empty_cache()
             continue
-        yield start, fused
+        yield start, given, fused
         start = stop
 
 

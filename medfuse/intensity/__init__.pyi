@@ -1,4 +1,4 @@
-from .air_mask import Foreground
+from .air_mask import AirMask
 from .presets import CT_WINDOWS_HU, DEFAULT_CT_WINDOW, LARGEST, Window, parse_window
 from .suv import to_suv
 from .window import choose_window, known_window, outside_value, scale, to_unit
@@ -7,7 +7,7 @@ __all__ = [
     "CT_WINDOWS_HU",
     "DEFAULT_CT_WINDOW",
     "LARGEST",
-    "Foreground",
+    "AirMask",
     "Window",
     "choose_window",
     "known_window",

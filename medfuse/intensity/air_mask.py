@@ -1,8 +1,7 @@
-"""What shows in a study is kept as it is; the air around it, which holds nothing but noise, can be set to black.
+"""Find the air around the head, and set it to black: noise there is not fused, and engines have less to compute.
 
-Black air is cheap: engines that leave air out compute none of it. The means of blocks decide where it is, for single
-voxels of air are as bright as dark tissue. A block whose mean does not stand out of noise, and of which no voxel
-exceeds a quarter of the window, is taken for air.
+The means of blocks decide where air is, for single voxels of air are as bright as dark tissue. A block whose mean does
+not stand out of noise, and of which no voxel exceeds a quarter of the window, is taken for air.
 """
 
 from __future__ import annotations
@@ -21,13 +20,13 @@ from torch.nn import functional
 from medfuse.intensity import Window, to_unit
 from medfuse.volume import grid_of, plain
 
-SHOWS = 0.05
+MEAN_THRESHOLD = 0.05
 """Share of a window that the mean of a block must exceed to be more than noise."""
 
-SEEN = 0.25
+VOXEL_THRESHOLD = 0.25
 """Share of a window over which a single voxel shows, whatever its block's mean."""
 
-BLOCK_MM, LEAST = 4.0, 2
+BLOCK_MM, LEAST_VOXELS = 4.0, 2
 """Sides of blocks, about, and of so many voxels at least: means have an eighth of the noise of voxels of 1 mm."""
 
 MARGIN_MM = 8.0
@@ -35,7 +34,7 @@ MARGIN_MM = 8.0
 
 
 @dataclass(frozen=True)
-class Foreground:
+class AirMask:
     """Which voxels of a pair of volumes are not air.
 
     Parameters
@@ -53,11 +52,11 @@ class Foreground:
     reach: tuple[int, int]
 
     @classmethod
-    def of(cls, mri: MetaTensor, window: Window) -> Foreground:
+    def of(cls, mri: MetaTensor, window: Window) -> AirMask:
         """Look at a whole MRI, (1, X, Y, Z); window as it is shown."""
         spacing = np.linalg.norm(grid_of(mri).affine[:3, :3], axis=0)
         lengths = zip(mri.shape[1:], spacing, strict=True)
-        sizes = tuple(min(length, max(LEAST, round(BLOCK_MM / step))) for length, step in lengths)
+        sizes = tuple(min(length, max(LEAST_VOXELS, round(BLOCK_MM / step))) for length, step in lengths)
         values = plain(mri)[None].float()
         means, most = (
             to_unit(pool(values, sizes, ceil_mode=True)[0, 0], window)
@@ -70,11 +69,6 @@ class Foreground:
         kept = ndimage.binary_dilation(shows, np.linalg.norm(gaps, axis=-1) < MARGIN_MM)
         return cls(torch.from_numpy(kept), (sizes[0], sizes[1], sizes[2]), (across, along))
 
-    def blacken(self, start: int, mri: Tensor, partner: Tensor) -> None:
-        """Set the air of both sources' slices from ``start`` on to 0, in place: (1, X, Y, n) each, in [0, 1]."""
-        air = self.air(start, start + partner.shape[-1], partner)
-        mri[:, air] = partner[:, air] = 0
-
     def air(self, start: int, stop: int, partner: Tensor) -> Tensor:
         """Where slices are air in both: (X, Y, n) bool, of the partner's (1, X, Y, n) in [0, 1].
 
@@ -82,9 +76,9 @@ class Foreground:
         """
         layers = torch.arange(start, stop) // self.sizes[2]
         near = self.blocks[:, :, layers].permute(2, 0, 1)[:, None].to(partner.device, torch.float32)
+        slices = partner.movedim(-1, 0).contiguous()  # rounding depends on the order in memory
         means, most = (
-            pool(partner.movedim(-1, 0), self.sizes[:2], ceil_mode=True)
-            for pool in (functional.avg_pool2d, functional.max_pool2d)
+            pool(slices, self.sizes[:2], ceil_mode=True) for pool in (functional.avg_pool2d, functional.max_pool2d)
         )
         window = 2 * self.reach[0] + 1, 2 * self.reach[1] + 1
         shows = functional.max_pool2d(_shown(means, most).float(), window, stride=1, padding=self.reach)
@@ -96,7 +90,7 @@ class Foreground:
 
 def _shown(means: Tensor, most: Tensor) -> Tensor:
     """Which blocks show; one that holds what is no number does, so that it is not hidden."""
-    return ~((means <= SHOWS) & (most <= SEEN))
+    return ~((means <= MEAN_THRESHOLD) & (most <= VOXEL_THRESHOLD))
 
 
 def _enclosed(shows: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
@@ -107,3 +101,7 @@ def _enclosed(shows: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
         in_plane[tuple(slice(None) if each != axis else [0, 2] for each in range(3))] = False
         shows |= ndimage.binary_fill_holes(shows, in_plane)
     return shows
+
+
+Foreground = AirMask
+"""The class's name before, for one release."""

@@ -1,4 +1,4 @@
-"""What values mean, and how a volume becomes [0, 1]: by one range for the whole volume, never per slice.
+"""Map a volume to [0, 1]: by one range for the whole volume, never per slice.
 
 MRI has no unit: robust percentiles of the head. CT is in HU: a window. PET and SPECT start at zero: up to a robust
 maximum or a given uptake.
@@ -14,7 +14,10 @@ from torch import Tensor
 
 from medfuse.errors import IntensityError
 from medfuse.intensity.presets import CT_WINDOWS_HU, DEFAULT_CT_WINDOW, Window, parse_window
-from medfuse.volume import TRAITS, Modality, like, meta_of, plain
+from medfuse.volume import TRAITS, LazyVolume, Modality, like, meta_of, plain
+
+SAMPLED_VOXELS = 8_000_000
+"""A partner's range is chosen by whole slices that hold about as many voxels."""
 
 MAXIMUM_SAMPLES = 2_000_000
 """Percentiles are taken of an evenly spaced subset no larger than this; their error is far below one grey level."""
@@ -28,8 +31,11 @@ def outside_value(volume: MetaTensor) -> float:
     return float(plain(volume).min()) if modality == "CT" and meta["unit"] != "HU" else TRAITS[modality].outside
 
 
-def choose_window(volume: MetaTensor, window: str | Window | None = None) -> Window:
+def choose_window(volume: MetaTensor | LazyVolume, window: str | Window | None = None) -> Window:
     """Decide the range that becomes [0, 1].
+
+    The one rule of each modality: an MRI's range comes from all of its slices, a partner's from evenly spaced whole
+    slices of about `SAMPLED_VOXELS`, so that no partner has to be interpolated as a whole for it.
 
     Parameters
     ----------
@@ -44,10 +50,17 @@ def choose_window(volume: MetaTensor, window: str | Window | None = None) -> Win
     IntensityError
         If a preset in HU is asked of a volume in another unit, or the volume is constant.
     """
-    return known_window(volume, window) or _robust_window(volume, meta_of(volume)["modality"])
+    return known_window(volume, window) or _robust_window(_looked_at(volume), meta_of(volume)["modality"])
 
 
-def known_window(volume: MetaTensor, window: str | Window | None) -> Window | None:
+def _looked_at(volume: MetaTensor | LazyVolume) -> MetaTensor:
+    """The slices that a range is chosen by."""
+    if isinstance(volume, MetaTensor):
+        return volume if meta_of(volume)["modality"] == "MR" else LazyVolume.of(volume).sample(SAMPLED_VOXELS)
+    return volume.sample(SAMPLED_VOXELS)
+
+
+def known_window(volume: MetaTensor | LazyVolume, window: str | Window | None) -> Window | None:
     """`choose_window` where that needs no look at the values, else None; raises as it does."""
     meta = meta_of(volume)
     modality: Modality = meta["modality"]

@@ -1,32 +1,21 @@
-"""The main road: two volumes in, one fused study out; see `fused` for what is done with it."""
+"""Fuse an MRI with its partner: two volumes in, one `FusedStudy` out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import get_args
 
 from monai.data.meta_tensor import MetaTensor
-from monai.transforms.compose import Compose
 
-from medfuse.dicom.palettes import palette_table
 from medfuse.gesenet.batches import DEFAULT_BATCH_SIZE
 from medfuse.gesenet.engines.registry import AUTO, Engine, load_engine
-from medfuse.intensity import Window, choose_window, known_window, outside_value
-from medfuse.intensity.air_mask import Foreground
+from medfuse.intensity import Window
 from medfuse.load_study import require_pair
-from medfuse.pipeline.fused_slices import FusedSlices, Progress
+from medfuse.pipeline.fused_slices import FusedSlices
 from medfuse.pipeline.fused_study import FusedStudy
-from medfuse.pipeline.transforms import Registerd, Replaned, Straightend, run
+from medfuse.pipeline.prepare import Progress, prepare_pair, require_choices
 from medfuse.provenance import Provenance
-from medfuse.registration import Align, Registration, resampled
-from medfuse.volume import grid_of, meta_of, source_of
-from medfuse.volume.planes import PLANES, Plane
-
-DEFAULT_PALETTE = "hot-iron"
-
-SAMPLED_VOXELS = 8_000_000
-"""The partner's range is chosen by whole slices that hold about as many voxels."""
+from medfuse.registration import Align, Registration
+from medfuse.volume import Plane, grid_of, meta_of, source_of
 
 
 def fuse(
@@ -96,74 +85,43 @@ def fuse(
         If window, palette, weights, device or engine are not as asked.
     """
     require_pair(mri, partner, different_patients=different_patients)
-    unit = meta_of(partner)["unit"]
-    modality = meta_of(partner)["modality"]
-    sources = source_of(mri), source_of(partner)
-    if palette is None and modality != "CT":
-        palette = DEFAULT_PALETTE
     # What is cheap to check is checked before what takes minutes.
-    if palette is not None:
-        palette_table(palette)
-    shown = known_window(partner, window)
-    _require_known(align, plane, batch_size)
-    straightened = not grid_of(mri).upright
+    require_choices(mri, partner, align=align, window=window, palette=palette, plane=plane)
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1; found {batch_size}.")
     network = engine if isinstance(engine, Engine) else load_engine(engine, device, weights)
-    line = Compose(
-        [
-            Straightend("mri"),
-            Registerd("mri", "partner", align, force=force, progress=progress and _share_of("align", progress)),
-            Replaned("mri", plane),
-        ]
-    )
-    data = run(line, {"mri": mri, "partner": partner})
-    mri, registration = data["mri"], data["registration"]
-    # What follows the line is left until the slices are wanted: the two studies are all that is held of them.
-    moved = resampled(partner, grid_of(mri), registration, outside=outside_value(partner))
-    mri_window = choose_window(mri)
-    slices = FusedSlices(
+    pair, registration = prepare_pair(
         mri,
-        moved,
-        mri_window,
-        shown or choose_window(moved.sample(SAMPLED_VOXELS)),
-        network,
-        palette,
-        batch_size,
-        progress,
-        Foreground.of(mri, mri_window) if black_air else None,
+        partner,
+        align=align,
+        force=force,
+        window=window,
+        palette=palette,
+        plane=plane,
+        black_air=black_air,
+        progress=progress,
     )
+    sources = source_of(mri), source_of(partner)
     provenance = Provenance(
         mri_source=sources[0].references if sources[0] else (),
         partner_source=sources[1].references if sources[1] else (),
-        partner_modality=modality,
+        partner_modality=meta_of(partner)["modality"],
         registration=registration.to_dict(),
         plane=plane,
-        mri_window=slices.mri_window,
-        partner_window=slices.partner_window,
-        partner_unit=unit,
-        palette=palette,
+        mri_window=pair.mri_window,
+        partner_window=pair.partner_window,
+        partner_unit=meta_of(partner)["unit"],
+        palette=pair.palette,
         weights=dict(network.origin),
         engine=network.name,
         black_air=black_air,
         different_patients=different_patients,
-        mri_straightened=straightened,
+        mri_straightened=not grid_of(mri).upright,
         mri_filled_slices=sources[0].filled_slices if sources[0] else 0,
         partner_filled_slices=sources[1].filled_slices if sources[1] else 0,
     )
-    study = FusedStudy(slices, registration, provenance)
+    # What follows is left until the slices are wanted: the two studies are all that is held of them.
+    slices = FusedSlices(pair, network, batch_size, progress)
     if not lazy:
-        slices.volume  # noqa: B018 - fused here and now
-    return study
-
-
-def _share_of(step: str, progress: Progress) -> Callable[[float, float], None]:
-    """Tells of the registration how far it is, and not how good."""
-    return lambda share, score: progress(step, share)
-
-
-def _require_known(align: Align | Registration, plane: Plane, batch_size: int) -> None:
-    if not isinstance(align, Registration) and align not in get_args(Align):
-        raise ValueError(f"align must be one of {', '.join(get_args(Align))} or a Registration; found {align!r}.")
-    if plane not in PLANES:
-        raise ValueError(f"plane must be one of {', '.join(PLANES)}; found {plane!r}.")
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1; found {batch_size}.")
+        slices.keep()
+    return FusedStudy(slices, registration, provenance)

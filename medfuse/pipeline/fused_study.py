@@ -11,14 +11,13 @@ from pathlib import Path
 from monai.data.meta_tensor import MetaTensor
 
 from medfuse import dicom, nifti
-from medfuse.intensity import scale
 from medfuse.nifti.sidecar import sidecar_path
 from medfuse.pipeline.fused_slices import FusedSlices
 from medfuse.provenance import Provenance
 from medfuse.registration import Registration
 from medfuse.report import figures
 from medfuse.runtime.atomic_output import require_outside, whole
-from medfuse.volume import Source, plain, source_of
+from medfuse.volume import Source, source_of
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class FusedStudy:
     @property
     def image(self) -> MetaTensor:
         """The fused volume on the MRI's grid: (3, X, Y, Z) uint8 RGB with a palette, else (1, X, Y, Z) in [0, 1]."""
-        return self.slices.volume
+        return self.slices.keep()
 
     @property
     def mri(self) -> MetaTensor:
@@ -56,21 +55,16 @@ class FusedStudy:
 
     def scaled(self) -> tuple[MetaTensor, MetaTensor]:
         """Both at once, which costs no more than one."""
-        slices = self.slices
-        mri, partner = scale(slices.mri, slices.mri_window), scale(self.registered(), slices.partner_window)
-        if slices.foreground:
-            slices.foreground.blacken(0, plain(mri), plain(partner))
-        return mri, partner
+        return self.slices.pair.scaled()
 
     def registered(self) -> MetaTensor:
         """The partner on the MRI's grid in its own unit: (1, X, Y, Z) float32, interpolated once."""
-        return self.slices.partner.volume()
+        return self.slices.pair.partner.volume()
 
     @property
     def sources(self) -> tuple[Source | None, Source | None]:
         """Where MRI and partner came from, as far as they know."""
-        partner = self.slices.partner.about.get("source")
-        return source_of(self.slices.mri), partner if isinstance(partner, Source) else None
+        return source_of(self.slices.pair.mri), source_of(self.slices.pair.partner)
 
     @cached_property
     def identity(self) -> dicom.Like:
@@ -234,7 +228,7 @@ class FusedStudy:
             require_outside(path, sources)
 
     def __repr__(self) -> str:
-        kind = "RGB" if self.slices.palette else "grey"
+        kind = "RGB" if self.slices.channels == 3 else "grey"
         return f"FusedStudy(MR + {self.provenance.partner_modality}, {kind}, {self.slices.grid!r})"
 
     def _repr_html_(self) -> str:

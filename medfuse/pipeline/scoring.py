@@ -1,4 +1,4 @@
-"""Scores of what was fused, wherever it lies: pictures, folders of pictures, volumes, or a study just fused."""
+"""Score what was fused: pictures, folders of pictures, volumes, or a study just fused."""
 
 from __future__ import annotations
 
@@ -16,15 +16,14 @@ from torch import Tensor
 from medfuse import dicom, nifti
 from medfuse.errors import GeometryError, IntensityError, SeriesError, StudyError
 from medfuse.gesenet.device import resolve_device
-from medfuse.intensity import Window, choose_window, colour, scale
+from medfuse.intensity import Window, colour
 from medfuse.load_study import load, require_pair
 from medfuse.metrics import CORE, eight_bit, flicker, score
 from medfuse.metrics.registry import BATCH_SIZE
-from medfuse.pipeline.fuse import DEFAULT_PALETTE
 from medfuse.pipeline.fused_study import FusedStudy
-from medfuse.pipeline.transforms import SplitLumad
-from medfuse.volume import Modality, grid_of, like, meta_of, plain
-from medfuse.volume.planes import PLANES, replane, slice_batch
+from medfuse.pipeline.prepare import PreparedPair, on_one_grid
+from medfuse.volume import LazyVolume, Modality, grid_of, plain
+from medfuse.volume.planes import PLANES, as_slices, replane
 
 PICTURES = (".png", ".bmp", ".tif", ".tiff", ".jpg", ".jpeg")
 """Suffixes of what counts as a picture."""
@@ -184,31 +183,23 @@ def score_volumes(
             f"the fused volume lies on {grid!r}, the partner on {grid_of(partner)!r}; scores need one grid. Resample "
             "the partner first, or score the study in Python, where both are at hand (medfuse.scoring.score_study)."
         )
-    if palette is None and meta_of(partner)["modality"] != "CT":
-        palette = DEFAULT_PALETTE
-    mri, partner = scale(mri, choose_window(mri)), scale(partner, choose_window(partner, window))
-    return _score_scaled(fused, mri, partner, palette, names, device, progress)
+    pair = on_one_grid(mri, LazyVolume.of(partner), window=window, palette=palette)
+    return _score_pair(fused, pair, names, device, progress)
 
 
 def score_study(
     study: FusedStudy, names: Sequence[str] = CORE, *, device: str = "auto", progress: Progress | None = None
 ) -> Scores:
     """Score a study just fused, slice by slice; parameters as for `score_files`."""
-    return _score_scaled(study.image, *study.scaled(), study.provenance.palette, names, device, progress)
+    return _score_pair(study.image, study.slices.pair, names, device, progress)
 
 
-def _score_scaled(
-    fused: MetaTensor,
-    mri: MetaTensor,
-    partner: MetaTensor,
-    palette: str | None,
-    names: Sequence[str],
-    device: str,
-    progress: Progress | None,
+def _score_pair(
+    fused: MetaTensor, pair: PreparedPair, names: Sequence[str], device: str, progress: Progress | None
 ) -> Scores:
-    luma = SplitLumad(palette=palette)({"partner": partner})["luma"]
-    shown = like(colour.split_luma(plain(fused).float() / 255), fused) if len(fused) == 3 else fused
-    slices = [slice_batch(volume, 0, volume.shape[-1]) for volume in (shown, mri, luma)]
+    shown = colour.split_luma(plain(fused).float() / 255) if len(fused) == 3 else plain(fused)
+    sources = pair.pairs(0, fused.shape[-1])
+    slices = [as_slices(shown), sources.mri, sources.luma]
     seen = _show_something(slices[1], slices[2])
     if not seen.any():
         raise IntensityError("no slice shows anything of both sources; check their windows.")

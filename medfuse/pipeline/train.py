@@ -1,4 +1,4 @@
-"""The school: pictures and whole studies in, weights out."""
+"""Train GeSeNet on picture pairs and whole studies."""
 
 from __future__ import annotations
 
@@ -8,21 +8,19 @@ from pathlib import Path
 from typing import Any, get_args
 
 import torch
-from monai.transforms.compose import Compose
 
 from medfuse.dicom.palettes import palette_table
 from medfuse.errors import TrainingError
 from medfuse.gesenet.training.config import TrainingConfig
 from medfuse.gesenet.training.dataset import Pair, read_pairs
 from medfuse.gesenet.training.trainer import Progress, Trainer
+from medfuse.intensity import Window
 from medfuse.intensity.colour import colourise
 from medfuse.load_study import load, require_pair
-from medfuse.pipeline.fuse import DEFAULT_PALETTE
-from medfuse.pipeline.transforms import Registerd, ResampleOntod, Scaled, SplitLumad, run
+from medfuse.pipeline.prepare import prepare_pair
 from medfuse.registration import Align
 from medfuse.report import figures
-from medfuse.volume import PALETTES, PARTNERS, meta_of
-from medfuse.volume.planes import slice_batch
+from medfuse.volume import PALETTES, PARTNERS, TRAITS, meta_of
 
 STUDY_SETTINGS = {"mri", "partner", "case", "modality", "window", "palette", "align"}
 
@@ -91,25 +89,18 @@ def study_pairs(study: Mapping[str, Any]) -> Iterator[Pair]:
     mri = load(study["mri"], "MR")
     partner = load(study["partner"], study.get("modality", PARTNERS))
     require_pair(mri, partner)
-    modality = meta_of(partner)["modality"]
-    palette = study.get("palette", None if modality == "CT" else DEFAULT_PALETTE)
-    line = Compose(
-        [
-            Registerd("mri", "partner", study.get("align", "auto")),
-            ResampleOntod("partner", onto="mri"),
-            Scaled("mri"),
-            Scaled("partner", study.get("window")),
-            SplitLumad("partner", "luma", palette),
-        ]
-    )
-    data = run(line, {"mri": mri, "partner": partner})
-    task = f"MRI-{ {'PT': 'PET', 'NM': 'SPECT'}.get(modality, modality) }"
-    for k in range(mri.shape[-1]):
-        seen, luma = (slice_batch(data[name], k, k + 1)[0].float() for name in ("mri", "luma"))
-        if torch.maximum(seen, luma).mean() > EMPTY_SLICE:
-            shown = colourise(slice_batch(data["partner"], k, k + 1)[0], palette_table(palette)) if palette else None
-            colours = None if shown is None else (shown * 255).round().byte()
-            yield Pair(task, f"{task}/{study['case']}", seen, luma, colours=colours)
+    chosen = {name: study[name] for name in ("align", "window", "palette") if name in study}
+    if isinstance(chosen.get("window"), list | tuple):
+        chosen["window"] = Window(*chosen["window"])
+    prepared, _ = prepare_pair(mri, partner, **chosen)
+    task = f"MRI-{TRAITS[meta_of(partner)['modality']].label}"
+    for pairs in prepared.each():
+        if torch.maximum(pairs.mri, pairs.luma).mean() > EMPTY_SLICE:
+            colours = None
+            if prepared.palette:
+                shown = colourise(pairs.uptake[0], palette_table(prepared.palette))
+                colours = (shown * 255).round().byte()
+            yield Pair(task, f"{task}/{study['case']}", pairs.mri[0], pairs.luma[0], colours=colours)
 
 
 def _require_known(study: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""The steps of the line as MONAI dictionary transforms, and our reader and writers as MONAI's::
+"""The pipeline's steps as MONAI dictionary transforms, and medfuse's reader and writers as MONAI's::
 
     Compose([
         LoadStudyd("mri", modality="MR"), LoadStudyd("partner"),
@@ -12,34 +12,38 @@
         JoinColourd("fused", uptake="partner"),
     ])
 
-Every step reads volumes by key and leaves volumes by key, so that a transform of yours can stand between any two.
+This gives the voxels of `medfuse.fuse`. For its ``black_air``, put ``FindAird("mri", air="air")`` before the MRI is
+scaled, and ``BlackenAird("mri", "partner", air="air")`` before ``SplitLumad``. Every step reads volumes by key and
+leaves volumes by key, so that a transform of yours can stand between any two.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Hashable, Mapping
+from functools import partial
 from typing import Any, cast
 
 import torch
 from monai.config.type_definitions import KeysCollection
 from monai.transforms.compose import Compose
 from monai.transforms.transform import MapTransform
-from torch import nn
+from torch import Tensor, nn
 
 from medfuse import load_study
-from medfuse.dicom.palettes import palette_table
 from medfuse.errors import MedfuseError
 from medfuse.gesenet.batches import DEFAULT_BATCH_SIZE, fuse_slices
 from medfuse.gesenet.engines.registry import Engine, load_engine
-from medfuse.intensity import Window, choose_window, colour, outside_value, scale
-from medfuse.intensity.suv import to_suv
+from medfuse.intensity import AirMask, Window, choose_window, outside_value, scale, to_suv
 from medfuse.pipeline.monai_io import DicomSeriesWriter, NiftiWriter, StudyReader
-from medfuse.registration import Align, Registration, judge, register, resample
-from medfuse.volume import Modality, grid_of, like, plain
-from medfuse.volume.planes import Plane, replane, require_same_grid
+from medfuse.pipeline.prepare import Progress, align_pair, straighten
+from medfuse.pipeline.steps import blacken_air, choose_palette, join_colour, over_slabs, slabs, split_luma
+from medfuse.registration import Align, Registration, resample
+from medfuse.volume import Modality, Plane, as_slices, grid_of, like, plain, replane, require_same_grid
 
 __all__ = [
+    "BlackenAird",
     "DicomSeriesWriter",
+    "FindAird",
     "FuseSlicesd",
     "JoinColourd",
     "LoadStudyd",
@@ -55,7 +59,6 @@ __all__ = [
 ]
 
 Data = Mapping[Hashable, Any]
-Progress = Callable[[float], None]
 
 
 def run(line: Compose, data: dict[str, Any]) -> dict[str, Any]:
@@ -114,7 +117,7 @@ class Registerd(MapTransform):
         method: Align | Registration = "auto",
         registration: str = "registration",
         force: bool = False,
-        progress: Callable[[float, float], None] | None = None,
+        progress: Progress | None = None,
     ) -> None:
         super().__init__((fixed, moving))
         self.fixed, self.moving, self.method = fixed, moving, method
@@ -123,27 +126,18 @@ class Registerd(MapTransform):
         self.progress = progress
 
     def __call__(self, data: Data) -> dict[Hashable, Any]:
-        found = (
-            judge(self.method, data[self.fixed], data[self.moving])
-            if isinstance(self.method, Registration)
-            else register(data[self.fixed], data[self.moving], self.method, force=self.force, progress=self.progress)
-        )
+        fixed, moving = data[self.fixed], data[self.moving]
+        found = align_pair(fixed, moving, self.method, force=self.force, progress=self.progress)
         return dict(data) | {self.registration: found}
 
 
 class Straightend(MapTransform):
-    """Interpolate a volume once onto the upright grid that covers its own, if that is sheared, as by a tilted gantry.
-
-    Viewers, and most programs, suppose that slices are stacked along their normal.
-    """
+    """Interpolate a volume once onto an upright grid if its slices are tilted; see `medfuse.pipeline.prepare`."""
 
     def __call__(self, data: Data) -> dict[Hashable, Any]:
         straight = dict(data)
         for key in self.key_iterator(straight):
-            volume = straight[key]
-            grid = grid_of(volume)
-            if not grid.upright:
-                straight[key] = resample(volume, grid.straightened(), None, outside=outside_value(volume))
+            straight[key] = straighten(straight[key])
         return straight
 
 
@@ -207,8 +201,43 @@ class Scaled(MapTransform):
         return scaled
 
 
+class FindAird(MapTransform):
+    """Leave under ``air`` where an MRI in its own unit shows nothing; see `medfuse.intensity.AirMask`."""
+
+    def __init__(self, key: str = "mri", air: str = "air", window: str | Window | None = None) -> None:
+        super().__init__(key)
+        self.air = air
+        self.window = window
+
+    def __call__(self, data: Data) -> dict[Hashable, Any]:
+        mri = data[self.first_key(dict(data))]
+        return dict(data) | {self.air: AirMask.of(mri, choose_window(mri, self.window))}
+
+
+class BlackenAird(MapTransform):
+    """Set the air of both volumes in [0, 1] to black, where `FindAird` found it and the partner shows nothing."""
+
+    def __init__(self, mri: str = "mri", partner: str = "partner", air: str = "air") -> None:
+        super().__init__((mri, partner))
+        self.mri, self.partner, self.air = mri, partner, air
+
+    def __call__(self, data: Data) -> dict[Hashable, Any]:
+        mri, partner = data[self.mri], data[self.partner]
+        require_same_grid(mri, partner)
+        blackened = [like(torch.empty_like(plain(volume)), volume) for volume in (mri, partner)]
+        for here in slabs(mri):
+            first, second = (as_slices(plain(volume)[..., here]) for volume in (mri, partner))
+            both = blacken_air(first, second, data[self.air], here.start)
+            for volume, slab in zip(blackened, both, strict=True):
+                plain(volume)[..., here] = slab.permute(1, 3, 2, 0)
+        return dict(data) | {self.mri: blackened[0], self.partner: blackened[1]}
+
+
 class SplitLumad(MapTransform):
-    """Leave under ``luma`` what the network sees of a volume in [0, 1]: itself, or its luma in a palette."""
+    """Leave under ``luma`` what the network sees of a partner in [0, 1]: itself, or its luma in a palette.
+
+    Without a ``palette``, the modality's own is taken, as by `medfuse.fuse`.
+    """
 
     def __init__(self, key: str = "partner", luma: str = "luma", palette: str | None = None) -> None:
         super().__init__(key)
@@ -217,12 +246,9 @@ class SplitLumad(MapTransform):
 
     def __call__(self, data: Data) -> dict[Hashable, Any]:
         volume = data[self.first_key(dict(data))]
-        if self.palette is None:
-            return dict(data) | {self.luma: volume}
-        luma = torch.empty(volume.shape, dtype=torch.float32)
-        for k in range(volume.shape[-1]):  # slice by slice: the three colours of a whole volume are never held
-            luma[..., k] = colour.palette_luma(plain(volume)[..., k], palette_table(self.palette))
-        return dict(data) | {self.luma: like(luma, volume)}
+        palette = choose_palette(self.palette, volume)
+        luma = volume if palette is None else over_slabs(volume, 1, lambda _, slab: split_luma(slab, palette))
+        return dict(data) | {self.luma: luma}
 
 
 class FuseSlicesd(MapTransform):
@@ -244,16 +270,17 @@ class FuseSlicesd(MapTransform):
         self.progress = progress
 
     def __call__(self, data: Data) -> dict[Hashable, Any]:
-        fused = fuse_slices(
-            self.network, data[self.mri], data[self.partner], batch_size=self.batch_size, progress=self.progress
-        )
+        told = partial(self.progress, "fuse") if self.progress else None
+        mri, partner = data[self.mri], data[self.partner]
+        fused = fuse_slices(self.network, mri, partner, batch_size=self.batch_size, progress=told)
         return dict(data) | {self.fused: fused}
 
 
 class JoinColourd(MapTransform):
-    """Give the fused luma the chroma of the partner in its palette (Eq. 5); nothing without a palette.
+    """Give the fused luma the chroma of the partner in its palette (Eq. 5); nothing where that is grey.
 
-    Leaves (3, X, Y, Z) uint8 RGB in place of the (1, X, Y, Z) luma.
+    Leaves (3, X, Y, Z) uint8 RGB in place of the (1, X, Y, Z) luma. Without a ``palette``, the modality's own is taken,
+    as by `medfuse.fuse`.
     """
 
     def __init__(
@@ -268,15 +295,15 @@ class JoinColourd(MapTransform):
         self.progress = progress
 
     def __call__(self, data: Data) -> dict[Hashable, Any]:
-        if self.palette is None:
-            return dict(data)
         luma, uptake = data[self.luma], data[self.uptake]
-        x, y, slices = require_same_grid(luma, uptake).shape
-        stored = torch.empty((slices, y, x, 3), dtype=torch.uint8)  # the order of files, so that a slice is contiguous
-        for k in range(slices):
-            stored[k] = colour.join_palette(
-                plain(luma)[..., k], plain(uptake)[..., k], palette_table(self.palette)
-            ).permute(2, 1, 0)
+        palette = choose_palette(self.palette, uptake)
+        if palette is None:
+            return dict(data)
+        require_same_grid(luma, uptake)
+
+        def join(here: slice, slab: Tensor) -> Tensor:
             if self.progress:
-                self.progress((k + 1) / slices)
-        return dict(data) | {self.luma: like(stored.permute(3, 2, 1, 0), luma)}
+                self.progress("colour", here.stop / luma.shape[-1])
+            return join_colour(slab, as_slices(plain(uptake)[..., here]), palette)
+
+        return dict(data) | {self.luma: over_slabs(luma, 3, join)}

@@ -1,11 +1,9 @@
-"""The one interpolation between stored and fused voxels."""
+"""Interpolate a volume onto a grid: once between stored and fused voxels."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,44 +14,15 @@ from monai.data.meta_tensor import MetaTensor
 from medfuse.registration.transform import Registration, inverse_of
 from medfuse.registration.transform_files import affine_transform
 from medfuse.registration.warp import Warp
-from medfuse.volume import grid_of, known_of, make_volume, plain
+from medfuse.volume import LazyVolume, grid_of, known_of, plain
 from medfuse.volume.grid import Grid, Points
+from medfuse.volume.slabs import copied_slices
 
 Floats = npt.NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class Resampled:
-    """A volume as it will lie on a grid, whose slices are interpolated when they are asked for; see `resampled`.
-
-    Parameters
-    ----------
-    grid
-        Where the values lie.
-    about
-        Modality, unit and source of the volume, as in a loaded volume's ``meta``.
-    slices
-        Called with the first slice and the one behind the last; returns (C, X, Y, N) float32, in the volume's unit and
-        memory of their own.
-    """
-
-    grid: Grid
-    about: Mapping[str, Any]
-    slices: Callable[[int, int], torch.Tensor]
-
-    def volume(self) -> MetaTensor:
-        """All slices, (C, X, Y, Z) float32."""
-        return make_volume(self.slices(0, self.grid.shape[2]), self.grid, **self.about)
-
-    def sample(self, most: int) -> MetaTensor:
-        """As many evenly spaced slices as hold no more than ``most`` voxels, or the next slice more."""
-        count = self.grid.shape[2]
-        step = -(-int(np.prod(self.grid.shape)) // most)
-        chosen = range(min(step // 2, count - 1), count, step)
-        affine = self.grid.affine @ np.diag([1.0, 1.0, step, 1.0])
-        affine[:3, 3] = self.grid.world((0, 0, chosen[0]))
-        values = torch.cat([self.slices(k, k + 1) for k in chosen], dim=-1)
-        return make_volume(values, Grid((*self.grid.shape[:2], len(chosen)), affine), **self.about)
+Resampled = LazyVolume
+"""The class's name before it moved to `medfuse.volume`, for one release."""
 
 
 def resample(moving: MetaTensor, onto: Grid, registration: Registration | None, *, outside: float) -> MetaTensor:
@@ -67,7 +36,7 @@ def resample(moving: MetaTensor, onto: Grid, registration: Registration | None, 
     return resampled(moving, onto, registration, outside=outside).volume()
 
 
-def resampled(moving: MetaTensor, onto: Grid, registration: Registration | None, *, outside: float) -> Resampled:
+def resampled(moving: MetaTensor, onto: Grid, registration: Registration | None, *, outside: float) -> LazyVolume:
     """Prepare one linear interpolation of a volume onto a grid, to be done slice by slice.
 
     The grids and the registration, its deformation included, are composed to one map first. Where the new grid is
@@ -88,7 +57,7 @@ def resampled(moving: MetaTensor, onto: Grid, registration: Registration | None,
 
     Returns
     -------
-    Resampled
+    LazyVolume
         Slices along the last axis of ``onto``. If no voxel moves by more than a thousandth of a millimetre, the values
         are those of ``moving``, bit for bit; else ``moving`` itself need not be kept.
 
@@ -101,37 +70,30 @@ def resampled(moving: MetaTensor, onto: Grid, registration: Registration | None,
     values = plain(moving).to(torch.float32)
     warp = None if registration is None else registration.warp
     if warp is None and Grid(grid.shape, inverse_of(matrix) @ grid.affine).matches(onto):
-        return Resampled(onto, known_of(moving), partial(_unmoved, values))
+        return LazyVolume(onto, known_of(moving), partial(copied_slices, values))
     to_index = inverse_of(grid.affine) @ matrix
     smooth = [_smooth(sitk.GetImageFromArray(one), to_index @ onto.affine) for one in values.detach().cpu().numpy()]
     if warp is not None:
         bendable = torch.from_numpy(np.stack([sitk.GetArrayFromImage(one) for one in smooth]))
-        return Resampled(onto, known_of(moving), partial(_bent, bendable, to_index, onto, warp, outside))
-    return Resampled(onto, known_of(moving), partial(_pulled, smooth, to_index, onto, outside))
+        return LazyVolume(onto, known_of(moving), partial(_bent, bendable, to_index, onto, warp, outside))
+    return LazyVolume(onto, known_of(moving), partial(_pulled, smooth, to_index, onto, outside))
 
 
-# What gives slices is a partial of these, not a closure, so that a study can be sent to another process.
-
-
-def _unmoved(values: torch.Tensor, start: int, stop: int) -> torch.Tensor:
-    return values[..., start:stop].clone()
+# What gives slices is a partial of these, not a closure, so that a study can be sent to another process. Each slice is
+# interpolated by itself: else rounding would depend on which slices are asked for together.
 
 
 def _pulled(
     images: Sequence[sitk.Image], to_index: Points, onto: Grid, outside: float, start: int, stop: int
 ) -> torch.Tensor:
-    slab = _slab(onto, start, stop)
-    found = torch.empty(len(images), *slab.shape)
+    columns, rows, _ = onto.shape
+    found = torch.empty(len(images), stop - start, rows, columns)
     for one, image in zip(found, images, strict=True):
-        one[:] = torch.from_numpy(_pull(image, to_index @ slab.affine, slab.shape, outside))
-    return found
-
-
-def _slab(grid: Grid, start: int, stop: int) -> Grid:
-    """Slices [start, stop) of a grid."""
-    affine = np.array(grid.affine)
-    affine[:3, 3] = grid.world((0, 0, start))
-    return Grid((*grid.shape[:2], stop - start), affine)
+        for k in range(start, stop):
+            affine = np.array(onto.affine)
+            affine[:3, 3] = onto.world((0, 0, k))
+            one[k - start] = torch.from_numpy(_pull(image, to_index @ affine, rows, columns, outside))
+    return found.permute(0, 3, 2, 1)
 
 
 # Images in index space: unit spacing at the origin, and axes reversed, because SimpleITK's first axis is the last of a
@@ -149,28 +111,26 @@ def _smooth(image: sitk.Image, index: Points) -> sitk.Image:
     return sitk.DiscreteGaussian(image, variance.tolist(), width, 0.001, useImageSpacing=False)
 
 
-def _pull(image: sitk.Image, index: Points, shape: tuple[int, int, int], outside: float) -> Floats:
-    """Values of an index-space image at ``index @ (i, j, k, 1)`` for every (i, j, k) of ``shape``; linear."""
-    reverse = [2, 1, 0, 3]
+def _pull(image: sitk.Image, index: Points, rows: int, columns: int, outside: float) -> Floats:
+    """(rows, columns) values of an index-space image at ``index @ (column, row, 0, 1)``; linear."""
     pulled = sitk.Resample(
         image,
-        shape[::-1],
-        affine_transform(index[np.ix_(reverse, reverse)]),
+        (columns, rows, 1),
+        affine_transform(index[[2, 1, 0, 3]]),
         sitk.sitkLinear,
         defaultPixelValue=float(outside),
     )
-    return np.asarray(sitk.GetArrayFromImage(pulled))
+    return np.asarray(sitk.GetArrayFromImage(pulled)[0])
 
 
 def _bent(
     moving: torch.Tensor, to_index: Points, onto: Grid, warp: Warp, outside: float, start: int, stop: int
 ) -> torch.Tensor:
     """Values at ``to_index @ (p + displacement(p))`` for each point p of slices of a grid; linear, slice by slice."""
-    onto = _slab(onto, start, stop)
     size = torch.tensor(moving.shape[1:], dtype=torch.float64)
-    found = torch.empty(len(moving), *onto.shape)
+    found = torch.empty(len(moving), *onto.shape[:2], stop - start)
     columns, rows = (axis.ravel() for axis in np.meshgrid(*map(np.arange, onto.shape[:2]), indexing="ij"))
-    for plane in range(onto.shape[2]):
+    for plane in range(start, stop):
         points = onto.world(np.stack([columns, rows, np.full_like(rows, plane)], axis=-1))
         index = torch.from_numpy(warp.moved(points) @ to_index[:3, :3].T + to_index[:3, 3])
         # A single voxel along an axis lies at 0, wherever between its faces it is asked.
@@ -179,5 +139,5 @@ def _bent(
             moving[None], unit[None, :, None, None], padding_mode="border", align_corners=True
         )[0, :, :, 0, 0]
         inside = ((index >= -0.5) & (index <= size - 0.5)).all(dim=-1)
-        found[..., plane] = torch.where(inside, sampled, outside).reshape(len(moving), *onto.shape[:2])
+        found[..., plane - start] = torch.where(inside, sampled, outside).reshape(len(moving), *onto.shape[:2])
     return found

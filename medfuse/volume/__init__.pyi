@@ -2,6 +2,7 @@ from .grid import LPS_FROM_RAS, MOST_VOXELS, Grid, Points
 from .metatensor import NO_DOSE, Source, grid_of, known_of, like, make_volume, meta_of, plain, source_of
 from .modality import MODALITIES, PALETTES, PARTNERS, TRAITS, Modality, PaletteName, Traits, Unit
 from .planes import DISPLAY_AXES, PLANES, Plane, as_slices, replane, require_same_grid, slice_batch, turn_of
+from .slabs import LazyVolume, SlicePairs
 
 __all__ = [
     "DISPLAY_AXES",
@@ -14,10 +15,12 @@ __all__ = [
     "PLANES",
     "TRAITS",
     "Grid",
+    "LazyVolume",
     "Modality",
     "PaletteName",
     "Plane",
     "Points",
+    "SlicePairs",
     "Source",
     "Traits",
     "Unit",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -103,17 +103,24 @@ def grid_of(volume: MetaTensor) -> Grid:
     return Grid((x, y, z), np.asarray(volume.affine.cpu(), dtype=np.float64))
 
 
-def meta_of(volume: MetaTensor) -> Mapping[str, Any]:
+class HasMeta(Protocol):
+    """What carries metadata: a `MetaTensor`, or a volume that is still to be made."""
+
+    @property
+    def meta(self) -> Mapping[str, Any]: ...
+
+
+def meta_of(volume: HasMeta) -> Mapping[str, Any]:
     """Read the metadata of a volume; `StudyError` where it does not say its modality."""
     if volume.meta.get("modality") not in MODALITIES:
         raise StudyError(
             "the volume does not say its modality; load it with medfuse.load(path, modality=...), one of "
             f"{', '.join(MODALITIES)}."
         )
-    return cast("Mapping[str, Any]", volume.meta)
+    return volume.meta
 
 
-def source_of(volume: MetaTensor) -> Source | None:
+def source_of(volume: HasMeta) -> Source | None:
     """Read where a volume came from, as far as it knows."""
     source = volume.meta.get("source")
     if isinstance(source, np.ndarray):  # how it passes MONAI's LoadImage, which knows no other container

@@ -31,8 +31,7 @@ from medfuse.pipeline.transforms import (
     SplitLumad,
     StudyReader,
 )
-from medfuse.registration import Resampled
-from medfuse.volume import grid_of, like, make_volume
+from medfuse.volume import LazyVolume, grid_of, like, make_volume
 from medfuse.volume.grid import Grid
 
 
@@ -101,9 +100,9 @@ def test_a_study_goes_to_another_process_and_shares_no_memory_that_is_handed_out
 
 
 def test_a_given_window_is_shown_without_a_look_at_the_values(pet_phantom, monkeypatch):
-    monkeypatch.setattr(Resampled, "sample", None)
+    monkeypatch.setattr(LazyVolume, "sample", None)
     study = medfuse.fuse(pet_phantom.mri, pet_phantom.partner, align="header", window="5000", lazy=True)
-    assert study.slices.partner_window == Window(0, 5000)
+    assert study.slices.pair.partner_window == Window(0, 5000)
 
 
 def test_two_runs_give_the_same_bytes(pet_phantom):
@@ -186,8 +185,8 @@ def test_lazy_slices_are_written_while_later_ones_are_fused(pet_phantom, tmp_pat
 def test_progress_names_the_steps(pet_phantom):
     told = []
     medfuse.fuse(pet_phantom.mri, pet_phantom.partner, align="header", progress=lambda *step: told.append(step))
-    assert [step for step, _ in dict.fromkeys((step, 0) for step, _ in told)] == ["align", "fuse"]
-    for step in ("align", "fuse"):
+    assert [step for step, _ in dict.fromkeys((step, 0) for step, _ in told)] == ["align", "resample", "fuse"]
+    for step in ("align", "resample", "fuse"):
         shares = [share for told_step, share in told if told_step == step]
         assert shares == sorted(shares)
         assert shares[-1] == 1

@@ -1,0 +1,181 @@
+"""Prepare a pair for fusion: straighten, register, turn to a plane, and choose windows, palette and air."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import get_args
+
+from monai.data.meta_tensor import MetaTensor
+
+from medfuse.intensity import AirMask, Window, choose_window, known_window, outside_value
+from medfuse.pipeline.steps import blacken_air, choose_palette, split_luma, window_slab
+from medfuse.registration import Align, Registration, judge, register, resample, resampled
+from medfuse.volume import (
+    PLANES,
+    LazyVolume,
+    Plane,
+    SlicePairs,
+    Source,
+    grid_of,
+    like,
+    make_volume,
+    plain,
+    replane,
+)
+
+Progress = Callable[[str, float], None]
+"""Called with the name of the step under way and the share of it that is done."""
+
+
+@dataclass(frozen=True)
+class PreparedPair:
+    """An MRI and its partner on one grid, and how both are shown; their slices are scaled when they are asked for.
+
+    Parameters
+    ----------
+    mri
+        (1, X, Y, Z) in its own unit.
+    partner
+        On the MRI's grid, in its own unit.
+    mri_window, partner_window
+        What becomes [0, 1] of each.
+    palette
+        Colours of the partner; None for grey.
+    air
+        If given, the air outside it is black.
+    """
+
+    mri: MetaTensor
+    partner: LazyVolume
+    mri_window: Window
+    partner_window: Window
+    palette: str | None
+    air: AirMask | None = None
+
+    def pairs(self, start: int, stop: int) -> SlicePairs:
+        """Slices [start, stop) of both as the network takes them."""
+        mri = window_slab(plain(self.mri)[..., start:stop], self.mri_window)
+        uptake = window_slab(self.partner.slices(start, stop), self.partner_window)
+        if self.air:
+            mri, uptake = blacken_air(mri, uptake, self.air, start)
+        return SlicePairs(mri, split_luma(uptake, self.palette), uptake)
+
+    def each(self) -> Iterator[SlicePairs]:
+        """Slice by slice."""
+        return (self.pairs(k, k + 1) for k in range(self.partner.grid.shape[2]))
+
+    def scaled(self) -> tuple[MetaTensor, MetaTensor]:
+        """Both as whole volumes, (1, X, Y, Z) float32 in [0, 1]."""
+        grid = self.partner.grid
+        pairs = self.pairs(0, grid.shape[2])
+        mri, partner = (slices.permute(1, 3, 2, 0) for slices in (pairs.mri, pairs.uptake))
+        return (
+            like(mri, self.mri, window=self.mri_window),
+            make_volume(partner, grid, **self.partner.meta, window=self.partner_window),
+        )
+
+    def of(self, mri: Source | None, partner: Source | None) -> PreparedPair:
+        """The same pair, said to come from other sources."""
+        meta = {**self.partner.meta, "source": partner}
+        return replace(self, mri=from_source(self.mri, mri), partner=replace(self.partner, meta=meta))
+
+
+def prepare_pair(
+    mri: MetaTensor,
+    partner: MetaTensor,
+    *,
+    align: Align | Registration = "auto",
+    force: bool = False,
+    window: str | Window | None = None,
+    palette: str | None = None,
+    plane: Plane = "native",
+    black_air: bool = False,
+    progress: Progress | None = None,
+) -> tuple[PreparedPair, Registration]:
+    """Bring a pair onto one grid, and choose how both are shown; parameters and errors as for `medfuse.fuse`.
+
+    Returns
+    -------
+    tuple
+        The pair on the MRI's grid, and the registration MRI → partner.
+    """
+    palette = require_choices(mri, partner, align=align, window=window, palette=palette, plane=plane)
+    mri = straighten(mri)
+    registration = align_pair(mri, partner, align, force=force, progress=progress)
+    mri = replane(mri, plane)
+    if progress:
+        progress("resample", 0.0)
+    moved = resampled(partner, grid_of(mri), registration, outside=outside_value(partner))
+    pair = on_one_grid(mri, moved, window=window, palette=palette, black_air=black_air)
+    if progress:
+        progress("resample", 1.0)
+    return pair, registration
+
+
+def on_one_grid(
+    mri: MetaTensor, partner: LazyVolume, *, window: str | Window | None, palette: str | None, black_air: bool = False
+) -> PreparedPair:
+    """Choose how two volumes on one grid are shown; parameters as for `medfuse.fuse`."""
+    mri_window = choose_window(mri)
+    return PreparedPair(
+        mri,
+        partner,
+        mri_window,
+        choose_window(partner, window),
+        choose_palette(palette, partner),
+        AirMask.of(mri, mri_window) if black_air else None,
+    )
+
+
+def straighten(volume: MetaTensor) -> MetaTensor:
+    """Interpolate a volume once onto the upright grid that covers its own, if that is sheared, as by a tilted gantry.
+
+    Viewers, and most programs, suppose that slices are stacked along their normal.
+    """
+    grid = grid_of(volume)
+    return volume if grid.upright else resample(volume, grid.straightened(), None, outside=outside_value(volume))
+
+
+def align_pair(
+    fixed: MetaTensor,
+    moving: MetaTensor,
+    align: Align | Registration,
+    *,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Registration:
+    """Find the registration fixed → moving, or assess the one given; see `medfuse.register`."""
+    if isinstance(align, Registration):
+        return judge(align, fixed, moving)
+    told = None if progress is None else partial(_tell_share, progress)
+    return register(fixed, moving, align, force=force, progress=told)
+
+
+def _tell_share(progress: Progress, share: float, score: float) -> None:
+    """Tell of the registration how far it is, and not how good."""
+    progress("align", share)
+
+
+def require_choices(
+    mri: MetaTensor,
+    partner: MetaTensor,
+    *,
+    align: Align | Registration,
+    window: str | Window | None,
+    palette: str | None,
+    plane: Plane,
+) -> str | None:
+    """Check what can be checked before anything takes minutes; return the palette."""
+    if not isinstance(align, Registration) and align not in get_args(Align):
+        raise ValueError(f"align must be one of {', '.join(get_args(Align))} or a Registration; found {align!r}.")
+    if plane not in PLANES:
+        raise ValueError(f"plane must be one of {', '.join(PLANES)}; found {plane!r}.")
+    known_window(partner, window)
+    return choose_palette(palette, partner)
+
+
+def from_source(volume: MetaTensor, source: Source | None) -> MetaTensor:
+    """The same voxels in the same place, said to come from another source."""
+    return MetaTensor(plain(volume), meta={**volume.meta, "source": source})

@@ -1,0 +1,103 @@
+"""Compute the steps between resampled volumes and a fused picture: pure functions on slabs of slices.
+
+`medfuse.fuse`, the MONAI transforms, training on studies and scoring all call these, and so make the same values.
+A slab is (N, 1, H, W) float32 in [0, 1], rows down and columns across.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from monai.data.meta_tensor import MetaTensor
+from torch import Tensor
+
+from medfuse.dicom.palettes import palette_table
+from medfuse.intensity import AirMask, Window, colour, to_unit
+from medfuse.volume import TRAITS, as_slices, like, meta_of, plain
+from medfuse.volume.metatensor import HasMeta
+
+SLAB = 8
+"""Slices of a volume that a transform works on at once: few, so that their colours are never held for all."""
+
+
+def choose_palette(palette: str | None, partner: HasMeta) -> str | None:
+    """The palette asked for, or that of the partner's modality; None for grey.
+
+    Raises
+    ------
+    IntensityError
+        If there is no such palette.
+    """
+    chosen = TRAITS[meta_of(partner)["modality"]].palette if palette is None else palette
+    if chosen is not None:
+        palette_table(chosen)
+    return chosen
+
+
+def window_slab(values: Tensor, window: Window) -> Tensor:
+    """Map (1, X, Y, N) values in their own unit to (N, 1, H, W) in [0, 1]."""
+    return as_slices(to_unit(values, window))
+
+
+def blacken_air(mri: Tensor, partner: Tensor, air: AirMask, start: int) -> tuple[Tensor, Tensor]:
+    """Set the air of two slabs of the slices from ``start`` on to 0; see `AirMask`."""
+    outside = as_slices(air.air(start, start + len(partner), partner.permute(1, 3, 2, 0))[None])
+    return mri.masked_fill(outside, 0), partner.masked_fill(outside, 0)
+
+
+def split_luma(uptake: Tensor, palette: str | None) -> Tensor:
+    """What the network sees of a slab: itself, or its luma in a palette."""
+    if palette is None:
+        return uptake
+    return colour.palette_luma(uptake.contiguous().movedim(1, 0), palette_table(palette)).movedim(0, 1)
+
+
+def join_colour(luma: Tensor, uptake: Tensor, palette: str | None) -> Tensor:
+    """Give a fused slab the chroma of the partner in its palette (Eq. 5); itself without a palette.
+
+    Returns
+    -------
+    Tensor
+        (N, 3, H, W) uint8 RGB, or the (N, 1, H, W) luma.
+    """
+    if palette is None:
+        return luma
+    luma, uptake = (slab.contiguous().movedim(1, 0) for slab in (luma, uptake))
+    return colour.join_palette(luma, uptake, palette_table(palette)).movedim(0, 1)
+
+
+def empty_volume(shape: tuple[int, int, int], channels: int) -> Tensor:
+    """Memory for fused slices, (slices, H, W, channels): RGB in 8 bits or grey in float32, in the order of files."""
+    columns, rows, slices = shape
+    return torch.empty((slices, rows, columns, channels), dtype=torch.uint8 if channels == 3 else torch.float32)
+
+
+def slabs(volume: MetaTensor) -> Iterator[slice]:
+    """The numbers of a volume's slices, `SLAB` by `SLAB`."""
+    slices = volume.shape[-1]
+    return (slice(start, min(start + SLAB, slices)) for start in range(0, slices, SLAB))
+
+
+def over_slabs(volume: MetaTensor, channels: int, step: Callable[[slice, Tensor], Tensor]) -> MetaTensor:
+    """Apply a step to all slabs of a (1, X, Y, Z) volume.
+
+    Parameters
+    ----------
+    volume
+        In [0, 1].
+    channels
+        Of the result, as in `empty_volume`.
+    step
+        Called with the slices' numbers and the slab; returns (N, channels, H, W).
+
+    Returns
+    -------
+    MetaTensor
+        (channels, X, Y, Z) on the same grid.
+    """
+    x, y, slices = volume.shape[1:]
+    made = empty_volume((x, y, slices), channels)
+    for here in slabs(volume):
+        made[here] = step(here, as_slices(plain(volume)[..., here])).permute(0, 2, 3, 1)
+    return like(made.permute(3, 2, 1, 0), volume)

@@ -1,4 +1,4 @@
-"""How the documentation is built; see "Documentation" in CONTRIBUTING.md."""
+"""Configure the documentation's build; see "Documentation" in CONTRIBUTING.md."""
 
 import os
 import sys

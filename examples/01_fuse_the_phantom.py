@@ -2,8 +2,8 @@
 Fuse the phantom and look at it
 ===============================
 
-The phantom is a digital head, seen by an MRI scanner and by a PET scanner. The two studies lie in different worlds, as
-those of a patient do who walked from one scanner to the other. `medfuse.fuse` aligns them, brings the PET onto the
+The phantom is a digital head, seen by an MRI scanner and by a PET scanner. The two studies have different world
+coordinates, as those of a patient who was scanned twice. `medfuse.fuse` aligns them, brings the PET onto the
 MRI's grid by one interpolation, fuses slice by slice with GeSeNet and gives the result the colours of the PET.
 """
 
@@ -45,6 +45,6 @@ plt.show()
 print(study.provenance.sentence())
 
 # %%
-# In a notebook, a fused study shows itself in three planes. Here in another palette, with the registration found above.
+# In a notebook, a fused study is displayed in three planes. Here in another palette, with the registration found above.
 
 medfuse.fuse(phantom.mri, phantom.partner, align=study.registration, palette="pet")

@@ -2,8 +2,8 @@
 Register once, save the alignment, use it again
 ===============================================
 
-A `Registration` maps points of the MRI to points of the partner: fixed → moving, in RAS+ mm. It can be made, judged and
-stored apart from fusion.
+A `Registration` maps points of the MRI to points of the partner: fixed → moving, in RAS+ mm. It can be made, assessed
+and stored without fusing.
 """
 
 import tempfile

@@ -1,4 +1,4 @@
-"""What the reference reads off the code: tables and signatures written by hand would be wrong after the next change.
+"""Make the reference's tables and signatures from the code: written by hand they would be wrong after the next change.
 
 ``command-options`` lists the arguments and options of one command, ``ct-windows`` the windows and ``scores`` the scores
 by name, ``what-is-read`` the forms of DICOM that the tests go through.

@@ -1,10 +1,9 @@
 """
-The line taken apart, with a step of your own
-=============================================
+The pipeline as MONAI transforms, with a step of your own
+=========================================================
 
-What `medfuse.fuse` does is a row of MONAI dictionary transforms; the steps behind the registration it takes slice by
-slice, to hold less. Write the row yourself, and any transform can stand between two of ours: one of MONAI's, or your
-own.
+Each step of `medfuse.fuse` is also a MONAI dictionary transform, which calls the same functions. Write the `Compose`
+yourself, and any transform can stand between two of ours: one of MONAI's, or your own.
 """
 
 import matplotlib.pyplot as plt
@@ -47,13 +46,13 @@ class HideLowUptaked(MapTransform):
 
 
 # %%
-# The whole line
-# --------------
+# The whole pipeline
+# ------------------
 #
 # The fused volume is the last entry, under ``fused``.
 
 palette = "hot-metal-blue"
-line = Compose(
+pipeline = Compose(
     [
         Registerd(fixed="mri", moving="partner"),
         Replaned("mri", plane="axial"),
@@ -67,11 +66,11 @@ line = Compose(
     ]
 )
 phantom = medfuse.phantom_study("PT", coarsen=3)
-data = line({"mri": phantom.mri, "partner": phantom.partner})
+data = pipeline({"mri": phantom.mri, "partner": phantom.partner})
 print({key: tuple(value.shape) for key, value in data.items() if key != "registration"})
 
 # %%
-# The same without that step, for comparison: `medfuse.fuse` with the registration that the line found.
+# The same without that step, for comparison: `medfuse.fuse` with the registration that the pipeline found.
 
 plain_study = medfuse.fuse(phantom.mri, phantom.partner, align=data["registration"], palette=palette, plane="axial")
 

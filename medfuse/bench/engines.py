@@ -35,7 +35,7 @@ from medfuse.gesenet.engines.registry import ENGINES, Engine, load_engine, why_n
 from medfuse.gesenet.loading import load_network
 from medfuse.gesenet.training.dataset import read_picture, unit
 from medfuse.intensity import Window
-from medfuse.intensity.air_mask import Foreground
+from medfuse.intensity.air_mask import AirMask
 from medfuse.load_study import load
 from medfuse.phantom import phantom_study
 from medfuse.pipeline.fuse import fuse
@@ -179,7 +179,7 @@ def with_black_air(mri: Tensor, partner: Tensor) -> tuple[Tensor, Tensor]:
     """The same slice, (1, 1, H, W), as `medfuse.fuse` makes it with ``black_air`` of a volume of one slice, at 1 mm."""
     volume, uptake = (side[0].mT[..., None] for side in (mri, partner))
     grid = Grid((volume.shape[1], volume.shape[2], 1), np.eye(4))
-    foreground = Foreground.of(make_volume(volume, grid, modality="MR"), Window(0.0, 1.0))
+    foreground = AirMask.of(make_volume(volume, grid, modality="MR"), Window(0.0, 1.0))
     air = foreground.air(0, 1, uptake)[..., 0].T
     return mri.masked_fill(air, 0), partner.masked_fill(air, 0)
 

@@ -7,7 +7,7 @@ from synthetic import oblique_grid
 
 import medfuse
 from medfuse.intensity import Window
-from medfuse.intensity.air_mask import MARGIN_MM, Foreground
+from medfuse.intensity.air_mask import MARGIN_MM, AirMask
 from medfuse.volume import make_volume
 from medfuse.volume.grid import Grid
 
@@ -34,7 +34,7 @@ def noisy(grid: Grid, values: np.ndarray, modality="MR", level=0.025):
     return make_volume(torch.from_numpy(np.maximum(values, noise).astype(np.float32))[None], grid, modality=modality)
 
 
-def kept_everywhere(foreground: Foreground, volume) -> np.ndarray:
+def kept_everywhere(foreground: AirMask, volume) -> np.ndarray:
     return ~foreground.air(0, volume.shape[-1], torch.zeros(volume.shape)).numpy()
 
 
@@ -43,7 +43,7 @@ def test_a_ball_keeps_its_margin_and_loses_the_noise_around(grid):
     distance = from_middle(grid, off=(3.0, -8.0, 5.0))
     # Hollow, as a skull is dark in an MRI: what is enclosed is no air.
     volume = noisy(grid, 0.6 * ((distance < RADIUS) & (distance > 25)))
-    foreground = Foreground.of(volume, UNIT)
+    foreground = AirMask.of(volume, UNIT)
     kept = kept_everywhere(foreground, volume)
     sides = np.linalg.norm(grid.affine[:3, :3], axis=0) * foreground.sizes
     # Smooth borders cut the corners of blocks.
@@ -59,7 +59,7 @@ def test_what_a_head_encloses_is_kept_where_the_volume_ends_within_it(slices):
     grid = Grid((120, 100, slices), np.diag([1.0, 1.0, 3.0, 1.0]))
     across = np.linalg.norm(np.indices(grid.shape)[:2].T - (50, 55), axis=-1).T
     volume = noisy(grid, 0.6 * ((across < 40) & (across > 30)))  # a tube, open at both ends
-    kept = kept_everywhere(Foreground.of(volume, UNIT), volume)
+    kept = kept_everywhere(AirMask.of(volume, UNIT), volume)
     assert kept[across < 40].all()
     assert not kept[:6, :6].any()
 
@@ -70,14 +70,14 @@ def test_what_is_no_number_is_not_hidden():
     broken = head.copy()
     broken[5, 5, 2] = np.nan
     for mri, partner in ((broken, head), (head, broken)):
-        foreground = Foreground.of(noisy(grid, mri), UNIT)
+        foreground = AirMask.of(noisy(grid, mri), UNIT)
         assert not foreground.air(0, 13, noisy(grid, partner, "PT").as_tensor())[5, 5, 2]
 
 
 def test_slices_are_the_same_in_any_batches():
     grid = GRIDS["oblique, odd"]
     distance = from_middle(grid)
-    foreground = Foreground.of(noisy(grid, 0.6 * (distance < RADIUS)), UNIT)
+    foreground = AirMask.of(noisy(grid, 0.6 * (distance < RADIUS)), UNIT)
     partner = noisy(grid, 0.3 * (np.abs(distance - 65) < 3), "PT").as_tensor()
     whole = foreground.air(0, 31, partner)
     parts = [foreground.air(k, min(k + 4, 31), partner[..., k : k + 4]) for k in range(0, 31, 4)]
@@ -94,7 +94,7 @@ def test_what_shows_in_air_stays_there():
     faint[85:95, 90:100, 6] = 0.12  # less than noise reaches, but everywhere: as of another measurement's ghost
     for mri, partner in ((head + marker + faint, head), (head, head + marker + faint)):
         sides = noisy(grid, mri), noisy(grid, partner, "PT")
-        air = Foreground.of(sides[0], UNIT).air(0, 13, sides[1].as_tensor())
+        air = AirMask.of(sides[0], UNIT).air(0, 13, sides[1].as_tensor())
         assert not air[5, 5, 2]
         assert not air[85:95, 90:100, 6].any()
         assert air[5, 100, 2]

@@ -1,4 +1,4 @@
-"""What can go wrong, as one tree.
+"""Define what medfuse raises, as one tree.
 
     MedfuseError
     ├ SeriesError(ValueError)           the files do not form one volume, or several series answer

@@ -1,4 +1,4 @@
-"""What was done to make a fused study: enough to repeat it, and nothing about the patient."""
+"""Record how a fused study was made: enough to repeat it, and nothing about the patient."""
 
 from __future__ import annotations
 

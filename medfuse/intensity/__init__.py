@@ -1,4 +1,4 @@
-"""From values to [0, 1] and to colour: windows, SUV, what is air, palettes."""
+"""Map values to [0, 1] and to colour: windows, SUV, air, palettes."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Colour: a palette for PET and SPECT, RGB ↔ YCbCr, and the chroma of the fused picture.
+"""Convert between uptake, RGB, luma and chroma: palettes, YCbCr, and the chroma of the fused picture.
 
 Luma and chroma are those of ITU-R BT.601, full range, on [0, 1]; neutral chroma is 0.5.
 """

@@ -1,4 +1,4 @@
-"""How much contrast the fused picture has, whatever its sources: noise raises these scores too."""
+"""Measure the contrast of the fused picture, whatever its sources: noise raises these scores too."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far the fused picture follows its sources pixel by pixel: correlations and squared errors."""
+"""Measure how far the fused picture follows its sources pixel by pixel: correlations and squared errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which edges of the sources the fused picture keeps, in strength and direction."""
+"""Measure which edges of the sources the fused picture keeps, in strength and direction."""
 
 from __future__ import annotations
 

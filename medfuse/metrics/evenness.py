@@ -1,4 +1,4 @@
-"""Flicker: brightness that jumps from slice to slice, which no score of single slices sees."""
+"""Measure flicker: brightness that jumps from slice to slice, which no score of single slices sees."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Feature mutual information: how much the neighbourhood of each pixel tells of the same one in a source."""
+"""Measure feature mutual information: how much each pixel's neighbourhood tells of the same one in a source."""
 
 from __future__ import annotations
 

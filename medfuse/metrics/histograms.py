@@ -1,4 +1,4 @@
-"""Information in grey levels: entropy, and what the fused picture's levels tell of its sources'."""
+"""Measure information in grey levels: entropy, and what the fused picture's levels tell of its sources'."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Visual information fidelity: how much of what an eye could learn from the sources reaches it through the fusion."""
+"""Measure visual information fidelity: what an eye could learn from the sources, and still can from the fusion."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every score is taken of: pictures on the 8-bit scale, in a precision that sums of 65,536 squares need."""
+"""Convert pictures to the 8-bit scale, in a precision that sums of 65,536 squares need."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every score by its name: what it measures, and who defined it."""
+"""List every score by its name: what it measures, and who defined it."""
 
 from __future__ import annotations
 

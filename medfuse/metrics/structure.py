@@ -1,4 +1,4 @@
-"""Structural similarity of the fused picture with its sources."""
+"""Measure the structural similarity of the fused picture with its sources."""
 
 from __future__ import annotations
 

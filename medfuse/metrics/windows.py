@@ -1,4 +1,4 @@
-"""Local means under a window, as all scores of structure need them."""
+"""Compute local means under a window, as all scores of structure need them."""
 
 from __future__ import annotations
 

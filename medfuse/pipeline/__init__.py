@@ -1,1 +1,1 @@
-"""From two volumes to a fused study: the steps of the pipeline, in order, and who calls them."""
+"""Fuse two volumes: the steps of the pipeline, in order, and what calls them."""

@@ -1,4 +1,4 @@
-"""What fusion leaves: slices that are fused when they are asked for, and all that is written of them."""
+"""Hold a fused study, and write all that can be written of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Our reader and writers in MONAI's shape, so that its `LoadImage` and `SaveImage` know them."""
+"""Read and write through MONAI's `LoadImage` and `SaveImage`."""
 
 from __future__ import annotations
 

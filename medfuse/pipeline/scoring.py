@@ -29,7 +29,7 @@ PICTURES = (".png", ".bmp", ".tif", ".tiff", ".jpg", ".jpeg")
 """Suffixes of what counts as a picture."""
 
 EMPTY_SLICE = 0.02
-"""Mean of the brighter source below which a slice shows nothing to judge."""
+"""Mean of the brighter source below which a slice shows too little to score."""
 
 Kind = Literal["picture", "folder of pictures", "volume"]
 

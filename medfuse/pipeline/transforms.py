@@ -1,4 +1,4 @@
-"""The pipeline's steps as MONAI dictionary transforms, and medfuse's reader and writers as MONAI's::
+"""Run the pipeline's steps as MONAI dictionary transforms, and medfuse's reader and writers as MONAI's::
 
     Compose([
         LoadStudyd("mri", modality="MR"), LoadStudyd("partner"),

@@ -1,4 +1,4 @@
-"""Pictures for people: what a fused study looks like beside its sources."""
+"""Draw a fused study beside its sources, an alignment, training curves and timings."""
 
 from __future__ import annotations
 

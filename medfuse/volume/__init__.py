@@ -1,4 +1,4 @@
-"""Where voxels are and what they are: grids, modalities, volumes with their metadata, planes."""
+"""Describe volumes: where voxels are (grids, planes, slabs) and what they are (modalities, units, sources)."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Where voxels are: the shape of a volume and the affine that places it in the patient.
+"""Describe where voxels are: the shape of a volume and the affine that places it in the patient.
 
 Everything inside medfuse is RAS+ millimetres: x grows to the patient's right, y to the front, z to the head, and voxel
 index (i, j, k) means the centre of that voxel, as in nibabel and MONAI.

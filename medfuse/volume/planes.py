@@ -1,4 +1,4 @@
-"""Two volumes as a stack of slice pairs, and the fused slices as a volume again."""
+"""Turn volumes to the slices of a plane, and take slices out of them."""
 
 from __future__ import annotations
 

@@ -25,11 +25,11 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
+from medfuse.bench.phantom_pairs import phantom_pairs
 from medfuse.bench.published import as_published
 from medfuse.errors import StudyError
 from medfuse.gesenet.batches import fuse_slices
 from medfuse.gesenet.device import resolve_device
-from medfuse.gesenet.engines.calibration import phantom_pairs
 from medfuse.gesenet.engines.folded import FoldedGeSeNet
 from medfuse.gesenet.engines.registry import ENGINES, Engine, load_engine, why_not
 from medfuse.gesenet.loading import load_network

@@ -11,7 +11,8 @@ from monai.transforms.compose import Compose
 
 from medfuse.dicom.palettes import palette_table
 from medfuse.gesenet.batches import DEFAULT_BATCH_SIZE
-from medfuse.gesenet.engines.registry import AUTO, Engine, load_engine
+from medfuse.gesenet.engines import AUTO
+from medfuse.gesenet.engines.registry import Engine, load_engine
 from medfuse.intensity import Window, choose_window, known_window, outside_value
 from medfuse.intensity.air_mask import Foreground
 from medfuse.load_study import require_pair
@@ -107,7 +108,7 @@ def fuse(
     shown = known_window(partner, window)
     _require_known(align, plane, batch_size)
     straightened = not grid_of(mri).upright
-    network = engine if isinstance(engine, Engine) else load_engine(engine, device, weights)
+    network = engine if isinstance(engine, Engine) else load_engine(engine, device, weights, progress=progress)
     line = Compose(
         [
             Straightend("mri"),

@@ -8,14 +8,13 @@ from __future__ import annotations
 from typing import Any
 
 from medfuse.gesenet.engines.winograd import simd_gemm, simd_transforms
+from medfuse.gesenet.engines.winograd.compile_cache import compiled, compiled_inline
 from medfuse.gesenet.engines.winograd.layout import (
     ADD,
     MASK,
     PUT,
     Integers,
     channel_of,
-    compiled,
-    compiled_in_line,
     lines_around,
     place_of,
 )
@@ -23,7 +22,7 @@ from medfuse.gesenet.engines.winograd.simd import LANES, PLANE, WIDE
 from medfuse.gesenet.engines.winograd.simd_gemm import ROWS
 from medfuse.gesenet.engines.winograd.simd_transforms import POSITIONS, ROOM
 
-BLOCK_BYTES, MOST_TILES = 230_000, 8 * ROWS
+BLOCK_BYTES, FLOAT_BYTES, MOST_TILES = 230_000, 4, 8 * ROWS
 """As many tiles are transformed together as stay, transformed, in the second cache; and no more than fill a row."""
 
 HALF, WHOLE, UPPER, PAIR = range(4)
@@ -31,9 +30,9 @@ HALF, WHOLE, UPPER, PAIR = range(4)
 
 
 @compiled
-def tiles_together(layer: Any, item: int) -> Any:
+def tiles_together(layer: Any) -> Any:
     """How many tiles are transformed together."""
-    fitting = BLOCK_BYTES // (POSITIONS * layer.depth * item) // ROWS * ROWS
+    fitting = BLOCK_BYTES // (POSITIONS * layer.depth * FLOAT_BYTES) // ROWS * ROWS
     return min(max(fitting, ROWS), MOST_TILES)
 
 
@@ -43,8 +42,8 @@ def convolve_tiles(y: int, columns: Integers, work: Any) -> None:
 
     Work is what `convolving.convolve` says of it: layer, step, how, forms and stores.
     """
-    layer, _, _, _, stores = work
-    block = tiles_together(layer, stores[3].itemsize)
+    layer = work[0]
+    block = tiles_together(layer)
     plane = block * ROOM
     for start in range(0, len(columns), block):
         here = columns[start : start + block]
@@ -57,7 +56,7 @@ def convolve_tiles(y: int, columns: Integers, work: Any) -> None:
 
 @compiled
 def _take(y: int, here: Integers, work: Any, plane: int) -> None:
-    layer, step, _, (source, _, _), (room, _, constants, taken, _) = work
+    layer, step, _, (source, _, _), (room, _, _, taken, _) = work
     above, below = lines_around(y, source)
     for c in range(0, layer.depth, PLANE):
         first, last = step.source_first + c, min(c + PLANE, layer.depth)
@@ -72,12 +71,11 @@ def _take(y: int, here: Integers, work: Any, plane: int) -> None:
                     below,
                     source.pixel,
                     to + channel - c,
-                    layer.inward + c // PLANE * ROOM + channel - c,
                 )
                 if WIDE and whole:
-                    simd_transforms.take_patch_of_plane((room, taken, constants), places)
+                    simd_transforms.take_patch_of_plane((room, taken), places)
                 else:
-                    simd_transforms.take_patch((room, taken, constants), places)
+                    simd_transforms.take_patch((room, taken), places)
 
 
 @compiled
@@ -139,7 +137,7 @@ def _make(y: int, here: Integers, n: int, work: Any, plane: int, group: int) -> 
             _put((y, here[t], here[other]), (column, alike, at, beside), work)
 
 
-@compiled_in_line
+@compiled_inline
 def _put(tiles: Any, sums: Any, work: Any) -> None:
     """Make the pixels of one tile, or of two, of the sums of a vector of columns.
 
@@ -152,15 +150,15 @@ def _put(tiles: Any, sums: Any, work: Any) -> None:
     width, c = layer.columns, n - layer.aside
     to = channel_of(step.target_first + c, target)
     beside = channel_of(step.other_first + c, other) if how == ADD else 0
-    bias, scale = layer.constants + n, layer.outward + n // PLANE * ROOM
+    bias = layer.constants + n
     where = (
-        at, scale + (0 if at_once == UPPER else n % PLANE), bias, bias + width,
+        at, bias, bias + width,
         place_of(y, x, target, 0) + to, target.row, target.pixel, place_of(y, x_other, target, 0) + to,
     )  # fmt: skip
     first, second = place_of(y, x, other, 0) + beside, place_of(y, x_other, other, 0) + beside
     added = (*where, first, other.row, other.pixel, second)
     masked = (*where, first, other.row, bias + 2 * width, second)
-    into, more = (made, constants, constants, room), (made, constants, constants, room, room)
+    into, more = (made, constants, room), (made, constants, room, room)
     if WIDE and at_once != HALF:
         if at_once == UPPER:
             simd_transforms.mask_upper_half(more, masked)
@@ -184,6 +182,6 @@ def _put(tiles: Any, sums: Any, work: Any) -> None:
         simd_transforms.add_patch(more, added)
     elif how == MASK and c < layer.aside:
         # The same tile's sums of an earlier column: one of the groups of columns before.
-        simd_transforms.mask_patch_beside(more, (*masked, aside, layer.outward + c // PLANE * ROOM + c % PLANE))
+        simd_transforms.mask_patch_beside(more, (*masked, aside))
     else:
         simd_transforms.mask_patch(more, masked)

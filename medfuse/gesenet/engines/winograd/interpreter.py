@@ -1,8 +1,7 @@
 """Run a network's layers on those tiles of its feature maps that are asked for, row by row of tiles.
 
-3 × 3 kernels go by Winograd's F(4 × 4, 3 × 3), which needs a quarter of the multiplications, in float32 or in 16-bit
-integers; 1 × 1 kernels in float32, straight from map to map. Lavin and Gray, "Fast Algorithms for Convolutional
-Neural Networks", CVPR 2016, arXiv:1509.09308.
+3 × 3 kernels go by Winograd's F(4 × 4, 3 × 3), which needs a quarter of the multiplications; 1 × 1 kernels straight
+from map to map. Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016, arXiv:1509.09308.
 
 A network is a table of steps. A step follows the ones before it at a distance of some rows, so that what one layer
 makes is used by the next while it is in the cache.
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from medfuse.gesenet.engines.winograd import simd_gemm, simd_transforms
+from medfuse.gesenet.engines.winograd.compile_cache import compiled, entry_point
 from medfuse.gesenet.engines.winograd.convolution import MOST_TILES, convolve_tiles, tiles_together
 from medfuse.gesenet.engines.winograd.layout import (
     ADD,
@@ -26,7 +26,6 @@ from medfuse.gesenet.engines.winograd.layout import (
     Integers,
     channel_of,
     clear,
-    compiled,
     place_of,
     zeros,
 )
@@ -38,17 +37,15 @@ MOST_TOTALS = 32
 """Channels whose sums the channel attention asks for."""
 
 
-def working_room(layers: Any, shorts: bool) -> tuple[Any, Any]:
+def working_room(layers: Any) -> tuple[Any, Any]:
     """What the largest block of tiles needs before and after a product."""
-    item = 2 if shorts else 4
     layers = layers[layers["positions"] == POSITIONS]
-    planes = max(-(-int(layer["depth"]) // PLANE) * int(tiles_together(layer, item)) for layer in layers)
+    planes = max(-(-int(layer["depth"]) // PLANE) * int(tiles_together(layer)) for layer in layers)
     groups = max(-(-int(layer["columns"]) // PLANE) if layer["aside"] else 1 for layer in layers)
-    before, after = planes * ROOM, groups * MOST_TILES * ROOM
-    return zeros(before, np.int16 if shorts else np.float32), zeros(after, np.int32 if shorts else np.float32)
+    return zeros(planes * ROOM, np.float32), zeros(groups * MOST_TILES * ROOM, np.float32)
 
 
-@compiled
+@entry_point
 def run(program: Any, tiles: Any, rows: tuple[int, int], stores: Any, totals: Any, black: Any) -> None:
     """Take rows of tiles through all steps, and of each as many around them as the later ones need.
 

@@ -1,17 +1,14 @@
-"""Feature maps, layers and steps as tables of numbers, which compiled code reads; and the compiling."""
+"""Lay out feature maps, layers and steps as tables of numbers, which compiled code reads."""
 
 from __future__ import annotations
 
-import hashlib
-import os
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, cast
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
-from numba import config, njit
 from numpy.typing import NDArray
 
+from medfuse.gesenet.engines.winograd.compile_cache import compiled
 from medfuse.gesenet.engines.winograd.simd import PLANE
 
 Floats = NDArray[np.float32]
@@ -25,34 +22,6 @@ WIDEN, GRADIENT, CONVOLVE, POOL, MIX, DECIDE, MASKED, BLEND, NARROW, BLACKEN = r
 
 LINE = 64
 """Bytes of a line of the cache."""
-
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-
-def _cache_folder() -> Path:
-    """Where compiled code is kept: Numba looks at this file's date alone, but what is put in line stands in others."""
-    sources = (path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
-    fingerprint = hashlib.sha256(b"".join(sources)).hexdigest()[:16]
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "medfuse" / fingerprint
-
-
-def compiled(function: Function) -> Function:
-    """Compile a function by Numba when it is first called, and keep that in the user's cache."""
-    return _compiled(function, "never")
-
-
-def compiled_in_line(function: Function) -> Function:
-    """The same for what is called for each tile: to hand over arrays takes as long as some vectors of work."""
-    return _compiled(function, "always")
-
-
-def _compiled(function: Function, inline: str) -> Function:
-    elsewhere = config.CACHE_DIR
-    config.CACHE_DIR = elsewhere or str(_cache_folder())
-    try:
-        return cast("Function", njit(nogil=True, cache=True, error_model="numpy", inline=inline)(function))
-    finally:
-        config.CACHE_DIR = elsewhere
 
 
 class Map(NamedTuple):
@@ -77,17 +46,14 @@ class Map(NamedTuple):
 class Layer(NamedTuple):
     """A convolution, ready for tiles; places are in the arrays of kernels and of constants.
 
-    ``kernels``: (positions, columns / 16, depth, 16), pairs of input channels together where they are shorts, and again
-    where the last half of a plane goes into vectors of a whole one; 1 × 1 kernels, of one position, lie among the
-    constants, in float32. ``inward`` (depth / 16, positions, 16) and ``outward`` (columns / 16, positions, 16) scale to
-    shorts and back. ``constants``: bias, slope, and 1 for what the mask leaves alone, (3, columns). ``step`` is that
-    from position to position in the kernels. ``aside`` columns come before the others, and are added to them outside
-    the mask. ``filled`` channels are written, with zeros behind the columns.
+    ``kernels``: (positions, columns / 16, depth, 16), pairs of input channels together where the last half of a plane
+    goes into vectors of a whole one; 1 × 1 kernels, of one position, lie among the constants. ``constants``: bias,
+    slope, and 1 for what the mask leaves alone, (3, columns). ``step`` is that from position to position in the
+    kernels. ``aside`` columns come before the others, and are added to them outside the mask. ``filled`` channels are
+    written, with zeros behind the columns.
     """
 
     kernels: int
-    inward: int
-    outward: int
     constants: int
     depth: int
     columns: int

@@ -1,4 +1,4 @@
-"""Kernels made ready for tiles: transformed for Winograd's convolution, put in panels, in float32 or in 16 bits."""
+"""Kernels made ready for tiles: transformed for Winograd's convolution, put in panels."""
 
 from __future__ import annotations
 
@@ -84,78 +84,35 @@ def masked_layer(layer: FoldedLayer) -> tuple[Spec, Spec]:
     return Spec(joined, np.concatenate((plain.constants, marked.constants), axis=1), aside, filled), plain
 
 
-def pack(specs: Sequence[Spec], small: Sequence[Array], peaks: Sequence[Array] | None) -> tuple[Any, Any, Any]:
-    """Layers, kernels and constants as `convolving.run` takes them: in float32, or in 16 bits if peaks are given.
-
-    Peaks (positions, depth) are the largest numbers that shall fit into 16 bits, of each layer's transformed input.
-    """
+def pack(specs: Sequence[Spec], small: Sequence[Array]) -> tuple[Any, Any, Any]:
+    """Layers, kernels and constants as `interpreter.run` takes them, in float32."""
     kernels: list[NDArray[Any]] = []
     constants = [np.concatenate([*small, np.zeros(LANES)]).astype(np.float32)]
     layers = []
     place, constant = 0, len(constants[0])
-    for number, spec in enumerate(specs):
-        _, depth, columns = spec.kernels.shape
-        positions = len(spec.kernels)
-        weights, inward, outward = spec.kernels, np.ones((positions, depth)), np.ones((positions, columns))
+    for spec in specs:
+        positions, depth, columns = spec.kernels.shape
         if positions == 1:
-            # Of one float32 product each, they lie with the constants, whatever the others are.
-            parts, at = [_in_panels(weights, 1, 1), spec.constants.ravel()], constant
+            # Of one product each, they lie with the constants.
+            parts, at = [_in_panels(spec.kernels, 1), spec.constants.ravel()], constant
         else:
-            if peaks is not None and columns:
-                weights, inward, outward = to_shorts(weights, peaks[number])
-            together = 1 if peaks is None else 2
             # A vector of twice the columns takes twice the channels.
-            flat = _in_panels(weights, together, 2 * together if WIDE else together)
-            kernels.append(flat.astype(np.float32 if peaks is None else np.int16))
-            parts, at = [_in_planes(inward), _in_planes(outward), spec.constants.ravel()], place
-            place += len(flat)
-        begins = constant + np.cumsum([0, *map(len, parts)])
-        layers.append(
-            Layer(
-                at,
-                begins[0],
-                begins[1],
-                begins[-2],
-                depth,
-                columns,
-                positions,
-                depth * columns,
-                spec.aside,
-                spec.filled,
-            )
-        )
+            kernels.append(_in_panels(spec.kernels, 2 if WIDE else 1).astype(np.float32))
+            parts, at = [spec.constants.ravel()], place
+            place += len(kernels[-1])
+        behind = constant + sum(map(len, parts[:-1]))
+        layers.append(Layer(at, behind, depth, columns, positions, depth * columns, spec.aside, spec.filled))
         constants.append(np.concatenate(parts).astype(np.float32))
         constant += len(constants[-1])
     return table(Layer, layers), in_lines(np.concatenate(kernels)), in_lines(np.concatenate(constants))
 
 
-def _in_panels(weights: Array, together: int, together_in_half: int) -> Array:
-    """Kernels (positions, depth, columns) in the order of products: planes of columns, then depth, some together."""
+def _in_panels(weights: Array, together: int) -> Array:
+    """Kernels (positions, depth, columns) by planes of columns, then depth, some together in half a plane."""
     positions, depth, columns = weights.shape
     panels = [weights[:, :, n : n + PLANE] for n in range(0, columns, PLANE)]
     ordered = []
     for panel in panels:
-        many = together if panel.shape[2] == PLANE else together_in_half
+        many = 1 if panel.shape[2] == PLANE else together
         ordered.append(panel.reshape(positions, depth // many, many, -1).swapaxes(2, 3).reshape(positions, -1))
     return np.concatenate([*ordered, np.zeros((positions, 0))], axis=1).ravel()
-
-
-def _in_planes(scales: Array) -> Array:
-    """Numbers (positions, channels) in the order of transformed patches: planes, then positions."""
-    whole = np.pad(scales, ((0, 0), (0, -scales.shape[1] % PLANE)))
-    return whole.reshape(len(scales), -1, PLANE).swapaxes(0, 1).ravel()
-
-
-LARGEST = 32767
-MOST = 65000
-"""Sum of the magnitudes of a column's kernels in 16 bits, so that no sum of products leaves 32 bits."""
-
-
-def to_shorts(kernels: Array, peaks: Array) -> tuple[Array, Array, Array]:
-    """Kernels (positions, depth, columns) rounded to 16 bits, and the scales into and out of them."""
-    least = max(1e-3 * peaks.max(), 1e-6)
-    inward = LARGEST / np.maximum(peaks, least)
-    scaled = kernels / inward[:, :, None]
-    size = np.maximum(np.abs(scaled).sum(1) / MOST, np.abs(scaled).max(1) / LARGEST)
-    outward = np.where(size > 0, size, 1.0)
-    return np.rint(scaled / outward[:, None]), inward, outward

@@ -33,11 +33,6 @@ def _instructions() -> set[str]:
     return {name[1:] for name in told.split(",") if name.startswith("+")}
 
 
-def has_avx2() -> bool:
-    """Whether this processor has the instructions that 16-bit products are written with."""
-    return "avx2" in _instructions()
-
-
 WIDE = {"avx512f", "avx512bw", "avx512vl"} <= _instructions()
 """Whether a vector may hold a whole plane: the width of AVX-512."""
 
@@ -75,7 +70,7 @@ class Vector:
 class Code:
     """What an intrinsic writes its instructions with: arrays, and places in them, both from tuples.
 
-    ``lanes`` is how many numbers of 32 bits its vectors hold.
+    ``lanes`` is how many numbers its vectors hold.
     """
 
     def __init__(self, context: Any, builder: Any, signature: Any, given: Sequence[Any], lanes: int) -> None:
@@ -91,8 +86,6 @@ class Code:
     def _hold(self, lanes: int) -> None:
         self.lanes = lanes
         self.float_kind = ir.VectorType(ir.FloatType(), lanes)
-        self.word_kind = ir.VectorType(ir.IntType(32), lanes)
-        self.short_kind = ir.VectorType(ir.IntType(16), 2 * lanes)
 
     def holding(self, lanes: int) -> Code:
         """The same with vectors of other lengths."""
@@ -142,10 +135,6 @@ class Code:
         """A vector of twice as many lanes."""
         return self.chosen(lower, upper, range(2 * lower.type.count))
 
-    def call(self, name: str, result: Any, *given: Any) -> Any:
-        kind = ir.FunctionType(result, [one.type for one in given])
-        return self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, name), given)
-
     def sum_of_lanes(self, vector: Vector) -> Any:
         """The sum of all lanes, in pairs."""
         value = vector.value
@@ -153,36 +142,13 @@ class Code:
             value = self.builder.fadd(*self.halves(value))
         return self.builder.extract_element(value, ir.Constant(ir.IntType(32), 0))
 
-    def shorts(self, vector: Vector) -> Any:
-        """Round to the nearest and saturate to 16 bits."""
-        kind = ir.VectorType(ir.IntType(16), self.lanes)
-        if self.lanes == LANES:
-            words = self.call("llvm.x86.avx.cvt.ps2dq.256", self.word_kind, vector.value)
-            return self.call("llvm.x86.sse2.packssdw.128", kind, *self.halves(words))
-        everywhere = ir.Constant(ir.IntType(self.lanes), -1)
-        as_set = ir.Constant(ir.IntType(32), 4)
-        nothing, none = ir.Constant(self.word_kind, ir.Undefined), ir.Constant(kind, ir.Undefined)
-        rounded = (vector.value, nothing, everywhere, as_set)
-        words = self.call("llvm.x86.avx512.mask.cvtps2dq.512", self.word_kind, *rounded)
-        return self.call("llvm.x86.avx512.mask.pmovs.dw.512", kind, words, none, everywhere)
 
-    def products(self, shorts: Any, others: Any) -> Any:
-        """Products of 16 bits, each two neighbours added: as many words as there are lanes."""
-        name = "llvm.x86.avx2.pmadd.wd" if self.lanes == LANES else "llvm.x86.avx512.pmaddw.d.512"
-        return self.call(name, self.word_kind, shorts, others)
-
-
-def inline(write: Callable[[Code, bool], None], lanes: int = LANES) -> Any:
-    """Make a function of a tuple of arrays and a tuple of places, which Numba puts in line.
-
-    It writes other instructions where an array holds integers.
-    """
+def inline(write: Callable[[Code], None], lanes: int = LANES) -> Any:
+    """Make a function of a tuple of arrays and a tuple of places, which Numba puts in line."""
 
     def typed(context: Any, arrays: Any, places: Any) -> Any:
-        shorts = any(kind.dtype in (types.int16, types.int32) for kind in arrays.types)
-
         def generate(context: Any, builder: Any, signature: Any, given: Any) -> Any:
-            write(Code(context, builder, signature, given, lanes), shorts)
+            write(Code(context, builder, signature, given, lanes))
             return context.get_dummy_value()
 
         return types.void(arrays, places), generate

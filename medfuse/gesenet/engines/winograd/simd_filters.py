@@ -25,7 +25,7 @@ def _filtered(around: dict[tuple[int, int], Vector], taps: Sequence[Vector], i: 
     return found
 
 
-def _gradient(code: Code, _: bool) -> None:
+def _gradient(code: Code) -> None:
     kernel, step, to, row, pixel = code.numbers[5:]
     around, taps = _around(code), [code.floats(1, code.place(kernel, (step, tap))) for tap in range(18)]
     for i in range(TILE):
@@ -39,7 +39,7 @@ gradient, gradient_plane = inline(_gradient), inline(_gradient, PLANE)
 """(source, kernels, target), (at, row, above, below, pixel, kernel, kernel step, to, row, pixel): two |depthwise|."""
 
 
-def _widen(code: Code, _: bool) -> None:
+def _widen(code: Code) -> None:
     at, from_row, kernel, step, to, row, pixel = code.numbers
     constants = [code.floats(1, code.place(kernel, (step, tap))) for tap in range(11)]
     around = {
@@ -67,7 +67,7 @@ Behind the nine taps stand bias and slope.
 
 
 @inline
-def narrow(code: Code, _: bool) -> None:
+def narrow(code: Code) -> None:
     """(source, kernels, target), (at, row, above, below, pixel, kernel, kernel step, to, row): 3 × 3 to one, added."""
     kernel, step, to, row = code.numbers[5:]
     around, taps = _around(code), [code.floats(1, code.place(kernel, (step, tap))) for tap in range(9)]
@@ -79,7 +79,7 @@ def narrow(code: Code, _: bool) -> None:
             code.store(2, place, code.builder.fadd(before, sum_of_lanes))
 
 
-def _blend(code: Code, _: bool) -> None:
+def _blend(code: Code) -> None:
     beside, beside_row, beside_pixel, to, row, pixel, gate = code.numbers[3:]
     gates = code.floats(1, gate)
     for index, vector in enumerate(tile_of(code)):
@@ -93,7 +93,7 @@ blend, blend_plane = inline(_blend), inline(_blend, PLANE)
 
 
 @inline
-def mix(code: Code, _: bool) -> None:
+def mix(code: Code) -> None:
     """(source, kernels, target), (at, row, above, below, kernel, to, row): 2 × 2 pixels of a 3 × 3, ReLU.
 
     Among `LANES` channels; kernels (tap, input, output), then the bias.
@@ -122,7 +122,7 @@ def _beside(code: Code, place: Any, pixels: int) -> Any:
 
 
 @inline
-def pool(code: Code, _: bool) -> None:
+def pool(code: Code) -> None:
     """(source, target), (at, row, to, row): means of each 2 × 2 of a tile's pixels of `LANES` channels."""
     at, from_row, to, row = code.numbers
     for i in range(2):
@@ -134,7 +134,7 @@ def pool(code: Code, _: bool) -> None:
 
 
 @inline
-def decide(code: Code, _: bool) -> None:
+def decide(code: Code) -> None:
     """(source, kernels, target), (at, row, above, below, kernel, to, row): 1 where a logit is positive, else 0.
 
     It has twice the resolution: a transposed convolution of `LANES` channels: (9 taps, channels), then the bias.

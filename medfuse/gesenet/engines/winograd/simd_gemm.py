@@ -16,58 +16,52 @@ ROWS = 6
 Their sums fill 12 of AVX2's 16 registers, and hide how long an addition takes."""
 
 
-def _multiply(code: Code, shorts: bool, columns: int, rows: int) -> None:
+def _multiply(code: Code, columns: int, rows: int) -> None:
     """Where a vector holds twice the columns, each has two sums of every second product, which are added in the end."""
     builder = code.builder
     a_at, a_step, b_at, parts, c_at = code.numbers
-    kind = code.word_kind if shorts else code.float_kind
+    kind = code.float_kind
     paired = columns < code.lanes
-    together = (2 if shorts else 1) * (2 if paired else 1)
-    left_kind: Any = ir.IntType(16 * together) if shorts else ir.DoubleType() if paired else ir.FloatType()
+    together = 2 if paired else 1
+    left_kind: Any = ir.DoubleType() if paired else ir.FloatType()
     vectors = max(columns // code.lanes, 1)
-    zero = ir.Constant(kind, [0 if shorts else 0.0] * code.lanes)
+    zero = ir.Constant(kind, [0.0] * code.lanes)
     sums = [[cgutils.alloca_once(builder, kind) for _ in range(vectors)] for _ in range(rows)]
     for each in (each for row in sums for each in row):
         builder.store(zero, each)
 
     one = ir.Constant(a_at.type, 1)
-    right_kind = code.short_kind if shorts else kind
     with cgutils.for_range(builder, parts) as part:
         plane, half = builder.lshr(part.index, one), builder.and_(part.index, one)
         a_part = builder.add(code.place(a_at, (half, LANES)), builder.mul(plane, a_step))
         b_part = code.place(b_at, (part.index, LANES * columns))
         for k in range(0, LANES, together):
             b_places = (code.behind(b_part, k * columns + v * together * LANES) for v in range(vectors))
-            right = [code.load(1, place, right_kind) for place in b_places]
+            right = [code.load(1, place, kind) for place in b_places]
             for r, some in enumerate(sums):
                 number = code.load(0, code.behind(a_part, r * ROOM + k), left_kind)
-                left = builder.bitcast(code.everywhere(number, code.lanes // 2 if paired else code.lanes), right_kind)
+                left = builder.bitcast(code.everywhere(number, code.lanes // together), kind)
                 for v, each in enumerate(some):
-                    before = builder.load(each)
-                    if shorts:
-                        more = builder.add(before, code.products(left, right[v]))
-                    else:
-                        product = builder.fmul(left, right[v], flags=CONTRACT)
-                        more = builder.fadd(before, product, flags=CONTRACT)
-                    builder.store(more, each)
+                    product = builder.fmul(left, right[v], flags=CONTRACT)
+                    builder.store(builder.fadd(builder.load(each), product, flags=CONTRACT), each)
     found = [[builder.load(each) for each in row] for row in sums]
     if paired:
-        found = [[_added_pairs(code, shorts, *both)] for both in zip(*[(row[0] for row in found)] * 2, strict=True)]
+        found = [[_added_pairs(code, *both)] for both in zip(*[(row[0] for row in found)] * 2, strict=True)]
     beside = 1 if paired else PLANE // columns  # rows that share a plane
     for r, row in enumerate(found):
         for v, value in enumerate(row):
             code.store(2, code.behind(c_at, r // beside * ROOM + r % beside * LANES + v * LANES), value)
 
 
-def _added_pairs(code: Code, shorts: bool, one: Any, other: Any) -> Any:
+def _added_pairs(code: Code, one: Any, other: Any) -> Any:
     """Sums of each two neighbours in one vector, and behind them those in the other."""
     even, odd = (code.chosen(one, other, range(first, 2 * code.lanes, 2)) for first in (0, 1))
-    return code.builder.add(even, odd) if shorts else code.builder.fadd(even, odd)
+    return code.builder.fadd(even, odd)
 
 
 def _multiplying(columns: int, rows: int) -> Any:
-    def write(code: Code, shorts: bool) -> None:
-        _multiply(code, shorts, columns, rows)
+    def write(code: Code) -> None:
+        _multiply(code, columns, rows)
 
     return inline(write, PLANE if WIDE else LANES)
 
@@ -128,7 +122,7 @@ def _point(code: Code, columns: int, add: bool) -> None:
 
 
 def _pointing(columns: int, add: bool, lanes: int = LANES) -> Any:
-    def write(code: Code, _: bool) -> None:
+    def write(code: Code) -> None:
         _point(code, columns, add)
 
     return inline(write, lanes)

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 from llvmlite import ir
 
 from medfuse.gesenet.engines.winograd.simd import LANES, PLANE, Code, Vector, inline
@@ -22,19 +21,6 @@ POSITIONS = PATCH * PATCH
 
 ROOM = POSITIONS * PLANE
 """What a plane of a transformed patch takes, position by position: so near that every place is known beforehand."""
-
-_ROWS = np.array(
-    [
-        [4, 0, -5, 0, 1, 0],
-        [0, -4, -4, 1, 1, 0],
-        [0, 4, -4, -1, 1, 0],
-        [0, -2, -1, 2, 1, 0],
-        [0, 2, -1, -2, 1, 0],
-        [0, 4, 0, -5, 0, 1],
-    ]
-)
-FROM_PATCH = np.einsum("ia,jb->ijab", _ROWS, _ROWS).reshape(POSITIONS, 1, PATCH, PATCH)
-"""What `take_patch` does, as kernels: Bᵀ d B of F(4, 3)."""
 
 
 def _into_patch(d: Sequence[Vector]) -> list[Vector]:
@@ -79,23 +65,14 @@ def tile_of(code: Code) -> list[Vector]:
     return [code.floats(0, code.place(at, (row, i), (pixel, j))) for i in range(TILE) for j in range(TILE)]
 
 
-def _spread(code: Code, vectors: Sequence[Vector], shorts: bool) -> None:
-    """Store vectors in the second array from places (…, to, scale); the third scales shorts."""
-    to, scale = code.numbers[5:]
-    for index, vector in enumerate(vectors):
-        place = code.behind(to, index * PLANE)
-        if shorts:
-            code.store(1, place, code.shorts(vector * code.floats(2, code.behind(scale, index * PLANE))))
-        else:
-            code.store(1, place, vector.value)
-
-
-def _take(code: Code, shorts: bool) -> None:
-    _spread(code, _patch(code), shorts)
+def _take(code: Code) -> None:
+    to = code.numbers[5]
+    for index, vector in enumerate(_patch(code)):
+        code.store(1, code.behind(to, index * PLANE), vector.value)
 
 
 take_patch, take_patch_of_plane = inline(_take), inline(_take, PLANE)
-"""(source, taken, scales), (at, row, above, below, pixel, to, scale): a patch, transformed."""
+"""(source, taken), (at, row, above, below, pixel, to): a patch, transformed."""
 
 
 def _numbers(code: Code, array: int, place: Any, pair: bool) -> Vector:
@@ -106,24 +83,16 @@ def _numbers(code: Code, array: int, place: Any, pair: bool) -> Vector:
     return Vector(code.builder, code.joined(half, half))
 
 
-def _sums(code: Code, shorts: bool, at: Any, scale: Any, pair: bool = False) -> list[Vector]:
-    """The 16 pixels that sums of products at a place stand for; sums of shorts are scaled by the third array."""
-    found = []
-    for index in range(POSITIONS):
-        place = code.behind(at, index * PLANE)
-        if shorts:
-            value = code.builder.sitofp(code.load(0, place, code.word_kind), code.float_kind)
-            scales = _numbers(code, 2, code.behind(scale, index * PLANE), pair)
-            found.append(Vector(code.builder, value) * scales)
-        else:
-            found.append(code.floats(0, place))
+def _sums(code: Code, at: Any) -> list[Vector]:
+    """The 16 pixels that sums of products at a place stand for."""
+    found = [code.floats(0, code.behind(at, index * PLANE)) for index in range(POSITIONS)]
     columns = [_out_of_patch(found[j::PATCH]) for j in range(PATCH)]
     return [each for i in range(TILE) for each in _out_of_patch([columns[j][i] for j in range(PATCH)])]
 
 
 def _finish(code: Code, vectors: Sequence[Vector], more: Sequence[Vector] = (), pair: bool = False) -> None:
-    """Add the bias, apply the leaky ReLU, add more, store in the fourth array."""
-    bias, slope, to, row, pixel, to_other = code.numbers[2:8]
+    """Add the bias, apply the leaky ReLU, add more, store in the third array."""
+    bias, slope, to, row, pixel, to_other = code.numbers[1:7]
     added, leak = _numbers(code, 1, bias, pair), _numbers(code, 1, slope, pair)
     for index, vector in enumerate(vectors):
         value = vector + added
@@ -132,64 +101,63 @@ def _finish(code: Code, vectors: Sequence[Vector], more: Sequence[Vector] = (), 
             value = value + more[index]
         places = [code.place(start, (row, index // TILE), (pixel, index % TILE)) for start in (to, to_other)]
         for place, part in zip(places, code.halves(value.value) if pair else [value.value], strict=False):
-            code.store(3, place, part)
+            code.store(2, place, part)
 
 
-def _put(code: Code, shorts: bool, pair: bool = False) -> None:
-    _finish(code, _sums(code, shorts, code.numbers[0], code.numbers[1], pair), pair=pair)
+def _put(code: Code, pair: bool = False) -> None:
+    _finish(code, _sums(code, code.numbers[0]), pair=pair)
 
 
-def _add(code: Code, shorts: bool, pair: bool = False) -> None:
-    at, row, pixel, at_other = code.numbers[8:12]
+def _add(code: Code, pair: bool = False) -> None:
+    at, row, pixel, at_other = code.numbers[7:11]
     more = []
     for index in range(TILE * TILE):
         places = [code.place(start, (row, index // TILE), (pixel, index % TILE)) for start in (at, at_other)]
         if pair:
-            halves = [code.load(4, place, ir.VectorType(ir.FloatType(), LANES)) for place in places]
+            halves = [code.load(3, place, ir.VectorType(ir.FloatType(), LANES)) for place in places]
             more.append(Vector(code.builder, code.joined(*halves)))
         else:
-            more.append(code.floats(4, places[0]))
-    _finish(code, _sums(code, shorts, code.numbers[0], code.numbers[1], pair), more, pair)
+            more.append(code.floats(3, places[0]))
+    _finish(code, _sums(code, code.numbers[0]), more, pair)
 
 
 def _masks(code: Code, pair: bool = False) -> list[Vector]:
     """The mask of each of 16 pixels, in all lanes but those that it leaves alone."""
-    at, row, always, at_other = code.numbers[8:12]
+    at, row, always, at_other = code.numbers[7:11]
     least = _numbers(code, 1, always, pair)
     masks = []
     for index in range(TILE * TILE):
         places = [code.behind(code.place(start, (row, index // TILE)), index % TILE) for start in (at, at_other)]
         if pair:
-            halves = [code.everywhere(code.load(4, place, ir.FloatType()), LANES) for place in places]
+            halves = [code.everywhere(code.load(3, place, ir.FloatType()), LANES) for place in places]
             mask = code.joined(*halves)
         else:
-            mask = code.everywhere(code.load(4, places[0], ir.FloatType()))
+            mask = code.everywhere(code.load(3, places[0], ir.FloatType()))
         masks.append(Vector(code.builder, mask).larger(least))
     return masks
 
 
-def _mask(code: Code, shorts: bool, pair: bool = False) -> None:
-    sums = _sums(code, shorts, code.numbers[0], code.numbers[1], pair)
+def _mask(code: Code, pair: bool = False) -> None:
+    sums = _sums(code, code.numbers[0])
     masked = [one * mask for one, mask in zip(sums, _masks(code, pair), strict=True)]
     _finish(code, masked, pair=pair)
 
 
-def _mask_beside(code: Code, shorts: bool) -> None:
-    sums = _sums(code, shorts, *code.numbers[:2])
-    apart = _sums(code, shorts, *code.numbers[12:14])
+def _mask_beside(code: Code) -> None:
+    sums, apart = _sums(code, code.numbers[0]), _sums(code, code.numbers[11])
     masked = [one * mask + other for one, mask, other in zip(sums, _masks(code), apart, strict=True)]
     _finish(code, masked)
 
 
 def _of_pair(write: Callable[..., None]) -> Any:
-    def of_pair(code: Code, shorts: bool) -> None:
-        write(code, shorts, pair=True)
+    def of_pair(code: Code) -> None:
+        write(code, pair=True)
 
     return inline(of_pair, PLANE)
 
 
 put_patch, put_patch_of_plane, put_patches = inline(_put), inline(_put, PLANE), _of_pair(_put)
-"""(sums, constants, scales, target), (at, scale, bias, slope, to, row, pixel, other to).
+"""(sums, constants, target), (at, bias, slope, to, row, pixel, other to).
 
 What products at a place stand for: with bias and leaky ReLU, half a plane of channels, a plane, or
 half a plane of two tiles, whose sums lie side by side.
@@ -202,11 +170,11 @@ mask_patch, mask_patch_of_plane, mask_patches = inline(_mask), inline(_mask, PLA
 """(…, mask), (…, mask at, row, always, other at): sums times the mask, where they are not for always."""
 
 mask_patch_beside = inline(_mask_beside)
-"""(…, mask), (…, mask at, row, always, other at, aside, scale): and adds other sums that the mask does not touch."""
+"""(…, mask), (…, mask at, row, always, other at, aside): and adds other sums that the mask does not touch."""
 
 
-def _mask_upper(code: Code, shorts: bool) -> None:
-    whole = _sums(code, shorts, *code.numbers[:2])
+def _mask_upper(code: Code) -> None:
+    whole = _sums(code, code.numbers[0])
     half = code.holding(LANES)
     masked = []
     for vector, mask in zip(whole, _masks(half), strict=True):
@@ -217,11 +185,11 @@ def _mask_upper(code: Code, shorts: bool) -> None:
 
 mask_upper_half = inline(_mask_upper, PLANE)
 """(…, mask), (…, mask at, row, always, other at): sums in the upper half of a plane times the mask, and those in the
-lower half; scales are those of the plane, bias and slope of its upper half."""
+lower half; bias and slope are those of its upper half."""
 
 
 @inline
-def total(code: Code, _: bool) -> None:
+def total(code: Code) -> None:
     """(source, totals), (at, row, pixel, to): add a tile's 16 pixels to what is there."""
     pixels = tile_of(code)
     while len(pixels) > 1:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from medfuse.gesenet.engines.winograd import simd_filters
+from medfuse.gesenet.engines.winograd.compile_cache import compiled, entry_point
 from medfuse.gesenet.engines.winograd.layout import (
     BLEND,
     DECIDE,
@@ -19,7 +20,6 @@ from medfuse.gesenet.engines.winograd.layout import (
     Integers,
     channel_of,
     clear,
-    compiled,
     lines_around,
     place_of,
 )
@@ -110,7 +110,7 @@ def _pool(y: int, x: int, source: Any, target: Any, room: Floats) -> None:
                 room[to + i * target.row + j * target.pixel + c] = np.float32(found * share)
 
 
-@compiled
+@entry_point
 def tiles_near(mri: Floats, partner: Floats, reaches: Integers, rows: int, columns: int) -> Any:
     """Which tiles lie within each reach of what the (H, W) pictures show: (reaches, rows, columns) bool.
 
@@ -134,7 +134,7 @@ def tiles_near(mri: Floats, partner: Floats, reaches: Integers, rows: int, colum
     return found
 
 
-@compiled
+@entry_point
 def grown(tiles: Any, by: int) -> Any:
     """Those of (rows, columns) tiles that are marked, and so many around each, along both axes."""
     rows, columns = tiles.shape
@@ -153,7 +153,7 @@ def grown(tiles: Any, by: int) -> Any:
     return found
 
 
-@compiled
+@entry_point
 def listed(sets: Any) -> tuple[Integers, Integers]:
     """Columns of the marked tiles of (n, rows, columns) sets, row by row, and where rows begin: (n, rows + 1)."""
     many, rows, width = sets.shape
@@ -170,7 +170,7 @@ def listed(sets: Any) -> tuple[Integers, Integers]:
     return columns, starts
 
 
-@compiled
+@entry_point
 def copy_tiles(pairs: Integers, number: int, maps: Any, room: Floats, from_maps: Any, from_room: Floats) -> None:
     """Copy tiles of a map, (n, 4) place here and place in the other room."""
     for y, x, from_y, from_x in pairs:

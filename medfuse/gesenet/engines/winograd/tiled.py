@@ -6,7 +6,7 @@ black makes. They are taken from a small black picture, which goes through the n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -17,23 +17,18 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import expit
 from torch import Tensor
-from torch.nn import functional
 
 from medfuse.gesenet.engines.folded import FoldedGeSeNet
+from medfuse.gesenet.engines.winograd.compile_cache import telling
 from medfuse.gesenet.engines.winograd.compile_network import FUSED_TILES, GATED_TILES, REACHES, Program
 from medfuse.gesenet.engines.winograd.interpreter import run, working_room
-from medfuse.gesenet.engines.winograd.layout import CONVOLVE, MASKED, zeros
+from medfuse.gesenet.engines.winograd.layout import zeros
 from medfuse.gesenet.engines.winograd.pack_weights import pack
-from medfuse.gesenet.engines.winograd.simd_transforms import FROM_PATCH, POSITIONS, TILE
+from medfuse.gesenet.engines.winograd.simd_transforms import TILE
 from medfuse.gesenet.engines.winograd.small_filters import copy_tiles, grown, listed, tiles_near
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float32]
-
-HEADROOM = 8.0
-"""Numbers up to so many times the largest of calibration fit into 16 bits. Larger ones saturate, which shows at once,
-while three bits less do not: with 1.5 a percent of a CT's pixels were off by more than 0.02, with 6 none (decision 19's
-weights)."""
 
 SERIAL = 2**14
 """Numbers that torch works on by one thread."""
@@ -140,7 +135,7 @@ class Picture:
         try:
             taken, made = self.idle.pop()
         except IndexError:
-            taken, made = working_room(self.layers, self.kernels.dtype == np.int16)
+            taken, made = working_room(self.layers)
         there = self.black or self
         program, tiles = (steps, self.layers, maps), (self.columns, self.starts)
         stores = self.room, self.kernels, self.constants, taken, made
@@ -201,32 +196,6 @@ class Picture:
             gates.append(expit(excite @ hidden + excite_bias))
         return np.concatenate(gates).astype(np.float32)
 
-    def peaks(self) -> list[NDArray[np.float64]]:
-        """The largest magnitudes that go into each layer's products: (positions, depth)."""
-        found: list[NDArray[np.float64]] = [np.zeros((1, int(layer["depth"]))) for layer in self.layers]
-        for step in np.concatenate([*self.program.before, self.program.after]):
-            if step["kind"] in (CONVOLVE, MASKED):
-                for number in {
-                    int(step["layer"]),
-                    int(step["plain"]) if step["kind"] == MASKED else int(step["layer"]),
-                }:
-                    layer = self.layers[number]
-                    if layer["positions"] == POSITIONS:
-                        found[number] = self._peaks(self.maps[step["source"]], int(step["source_first"]), layer)
-        return found
-
-    def _peaks(self, form: Any, first: int, layer: Any) -> NDArray[np.float64]:
-        rows, columns = (TILE * side + 2 for side in self.grid)
-        pixel, depth = int(form["pixel"]), int(layer["depth"])
-        planes = []
-        for plane in range(first // pixel, -(-(first + depth) // pixel)):
-            values = self.room[form["at"] + plane * form["plane"] :][: rows * columns * pixel]
-            planes.append(torch.from_numpy(values.reshape(rows, columns, pixel)).permute(2, 0, 1))
-        channels = torch.cat(planes)[first % pixel :][:depth, None]
-        channels = functional.conv2d(channels, torch.from_numpy(FROM_PATCH).float(), stride=TILE)
-        largest = channels.abs().amax((2, 3)).T.double().numpy()
-        return np.pad(largest, ((0, 0), (0, depth - largest.shape[1])))
-
 
 class Tiled:
     """Pictures fused tile by tile, on as many threads as torch uses.
@@ -235,36 +204,26 @@ class Tiled:
     ----------
     network
         With all its `Parts`, on the CPU.
-    pairs
-        If given, products are of 16-bit integers, for numbers as large as these pictures bring about.
     """
 
-    def __init__(self, network: FoldedGeSeNet, pairs: Sequence[tuple[Tensor, Tensor]] | None = None) -> None:
+    def __init__(self, network: FoldedGeSeNet) -> None:
         self.program = Program(network)
-        self.packed = pack(self.program.specs, self.program.small, None)
-        if pairs is not None:
-            self.packed = pack(self.program.specs, self.program.small, self._calibrate(pairs))
+        self.packed = pack(self.program.specs, self.program.small)
         self._idle: dict[tuple[int, int, int], SimpleQueue[Picture]] = {}
 
-    def _calibrate(self, pairs: Sequence[tuple[Tensor, Tensor]]) -> list[NDArray[np.float64]]:
-        largest: list[NDArray[np.float64]] = []
-        pictures: dict[torch.Size, Picture] = {}
-        for mri, partner in pairs:
-            for one, other in zip(mri[:, 0].numpy(), partner[:, 0].numpy(), strict=True):
-                size = mri.shape[-2:]
-                if size not in pictures:
-                    pictures[size] = Picture(self.program, self.packed, *size, whole=True)
-                picture = pictures[size]
-                picture.fuse(one, other)
-                found = picture.peaks()
-                largest = [np.maximum(*both) for both in zip(largest or found, found, strict=True)]
-        return [HEADROOM * each for each in largest]
+    def compile(self, progress: Callable[[str, float], None] | None = None) -> None:
+        """Have all compiled that any picture needs, on any number of threads, and tell of it; see `telling`."""
+        black = np.zeros((32, 32), np.float32)
+        with telling(progress):
+            Picture(self.program, self.packed, *black.shape).fuse(black, black)
 
     @torch.inference_mode()
     def __call__(self, mri: Tensor, partner: Tensor) -> Tensor:
         """Fuse (N, 1, H, W) pictures on the CPU."""
         threads = torch.get_num_threads()
         fused = torch.empty(mri.shape)
+        # Arrays of another layout would be compiled for anew.
+        mri, partner = mri.contiguous(), partner.contiguous()
         pairs = [(mri[k, 0].numpy(), partner[k, 0].numpy(), fused[k, 0].numpy()) for k in range(len(mri))]
         if threads == 1:
             for pair in pairs:

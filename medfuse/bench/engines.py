@@ -125,7 +125,7 @@ def bench(
     for place, name in enumerate(chosen):
         tell("prepare", place / len(chosen))
         before = time.perf_counter()
-        calls[name] = load_engine(name, device, weights)
+        calls[name] = load_engine(name, device, weights, progress=tell)
         preparation[name] = time.perf_counter() - before
     tell("prepare", 1.0)
     reference = load_engine("reference", device, weights)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import stat
 import tempfile
@@ -25,15 +26,42 @@ def cache_folders(first: str = "", *, create: bool = False) -> Iterator[Path]:
         ``first``; ``medfuse`` in the user's cache (``XDG_CACHE_HOME``, or ``.cache`` of the home folder), if there is a
         home; a folder of the user's own in the temporary one, unless somebody else made it.
     """
-    if first:
-        yield Path(first) / "medfuse"
-    # Unlike `Path.home`, it raises nothing where there is no home: ~ stays as it is.
-    user = Path(os.environ.get("XDG_CACHE_HOME") or Path(os.path.expanduser("~"), ".cache"))  # noqa: PTH111
-    if user.is_absolute():
-        yield user / "medfuse"
+    found = (Path(first) if first else None), _user_folder("XDG_CACHE_HOME", ".cache")
+    yield from (folder / "medfuse" for folder in found if folder is not None)
     private = _private_folder(create)
     if private is not None:
         yield private
+
+
+def provide_user() -> None:
+    """Set environment variables that other libraries need where the user has no name or no home that can be written.
+
+    MONAI and torch stop as they are imported where the user id is in no passwd file; Matplotlib complains where it
+    finds no home to write to. Where there are both, nothing is set.
+    """
+    try:
+        getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        os.environ["LOGNAME"] = f"uid-{os.getuid()}"
+    homes = _user_folder("XDG_CONFIG_HOME", ".config"), _user_folder("XDG_CACHE_HOME", ".cache")
+    if "MPLCONFIGDIR" not in os.environ and not all(home and _takes_files(home) for home in homes):
+        private = _private_folder(create=True)
+        if private is not None:
+            os.environ["MPLCONFIGDIR"] = str(private / "matplotlib")
+
+
+def _user_folder(variable: str, name: str) -> Path | None:
+    """A folder of the XDG Base Directory Specification, which may be absent; None where there is no home."""
+    # Unlike `Path.home`, it raises nothing where there is no home: ~ stays as it is.
+    folder = Path(os.environ.get(variable) or Path(os.path.expanduser("~"), name))  # noqa: PTH111
+    return folder if folder.is_absolute() else None
+
+
+def _takes_files(folder: Path) -> bool:
+    """Whether a folder can be written, or else created."""
+    # Unlike `Path.exists`, it raises nothing where a folder above must not be entered.
+    there = next(each for each in (folder, *folder.parents) if os.path.exists(each))  # noqa: PTH110
+    return os.access(there, os.W_OK)
 
 
 def _private_folder(create: bool) -> Path | None:

@@ -209,6 +209,16 @@ def why_not(engine: str, device: torch.device, parts: Parts = ALL_PARTS) -> str:
     return ""
 
 
+def compiled_code_folder(engine: str) -> Path | None:
+    """Folder that keeps the compiled code of an engine that was loaded; None if it has none, or no folder took it."""
+    if not ENGINES[engine].compiled_by:
+        return None
+    from medfuse.gesenet.engines.winograd.compile_cache import folder_of
+    from medfuse.gesenet.engines.winograd.interpreter import run
+
+    return folder_of(run)
+
+
 def _imports(package: str) -> bool:
     """Whether a package is here and works; one that does not fit this Python or NumPy says so when it is imported."""
     try:

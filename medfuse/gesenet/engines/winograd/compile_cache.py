@@ -54,9 +54,10 @@ class DiskCache(NullCache):  # type: ignore[misc] # Numba has no annotations
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """Return compiled code, or None. Name and arguments are Numba's."""
         target_context.refresh()
+        name = self.name(sig, target_context.codegen())
         for folder in cache_folders(config.CACHE_DIR):
             try:
-                stored = pickle.loads((folder / self._name(sig, target_context.codegen())).read_bytes())
+                stored = pickle.loads((folder / name).read_bytes())
             except UNREADABLE:
                 continue
             return CompileResult._rebuild(target_context, *stored)
@@ -64,7 +65,7 @@ class DiskCache(NullCache):  # type: ignore[misc] # Numba has no annotations
 
     def save_overload(self, sig: Any, data: Any) -> None:
         """Keep compiled code, if there is a folder for it. Name and arguments are Numba's."""
-        stored, name = dumps(data._reduce()), self._name(sig, data.codegen)
+        stored, name = dumps(data._reduce()), self.name(sig, data.codegen)
         for folder in cache_folders(config.CACHE_DIR, create=True):
             try:
                 folder.mkdir(parents=True, exist_ok=True)
@@ -76,7 +77,8 @@ class DiskCache(NullCache):  # type: ignore[misc] # Numba has no annotations
             return
         log.warning("no folder takes compiled code, so every run compiles anew; name one in NUMBA_CACHE_DIR")
 
-    def _name(self, signature: Any, codegen: Any) -> str:
+    def name(self, signature: Any, codegen: Any) -> str:
+        """Of the file for a signature."""
         key = repr((_fingerprint(), self._function.__qualname__, str(signature), codegen.magic_tuple()))
         return f"{self._function.__name__}-{hashlib.sha256(key.encode()).hexdigest()[:32]}.bin"
 
@@ -106,6 +108,14 @@ def entry_point(function: Function) -> Function:
     dispatcher = njit(nogil=True, error_model="numpy")(function)
     dispatcher._cache = DiskCache(function)
     return cast("Function", dispatcher)
+
+
+def folder_of(function: Any) -> Path | None:
+    """Folder that keeps the code of an entry point that was called; None if none does."""
+    codegen = function.targetctx.codegen()
+    names = [function._cache.name(signature, codegen) for signature in function.signatures]
+    folders = cache_folders(config.CACHE_DIR)
+    return next((folder for folder in folders if all((folder / name).is_file() for name in names)), None)
 
 
 class _Compiling(event.Listener):  # type: ignore[misc] # Numba has no annotations

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from medfuse.gesenet.engines.winograd import simd_gemm, simd_transforms
-from medfuse.gesenet.engines.winograd.compile_cache import compiled, compiled_inline
+from medfuse.gesenet.engines.winograd.compile_cache import compiled, compiled_inline, entry_point
 from medfuse.gesenet.engines.winograd.layout import (
     ADD,
     MASK,
@@ -29,7 +29,7 @@ HALF, WHOLE, UPPER, PAIR = range(4)
 """What is made at once: half a plane of a tile, a whole one, its upper half of both; half a plane of two tiles."""
 
 
-@compiled
+@entry_point
 def tiles_together(layer: Any) -> Any:
     """How many tiles are transformed together."""
     fitting = BLOCK_BYTES // (POSITIONS * layer.depth * FLOAT_BYTES) // ROWS * ROWS

@@ -18,10 +18,10 @@ from medfuse.errors import DeviceError
 from medfuse.gesenet.engines import registry
 from medfuse.gesenet.engines.folded import FoldedGeSeNet
 from medfuse.gesenet.engines.registry import ENGINES, load_engine, why_not
-from medfuse.gesenet.engines.winograd.compile_network import Program
+from medfuse.gesenet.engines.winograd.compile_network import CompiledNetwork
 from medfuse.gesenet.engines.winograd.pack_weights import pack
-from medfuse.gesenet.engines.winograd.simd import WIDE
-from medfuse.gesenet.engines.winograd.tiled import Picture, Tiled
+from medfuse.gesenet.engines.winograd.simd import HAS_AVX512
+from medfuse.gesenet.engines.winograd.tiled import Tiled, Workspace
 from medfuse.gesenet.loading import load_network
 from medfuse.gesenet.network import Parts
 
@@ -48,15 +48,15 @@ def test_pictures_are_those_of_the_network(size):
     assert unlike(network, Tiled(FoldedGeSeNet(network))(*sources), sources) < ROUNDING
 
 
-def test_maps_that_keep_a_few_rows_make_the_same_pictures_in_less_room():
-    program = Program(FoldedGeSeNet(shuffled()))
-    packed = pack(program.specs, program.small)
+def test_maps_that_keep_a_few_rows_make_the_same_pictures_in_less_memory():
+    network = CompiledNetwork(FoldedGeSeNet(shuffled()))
+    packed = pack(network.specs, network.small)
     few, some, every = (
-        Picture(program, packed, 131, 62, whole=whole, bands=bands)
+        Workspace(network, packed, 131, 62, whole=whole, bands=bands)
         for whole, bands in ((False, 1), (False, 3), (True, 1))
     )
-    assert 0.6 * len(every.room) > len(few.room)
-    assert len(every.room) > len(some.room) > len(few.room)
+    assert 0.6 * len(every.arena) > len(few.arena)
+    assert len(every.arena) > len(some.arena) > len(few.arena)
     for inner in (131, 9, 70):
         sources = [side[0, 0].numpy() for side in framed(131, 62, (131 - inner) // 2, 3, (inner, 40))]
         expected = every.fuse(*sources)
@@ -73,8 +73,8 @@ def test_air_is_left_out_and_put_back(size, place, inner):
 
 
 def test_only_tiles_within_reach_are_computed():
-    program = Program(FoldedGeSeNet(shuffled()))
-    picture = Picture(program, pack(program.specs, program.small), 200, 160)
+    network = CompiledNetwork(FoldedGeSeNet(shuffled()))
+    picture = Workspace(network, pack(network.specs, network.small), 200, 160)
     mri = np.zeros((200, 160), np.float32)
     mri[100, 80] = 1
     picture.fuse(mri, np.zeros_like(mri))
@@ -154,15 +154,15 @@ OLDER = """
 import sys
 import torch
 from network_pairs import pair
-from medfuse.gesenet.engines.winograd.simd import WIDE
+from medfuse.gesenet.engines.winograd.simd import HAS_AVX512
 from medfuse.gesenet.engines.registry import load_engine
-assert not WIDE
+assert not HAS_AVX512
 torch.save(load_engine("tiled")(*pair(61, 70, 2)), sys.argv[1])
 """
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not WIDE, reason="needs AVX-512")
+@pytest.mark.skipif(not HAS_AVX512, reason="needs AVX-512")
 def test_a_processor_with_shorter_vectors_makes_the_same_pictures(tmp_path):
     told = ",".join(f"+{name}" for name in ("avx", "avx2", "fma", "sse4.2", "popcnt", "bmi", "bmi2", "f16c"))
     told += "".join(f",-avx512{name}" for name in ("f", "cd", "bw", "dq", "vl"))

@@ -111,7 +111,7 @@ def entry_point(function: Function) -> Function:
 
 
 def folder_of(function: Any) -> Path | None:
-    """Folder that keeps the code of an entry point that was called; None if none does."""
+    """Folder that keeps the code of an entry pointwise that was called; None if none does."""
     codegen = function.targetctx.codegen()
     names = [function._cache.name(signature, codegen) for signature in function.signatures]
     folders = cache_folders(config.CACHE_DIR)

@@ -6,6 +6,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -101,35 +102,42 @@ def test_loading_compiles_all_that_any_study_needs():
     assert [len(function.signatures) for function in ENTRY_POINTS] == [1] * len(ENTRY_POINTS)
 
 
+@pytest.fixture
+def somebody():
+    """Called with arguments of Python: begins it as a user without name, home and rights to write.
+
+    It begins in a temporary folder, for Pytest's own are closed to others, and reads whatever root has installed,
+    wherever it lies.
+    """
+    if not (shutil.which("setpriv") and os.geteuid() == 0):
+        pytest.skip("needs root and setpriv to become somebody else")
+    with tempfile.TemporaryDirectory() as name:
+        there = Path(name)
+        there.chmod(0o1777)
+        rights = "-all,+dac_read_search"
+        become = ["setpriv", "--reuid", "54321", "--regid", "54321", "--clear-groups", "--inh-caps", rights]
+        become += ["--ambient-caps", rights, "--bounding-set", rights, "env", "-i", f"PATH={os.environ['PATH']}"]
+        become += [f"TMPDIR={there}", f"PYTHONPATH={Path(__file__).parents[2]}", sys.executable]
+
+        def begin(*arguments):
+            streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+            process = subprocess.Popen([*become, *arguments], cwd=there, **streams)
+            process.folder = there
+            return process
+
+        if subprocess.run([*become, "-c", ""], check=False, cwd=there).returncode:
+            pytest.skip("this system gives nobody such rights")
+        yield begin
+
+
 @pytest.mark.slow
-@pytest.mark.skipif(
-    not (shutil.which("setpriv") and os.geteuid() == 0), reason="needs root and setpriv to become somebody else"
-)
-def test_a_user_without_name_and_home_compiles_twice_at_once_and_then_fuses(tmp_path):
-    """With installed packages that are root's, HOME unset, and an empty temporary folder."""
-    tmp_path.chmod(0o755)
-    for folder in tmp_path.parents[:2]:
-        folder.chmod(0o755)
-    there = tmp_path / "tmp"
-    there.mkdir()
-    there.chmod(0o1777)
-    rights = "-all,+dac_read_search"  # to read what root has installed, and to write nothing of it
-    somebody = ["setpriv", "--reuid", "54321", "--regid", "54321", "--clear-groups", "--inh-caps", rights]
-    somebody += ["--ambient-caps", rights, "--bounding-set", rights, "env", "-i", f"PATH={os.environ['PATH']}"]
-    somebody += [f"TMPDIR={there}", f"PYTHONPATH={Path(__file__).parents[2]}", sys.executable, "-m", "medfuse"]
-    if subprocess.run([*somebody[:-2], "-c", ""], check=False, cwd=there).returncode:
-        pytest.skip("this system gives nobody such rights")
-
-    def begin(*arguments):
-        return subprocess.Popen(
-            [*somebody, *arguments, "--json"], cwd=there, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-
-    both = [begin("warm-up"), begin("warm-up")]
-    for out, err in [process.communicate() for process in both]:
-        assert json.loads(out)["cache"] == str(there / "medfuse-54321")
+def test_a_user_without_name_and_home_compiles_twice_at_once_and_then_fuses(somebody):
+    both = [somebody("-m", "medfuse", "warm-up", "--json") for _ in range(2)]
+    for process in both:
+        out, err = process.communicate()
+        assert json.loads(out)["cache"] == str(process.folder / "medfuse-54321")
         assert err.splitlines() == ["compiling the engine for this machine, once: about 15 s"]
-    out, err = begin("demo", "--out", str(there / "demo")).communicate()
+    out, err = somebody("-m", "medfuse", "demo", "--out", "demo", "--json").communicate()
     assert not err
     assert json.loads(out)["provenance"]["engine"] == "tiled"
 

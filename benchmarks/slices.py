@@ -1,6 +1,6 @@
 """Time engines on slices of real heads against the published program, in turns: one line for each task and engine.
 
-    python benchmarks/slices.py --pairs PAIRS.csv [--split test] [--engines tiled,tiled-int16] [--every 1] [--rounds 2]
+    python benchmarks/slices.py --pairs PAIRS.csv [--split test] [--engines tiled,masked] [--every 1] [--rounds 2]
 
 What a slice costs depends on how much of it is air and marked by the masks, so one slice says little. Prints the mean
 of each task's slices, how many times it goes into that of the published program, the same for the dearest and the
@@ -27,7 +27,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=Path, required=True, help="CSV with split, task, case, mri, partner")
     parser.add_argument("--split", default="test")
-    parser.add_argument("--engines", default="tiled,tiled-int16")
+    parser.add_argument("--engines", default="tiled")
     parser.add_argument("--every", type=int, default=1, help="take every Nth pair")
     parser.add_argument("--rounds", type=int, default=2)
     given = parser.parse_args()

@@ -26,7 +26,6 @@ IMPORTERS = {
     "rich": {"cli"},
     "safetensors": {"gesenet"},
     "yaml": {"gesenet"},
-    "openvino": {"gesenet"},
     "numba": {"gesenet"},
     "llvmlite": {"gesenet"},
 }

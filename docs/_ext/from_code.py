@@ -47,7 +47,7 @@ class CommandOptions(_Table):
 
 def _options(command: str) -> Iterator[tuple[str, str, str]]:
     functions = {info.callback.__name__: info.callback for info in app.registered_commands if info.callback}
-    function = functions[command]
+    function = functions[command.replace("-", "_")]
     hints = get_type_hints(function, include_extras=True)
     for name, parameter in inspect.signature(function).parameters.items():
         kind, info = get_args(hints[name])[:2]

@@ -25,11 +25,11 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
+from medfuse.bench.phantom_pairs import phantom_pairs
 from medfuse.bench.published import as_published
 from medfuse.errors import StudyError
 from medfuse.gesenet.batches import fuse_slices
 from medfuse.gesenet.device import resolve_device
-from medfuse.gesenet.engines.calibration import phantom_pairs
 from medfuse.gesenet.engines.folded import FoldedGeSeNet
 from medfuse.gesenet.engines.registry import ENGINES, Engine, load_engine, why_not
 from medfuse.gesenet.loading import load_network
@@ -125,7 +125,7 @@ def bench(
     for place, name in enumerate(chosen):
         tell("prepare", place / len(chosen))
         before = time.perf_counter()
-        calls[name] = load_engine(name, device, weights)
+        calls[name] = load_engine(name, device, weights, progress=tell)
         preparation[name] = time.perf_counter() - before
     tell("prepare", 1.0)
     reference = load_engine("reference", device, weights)

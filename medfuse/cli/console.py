@@ -59,7 +59,7 @@ def describe(grid: Grid | None) -> dict[str, Any]:
 
 @contextmanager
 def steps() -> Iterator[Tell]:
-    """Show one progress bar a step on standard error, where that is a terminal."""
+    """Show one progress bar a step on standard error, where that is a terminal; say everywhere what is compiled."""
     columns = (TextColumn("{task.description:8}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
     times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
     with Progress(*columns, *times, console=stderr, disable=not stderr.is_terminal) as bars:
@@ -68,6 +68,8 @@ def steps() -> Iterator[Tell]:
         def tell(step: str, share: float, note: str = "") -> None:
             if step not in tasks:
                 tasks[step] = bars.add_task(step, total=1.0, note="")
+                if step == "compile":
+                    stderr.print("compiling the engine for this machine, once: about 15 s", soft_wrap=True)
             bars.update(tasks[step], completed=share, note=note)
 
         yield tell

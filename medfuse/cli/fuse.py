@@ -27,7 +27,7 @@ from medfuse.cli.choices import (
     Way,
 )
 from medfuse.cli.console import EXIT_CODES, Json, Overwrite, Tell, app, describe, refusing, stdout, steps
-from medfuse.gesenet.engines.registry import AUTO, ENGINES
+from medfuse.gesenet.engines import AUTO, ENGINE_NAMES
 from medfuse.intensity import CT_WINDOWS_HU
 from medfuse.intensity.suv import to_suv
 from medfuse.phantom import phantom_study
@@ -76,7 +76,7 @@ def fuse(
     plane: Annotated[PlaneName, typer.Option(help="Slices to fuse and write.")] = PlaneName.NATIVE,
     weights: Annotated[str, typer.Option(help="default, or a weights file.", metavar="FILE")] = "default",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    engine: Annotated[str, typer.Option(help=f"How the network is run: auto, {', '.join(ENGINES)}.")] = AUTO,
+    engine: Annotated[str, typer.Option(help=f"How the network is run: auto, {', '.join(ENGINE_NAMES)}.")] = AUTO,
     batch_size: Annotated[int, typer.Option(min=1, help="Slices at once; halved where memory runs out.")] = 4,
     mri_series: Annotated[
         str | None,

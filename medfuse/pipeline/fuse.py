@@ -7,7 +7,8 @@ from pathlib import Path
 from monai.data.meta_tensor import MetaTensor
 
 from medfuse.gesenet.batches import DEFAULT_BATCH_SIZE
-from medfuse.gesenet.engines.registry import AUTO, Engine, load_engine
+from medfuse.gesenet.engines import AUTO
+from medfuse.gesenet.engines.registry import Engine, load_engine
 from medfuse.intensity import Window
 from medfuse.load_study import require_pair
 from medfuse.pipeline.fused_slices import FusedSlices
@@ -89,7 +90,7 @@ def fuse(
     require_choices(mri, partner, align=align, window=window, palette=palette, plane=plane)
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1; found {batch_size}.")
-    network = engine if isinstance(engine, Engine) else load_engine(engine, device, weights)
+    network = engine if isinstance(engine, Engine) else load_engine(engine, device, weights, progress=progress)
     pair, registration = prepare_pair(
         mri,
         partner,

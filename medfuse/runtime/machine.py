@@ -56,7 +56,7 @@ def matmul_rates(device: torch.device, size: int = 1024) -> Iterator[tuple[torch
 
 def environment(device: str) -> dict[str, Any]:
     """Machine, threads and versions, plain values for JSON."""
-    packages = ("medfuse", "torch", "openvino", "SimpleITK", "pydicom")
+    packages = ("medfuse", "torch", "numba", "SimpleITK", "pydicom")
     return {
         "platform": platform.platform(),
         "processor": platform.processor() or platform.machine(),

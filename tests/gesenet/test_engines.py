@@ -1,8 +1,6 @@
 """Every engine makes the pictures of the network, whatever it leaves out."""
 
 import logging
-import os
-import subprocess
 import sys
 
 import pytest
@@ -12,18 +10,15 @@ from torch.nn import functional
 
 from medfuse.errors import DeviceError
 from medfuse.gesenet import GeSeNet, load_engine, load_network
-from medfuse.gesenet.engines import registry
-from medfuse.gesenet.engines.air_crop import REACH, Cropped
-from medfuse.gesenet.engines.cuda_graph import Captured
+from medfuse.gesenet.engines import ENGINE_NAMES
+from medfuse.gesenet.engines.air_crop import REACH, AirCrop
+from medfuse.gesenet.engines.cuda_graph import CudaGraphs
 from medfuse.gesenet.engines.folded import RADIUS, FoldedGeSeNet
 from medfuse.gesenet.engines.masked_tiles import TILE, add_in_tiles
 from medfuse.gesenet.engines.registry import ENGINES, FASTEST_FIRST, as_engine, why_not
 from medfuse.gesenet.network import Parts
 
 CPU = torch.device("cpu")
-SLOW_TO_MAKE = ("compiled", "tiled-int16")
-UNDECIDED = {"tiled-int16": 2e-3}
-"""Share of pixels around which the logits of a spatial mask may tie within rounding, and be decided differently."""
 ROUNDING = 2e-6
 
 
@@ -42,23 +37,18 @@ def engine_named():
     return get
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW_TO_MAKE else ()) for name in ENGINES]
-)
+@pytest.mark.parametrize("name", ENGINES)
 def test_every_engine_makes_the_same_pictures(engine_named, name):
     engine, network = engine_named(name), load_network()
     assert engine.name == name
     assert engine.origin == network.origin
     pictures = [pair(*size) for size in ((33, 47), (64, 64, 3), (2, 3), (1, 1), (1, 50, 2))]
     pictures.append(framed(120, 131, 40, 50, (21, 30), count=2))
-    if name == "compiled":  # which takes a minute, anew for each size
-        del pictures[:-1]
     for sources in pictures:
         fused = engine(*sources)
         assert fused.shape == sources[0].shape
         assert fused.dtype == torch.float32
-        beyond = (fused - network(*sources)).abs() > engine.tolerance
-        assert beyond.float().mean() <= UNDECIDED.get(name, 0.0)
+        assert (fused - network(*sources)).abs().max() <= engine.tolerance
 
 
 @pytest.mark.parametrize("skip", [False, True])
@@ -159,7 +149,7 @@ def test_air_is_left_out_and_put_back(size, place, inner, parts):
         return folded(*given)
 
     sources = framed(*size, *place, inner, count=2)
-    fused = Cropped(folded, watched)(*sources)
+    fused = AirCrop(folded, watched)(*sources)
     assert seen[0][-2] * seen[0][-1] < 0.85 * size[0] * size[1]
     torch.testing.assert_close(fused, network(*sources), atol=ROUNDING, rtol=0)
 
@@ -174,7 +164,7 @@ def test_a_black_slice_costs_next_to_nothing():
         seen.append(given[0].shape[-2:].numel())
         return folded(*given)
 
-    torch.testing.assert_close(Cropped(folded, watched)(black, black), network(black, black), atol=ROUNDING, rtol=0)
+    torch.testing.assert_close(AirCrop(folded, watched)(black, black), network(black, black), atol=ROUNDING, rtol=0)
     assert seen == [256]
 
 
@@ -208,41 +198,27 @@ def test_pictures_that_do_not_pair_are_refused():
 def test_unknown_and_absent_engines_say_what_to_do(monkeypatch):
     with pytest.raises(DeviceError, match=r"expected an engine of auto, reference, .*; found 'fast'\."):
         load_engine("fast")
-    monkeypatch.setattr(registry, "find_spec", lambda name: None)
-    with pytest.raises(DeviceError, match=r"needs numba, .*install medfuse\[numba\]"):
+    monkeypatch.setitem(sys.modules, "numba", None)
+    with pytest.raises(DeviceError, match=r"needs numba, which cannot be imported here"):
         load_engine("tiled")
-    with pytest.raises(DeviceError, match=r"needs openvino, .*install medfuse\[openvino\]"):
-        load_engine("openvino")
-    monkeypatch.setattr(registry.shutil, "which", lambda name: None)
-    with pytest.raises(DeviceError, match=r"compiled needs a C\+\+ compiler"):
-        load_engine("compiled")
     assert "runs on the CPU only" in why_not("masked", torch.device("cuda"))
 
 
-def test_openvino_reports_nothing_to_its_makers(tmp_path):
-    pytest.importorskip("openvino")
-    program = "from medfuse.gesenet import load_engine; load_engine('openvino')"
-    # Neither does it report where it takes itself to be in a CI.
-    here = {name: value for name, value in os.environ.items() if name not in ("CI", "TF_BUILD", "JENKINS_URL")}
-    subprocess.run([sys.executable, "-c", program], check=True, env={**here, "HOME": str(tmp_path)})
-    # What reports, counts its calls and names its client there.
-    assert not (tmp_path / "intel").exists()
-
-
 def test_auto_takes_the_first_that_is_here_and_says_so(monkeypatch, caplog):
-    monkeypatch.setattr(registry, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "numba", None)
     with caplog.at_level(logging.INFO, logger="medfuse"):
         engine = load_engine("auto")
     assert engine.name == "masked"
     assert "engine masked on cpu" in caplog.text
     assert not why_not("half", torch.device("cuda"))
     assert set(FASTEST_FIRST["cpu"]) | set(FASTEST_FIRST["cuda"]) <= set(ENGINES)
+    assert list(ENGINES) == list(ENGINE_NAMES)
 
 
 def test_half_precision_keeps_the_interface_of_graphs():
     network = shuffled()
     folded = FoldedGeSeNet(network)
-    run = Captured(folded, CPU)
+    run = CudaGraphs(folded, CPU)
     sources = pair(30, 41)
     fused, gates = run(*sources, torch.ones(1), torch.zeros(2, folded.channels))
     assert fused.dtype == gates.dtype == torch.float32
@@ -258,16 +234,6 @@ def test_cuda_engines_make_the_same_pictures(name):
         fused = engine(*sources)
         assert fused.device.type == "cpu"
         assert (fused - network(*sources)).abs().max() <= max(engine.tolerance, 1e-3)
-
-
-@pytest.mark.slow
-def test_integers_take_their_ranges_from_the_pictures_given(engine_named):
-    engine_named("tiled-int16")
-    sources = pair(64, 64)
-    engine = load_engine("tiled-int16", calibration=[sources])
-    dark = load_engine("tiled-int16", calibration=[tuple(0.01 * side for side in sources)])
-    assert not torch.equal(engine(*sources), dark(*sources))
-    assert (engine(*sources) - load_network()(*sources)).abs().max() <= engine.tolerance
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1.5, -0.2])

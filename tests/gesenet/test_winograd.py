@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-pytest.importorskip("numba", reason="needs medfuse[numba]")
+pytest.importorskip("numba")
 
 from network_pairs import PLACES, framed, pair, shuffled
 
@@ -18,10 +18,10 @@ from medfuse.errors import DeviceError
 from medfuse.gesenet.engines import registry
 from medfuse.gesenet.engines.folded import FoldedGeSeNet
 from medfuse.gesenet.engines.registry import ENGINES, load_engine, why_not
-from medfuse.gesenet.engines.winograd.compile_network import Program
-from medfuse.gesenet.engines.winograd.pack_weights import LARGEST, pack, to_shorts
-from medfuse.gesenet.engines.winograd.simd import WIDE
-from medfuse.gesenet.engines.winograd.tiled import Picture, Tiled
+from medfuse.gesenet.engines.winograd.compile_network import CompiledNetwork
+from medfuse.gesenet.engines.winograd.pack_weights import pack
+from medfuse.gesenet.engines.winograd.simd import HAS_AVX512
+from medfuse.gesenet.engines.winograd.tiled import Tiled, Workspace
 from medfuse.gesenet.loading import load_network
 from medfuse.gesenet.network import Parts
 
@@ -48,15 +48,15 @@ def test_pictures_are_those_of_the_network(size):
     assert unlike(network, Tiled(FoldedGeSeNet(network))(*sources), sources) < ROUNDING
 
 
-def test_maps_that_keep_a_few_rows_make_the_same_pictures_in_less_room():
-    program = Program(FoldedGeSeNet(shuffled()))
-    packed = pack(program.specs, program.small, None)
+def test_maps_that_keep_a_few_rows_make_the_same_pictures_in_less_memory():
+    network = CompiledNetwork(FoldedGeSeNet(shuffled()))
+    packed = pack(network.specs, network.small)
     few, some, every = (
-        Picture(program, packed, 131, 62, whole=whole, bands=bands)
+        Workspace(network, packed, 131, 62, whole=whole, bands=bands)
         for whole, bands in ((False, 1), (False, 3), (True, 1))
     )
-    assert 0.6 * len(every.room) > len(few.room)
-    assert len(every.room) > len(some.room) > len(few.room)
+    assert 0.6 * len(every.arena) > len(few.arena)
+    assert len(every.arena) > len(some.arena) > len(few.arena)
     for inner in (131, 9, 70):
         sources = [side[0, 0].numpy() for side in framed(131, 62, (131 - inner) // 2, 3, (inner, 40))]
         expected = every.fuse(*sources)
@@ -73,8 +73,8 @@ def test_air_is_left_out_and_put_back(size, place, inner):
 
 
 def test_only_tiles_within_reach_are_computed():
-    program = Program(FoldedGeSeNet(shuffled()))
-    picture = Picture(program, pack(program.specs, program.small, None), 200, 160)
+    network = CompiledNetwork(FoldedGeSeNet(shuffled()))
+    picture = Workspace(network, pack(network.specs, network.small), 200, 160)
     mri = np.zeros((200, 160), np.float32)
     mri[100, 80] = 1
     picture.fuse(mri, np.zeros_like(mri))
@@ -133,25 +133,13 @@ def test_masks_of_one_kind_and_bodies_without_a_layer():
 
 def test_networks_without_a_part_are_refused_by_name_and_passed_over_by_auto(monkeypatch):
     parts = Parts(refinement=False)
-    for name in ("tiled", "tiled-int16"):
-        assert "have all their parts" in why_not(name, torch.device("cpu"), parts)
+    assert "have all their parts" in why_not("tiled", torch.device("cpu"), parts)
     network = shuffled(parts)
     network.origin = {}
     monkeypatch.setattr(registry, "load_network", lambda *_: network)
-    assert not load_engine("auto").name.startswith("tiled")
+    assert load_engine("auto").name == "masked"
     with pytest.raises(DeviceError, match="use auto"):
         load_engine("tiled")
-
-
-def test_sixteen_bits_are_used_up_and_never_overflow():
-    kernels = np.random.default_rng(3).normal(size=(36, 128, 16))
-    peaks = np.random.default_rng(4).uniform(0.01, 9, size=(36, 128))
-    shorts, inward, outward = to_shorts(kernels, peaks)
-    assert np.abs(shorts).max() <= LARGEST
-    assert (np.abs(shorts).sum(1) * LARGEST).max() < 2**31
-    back = shorts * outward[:, None] * inward[:, :, None]
-    worth = np.abs((back - kernels) * peaks[:, :, None]).sum(1) / np.abs(kernels * peaks[:, :, None]).sum(1)
-    assert worth.max() < 1e-2
 
 
 def test_thin_layers_are_computed_two_tiles_at_a_time():
@@ -166,29 +154,20 @@ OLDER = """
 import sys
 import torch
 from network_pairs import pair
-from medfuse.gesenet.engines.winograd.simd import WIDE
+from medfuse.gesenet.engines.winograd.simd import HAS_AVX512
 from medfuse.gesenet.engines.registry import load_engine
-assert not WIDE
-torch.save([load_engine(name)(*pair(61, 70, 2)) for name in ("tiled", "tiled-int16")], sys.argv[1])
+assert not HAS_AVX512
+torch.save(load_engine("tiled")(*pair(61, 70, 2)), sys.argv[1])
 """
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not WIDE, reason="needs AVX-512")
+@pytest.mark.skipif(not HAS_AVX512, reason="needs AVX-512")
 def test_a_processor_with_shorter_vectors_makes_the_same_pictures(tmp_path):
     told = ",".join(f"+{name}" for name in ("avx", "avx2", "fma", "sse4.2", "popcnt", "bmi", "bmi2", "f16c"))
     told += "".join(f",-avx512{name}" for name in ("f", "cd", "bw", "dq", "vl"))
     paths = os.pathsep.join([str(Path(__file__).parents[1] / "support"), *sys.path])
     older = os.environ | {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": told, "PYTHONPATH": paths}
     subprocess.run([sys.executable, "-c", OLDER, tmp_path / "found.pt"], check=True, env=older)
-    for name, found in zip(("tiled", "tiled-int16"), torch.load(tmp_path / "found.pt"), strict=True):
-        assert float((load_engine(name)(*pair(61, 70, 2)) - found).abs().max()) < 2 * ENGINES[name].tolerance
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(bool(why_not("tiled-int16", torch.device("cpu"))), reason="needs AVX2")
-def test_sixteen_bits_stay_within_their_tolerance():
-    network = shuffled()
-    sources = pair(61, 70, 2)
-    tiled = Tiled(FoldedGeSeNet(network), [pair(64, 64, seed=6)])
-    assert unlike(network, tiled(*sources), sources) < ENGINES["tiled-int16"].tolerance
+    found = torch.load(tmp_path / "found.pt")
+    assert float((load_engine("tiled")(*pair(61, 70, 2)) - found).abs().max()) < 2 * ENGINES["tiled"].tolerance

@@ -7,9 +7,6 @@ from medfuse.gesenet import GeSeNet
 from medfuse.gesenet.network import Parts
 
 CPU = torch.device("cpu")
-SLOW_TO_MAKE = ("compiled", "tiled-int16")
-UNDECIDED = {"tiled-int16": 2e-3}
-"""Share of pixels around which the logits of a spatial mask may tie within rounding, and be decided differently."""
 ROUNDING = 2e-6
 
 

@@ -29,7 +29,7 @@ Run = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 """As `FoldedGeSeNet.forward`."""
 
 
-class Cropped:
+class AirCrop:
     """Run a folded network on the part of a picture that holds anything.
 
     Parameters

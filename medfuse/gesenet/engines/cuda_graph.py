@@ -34,7 +34,7 @@ class Recording:
         return self.outputs[0].clone(), self.outputs[1].clone()
 
 
-class Captured:
+class CudaGraphs:
     """Run with half-precision convolutions, as one graph for each shape met.
 
     Parameters

@@ -8,10 +8,9 @@ PyTorch would. The others run the folded network (`folded`) and, but for `half`,
 from __future__ import annotations
 
 import logging
-import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from importlib.util import find_spec
+from importlib import import_module
 from pathlib import Path
 
 import torch
@@ -19,26 +18,24 @@ from torch import Tensor, nn
 
 from medfuse.errors import DeviceError
 from medfuse.gesenet.device import resolve_device
-from medfuse.gesenet.engines.air_crop import Cropped
-from medfuse.gesenet.engines.calibration import harsh_pairs, phantom_pairs
-from medfuse.gesenet.engines.cuda_graph import Captured
+from medfuse.gesenet.engines import AUTO, ENGINE_NAMES
+from medfuse.gesenet.engines.air_crop import AirCrop
+from medfuse.gesenet.engines.cuda_graph import CudaGraphs
 from medfuse.gesenet.engines.folded import FoldedGeSeNet
 from medfuse.gesenet.loading import load_network
 from medfuse.gesenet.network import GeSeNet, Parts
 
 log = logging.getLogger(__name__)
 
-AUTO = "auto"
-
 SLACK = 1e-3
 """How far pictures may leave [0, 1]: rounding of interpolation and of float16."""
 
 ALL_PARTS = Parts()
 
-Pair = tuple[Tensor, Tensor]
-"""MRI and partner, (N, 1, H, W) each."""
-
 Fuse = Callable[[Tensor, Tensor], Tensor]
+
+Progress = Callable[[str, float], None]
+"""Called with the name of the step under way and the share of it that is done."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,122 +89,55 @@ def _require_unit(*sides: Tensor) -> None:
 
 
 @dataclass(frozen=True)
-class Kind:
-    """What there is to know of an engine before it is made.
+class EngineKind:
+    """What there is to know of an engine before it is made; ``build`` makes the call of it, and tells of compiling."""
 
-    ``needs`` are the Python packages that it imports, ``extra`` what installs them; ``build`` makes the call of it.
-    """
-
-    meaning: str
     tolerance: float
-    build: Callable[[GeSeNet, Sequence[Pair] | None], Fuse]
-    needs: tuple[str, ...] = ()
-    extra: str = ""
+    build: Callable[[GeSeNet, Progress | None], Fuse]
     cpu_only: bool = True
-    lacks: Callable[[], str] = lambda: ""
-    """What this machine lacks for it beside packages, empty if nothing."""
+    compiled_by: str = ""
+    """The package that compiles it."""
     whole_only: bool = False
     """Whether it runs only networks that have all their `Parts`."""
 
 
-def _reference(network: GeSeNet, _: Sequence[Pair] | None) -> Fuse:
+def _reference(network: GeSeNet, _: Progress | None) -> Fuse:
     return network
 
 
-def _masked(network: GeSeNet, _: Sequence[Pair] | None) -> Fuse:
+def _masked(network: GeSeNet, _: Progress | None) -> Fuse:
     folded = FoldedGeSeNet(network, skip=True)
-    return Cropped(folded, folded)
+    return AirCrop(folded, folded)
 
 
-def _compiled(network: GeSeNet, _: Sequence[Pair] | None) -> Fuse:
-    folded = FoldedGeSeNet(network)
-    return Cropped(folded, torch.compile(folded, options={"freezing": True}))
+def _tiled(network: GeSeNet, progress: Progress | None) -> Fuse:
+    from medfuse.gesenet.engines.winograd.tiled import Tiled
+
+    tiled = Tiled(FoldedGeSeNet(network))
+    tiled.compile(progress)
+    return tiled
 
 
-def _half(network: GeSeNet, _: Sequence[Pair] | None) -> Fuse:
+def _half(network: GeSeNet, _: Progress | None) -> Fuse:
     # To find the air, the processor would have to wait for the device: that costs more than the air.
     folded = FoldedGeSeNet(network)
-    run = Captured(folded, folded.device)
+    run = CudaGraphs(folded, folded.device)
     whole = torch.ones(1, device=folded.device), torch.zeros(2, folded.channels, device=folded.device)
     return lambda mri, partner: run(mri, partner, *whole)[0]
 
 
-def _openvino(network: GeSeNet, precision: str) -> Fuse:
-    from medfuse.gesenet.engines import openvino_graph
+EXACT, HALF = 1e-4, 0.05
 
-    folded = FoldedGeSeNet(network)
-    return Cropped(folded, openvino_graph.compile_graph(openvino_graph.float_graph(folded), precision, folded))
-
-
-def _tiled(network: GeSeNet, _: Sequence[Pair] | None) -> Fuse:
-    from medfuse.gesenet.engines.winograd.tiled import Tiled
-
-    return Tiled(FoldedGeSeNet(network))
-
-
-def _tiled_int16(network: GeSeNet, pairs: Sequence[Pair] | None) -> Fuse:
-    from medfuse.gesenet.engines.winograd.tiled import Tiled
-
-    return Tiled(FoldedGeSeNet(network), pairs or [*phantom_pairs()[2::5], *harsh_pairs()])
-
-
-def _no_avx2() -> str:
-    from medfuse.gesenet.engines.winograd import simd
-
-    return "" if simd.has_avx2() else "a processor with AVX2"
-
-
-def _no_compiler() -> str:
-    return "" if any(map(shutil.which, ("c++", "g++", "clang++", "cl"))) else "a C++ compiler"
-
-
-def _no_bfloat16() -> str:
-    from medfuse.gesenet.engines import openvino_graph
-
-    return "" if openvino_graph.has_bfloat16() else "a processor with bfloat16 arithmetic"
-
-
-EXACT, INT16, HALF = 1e-4, 0.03, 0.05
-
-ENGINES: dict[str, Kind] = {
-    "reference": Kind("PyTorch, everything computed, float32", 0.0, _reference, cpu_only=False),
-    "masked": Kind("PyTorch, redundant channels only where the masks ask for them, float32", EXACT, _masked),
-    "tiled": Kind(
-        "Numba, tile by tile what masks and air leave, Winograd's convolution, float32",
-        EXACT,
-        _tiled,
-        ("numba",),
-        "numba",
-        whole_only=True,
-    ),
-    "tiled-int16": Kind(
-        "the same in 16-bit integers, ranges from the phantom, noise and blocks",
-        INT16,
-        _tiled_int16,
-        ("numba",),
-        "numba",
-        lacks=_no_avx2,
-        whole_only=True,
-    ),
-    "compiled": Kind("torch.compile, float32; compiles for minutes", EXACT, _compiled, lacks=_no_compiler),
-    "half": Kind("PyTorch, float16 and CUDA graphs; bfloat16 on a CPU", HALF, _half, cpu_only=False),
-    "openvino": Kind(
-        "OpenVINO, float32", EXACT, lambda network, _: _openvino(network, "f32"), ("openvino",), "openvino"
-    ),
-    "openvino-bf16": Kind(
-        "OpenVINO, bfloat16",
-        HALF,
-        lambda network, _: _openvino(network, "bf16"),
-        ("openvino",),
-        "openvino",
-        lacks=_no_bfloat16,
-    ),
+ENGINES: dict[str, EngineKind] = {
+    "reference": EngineKind(0.0, _reference, cpu_only=False),
+    "masked": EngineKind(EXACT, _masked),
+    "tiled": EngineKind(EXACT, _tiled, compiled_by="numba", whole_only=True),
+    "half": EngineKind(HALF, _half, cpu_only=False),
 }
-"""All engines by name."""
+"""All engines by name, in the order of `ENGINE_NAMES`."""
 
-FASTEST_FIRST = {"cpu": ("tiled", "openvino", "masked"), "cuda": ("half",)}
-"""What ``auto`` tries. On a CPU only what leaves the pictures as they are: bfloat16 moves scores, and is asked for by
-name. Not `compiled`, whose compiler takes longer than a study."""
+FASTEST_FIRST = {"cpu": ("tiled", "masked"), "cuda": ("half",)}
+"""What ``auto`` tries. On a CPU only what leaves the pictures as they are: bfloat16 is asked for by name."""
 
 
 def load_engine(
@@ -215,22 +145,23 @@ def load_engine(
     device: str = "cpu",
     weights: str | Path = "default",
     *,
-    calibration: Sequence[Pair] | None = None,
+    progress: Progress | None = None,
 ) -> Engine:
     """Load weights into an engine, and run it once so that the first picture does not wait.
+
+    ``tiled`` is compiled when it is first used on a machine, which takes about 15 s, is logged, and is kept on disk.
 
     Parameters
     ----------
     engine
-        One of `ENGINES`, or ``auto`` for the fastest that is installed and fits the device. Its choice is the
-        ``name`` of what is returned, and is logged.
+        One of `ENGINES`, or ``auto`` for the fastest that runs here. Its choice is the ``name`` of what is returned,
+        and is logged.
     device
         ``cpu``, ``cuda``, ``cuda:N`` or ``auto``.
     weights
         ``default`` or a weights file; see `load_network`.
-    calibration
-        Pairs (N, 1, H, W) in [0, 1] from which ``tiled-int16``, and no other engine, takes the ranges of its integers;
-        the built-in phantom's slices, noise and blocks if None.
+    progress
+        Called with ``"compile"`` and the share of it that is done, from 0 to 1, if there is something to compile.
 
     Returns
     -------
@@ -255,9 +186,9 @@ def load_engine(
     if obstacle:
         raise DeviceError(obstacle)
     kind = ENGINES[engine]
-    ready = Engine(engine, target, kind.tolerance, network.origin, kind.build(network, calibration))
+    ready = Engine(engine, target, kind.tolerance, network.origin, kind.build(network, progress))
     ready(*torch.zeros(2, 1, 1, 32, 32, device=target).unbind())
-    log.info("engine %s on %s: %s", engine, target, kind.meaning)
+    log.info("engine %s on %s: %s", engine, target, ENGINE_NAMES[engine])
     return ready
 
 
@@ -269,18 +200,33 @@ def why_not(engine: str, device: torch.device, parts: Parts = ALL_PARTS) -> str:
     if kind.cpu_only and device.type != "cpu":
         others = ", ".join(name for name, other in ENGINES.items() if not other.cpu_only)
         return f"the engine {engine} runs on the CPU only; for {device} use auto or one of {others}."
-    missing = [package for package in kind.needs if find_spec(package) is None]
-    if missing:
-        return (
-            f"the engine {engine} needs {' and '.join(missing)}, not installed here; install "
-            f"medfuse[{kind.extra}], or use auto."
-        )
+    if kind.compiled_by and not _imports(kind.compiled_by):
+        return f"the engine {engine} needs {kind.compiled_by}, which cannot be imported here; install it, or use auto."
     if kind.whole_only and parts != ALL_PARTS:
         return (
             f"the engine {engine} runs networks that have all their parts, and these weights leave some out; use auto."
         )
-    lacking = kind.lacks()
-    return f"the engine {engine} needs {lacking}, which is not here; use auto." if lacking else ""
+    return ""
+
+
+def compiled_code_folder(engine: str) -> Path | None:
+    """Folder that keeps the compiled code of an engine that was loaded; None if it has none, or no folder took it."""
+    if not ENGINES[engine].compiled_by:
+        return None
+    from medfuse.gesenet.engines.winograd.compile_cache import folder_of
+    from medfuse.gesenet.engines.winograd.interpreter import run
+
+    return folder_of(run)
+
+
+def _imports(package: str) -> bool:
+    """Whether a package is here and works; one that does not fit this Python or NumPy says so when it is imported."""
+    try:
+        import_module(package)
+    except (ImportError, OSError) as error:  # OSError: llvmlite without its library
+        log.debug("%s: %s", package, error)
+        return False
+    return True
 
 
 def as_engine(network: nn.Module | Engine) -> Engine:

@@ -1,4 +1,4 @@
-"""GeSeNet as a table of steps on tiles: which layer reads and writes which feature map, and how far each reaches."""
+"""Compile GeSeNet to a table of steps on tiles: which layer reads and writes which map, and how far each reaches."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from medfuse.gesenet.engines.winograd.layout import (
     Step,
     table,
 )
-from medfuse.gesenet.engines.winograd.pack_weights import Array, Spec, masked_layer, wide
-from medfuse.gesenet.engines.winograd.simd import LANES, PLANE
+from medfuse.gesenet.engines.winograd.pack_weights import Array, Spec, masked_layer, winograd_layer
+from medfuse.gesenet.engines.winograd.simd import CHANNEL_BLOCK, SIMD_WIDTH
 from medfuse.gesenet.engines.winograd.simd_transforms import TILE
 from medfuse.gesenet.network import GlobalRefinement
 
@@ -64,7 +64,7 @@ class Settled(NamedTuple):
 
 
 @dataclass
-class Program:
+class CompiledNetwork:
     """Steps of a folded network in two parts, cut where the channel attention asks for the means.
 
     Parameters
@@ -151,12 +151,12 @@ class Program:
         steps.append(self._blacken(dense, 0, Fill(0, 0, 1)))
         steps.append(Step(WIDEN, 0, 0, source, 0, dense, 0, taps, 0, stem.out_channels, dense, 0, -1))
         for lag, (convolution, to) in enumerate(zip(layers, begins[:-1], strict=True), start=1):
-            spec = wide(convolution.weight, convolution.bias, 0.2)
+            spec = winograd_layer(convolution.weight, convolution.bias, 0.2)
             steps.append(self._convolve(spec, 0, lag, Place(dense), Place(dense, int(to))))
         filters = (each.weight[:, 0].permute(1, 2, 0) for each in (edge.x, edge.y))
         taps = self._small(*filters)
         steps.append(Step(GRADIENT, 0, 2, dense, 0, dense, int(begins[-1]), taps, 0, stem.out_channels, dense, 0, -1))
-        spec = wide(edge.down.weight, edge.down.bias, 0.1)
+        spec = winograd_layer(edge.down.weight, edge.down.bias, 0.1)
         steps.append(self._convolve(spec, 0, 2, Place(dense), edges))
         self.settled.append(Settled(edges.map, 0))
         mask = self._mask(branch, steps, edges)
@@ -167,7 +167,9 @@ class Program:
         spatial = branch.spatial
         enter, pooled, mixed, mask = self._map(8), self._map(8, 2), self._map(8, 2), self._map(1)
         steps.append(self._blacken(enter, 3, Fill(1, len(REACHES) + 1, 0)))
-        steps.append(self._convolve(wide(spatial.enter.weight, spatial.enter.bias, 0.0), 1, 3, edges, Place(enter)))
+        steps.append(
+            self._convolve(winograd_layer(spatial.enter.weight, spatial.enter.bias, 0.0), 1, 3, edges, Place(enter))
+        )
         steps.append(Step(POOL, len(REACHES) + 1, 3, enter, 0, pooled, 0, 0, 0, 8, pooled, 0, -1))
         taps = self._small(spatial.middle.weight.permute(2, 3, 1, 0), cast("Tensor", spatial.middle.bias))
         steps.append(Step(MIX, len(REACHES), 4, pooled, 0, mixed, 0, taps, 0, 8, mixed, 0, -1))
@@ -183,12 +185,12 @@ class Program:
         assert body is not None
         layers = [cast("FoldedLayer", layer) for layer in body.layers]
         widths = [len(cast("Tensor", layer.always)) for layer in layers]
-        rooms = [-(-width // LANES) * LANES for width in widths]
-        total = max(sum(rooms), LANES)
+        padded_widths = [-(-width // SIMD_WIDTH) * SIMD_WIDTH for width in widths]
+        total = max(sum(padded_widths), SIMD_WIDTH)
         into, at = edges, 0
         made = self._map(total)
         steps.append(self._blacken(made, 5, Fill(2, 5, 1)))
-        for number, (layer, room) in enumerate(zip(layers, rooms, strict=True)):
+        for number, (layer, padded_width) in enumerate(zip(layers, padded_widths, strict=True)):
             marked, plain = masked_layer(layer)
             steps.append(
                 Step(
@@ -196,12 +198,12 @@ class Program:
                     mask, 0, -1,
                 )
             )  # fmt: skip
-            into, at = Place(made, at), at + room
+            into, at = Place(made, at), at + padded_width
         collected = self._map(self.width)
         collect = np.zeros((1, total, self.width))
         if body.collect is not None:
             weights = body.collect.weight.detach().double().numpy()[:, :, 0, 0].T
-            begins = np.cumsum([0, *rooms[:-1]])
+            begins = np.cumsum([0, *padded_widths[:-1]])
             places = [start + np.arange(width) for start, width in zip(begins, widths, strict=True)]
             collect[0, np.concatenate(places)] = weights
         constants = np.zeros((3, self.width))
@@ -221,7 +223,7 @@ class Program:
         refinement = cast("GlobalRefinement", self.network.refinement)
         scale, shift, (first, _, last) = refinement.scale, refinement.shift, self.network.decoder
         scaling, shifting, decoded = (
-            self._map(-(-cast("nn.Conv2d", layer).out_channels // LANES) * LANES)
+            self._map(-(-cast("nn.Conv2d", layer).out_channels // SIMD_WIDTH) * SIMD_WIDTH)
             for layer in (scale[0], shift[0], first)
         )
         self.fused = fused = self._map(1)
@@ -229,7 +231,7 @@ class Program:
         def convolve(
             layer: nn.Module, slope: float, tiles: int, lag: int, source: Place, target: Place, add: Place | None = None
         ) -> None:
-            spec = wide(cast("Tensor", layer.weight), cast("Tensor", layer.bias), slope)
+            spec = winograd_layer(cast("Tensor", layer.weight), cast("Tensor", layer.bias), slope)
             steps.append(self._convolve(spec, tiles, lag, source, target, add))
 
         steps.append(self._blacken(self.joined, 0, Fill(1, 6, 1)))
@@ -239,7 +241,7 @@ class Program:
             steps.append(
                 Step(BLEND, 5, 0, self.collected[branch], 0, self.joined, channel, gates, 0, self.width, *edges, -1)
             )
-        # Behind the partner's edges, whose channels are as many as whole planes hold; the network has them before.
+        # Behind the partner's edges, whose channels fill whole blocks; the network has them before.
         merged = Place(self.late, self.width)
         convolve(scale[0], 0.1, 1, 0, self.edges[0], Place(scaling))
         convolve(scale[2], 1.0, 1, 1, Place(scaling), Place(self.joined, 2 * self.width))
@@ -248,11 +250,11 @@ class Program:
         convolve(shift[2], 1.0, 6, 2, Place(shifting), merged)
         convolve(refinement.merge, 0.01, 6, 2, Place(self.joined), merged, merged)
         kernels = cast("Tensor", first.weight).roll(self.width, 1)
-        spec = wide(kernels, cast("Tensor", first.bias), 0.2)
+        spec = winograd_layer(kernels, cast("Tensor", first.bias), 0.2)
         steps.append(self._blacken(decoded, 3, Fill(7, 8, 1)))
         steps.append(self._convolve(spec, 7, 3, Place(self.late), Place(decoded)))
         narrow, bias = cast("Tensor", last.weight)[0].permute(1, 2, 0), cast("Tensor", last.bias)
-        narrow = functional.pad(narrow, (0, -narrow.shape[2] % LANES))
+        narrow = functional.pad(narrow, (0, -narrow.shape[2] % SIMD_WIDTH))
         taps = self._small(narrow, bias)
         steps.append(Step(NARROW, 8, 4, decoded, 0, fused, 0, taps, 0, narrow.shape[2], fused, 0, -1))
         return steps
@@ -268,7 +270,7 @@ class Program:
         """The table of maps for pictures of a size, and how many elements they take.
 
         Of those that are not lasting a few rows are kept, unless all are asked for as ``whole``. Each of several bands
-        of rows has a table, with rooms of its own for those of the trunk.
+        of rows has a table, with arena of its own for those of the trunk.
         """
         found, at = [], self.gates
         for number, (channels, tile) in enumerate(self.channels):
@@ -276,17 +278,17 @@ class Program:
             kept = rows if whole or number in self.lasting else min(rows, self._rows_read(number))
             across = -(-width // TILE) * tile + 2
             valid = [side if tile == TILE else -(-side // 2) for side in (height, width)]
-            pixel, planes = min(channels, PLANE), -(-channels // PLANE)
-            plane = -(-(kept * tile + 2) * across * pixel // PLANE) * PLANE
-            found.append(Map(at, planes, plane, across * pixel, pixel, valid[0], valid[1], tile, kept))
-            at += planes * plane
+            pixel, blocks = min(channels, CHANNEL_BLOCK), -(-channels // CHANNEL_BLOCK)
+            block_size = -(-(kept * tile + 2) * across * pixel // CHANNEL_BLOCK) * CHANNEL_BLOCK
+            found.append(Map(at, blocks, block_size, across * pixel, pixel, valid[0], valid[1], tile, kept))
+            at += blocks * block_size
         tables = [table(Map, found)]
         own = {int(number) for number in self.after["target"]} - self.lasting
         for _ in range(1, bands):
             tables.append(tables[0].copy())
             for number in own:
                 tables[-1][number]["at"] = at
-                at += found[number].planes * found[number].plane
+                at += found[number].blocks * found[number].block_size
         return tables, at
 
 

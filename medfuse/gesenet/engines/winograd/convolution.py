@@ -1,6 +1,6 @@
-"""3 × 3 kernels by Winograd's F(4 × 4, 3 × 3): patches transformed, multiplied, and made into tiles.
+"""Convolve tiles by Winograd's F(4 × 4, 3 × 3): transform the input, multiply by the kernels, transform the output.
 
-Where vectors hold a plane of channels (AVX-512), half planes go two tiles at once.
+Where a vector holds a block of channels (AVX-512), half blocks go two tiles at once.
 """
 
 from __future__ import annotations
@@ -8,32 +8,31 @@ from __future__ import annotations
 from typing import Any
 
 from medfuse.gesenet.engines.winograd import simd_gemm, simd_transforms
+from medfuse.gesenet.engines.winograd.compile_cache import compiled, compiled_inline, entry_point
 from medfuse.gesenet.engines.winograd.layout import (
     ADD,
     MASK,
     PUT,
     Integers,
-    channel_of,
-    compiled,
-    compiled_in_line,
+    channel_offset,
     lines_around,
-    place_of,
+    tile_offset,
 )
-from medfuse.gesenet.engines.winograd.simd import LANES, PLANE, WIDE
+from medfuse.gesenet.engines.winograd.simd import CHANNEL_BLOCK, HAS_AVX512, SIMD_WIDTH
 from medfuse.gesenet.engines.winograd.simd_gemm import ROWS
-from medfuse.gesenet.engines.winograd.simd_transforms import POSITIONS, ROOM
+from medfuse.gesenet.engines.winograd.simd_transforms import PATCH_STRIDE, POSITIONS
 
-BLOCK_BYTES, MOST_TILES = 230_000, 8 * ROWS
+BLOCK_BYTES, FLOAT_BYTES, MOST_TILES = 230_000, 4, 8 * ROWS
 """As many tiles are transformed together as stay, transformed, in the second cache; and no more than fill a row."""
 
 HALF, WHOLE, UPPER, PAIR = range(4)
-"""What is made at once: half a plane of a tile, a whole one, its upper half of both; half a plane of two tiles."""
+"""What is made at once: half a block of a tile, a whole one, its upper half of both; half a block of two tiles."""
 
 
-@compiled
-def tiles_together(layer: Any, item: int) -> Any:
+@entry_point
+def tiles_together(layer: Any) -> Any:
     """How many tiles are transformed together."""
-    fitting = BLOCK_BYTES // (POSITIONS * layer.depth * item) // ROWS * ROWS
+    fitting = BLOCK_BYTES // (POSITIONS * layer.depth * FLOAT_BYTES) // ROWS * ROWS
     return min(max(fitting, ROWS), MOST_TILES)
 
 
@@ -41,149 +40,152 @@ def tiles_together(layer: Any, item: int) -> Any:
 def convolve_tiles(y: int, columns: Integers, work: Any) -> None:
     """Convolve tiles of one row, so many at once as fit the cache.
 
-    Work is what `convolving.convolve` says of it: layer, step, how, forms and stores.
+    Work is what `interpreter.convolve` says of it: layer, step, how, forms and buffers.
     """
-    layer, _, _, _, stores = work
-    block = tiles_together(layer, stores[3].itemsize)
-    plane = block * ROOM
+    layer = work[0]
+    block = tiles_together(layer)
+    stride = block * PATCH_STRIDE
     for start in range(0, len(columns), block):
         here = columns[start : start + block]
-        _take(y, here, work, plane)
-        for n in range(0, layer.columns, PLANE):
-            group = n // PLANE * plane if layer.aside else 0
-            _multiply(len(here), n, work, plane, group)
-            _make(y, here, n, work, plane, group)
+        transform_input(y, here, work, stride)
+        for n in range(0, layer.columns, CHANNEL_BLOCK):
+            group = n // CHANNEL_BLOCK * stride if layer.aside else 0
+            gemm(len(here), n, work, stride, group)
+            transform_output(y, here, n, work, stride, group)
 
 
 @compiled
-def _take(y: int, here: Integers, work: Any, plane: int) -> None:
-    layer, step, _, (source, _, _), (room, _, constants, taken, _) = work
+def transform_input(y: int, here: Integers, work: Any, stride: int) -> None:
+    """Transform the patches around tiles, block by block of channels, which lie a stride apart."""
+    layer, step, _, (source, _, _), (arena, _, _, inputs, _) = work
     above, below = lines_around(y, source)
-    for c in range(0, layer.depth, PLANE):
-        first, last = step.source_first + c, min(c + PLANE, layer.depth)
-        whole = last - c == PLANE and first % PLANE == 0
+    for c in range(0, layer.depth, CHANNEL_BLOCK):
+        first, last = step.source_first + c, min(c + CHANNEL_BLOCK, layer.depth)
+        whole = last - c == CHANNEL_BLOCK and first % CHANNEL_BLOCK == 0
         for t, x in enumerate(here):
-            at, to = place_of(y, x, source, 1), c // PLANE * plane + t * ROOM
-            for channel in range(c, last, PLANE if WIDE and whole else LANES):
+            at, to = tile_offset(y, x, source, 1), c // CHANNEL_BLOCK * stride + t * PATCH_STRIDE
+            for channel in range(c, last, CHANNEL_BLOCK if HAS_AVX512 and whole else SIMD_WIDTH):
                 places = (
-                    at + channel_of(step.source_first + channel, source),
+                    at + channel_offset(step.source_first + channel, source),
                     source.row,
                     above,
                     below,
                     source.pixel,
                     to + channel - c,
-                    layer.inward + c // PLANE * ROOM + channel - c,
                 )
-                if WIDE and whole:
-                    simd_transforms.take_patch_of_plane((room, taken, constants), places)
+                if HAS_AVX512 and whole:
+                    simd_transforms.transform_input_block((arena, inputs), places)
                 else:
-                    simd_transforms.take_patch((room, taken, constants), places)
+                    simd_transforms.transform_input((arena, inputs), places)
 
 
 @compiled
-def _multiply(tiles: int, n: int, work: Any, plane: int, group: int) -> None:
-    layer, _, _, _, (_, kernels, _, taken, made) = work
-    narrow = n + LANES >= layer.columns
+def gemm(tiles: int, n: int, work: Any, stride: int, group: int) -> None:
+    """Multiply transformed tiles by the kernels of a block of columns, n and behind, position by position."""
+    layer, _, _, _, (_, kernels, _, inputs, sums) = work
+    narrow = n + SIMD_WIDTH >= layer.columns
     for p in range(layer.positions):
         kernel = layer.kernels + p * layer.step + n * layer.depth
         t = 0
         while t < tiles:
-            # Of half a plane, two tiles' sums lie side by side.
-            at, to = t * ROOM + p * PLANE, group + (t // 2 if narrow else t) * ROOM + p * PLANE
-            product = (at, plane, kernel, layer.depth // LANES, to)
+            # Of half a block, two tiles' sums lie side by side.
+            at = t * PATCH_STRIDE + p * CHANNEL_BLOCK
+            to = group + (t // 2 if narrow else t) * PATCH_STRIDE + p * CHANNEL_BLOCK
+            product = (at, stride, kernel, layer.depth // SIMD_WIDTH, to)
             more = tiles - t > ROWS
             if narrow:
                 if more:
-                    simd_gemm.multiply_more_narrow((taken, kernels, made), product)
+                    simd_gemm.gemm_half_tall((inputs, kernels, sums), product)
                 else:
-                    simd_gemm.multiply_narrow((taken, kernels, made), product)
-            elif WIDE:
+                    simd_gemm.gemm_half((inputs, kernels, sums), product)
+            elif HAS_AVX512:
                 if more:
-                    simd_gemm.multiply_more((taken, kernels, made), product)
+                    simd_gemm.gemm_block_tall((inputs, kernels, sums), product)
                 else:
-                    simd_gemm.multiply((taken, kernels, made), product)
+                    simd_gemm.gemm_block((inputs, kernels, sums), product)
             else:
                 more = False
-                simd_gemm.multiply((taken, kernels, made), product)
+                simd_gemm.gemm_block((inputs, kernels, sums), product)
             t += 2 * ROWS if more else ROWS
 
 
 @compiled
-def _make(y: int, here: Integers, n: int, work: Any, plane: int, group: int) -> None:
-    """Make tiles' pixels of the sums of a plane of columns, n and behind."""
+def transform_output(y: int, here: Integers, n: int, work: Any, stride: int, group: int) -> None:
+    """Make tiles' pixels of the sums of a block of columns, n and behind."""
     layer, step, how, _, _ = work
-    first, last = max(n, layer.aside), min(n + PLANE, layer.columns)
-    narrow = last - n == LANES
+    first, last = max(n, layer.aside), min(n + CHANNEL_BLOCK, layer.columns)
+    narrow = last - n == SIMD_WIDTH
     c = first - layer.aside
-    # Not where other sums come to these, but from the same plane.
+    # Not where other sums come to these, but from the same block.
     alone = first == n and (layer.aside == 0 or c >= layer.aside)
-    straight = (step.target_first + c) % PLANE == 0 and (how != ADD or (step.other_first + c) % PLANE == 0)
+    straight = (step.target_first + c) % CHANNEL_BLOCK == 0
+    straight = straight and (how != ADD or (step.other_first + c) % CHANNEL_BLOCK == 0)
     at_once = HALF
-    if WIDE:
+    if HAS_AVX512:
         if alone and narrow:
             at_once = PAIR
         elif alone and straight:
             at_once = WHOLE
-        elif n == 0 and layer.aside == LANES and layer.columns == PLANE:
+        elif n == 0 and layer.aside == SIMD_WIDTH and layer.columns == CHANNEL_BLOCK:
             at_once = UPPER
     tiles = 2 if at_once == PAIR else 1
-    for column in range(first, last, PLANE if at_once == WHOLE else LANES):
+    for column in range(first, last, CHANNEL_BLOCK if at_once == WHOLE else SIMD_WIDTH):
         for t in range(0, len(here), tiles):
             other = min(t + 1, len(here) - 1)
             alike = HALF if at_once == PAIR and other == t else at_once
-            at = group + (t // 2 * ROOM + t % 2 * LANES if narrow else t * ROOM)
+            at = group + (t // 2 * PATCH_STRIDE + t % 2 * SIMD_WIDTH if narrow else t * PATCH_STRIDE)
             if at_once != UPPER:
                 at += column - n
             c = column - layer.aside
-            beside = t * ROOM + c // PLANE * plane + c % PLANE
-            _put((y, here[t], here[other]), (column, alike, at, beside), work)
+            beside = t * PATCH_STRIDE + c // CHANNEL_BLOCK * stride + c % CHANNEL_BLOCK
+            write_tile((y, here[t], here[other]), (column, alike, at, beside), work)
 
 
-@compiled_in_line
-def _put(tiles: Any, sums: Any, work: Any) -> None:
+@compiled_inline
+def write_tile(tiles: Any, products: Any, work: Any) -> None:
     """Make the pixels of one tile, or of two, of the sums of a vector of columns.
 
-    Tiles are given by their row and both columns; sums by their first column, what is made at once, where they begin,
-    and where those of the same tile do that another group of columns left.
+    Tiles are given by their row and both columns; products by their first column, what is made at once, where they
+    begin, and where those of the same tile do that another group of columns left.
     """
     y, x, x_other = tiles
-    n, at_once, at, aside = sums
-    layer, step, how, (_, target, other), (room, _, constants, _, made) = work
+    n, at_once, at, aside = products
+    layer, step, how, (_, target, other), (arena, _, constants, _, sums) = work
     width, c = layer.columns, n - layer.aside
-    to = channel_of(step.target_first + c, target)
-    beside = channel_of(step.other_first + c, other) if how == ADD else 0
-    bias, scale = layer.constants + n, layer.outward + n // PLANE * ROOM
+    to = channel_offset(step.target_first + c, target)
+    beside = channel_offset(step.other_first + c, other) if how == ADD else 0
+    bias = layer.constants + n
     where = (
-        at, scale + (0 if at_once == UPPER else n % PLANE), bias, bias + width,
-        place_of(y, x, target, 0) + to, target.row, target.pixel, place_of(y, x_other, target, 0) + to,
+        at, bias, bias + width,
+        tile_offset(y, x, target, 0) + to, target.row, target.pixel, tile_offset(y, x_other, target, 0) + to,
     )  # fmt: skip
-    first, second = place_of(y, x, other, 0) + beside, place_of(y, x_other, other, 0) + beside
+    first, second = tile_offset(y, x, other, 0) + beside, tile_offset(y, x_other, other, 0) + beside
     added = (*where, first, other.row, other.pixel, second)
     masked = (*where, first, other.row, bias + 2 * width, second)
-    into, more = (made, constants, constants, room), (made, constants, constants, room, room)
-    if WIDE and at_once != HALF:
+    into, more = (sums, constants, arena), (sums, constants, arena, arena)
+    if HAS_AVX512 and at_once != HALF:
         if at_once == UPPER:
-            simd_transforms.mask_upper_half(more, masked)
+            simd_transforms.mask_output_upper(more, masked)
         elif how == PUT:
             if at_once == PAIR:
-                simd_transforms.put_patches(into, where)
+                simd_transforms.store_output_pair(into, where)
             else:
-                simd_transforms.put_patch_of_plane(into, where)
+                simd_transforms.store_output_block(into, where)
         elif how == ADD:
             if at_once == PAIR:
-                simd_transforms.add_patches(more, added)
+                simd_transforms.add_output_pair(more, added)
             else:
-                simd_transforms.add_patch_of_plane(more, added)
+                simd_transforms.add_output_block(more, added)
         elif at_once == PAIR:
-            simd_transforms.mask_patches(more, masked)
+            simd_transforms.mask_output_pair(more, masked)
         else:
-            simd_transforms.mask_patch_of_plane(more, masked)
+            simd_transforms.mask_output_block(more, masked)
     elif how == PUT:
-        simd_transforms.put_patch(into, where)
+        simd_transforms.store_output(into, where)
     elif how == ADD:
-        simd_transforms.add_patch(more, added)
+        simd_transforms.add_output(more, added)
     elif how == MASK and c < layer.aside:
         # The same tile's sums of an earlier column: one of the groups of columns before.
-        simd_transforms.mask_patch_beside(more, (*masked, aside, layer.outward + c // PLANE * ROOM + c % PLANE))
+        simd_transforms.mask_output_beside(more, (*masked, aside))
     else:
-        simd_transforms.mask_patch(more, masked)
+        simd_transforms.mask_output(more, masked)

@@ -1,18 +1,15 @@
-"""Feature maps, layers and steps as tables of numbers, which compiled code reads; and the compiling."""
+"""Lay out feature maps, layers and steps as tables of numbers, which compiled code reads."""
 
 from __future__ import annotations
 
-import hashlib
-import os
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, cast
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
-from numba import config, njit
 from numpy.typing import NDArray
 
-from medfuse.gesenet.engines.winograd.simd import PLANE
+from medfuse.gesenet.engines.winograd.compile_cache import compiled
+from medfuse.gesenet.engines.winograd.simd import CHANNEL_BLOCK
 
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
@@ -23,49 +20,22 @@ PUT, ADD, MASK = 0, 1, 2
 WIDEN, GRADIENT, CONVOLVE, POOL, MIX, DECIDE, MASKED, BLEND, NARROW, BLACKEN = range(10)
 """Kinds of steps."""
 
-LINE = 64
+CACHE_LINE = 64
 """Bytes of a line of the cache."""
-
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-
-def _cache_folder() -> Path:
-    """Where compiled code is kept: Numba looks at this file's date alone, but what is put in line stands in others."""
-    sources = (path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
-    fingerprint = hashlib.sha256(b"".join(sources)).hexdigest()[:16]
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "medfuse" / fingerprint
-
-
-def compiled(function: Function) -> Function:
-    """Compile a function by Numba when it is first called, and keep that in the user's cache."""
-    return _compiled(function, "never")
-
-
-def compiled_in_line(function: Function) -> Function:
-    """The same for what is called for each tile: to hand over arrays takes as long as some vectors of work."""
-    return _compiled(function, "always")
-
-
-def _compiled(function: Function, inline: str) -> Function:
-    elsewhere = config.CACHE_DIR
-    config.CACHE_DIR = elsewhere or str(_cache_folder())
-    try:
-        return cast("Function", njit(nogil=True, cache=True, error_model="numpy", inline=inline)(function))
-    finally:
-        config.CACHE_DIR = elsewhere
 
 
 class Map(NamedTuple):
-    """A feature map in the room: planes of rows of pixels of up to 16 channels, which fill a line of the cache.
+    """A feature map in the arena: blocks of rows of pixels of up to 16 channels, which fill a line of the cache.
 
-    Framed by one pixel of zeros, and with whole tiles behind the last row and column. ``at``, ``plane``, ``row`` and
-    ``pixel`` count elements; ``height`` and ``width`` are what is of the picture; ``tile`` is the side of a tile, half
-    of it in maps of half the resolution. ``kept`` rows of tiles lie in the room, later ones where earlier ones were.
+    Framed by one pixel of zeros, and with whole tiles behind the last row and column. ``at``, ``block_size``, ``row``
+    and ``pixel`` count elements; ``height`` and ``width`` are what is of the picture; ``tile`` is the side of a tile,
+    half of it in maps of half the resolution. ``kept`` rows of tiles lie in the arena, later ones where earlier ones
+    were.
     """
 
     at: int
-    planes: int
-    plane: int
+    blocks: int
+    block_size: int
     row: int
     pixel: int
     height: int
@@ -77,17 +47,14 @@ class Map(NamedTuple):
 class Layer(NamedTuple):
     """A convolution, ready for tiles; places are in the arrays of kernels and of constants.
 
-    ``kernels``: (positions, columns / 16, depth, 16), pairs of input channels together where they are shorts, and again
-    where the last half of a plane goes into vectors of a whole one; 1 × 1 kernels, of one position, lie among the
-    constants, in float32. ``inward`` (depth / 16, positions, 16) and ``outward`` (columns / 16, positions, 16) scale to
-    shorts and back. ``constants``: bias, slope, and 1 for what the mask leaves alone, (3, columns). ``step`` is that
-    from position to position in the kernels. ``aside`` columns come before the others, and are added to them outside
-    the mask. ``filled`` channels are written, with zeros behind the columns.
+    ``kernels``: (positions, columns / 16, depth, 16), pairs of input channels together where the last half of a block
+    goes into vectors of a whole one; 1 × 1 kernels, of one position, lie among the constants. ``constants``: bias,
+    slope, and 1 for what the mask leaves alone, (3, columns). ``step`` is that from position to position in the
+    kernels. ``aside`` columns come before the others, and are added to them outside the mask. ``filled`` channels are
+    written, with zeros behind the columns.
     """
 
     kernels: int
-    inward: int
-    outward: int
     constants: int
     depth: int
     columns: int
@@ -124,24 +91,24 @@ def table(kind: type[NamedTuple], rows: Sequence[NamedTuple]) -> NDArray[np.void
     return np.array([tuple(row) for row in rows], dtype=[(name, np.int64) for name in kind._fields])
 
 
-def zeros(elements: int, kind: type[np.generic]) -> NDArray[Any]:
+def aligned_zeros(elements: int, kind: type[np.generic]) -> NDArray[Any]:
     """Zeros that begin with a line of the cache: what crosses two lines takes twice as long to read and write."""
     size = np.dtype(kind).itemsize
-    room = np.zeros(elements + LINE // size, kind)
-    start = -room.ctypes.data % LINE // size
-    return room[start : start + elements]
+    values = np.zeros(elements + CACHE_LINE // size, kind)
+    start = -values.ctypes.data % CACHE_LINE // size
+    return values[start : start + elements]
 
 
-def in_lines(values: NDArray[Any]) -> NDArray[Any]:
+def aligned_copy(values: NDArray[Any]) -> NDArray[Any]:
     """A copy that begins with a line of the cache."""
-    copy = zeros(len(values), values.dtype.type)
+    copy = aligned_zeros(len(values), values.dtype.type)
     copy[:] = values
     return copy
 
 
 @compiled
-def place_of(y: int, x: int, of: Any, around: int) -> Any:
-    """Where a tile begins in the room, or the patch around it."""
+def tile_offset(y: int, x: int, of: Any, around: int) -> Any:
+    """Where a tile begins in the arena, or the patch around it."""
     return of.at + (of.tile * (y % of.kept) + 1 - around) * of.row + (of.tile * x + 1 - around) * of.pixel
 
 
@@ -156,13 +123,13 @@ def lines_around(y: int, of: Any) -> tuple[Any, Any]:
 
 
 @compiled
-def channel_of(channel: int, of: Any) -> Any:
+def channel_offset(channel: int, of: Any) -> Any:
     """How far a channel's values are behind those of the first."""
-    return channel // PLANE * of.plane + channel % PLANE
+    return channel // CHANNEL_BLOCK * of.block_size + channel % CHANNEL_BLOCK
 
 
 @compiled
-def clear(y: int, x: int, target: Any, first: int, channels: int, room: Floats) -> None:
+def clear(y: int, x: int, target: Any, first: int, channels: int, arena: Floats) -> None:
     """Set to zero what of a tile lies behind the picture's last row and column."""
     side = target.tile
     if side * (y + 1) <= target.height and side * (x + 1) <= target.width:
@@ -170,6 +137,6 @@ def clear(y: int, x: int, target: Any, first: int, channels: int, room: Floats) 
     for i in range(side):
         for j in range(side):
             if side * y + i >= target.height or side * x + j >= target.width:
-                at = place_of(y, x, target, 0) + i * target.row + j * target.pixel
+                at = tile_offset(y, x, target, 0) + i * target.row + j * target.pixel
                 for c in range(channels):
-                    room[at + channel_of(first + c, target)] = 0
+                    arena[at + channel_offset(first + c, target)] = 0

@@ -1,8 +1,8 @@
-"""Arithmetic on vectors of channels, as LLVM's instructions inside functions that Numba compiles.
+"""Write SIMD instructions on vectors of channels into functions that Numba compiles.
 
 Numba leaves it to LLVM to find vectors in loops, which it does not for the transforms of Winograd's convolution and for
-products that keep their sums in registers. Here both are said outright. Arrays are one-dimensional and contiguous;
-places in them are counted in elements.
+products that keep their sums in registers. Here both are written as LLVM's instructions. Arrays are one-dimensional and
+contiguous; places in them are counted in elements.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from numba.core import cgutils
 from numba.core.codegen import get_host_cpu_features
 from numba.extending import intrinsic
 
-LANES = 8
-"""Channels in a vector: the width of AVX2. Channel counts are padded to multiples of it."""
+SIMD_WIDTH = 8
+"""float32 in a vector of AVX2: so many channels. Channel counts are padded to multiples of it."""
 
-PLANE = 2 * LANES
-"""Channels side by side: in feature maps, in what goes into a product, and in what comes out of it."""
+CHANNEL_BLOCK = 2 * SIMD_WIDTH
+"""Channels side by side, in feature maps and transformed tiles: a vector of AVX-512, or two of AVX2."""
 
 CONTRACT = ("contract",)
 
@@ -33,13 +33,8 @@ def _instructions() -> set[str]:
     return {name[1:] for name in told.split(",") if name.startswith("+")}
 
 
-def has_avx2() -> bool:
-    """Whether this processor has the instructions that 16-bit products are written with."""
-    return "avx2" in _instructions()
-
-
-WIDE = {"avx512f", "avx512bw", "avx512vl"} <= _instructions()
-"""Whether a vector may hold a whole plane: the width of AVX-512."""
+HAS_AVX512 = {"avx512f", "avx512bw", "avx512vl"} <= _instructions()
+"""Whether a vector may hold a whole block of channels."""
 
 
 class Vector:
@@ -64,23 +59,23 @@ class Vector:
 
     __rmul__ = __mul__
 
-    def larger(self, other: Vector) -> Vector:
+    def maximum(self, other: Vector) -> Vector:
         over = self.builder.fcmp_ordered(">", self.value, other.value)
         return Vector(self.builder, self.builder.select(over, self.value, other.value))
 
-    def magnitude(self) -> Vector:
-        return self.larger(-1.0 * self)
+    def absolute(self) -> Vector:
+        return self.maximum(-1.0 * self)
 
 
 class Code:
     """What an intrinsic writes its instructions with: arrays, and places in them, both from tuples.
 
-    ``lanes`` is how many numbers of 32 bits its vectors hold.
+    ``width`` is how many float32 its vectors hold.
     """
 
-    def __init__(self, context: Any, builder: Any, signature: Any, given: Sequence[Any], lanes: int) -> None:
+    def __init__(self, context: Any, builder: Any, signature: Any, given: Sequence[Any], width: int) -> None:
         self.builder = builder
-        self._hold(lanes)
+        self._set_width(width)
         arrays = cgutils.unpack_tuple(builder, given[0], len(signature.args[0]))
         self.arrays = [
             context.make_array(kind)(context, builder, value).data
@@ -88,16 +83,14 @@ class Code:
         ]
         self.numbers = cgutils.unpack_tuple(builder, given[1], len(signature.args[1]))
 
-    def _hold(self, lanes: int) -> None:
-        self.lanes = lanes
-        self.float_kind = ir.VectorType(ir.FloatType(), lanes)
-        self.word_kind = ir.VectorType(ir.IntType(32), lanes)
-        self.short_kind = ir.VectorType(ir.IntType(16), 2 * lanes)
+    def _set_width(self, width: int) -> None:
+        self.width = width
+        self.float_kind = ir.VectorType(ir.FloatType(), width)
 
-    def holding(self, lanes: int) -> Code:
+    def of_width(self, width: int) -> Code:
         """The same with vectors of other lengths."""
         other = copy(self)
-        other._hold(lanes)
+        other._set_width(width)
         return other
 
     def place(self, start: Any, *steps: tuple[Any, int]) -> Any:
@@ -122,67 +115,40 @@ class Code:
     def floats(self, array: int, place: Any) -> Vector:
         return Vector(self.builder, self.load(array, place, self.float_kind))
 
-    def everywhere(self, value: Any, lanes: int | None = None) -> Any:
-        """One number in all lanes."""
-        kind = ir.VectorType(value.type, lanes or self.lanes)
+    def broadcast(self, value: Any, width: int | None = None) -> Any:
+        """One number in all elements of a vector."""
+        kind = ir.VectorType(value.type, width or self.width)
         first = self.builder.insert_element(ir.Constant(kind, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
-        return self.chosen(first, first, [0] * kind.count)
+        return self.shuffle(first, first, [0] * kind.count)
 
-    def chosen(self, one: Any, other: Any, lanes: Sequence[int]) -> Any:
-        """A vector of some lanes of two, counted through both."""
-        kind = ir.VectorType(ir.IntType(32), len(lanes))
-        return self.builder.shuffle_vector(one, other, ir.Constant(kind, list(lanes)))
+    def shuffle(self, one: Any, other: Any, elements: Sequence[int]) -> Any:
+        """A vector of some elements of two, counted through both."""
+        kind = ir.VectorType(ir.IntType(32), len(elements))
+        return self.builder.shuffle_vector(one, other, ir.Constant(kind, list(elements)))
 
     def halves(self, vector: Any) -> list[Any]:
-        """The lower and the upper lanes."""
+        """The lower and the upper elements."""
         half = vector.type.count // 2
-        return [self.chosen(vector, vector, range(first, first + half)) for first in (0, half)]
+        return [self.shuffle(vector, vector, range(first, first + half)) for first in (0, half)]
 
     def joined(self, lower: Any, upper: Any) -> Any:
-        """A vector of twice as many lanes."""
-        return self.chosen(lower, upper, range(2 * lower.type.count))
+        """A vector of twice as many elements."""
+        return self.shuffle(lower, upper, range(2 * lower.type.count))
 
-    def call(self, name: str, result: Any, *given: Any) -> Any:
-        kind = ir.FunctionType(result, [one.type for one in given])
-        return self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, name), given)
-
-    def sum_of_lanes(self, vector: Vector) -> Any:
-        """The sum of all lanes, in pairs."""
+    def horizontal_sum(self, vector: Vector) -> Any:
+        """The sum of all elements, in pairs."""
         value = vector.value
         while value.type.count > 1:
             value = self.builder.fadd(*self.halves(value))
         return self.builder.extract_element(value, ir.Constant(ir.IntType(32), 0))
 
-    def shorts(self, vector: Vector) -> Any:
-        """Round to the nearest and saturate to 16 bits."""
-        kind = ir.VectorType(ir.IntType(16), self.lanes)
-        if self.lanes == LANES:
-            words = self.call("llvm.x86.avx.cvt.ps2dq.256", self.word_kind, vector.value)
-            return self.call("llvm.x86.sse2.packssdw.128", kind, *self.halves(words))
-        everywhere = ir.Constant(ir.IntType(self.lanes), -1)
-        as_set = ir.Constant(ir.IntType(32), 4)
-        nothing, none = ir.Constant(self.word_kind, ir.Undefined), ir.Constant(kind, ir.Undefined)
-        rounded = (vector.value, nothing, everywhere, as_set)
-        words = self.call("llvm.x86.avx512.mask.cvtps2dq.512", self.word_kind, *rounded)
-        return self.call("llvm.x86.avx512.mask.pmovs.dw.512", kind, words, none, everywhere)
 
-    def products(self, shorts: Any, others: Any) -> Any:
-        """Products of 16 bits, each two neighbours added: as many words as there are lanes."""
-        name = "llvm.x86.avx2.pmadd.wd" if self.lanes == LANES else "llvm.x86.avx512.pmaddw.d.512"
-        return self.call(name, self.word_kind, shorts, others)
-
-
-def inline(write: Callable[[Code, bool], None], lanes: int = LANES) -> Any:
-    """Make a function of a tuple of arrays and a tuple of places, which Numba puts in line.
-
-    It writes other instructions where an array holds integers.
-    """
+def inline(write: Callable[[Code], None], width: int = SIMD_WIDTH) -> Any:
+    """Make a function of a tuple of arrays and a tuple of places, which Numba puts in line."""
 
     def typed(context: Any, arrays: Any, places: Any) -> Any:
-        shorts = any(kind.dtype in (types.int16, types.int32) for kind in arrays.types)
-
         def generate(context: Any, builder: Any, signature: Any, given: Any) -> Any:
-            write(Code(context, builder, signature, given, lanes), shorts)
+            write(Code(context, builder, signature, given, width))
             return context.get_dummy_value()
 
         return types.void(arrays, places), generate

@@ -1,4 +1,4 @@
-"""Small filters on a tile at a time, in vectors of channels; see `tilework` for what their arguments are."""
+"""Filter tiles with SIMD instructions, in vectors of channels; arguments are as in `simd_transforms`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from medfuse.gesenet.engines.winograd.simd import LANES, PLANE, Code, Vector, inline
+from medfuse.gesenet.engines.winograd.simd import CHANNEL_BLOCK, SIMD_WIDTH, Code, Vector, inline
 from medfuse.gesenet.engines.winograd.simd_transforms import PATCH, TILE, lines_of, tile_of
 
 
@@ -25,27 +25,27 @@ def _filtered(around: dict[tuple[int, int], Vector], taps: Sequence[Vector], i: 
     return found
 
 
-def _gradient(code: Code, _: bool) -> None:
+def _gradient(code: Code) -> None:
     kernel, step, to, row, pixel = code.numbers[5:]
     around, taps = _around(code), [code.floats(1, code.place(kernel, (step, tap))) for tap in range(18)]
     for i in range(TILE):
         for j in range(TILE):
             place = code.place(to, (row, i), (pixel, j))
-            across, down = (_filtered(around, some, i, j).magnitude() for some in (taps[:9], taps[9:]))
+            across, down = (_filtered(around, some, i, j).absolute() for some in (taps[:9], taps[9:]))
             code.store(2, place, (across + down).value)
 
 
-gradient, gradient_plane = inline(_gradient), inline(_gradient, PLANE)
+gradient, gradient_block = inline(_gradient), inline(_gradient, CHANNEL_BLOCK)
 """(source, kernels, target), (at, row, above, below, pixel, kernel, kernel step, to, row, pixel): two |depthwise|."""
 
 
-def _widen(code: Code, _: bool) -> None:
+def _widen(code: Code) -> None:
     at, from_row, kernel, step, to, row, pixel = code.numbers
     constants = [code.floats(1, code.place(kernel, (step, tap))) for tap in range(11)]
     around = {
         (i, j): Vector(
             code.builder,
-            code.everywhere(
+            code.broadcast(
                 code.load(0, code.builder.add(code.place(at, (from_row, i)), ir.Constant(at.type, j)), ir.FloatType())
             ),
         )
@@ -55,11 +55,11 @@ def _widen(code: Code, _: bool) -> None:
     for i in range(TILE):
         for j in range(TILE):
             value = _filtered(around, constants[:9], i, j) + constants[9]
-            value = value.larger(value * constants[10])
+            value = value.maximum(value * constants[10])
             code.store(2, code.place(to, (row, i), (pixel, j)), value.value)
 
 
-widen, widen_plane = inline(_widen), inline(_widen, PLANE)
+widen, widen_block = inline(_widen), inline(_widen, CHANNEL_BLOCK)
 """(source, kernels, target), (at, row, kernel, kernel step, to, row, pixel): 3 × 3 of one channel, leaky.
 
 Behind the nine taps stand bias and slope.
@@ -67,19 +67,19 @@ Behind the nine taps stand bias and slope.
 
 
 @inline
-def narrow(code: Code, _: bool) -> None:
+def narrow(code: Code) -> None:
     """(source, kernels, target), (at, row, above, below, pixel, kernel, kernel step, to, row): 3 × 3 to one, added."""
     kernel, step, to, row = code.numbers[5:]
     around, taps = _around(code), [code.floats(1, code.place(kernel, (step, tap))) for tap in range(9)]
     for i in range(TILE):
         for j in range(TILE):
-            sum_of_lanes = code.sum_of_lanes(_filtered(around, taps, i, j))
+            horizontal_sum = code.horizontal_sum(_filtered(around, taps, i, j))
             place = code.builder.add(code.place(to, (row, i)), ir.Constant(to.type, j))
             before = code.load(2, place, ir.FloatType())
-            code.store(2, place, code.builder.fadd(before, sum_of_lanes))
+            code.store(2, place, code.builder.fadd(before, horizontal_sum))
 
 
-def _blend(code: Code, _: bool) -> None:
+def _blend(code: Code) -> None:
     beside, beside_row, beside_pixel, to, row, pixel, gate = code.numbers[3:]
     gates = code.floats(1, gate)
     for index, vector in enumerate(tile_of(code)):
@@ -88,42 +88,42 @@ def _blend(code: Code, _: bool) -> None:
         code.store(1, code.place(to, (row, i), (pixel, j)), (vector * gates + other).value)
 
 
-blend, blend_plane = inline(_blend), inline(_blend, PLANE)
+blend, blend_block = inline(_blend), inline(_blend, CHANNEL_BLOCK)
 """(map, map), (at, row, pixel, other at, row, pixel, to, row, pixel, gate): gate · a + b."""
 
 
 @inline
-def mix(code: Code, _: bool) -> None:
+def mix(code: Code) -> None:
     """(source, kernels, target), (at, row, above, below, kernel, to, row): 2 × 2 pixels of a 3 × 3, ReLU.
 
-    Among `LANES` channels; kernels (tap, input, output), then the bias.
+    Among `SIMD_WIDTH` channels; kernels (tap, input, output), then the bias.
     """
     kernel, to, row = code.numbers[4:]
     lines = lines_of(code, 4)
-    bias = code.floats(1, code.place(kernel, (ir.Constant(kernel.type, LANES), 9 * LANES)))
+    bias = code.floats(1, code.place(kernel, (ir.Constant(kernel.type, SIMD_WIDTH), 9 * SIMD_WIDTH)))
     sums = [bias] * 4
     for tap in range(9):
-        for channel in range(LANES):
-            of_tap = ir.Constant(kernel.type, (tap * LANES + channel) * LANES)
+        for channel in range(SIMD_WIDTH):
+            of_tap = ir.Constant(kernel.type, (tap * SIMD_WIDTH + channel) * SIMD_WIDTH)
             weights = code.floats(1, code.builder.add(kernel, of_tap))
             for pixel in range(4):
                 i, j = pixel // 2 + tap // 3, pixel % 2 + tap % 3
-                place = code.behind(lines[i], j * LANES + channel)
-                value = Vector(code.builder, code.everywhere(code.load(0, place, ir.FloatType())))
+                place = code.behind(lines[i], j * SIMD_WIDTH + channel)
+                value = Vector(code.builder, code.broadcast(code.load(0, place, ir.FloatType())))
                 sums[pixel] = sums[pixel] + value * weights
     for pixel, found in enumerate(sums):
-        place = code.builder.add(code.place(to, (row, pixel // 2)), ir.Constant(to.type, pixel % 2 * LANES))
-        code.store(2, place, found.larger(0.0 * found).value)
+        place = code.builder.add(code.place(to, (row, pixel // 2)), ir.Constant(to.type, pixel % 2 * SIMD_WIDTH))
+        code.store(2, place, found.maximum(0.0 * found).value)
 
 
 def _beside(code: Code, place: Any, pixels: int) -> Any:
-    """A place so many pixels of `LANES` channels further on."""
-    return code.builder.add(place, ir.Constant(place.type, pixels * LANES))
+    """A place so many pixels of `SIMD_WIDTH` channels further on."""
+    return code.builder.add(place, ir.Constant(place.type, pixels * SIMD_WIDTH))
 
 
 @inline
-def pool(code: Code, _: bool) -> None:
-    """(source, target), (at, row, to, row): means of each 2 × 2 of a tile's pixels of `LANES` channels."""
+def pool(code: Code) -> None:
+    """(source, target), (at, row, to, row): means of each 2 × 2 of a tile's pixels of `SIMD_WIDTH` channels."""
     at, from_row, to, row = code.numbers
     for i in range(2):
         for j in range(2):
@@ -134,10 +134,10 @@ def pool(code: Code, _: bool) -> None:
 
 
 @inline
-def decide(code: Code, _: bool) -> None:
+def decide(code: Code) -> None:
     """(source, kernels, target), (at, row, above, below, kernel, to, row): 1 where a logit is positive, else 0.
 
-    It has twice the resolution: a transposed convolution of `LANES` channels: (9 taps, channels), then the bias.
+    It has twice the resolution: a transposed convolution of `SIMD_WIDTH` channels: (9 taps, channels), then the bias.
     """
     kernel, to, row = code.numbers[4:]
     taps = [code.floats(1, _beside(code, kernel, tap)) for tap in range(9)]
@@ -157,6 +157,6 @@ def decide(code: Code, _: bool) -> None:
             total = products[0]
             for product in products[1:]:
                 total = total + product
-            logit = code.builder.fadd(code.sum_of_lanes(total), bias)
+            logit = code.builder.fadd(code.horizontal_sum(total), bias)
             marked = code.builder.select(code.builder.fcmp_ordered(">", logit, zero), one, zero)
             code.store(2, code.builder.add(code.place(to, (row, i)), ir.Constant(to.type, j)), marked)

@@ -1,4 +1,4 @@
-"""What is done to a tile at a time, in vectors of channels: Winograd's transforms, masks.
+"""Transform input and output tiles with SIMD instructions: Winograd's transforms, bias, ReLU, residuals and masks.
 
 Each function takes a tuple of arrays and a tuple of places in them, which its docstring names. A patch of 6 × 6 pixels
 lies around a tile of 4 × 4; places of patches are those of their first pixel, and the lines above and below the tile
@@ -10,34 +10,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 from llvmlite import ir
 
-from medfuse.gesenet.engines.winograd.simd import LANES, PLANE, Code, Vector, inline
+from medfuse.gesenet.engines.winograd.simd import CHANNEL_BLOCK, SIMD_WIDTH, Code, Vector, inline
 
 TILE, PATCH = 4, 6
 """Winograd's F(4 × 4, 3 × 3): tiles of 4 × 4 pixels from patches of 6 × 6."""
 
 POSITIONS = PATCH * PATCH
 
-ROOM = POSITIONS * PLANE
-"""What a plane of a transformed patch takes, position by position: so near that every place is known beforehand."""
-
-_ROWS = np.array(
-    [
-        [4, 0, -5, 0, 1, 0],
-        [0, -4, -4, 1, 1, 0],
-        [0, 4, -4, -1, 1, 0],
-        [0, -2, -1, 2, 1, 0],
-        [0, 2, -1, -2, 1, 0],
-        [0, 4, 0, -5, 0, 1],
-    ]
-)
-FROM_PATCH = np.einsum("ia,jb->ijab", _ROWS, _ROWS).reshape(POSITIONS, 1, PATCH, PATCH)
-"""What `take_patch` does, as kernels: Bᵀ d B of F(4, 3)."""
+PATCH_STRIDE = POSITIONS * CHANNEL_BLOCK
+"""Elements of a block of a transformed patch, position by position: every place is at a constant distance."""
 
 
-def _into_patch(d: Sequence[Vector]) -> list[Vector]:
+def _input_transform(d: Sequence[Vector]) -> list[Vector]:
     """Bᵀ d of F(4, 3)."""
     even, odd = d[4] - 4.0 * d[2], d[3] - 4.0 * d[1]
     near, far = d[4] - d[2], 2.0 * (d[3] - d[1])
@@ -51,7 +37,7 @@ def _into_patch(d: Sequence[Vector]) -> list[Vector]:
     ]
 
 
-def _out_of_patch(m: Sequence[Vector]) -> list[Vector]:
+def _output_transform(m: Sequence[Vector]) -> list[Vector]:
     """Aᵀ m of F(4, 3)."""
     first, second, third, fourth = m[1] + m[2], m[1] - m[2], m[3] + m[4], m[3] - m[4]
     return [m[0] + first + third, second + 2.0 * fourth, first + 4.0 * third, second + 8.0 * fourth + m[5]]
@@ -64,13 +50,13 @@ def lines_of(code: Code, count: int = PATCH) -> list[Any]:
     return [code.builder.add(lines[0], above), *lines[1:-1], code.builder.add(lines[-1], below)]
 
 
-def _patch(code: Code) -> list[Vector]:
+def _load_transformed(code: Code) -> list[Vector]:
     """Load a patch from places (at, row, above, below, pixel, …) of the first array, and transform it."""
     pixel, lines = code.numbers[4], lines_of(code)
-    if code.lanes == PLANE:
-        pixel = ir.Constant(pixel.type, PLANE)
-    columns = [_into_patch([code.floats(0, code.place(line, (pixel, j))) for line in lines]) for j in range(PATCH)]
-    return [each for i in range(PATCH) for each in _into_patch([columns[j][i] for j in range(PATCH)])]
+    if code.width == CHANNEL_BLOCK:
+        pixel = ir.Constant(pixel.type, CHANNEL_BLOCK)
+    columns = [_input_transform([code.floats(0, code.place(line, (pixel, j))) for line in lines]) for j in range(PATCH)]
+    return [each for i in range(PATCH) for each in _input_transform([columns[j][i] for j in range(PATCH)])]
 
 
 def tile_of(code: Code) -> list[Vector]:
@@ -79,149 +65,133 @@ def tile_of(code: Code) -> list[Vector]:
     return [code.floats(0, code.place(at, (row, i), (pixel, j))) for i in range(TILE) for j in range(TILE)]
 
 
-def _spread(code: Code, vectors: Sequence[Vector], shorts: bool) -> None:
-    """Store vectors in the second array from places (…, to, scale); the third scales shorts."""
-    to, scale = code.numbers[5:]
-    for index, vector in enumerate(vectors):
-        place = code.behind(to, index * PLANE)
-        if shorts:
-            code.store(1, place, code.shorts(vector * code.floats(2, code.behind(scale, index * PLANE))))
-        else:
-            code.store(1, place, vector.value)
+def _transform_input(code: Code) -> None:
+    to = code.numbers[5]
+    for index, vector in enumerate(_load_transformed(code)):
+        code.store(1, code.behind(to, index * CHANNEL_BLOCK), vector.value)
 
 
-def _take(code: Code, shorts: bool) -> None:
-    _spread(code, _patch(code), shorts)
+transform_input, transform_input_block = inline(_transform_input), inline(_transform_input, CHANNEL_BLOCK)
+"""(source, inputs), (at, row, above, below, pixel, to): a patch, transformed."""
 
 
-take_patch, take_patch_of_plane = inline(_take), inline(_take, PLANE)
-"""(source, taken, scales), (at, row, above, below, pixel, to, scale): a patch, transformed."""
-
-
-def _numbers(code: Code, array: int, place: Any, pair: bool) -> Vector:
+def _load_columns(code: Code, array: int, place: Any, pair: bool) -> Vector:
     """Numbers of columns from a place; of two tiles side by side, twice the same."""
     if not pair:
         return code.floats(array, place)
-    half = code.load(array, place, ir.VectorType(ir.FloatType(), LANES))
+    half = code.load(array, place, ir.VectorType(ir.FloatType(), SIMD_WIDTH))
     return Vector(code.builder, code.joined(half, half))
 
 
-def _sums(code: Code, shorts: bool, at: Any, scale: Any, pair: bool = False) -> list[Vector]:
-    """The 16 pixels that sums of products at a place stand for; sums of shorts are scaled by the third array."""
-    found = []
-    for index in range(POSITIONS):
-        place = code.behind(at, index * PLANE)
-        if shorts:
-            value = code.builder.sitofp(code.load(0, place, code.word_kind), code.float_kind)
-            scales = _numbers(code, 2, code.behind(scale, index * PLANE), pair)
-            found.append(Vector(code.builder, value) * scales)
-        else:
-            found.append(code.floats(0, place))
-    columns = [_out_of_patch(found[j::PATCH]) for j in range(PATCH)]
-    return [each for i in range(TILE) for each in _out_of_patch([columns[j][i] for j in range(PATCH)])]
+def _load_output(code: Code, at: Any) -> list[Vector]:
+    """The 16 pixels that sums of products at a place stand for."""
+    found = [code.floats(0, code.behind(at, index * CHANNEL_BLOCK)) for index in range(POSITIONS)]
+    columns = [_output_transform(found[j::PATCH]) for j in range(PATCH)]
+    return [each for i in range(TILE) for each in _output_transform([columns[j][i] for j in range(PATCH)])]
 
 
-def _finish(code: Code, vectors: Sequence[Vector], more: Sequence[Vector] = (), pair: bool = False) -> None:
-    """Add the bias, apply the leaky ReLU, add more, store in the fourth array."""
-    bias, slope, to, row, pixel, to_other = code.numbers[2:8]
-    added, leak = _numbers(code, 1, bias, pair), _numbers(code, 1, slope, pair)
+def _activate_and_store(code: Code, vectors: Sequence[Vector], more: Sequence[Vector] = (), pair: bool = False) -> None:
+    """Add the bias, apply the leaky ReLU, add more, store in the third array."""
+    bias, slope, to, row, pixel, to_other = code.numbers[1:7]
+    added, leak = _load_columns(code, 1, bias, pair), _load_columns(code, 1, slope, pair)
     for index, vector in enumerate(vectors):
         value = vector + added
-        value = value.larger(value * leak)
+        value = value.maximum(value * leak)
         if more:
             value = value + more[index]
         places = [code.place(start, (row, index // TILE), (pixel, index % TILE)) for start in (to, to_other)]
         for place, part in zip(places, code.halves(value.value) if pair else [value.value], strict=False):
-            code.store(3, place, part)
+            code.store(2, place, part)
 
 
-def _put(code: Code, shorts: bool, pair: bool = False) -> None:
-    _finish(code, _sums(code, shorts, code.numbers[0], code.numbers[1], pair), pair=pair)
+def _store_output(code: Code, pair: bool = False) -> None:
+    _activate_and_store(code, _load_output(code, code.numbers[0]), pair=pair)
 
 
-def _add(code: Code, shorts: bool, pair: bool = False) -> None:
-    at, row, pixel, at_other = code.numbers[8:12]
+def _add_output(code: Code, pair: bool = False) -> None:
+    at, row, pixel, at_other = code.numbers[7:11]
     more = []
     for index in range(TILE * TILE):
         places = [code.place(start, (row, index // TILE), (pixel, index % TILE)) for start in (at, at_other)]
         if pair:
-            halves = [code.load(4, place, ir.VectorType(ir.FloatType(), LANES)) for place in places]
+            halves = [code.load(3, place, ir.VectorType(ir.FloatType(), SIMD_WIDTH)) for place in places]
             more.append(Vector(code.builder, code.joined(*halves)))
         else:
-            more.append(code.floats(4, places[0]))
-    _finish(code, _sums(code, shorts, code.numbers[0], code.numbers[1], pair), more, pair)
+            more.append(code.floats(3, places[0]))
+    _activate_and_store(code, _load_output(code, code.numbers[0]), more, pair)
 
 
 def _masks(code: Code, pair: bool = False) -> list[Vector]:
-    """The mask of each of 16 pixels, in all lanes but those that it leaves alone."""
-    at, row, always, at_other = code.numbers[8:12]
-    least = _numbers(code, 1, always, pair)
+    """The mask of each of 16 pixels, in all elements but those of channels that it leaves alone."""
+    at, row, always, at_other = code.numbers[7:11]
+    least = _load_columns(code, 1, always, pair)
     masks = []
     for index in range(TILE * TILE):
         places = [code.behind(code.place(start, (row, index // TILE)), index % TILE) for start in (at, at_other)]
         if pair:
-            halves = [code.everywhere(code.load(4, place, ir.FloatType()), LANES) for place in places]
+            halves = [code.broadcast(code.load(3, place, ir.FloatType()), SIMD_WIDTH) for place in places]
             mask = code.joined(*halves)
         else:
-            mask = code.everywhere(code.load(4, places[0], ir.FloatType()))
-        masks.append(Vector(code.builder, mask).larger(least))
+            mask = code.broadcast(code.load(3, places[0], ir.FloatType()))
+        masks.append(Vector(code.builder, mask).maximum(least))
     return masks
 
 
-def _mask(code: Code, shorts: bool, pair: bool = False) -> None:
-    sums = _sums(code, shorts, code.numbers[0], code.numbers[1], pair)
+def _mask_output(code: Code, pair: bool = False) -> None:
+    sums = _load_output(code, code.numbers[0])
     masked = [one * mask for one, mask in zip(sums, _masks(code, pair), strict=True)]
-    _finish(code, masked, pair=pair)
+    _activate_and_store(code, masked, pair=pair)
 
 
-def _mask_beside(code: Code, shorts: bool) -> None:
-    sums = _sums(code, shorts, *code.numbers[:2])
-    apart = _sums(code, shorts, *code.numbers[12:14])
+def _mask_output_beside(code: Code) -> None:
+    sums, apart = _load_output(code, code.numbers[0]), _load_output(code, code.numbers[11])
     masked = [one * mask + other for one, mask, other in zip(sums, _masks(code), apart, strict=True)]
-    _finish(code, masked)
+    _activate_and_store(code, masked)
 
 
-def _of_pair(write: Callable[..., None]) -> Any:
-    def of_pair(code: Code, shorts: bool) -> None:
-        write(code, shorts, pair=True)
+def _three_ways(write: Callable[..., None]) -> tuple[Any, Any, Any]:
+    """For half a block, for a block, and for half a block of two tiles."""
 
-    return inline(of_pair, PLANE)
+    def of_pair(code: Code) -> None:
+        write(code, pair=True)
+
+    return inline(write), inline(write, CHANNEL_BLOCK), inline(of_pair, CHANNEL_BLOCK)
 
 
-put_patch, put_patch_of_plane, put_patches = inline(_put), inline(_put, PLANE), _of_pair(_put)
-"""(sums, constants, scales, target), (at, scale, bias, slope, to, row, pixel, other to).
+store_output, store_output_block, store_output_pair = _three_ways(_store_output)
+"""(sums, constants, target), (at, bias, slope, to, row, pixel, other to).
 
-What products at a place stand for: with bias and leaky ReLU, half a plane of channels, a plane, or
-half a plane of two tiles, whose sums lie side by side.
+What products at a place stand for, with bias and leaky ReLU: half a block of channels, a block, or half a block of two
+tiles, whose sums lie side by side.
 """
 
-add_patch, add_patch_of_plane, add_patches = inline(_add), inline(_add, PLANE), _of_pair(_add)
+add_output, add_output_block, add_output_pair = _three_ways(_add_output)
 """(…, residual), (…, residual at, row, pixel, other at): the same, and adds what is there."""
 
-mask_patch, mask_patch_of_plane, mask_patches = inline(_mask), inline(_mask, PLANE), _of_pair(_mask)
+mask_output, mask_output_block, mask_output_pair = _three_ways(_mask_output)
 """(…, mask), (…, mask at, row, always, other at): sums times the mask, where they are not for always."""
 
-mask_patch_beside = inline(_mask_beside)
-"""(…, mask), (…, mask at, row, always, other at, aside, scale): and adds other sums that the mask does not touch."""
+mask_output_beside = inline(_mask_output_beside)
+"""(…, mask), (…, mask at, row, always, other at, aside): and adds other sums that the mask does not touch."""
 
 
-def _mask_upper(code: Code, shorts: bool) -> None:
-    whole = _sums(code, shorts, *code.numbers[:2])
-    half = code.holding(LANES)
+def _mask_output_upper(code: Code) -> None:
+    whole = _load_output(code, code.numbers[0])
+    half = code.of_width(SIMD_WIDTH)
     masked = []
     for vector, mask in zip(whole, _masks(half), strict=True):
         lower, upper = (Vector(code.builder, part) for part in code.halves(vector.value))
         masked.append(upper * mask + lower)
-    _finish(half, masked)
+    _activate_and_store(half, masked)
 
 
-mask_upper_half = inline(_mask_upper, PLANE)
-"""(…, mask), (…, mask at, row, always, other at): sums in the upper half of a plane times the mask, and those in the
-lower half; scales are those of the plane, bias and slope of its upper half."""
+mask_output_upper = inline(_mask_output_upper, CHANNEL_BLOCK)
+"""(…, mask), (…, mask at, row, always, other at): sums in the upper half of a block times the mask, and those in the
+lower half; bias and slope are those of its upper half."""
 
 
 @inline
-def total(code: Code, _: bool) -> None:
+def total(code: Code) -> None:
     """(source, totals), (at, row, pixel, to): add a tile's 16 pixels to what is there."""
     pixels = tile_of(code)
     while len(pixels) > 1:

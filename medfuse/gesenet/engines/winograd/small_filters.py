@@ -1,4 +1,4 @@
-"""Steps on tiles that are no products of matrices: small filters, pooling, the mask's decision, copies of tiles."""
+"""Run the steps that are no matrix products: small filters, pooling, the mask's decision, copies of tiles."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from medfuse.gesenet.engines.winograd import simd_filters
+from medfuse.gesenet.engines.winograd.compile_cache import compiled, entry_point
 from medfuse.gesenet.engines.winograd.layout import (
     BLEND,
     DECIDE,
@@ -17,100 +18,100 @@ from medfuse.gesenet.engines.winograd.layout import (
     WIDEN,
     Floats,
     Integers,
-    channel_of,
+    channel_offset,
     clear,
-    compiled,
     lines_around,
-    place_of,
+    tile_offset,
 )
-from medfuse.gesenet.engines.winograd.simd import LANES, PLANE, WIDE
+from medfuse.gesenet.engines.winograd.simd import CHANNEL_BLOCK, HAS_AVX512, SIMD_WIDTH
 from medfuse.gesenet.engines.winograd.simd_transforms import TILE
 
 
 @compiled
 def filter_tiles(
-    y: int, columns: Integers, step: Any, source: Any, target: Any, other: Any, room: Floats, constants: Floats
+    y: int, columns: Integers, step: Any, source: Any, target: Any, other: Any, arena: Floats, constants: Floats
 ) -> None:
     """Steps without products of matrices, for tiles of one row; ``how`` counts the channels."""
     kernel, channels = step.layer, step.how
-    aligned = channels % PLANE + step.source_first % PLANE + step.target_first % PLANE + step.other_first % PLANE == 0
+    # All at once: a block is a power of two.
+    aligned = (channels | step.source_first | step.target_first | step.other_first) % CHANNEL_BLOCK == 0
     whole = aligned and step.kind != NARROW
-    at_once = PLANE if WIDE and whole else LANES
+    at_once = CHANNEL_BLOCK if HAS_AVX512 and whole else SIMD_WIDTH
     above, below = lines_around(y, source)
     for x in columns:
-        at, to = place_of(y, x, source, 1), place_of(y, x, target, 0)
+        at, to = tile_offset(y, x, source, 1), tile_offset(y, x, target, 0)
         patch = at, source.row, above, below
         for c in range(0, channels, at_once):
-            into = at + channel_of(step.source_first + c, source)
-            out = to + channel_of(step.target_first + c, target)
+            into = at + channel_offset(step.source_first + c, source)
+            out = to + channel_offset(step.target_first + c, target)
             if step.kind == WIDEN:
                 widened = (at, source.row, kernel + c, channels, out, target.row, target.pixel)
-                if WIDE and whole:
-                    simd_filters.widen_plane((room, constants, room), widened)
+                if HAS_AVX512 and whole:
+                    simd_filters.widen_block((arena, constants, arena), widened)
                 else:
-                    simd_filters.widen((room, constants, room), widened)
+                    simd_filters.widen((arena, constants, arena), widened)
             elif step.kind == GRADIENT:
                 inner = (into, source.row, above, below, source.pixel)
                 places = (*inner, kernel + c, channels, out, target.row, target.pixel)
-                if WIDE and whole:
-                    simd_filters.gradient_plane((room, constants, room), places)
+                if HAS_AVX512 and whole:
+                    simd_filters.gradient_block((arena, constants, arena), places)
                 else:
-                    simd_filters.gradient((room, constants, room), places)
+                    simd_filters.gradient((arena, constants, arena), places)
             elif step.kind == BLEND:
                 into += source.row + source.pixel
-                beside = place_of(y, x, other, 0) + channel_of(step.other_first + c, other)
+                beside = tile_offset(y, x, other, 0) + channel_offset(step.other_first + c, other)
                 blended = (
                     into, source.row, source.pixel, beside, other.row, other.pixel, out, target.row, target.pixel,
                     kernel + c,
                 )  # fmt: skip
-                if WIDE and whole:
-                    simd_filters.blend_plane((room, room), blended)
+                if HAS_AVX512 and whole:
+                    simd_filters.blend_block((arena, arena), blended)
                 else:
-                    simd_filters.blend((room, room), blended)
+                    simd_filters.blend((arena, arena), blended)
             elif step.kind == NARROW:
                 narrowed = (into, source.row, above, below, source.pixel, kernel + c, channels, to, target.row)
                 if c == 0:
-                    _set(room, to, target.row, constants[kernel + 9 * channels])
-                simd_filters.narrow((room, constants, room), narrowed)
+                    _set(arena, to, target.row, constants[kernel + 9 * channels])
+                simd_filters.narrow((arena, constants, arena), narrowed)
         if step.kind == NARROW:
             continue  # what is behind the picture is nobody's
         if step.kind == POOL:
-            begin = place_of(y, x, source, 0)
+            begin = tile_offset(y, x, source, 0)
             if TILE * (y + 1) <= source.height and TILE * (x + 1) <= source.width:
-                simd_filters.pool((room, room), (begin, source.row, to, target.row))
+                simd_filters.pool((arena, arena), (begin, source.row, to, target.row))
             else:
-                _pool(y, x, source, target, room)
+                _pool(y, x, source, target, arena)
         elif step.kind == MIX:
-            simd_filters.mix((room, constants, room), (*patch, kernel, to, target.row))
+            simd_filters.mix((arena, constants, arena), (*patch, kernel, to, target.row))
         elif step.kind == DECIDE:
-            simd_filters.decide((room, constants, room), (*patch, kernel, to, target.row))
-        clear(y, x, target, step.target_first, channels, room)
+            simd_filters.decide((arena, constants, arena), (*patch, kernel, to, target.row))
+        clear(y, x, target, step.target_first, channels, arena)
 
 
 @compiled
-def _set(room: Floats, at: int, row: int, value: float) -> None:
+def _set(arena: Floats, at: int, row: int, value: float) -> None:
     for i in range(TILE):
         for j in range(TILE):
-            room[at + i * row + j] = value
+            arena[at + i * row + j] = value
 
 
 @compiled
-def _pool(y: int, x: int, source: Any, target: Any, room: Floats) -> None:
+def _pool(y: int, x: int, source: Any, target: Any, arena: Floats) -> None:
     """Mean of each 2 × 2 pixels, of those that are in the picture: of a tile that its edge cuts."""
-    at, to = place_of(y, x, source, 0), place_of(y, x, target, 0)
+    at, to = tile_offset(y, x, source, 0), tile_offset(y, x, target, 0)
     for i in range(2):
         down = min(2, source.height - TILE * y - 2 * i)
         for j in range(2):
             across = min(2, source.width - TILE * x - 2 * j)
             share = 1 / max(down * across, 1)
-            for c in range(LANES):
+            for c in range(SIMD_WIDTH):
                 begin = at + 2 * i * source.row + 2 * j * source.pixel + c
-                found = room[begin] + room[begin + source.pixel]
-                found += room[begin + source.row] + room[begin + source.row + source.pixel]
-                room[to + i * target.row + j * target.pixel + c] = np.float32(found * share)
+                found = arena[begin] + arena[begin + source.pixel]
+                found += arena[begin + source.row] + arena[begin + source.row + source.pixel]
+                arena[to + i * target.row + j * target.pixel + c] = np.float32(found * share)
 
 
-@compiled
+@entry_point
 def tiles_near(mri: Floats, partner: Floats, reaches: Integers, rows: int, columns: int) -> Any:
     """Which tiles lie within each reach of what the (H, W) pictures show: (reaches, rows, columns) bool.
 
@@ -134,7 +135,7 @@ def tiles_near(mri: Floats, partner: Floats, reaches: Integers, rows: int, colum
     return found
 
 
-@compiled
+@entry_point
 def grown(tiles: Any, by: int) -> Any:
     """Those of (rows, columns) tiles that are marked, and so many around each, along both axes."""
     rows, columns = tiles.shape
@@ -153,7 +154,7 @@ def grown(tiles: Any, by: int) -> Any:
     return found
 
 
-@compiled
+@entry_point
 def listed(sets: Any) -> tuple[Integers, Integers]:
     """Columns of the marked tiles of (n, rows, columns) sets, row by row, and where rows begin: (n, rows + 1)."""
     many, rows, width = sets.shape
@@ -170,22 +171,22 @@ def listed(sets: Any) -> tuple[Integers, Integers]:
     return columns, starts
 
 
-@compiled
-def copy_tiles(pairs: Integers, number: int, maps: Any, room: Floats, from_maps: Any, from_room: Floats) -> None:
-    """Copy tiles of a map, (n, 4) place here and place in the other room."""
+@entry_point
+def copy_tiles(pairs: Integers, number: int, maps: Any, arena: Floats, from_maps: Any, from_arena: Floats) -> None:
+    """Copy tiles of a map, (n, 4) place here and place in the other arena."""
     for y, x, from_y, from_x in pairs:
-        copy_tile(y, x, maps[number], room, from_y, from_x, from_maps[number], from_room)
+        copy_tile(y, x, maps[number], arena, from_y, from_x, from_maps[number], from_arena)
 
 
 @compiled
 def copy_tile(
-    y: int, x: int, target: Any, room: Floats, from_y: int, from_x: int, source: Any, from_room: Floats
+    y: int, x: int, target: Any, arena: Floats, from_y: int, from_x: int, source: Any, from_arena: Floats
 ) -> None:
-    """Copy a tile of all channels from another room's map."""
-    to, at = place_of(y, x, target, 0), place_of(from_y, from_x, source, 0)
+    """Copy a tile of all channels from another arena's map."""
+    to, at = tile_offset(y, x, target, 0), tile_offset(from_y, from_x, source, 0)
     length = target.tile * target.pixel
-    for p in range(target.planes):
+    for p in range(target.blocks):
         for i in range(target.tile):
-            begin, end = to + p * target.plane + i * target.row, at + p * source.plane + i * source.row
+            begin, end = to + p * target.block_size + i * target.row, at + p * source.block_size + i * source.row
             for k in range(length):
-                room[begin + k] = from_room[end + k]
+                arena[begin + k] = from_arena[end + k]

@@ -1,4 +1,4 @@
-"""GeSeNet tile by tile: of each layer, only what the couple masks ask for, and nothing of settled air.
+"""Fuse pictures tile by tile: of each layer, only what the couple masks ask for, and nothing of settled air.
 
 Where both sources are exactly 0 for further than the network reaches, every feature map has settled on the values that
 black makes. They are taken from a small black picture, which goes through the network beside the real one.
@@ -6,7 +6,7 @@ black makes. They are taken from a small black picture, which goes through the n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -17,23 +17,18 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import expit
 from torch import Tensor
-from torch.nn import functional
 
 from medfuse.gesenet.engines.folded import FoldedGeSeNet
-from medfuse.gesenet.engines.winograd.compile_network import FUSED_TILES, GATED_TILES, REACHES, Program
-from medfuse.gesenet.engines.winograd.interpreter import run, working_room
-from medfuse.gesenet.engines.winograd.layout import CONVOLVE, MASKED, zeros
+from medfuse.gesenet.engines.winograd.compile_cache import telling
+from medfuse.gesenet.engines.winograd.compile_network import FUSED_TILES, GATED_TILES, REACHES, CompiledNetwork
+from medfuse.gesenet.engines.winograd.interpreter import run, scratch_buffers
+from medfuse.gesenet.engines.winograd.layout import aligned_zeros
 from medfuse.gesenet.engines.winograd.pack_weights import pack
-from medfuse.gesenet.engines.winograd.simd_transforms import FROM_PATCH, POSITIONS, TILE
+from medfuse.gesenet.engines.winograd.simd_transforms import TILE
 from medfuse.gesenet.engines.winograd.small_filters import copy_tiles, grown, listed, tiles_near
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float32]
-
-HEADROOM = 8.0
-"""Numbers up to so many times the largest of calibration fit into 16 bits. Larger ones saturate, which shows at once,
-while three bits less do not: with 1.5 a percent of a CT's pixels were off by more than 0.02, with 6 none (decision 19's
-weights)."""
 
 SERIAL = 2**14
 """Numbers that torch works on by one thread."""
@@ -45,13 +40,13 @@ MOST_SIZES = 2
 """Sizes of pictures whose feature maps are kept; one that threads share counts as another."""
 
 
-class Picture:
-    """The feature maps of pictures of one size, and the way through them: one picture at a time.
+class Workspace:
+    """The feature maps of pictures of one size in one arena, and the run through them: one picture at a time.
 
     Parameters
     ----------
-    program
-        The network's steps.
+    network
+        Its steps.
     packed
         Layers, kernels and constants; see `pack`.
     height, width
@@ -66,7 +61,7 @@ class Picture:
 
     def __init__(
         self,
-        program: Program,
+        network: CompiledNetwork,
         packed: tuple[Any, Any, Any],
         height: int,
         width: int,
@@ -75,22 +70,22 @@ class Picture:
         whole: bool = False,
         bands: int = 1,
     ) -> None:
-        self.program, self.size = program, (height, width)
+        self.network, self.size = network, (height, width)
         self.layers, self.kernels, self.constants = packed
-        self.tables, elements = program.maps(height, width, whole=whole, bands=bands)
+        self.tables, elements = network.maps(height, width, whole=whole, bands=bands)
         self.maps = self.tables[0]
-        self.room = zeros(elements, np.float32)
+        self.arena = aligned_zeros(elements, np.float32)
         self.grid = -(-height // TILE), -(-width // TILE)
-        self.idle: list[tuple[Any, Any]] = []
-        """Rooms to work in, one for each thread that has run: fresh memory costs more than what is done in it."""
-        self.choose(np.ones((len(REACHES), *self.grid), np.bool_))
-        self.black: Picture | None = None
+        self.scratch: list[tuple[Any, Any]] = []
+        """`scratch_buffers`, of each thread that has run: fresh memory costs more than what is done in it."""
+        self.select_tiles(np.ones((len(REACHES), *self.grid), np.bool_))
+        self.black: Workspace | None = None
         self.places = [np.arange(side) for side in self.grid]
         if black:
-            self.black = Picture(program, packed, _small(height), _small(width), black=False, whole=True)
-            self.black.go(program.before, np.zeros((2, program.gates)))
+            self.black = Workspace(network, packed, _small(height), _small(width), black=False, whole=True)
+            self.black.run_steps(network.before, np.zeros((2, network.gates)))
             self.black_sums = self.black.sums_of_tiles()
-            self.settled = {each.map: np.zeros(self.grid, bool) for each in program.settled}
+            self.settled = {each.map: np.zeros(self.grid, bool) for each in network.settled}
             """Which tiles of a map hold what black makes of them since an earlier picture."""
             self.places = [_stand_ins(*sides) for sides in zip(self.grid, self.black.grid, strict=True)]
             self.stood_for = [
@@ -102,21 +97,23 @@ class Picture:
     def fuse(self, mri: Floats, partner: Floats, workers: ThreadPoolExecutor | None = None) -> Floats:
         """Fuse two (H, W) pictures; what comes back has still to go through the last tanh, and is overwritten next."""
         assert self.black is not None
-        for number, side in zip(self.program.sources, (mri, partner), strict=True):
+        for number, side in zip(self.network.sources, (mri, partner), strict=True):
             self.view(number)[:] = side
-        self.choose(tiles_near(mri, partner, np.array(REACHES), *self.grid))
+        self.select_tiles(tiles_near(mri, partner, np.array(REACHES), *self.grid))
         self._settle()
-        totals = np.zeros((2, self.program.gates))
-        self.go(self.program.before, totals, workers)
+        totals = np.zeros((2, self.network.gates))
+        self.run_steps(self.network.before, totals, workers)
         sums = totals.sum(0) + np.tensordot(self._unseen(), self.black_sums, 2)
-        self.room[: self.program.gates] = self.black.room[: self.program.gates] = self._gates(sums)
+        self.arena[: self.network.gates] = self.black.arena[: self.network.gates] = self._gates(sums)
         self.black.finish()
         self.finish(workers)
-        self._copy(~self.sets[FUSED_TILES], self.program.fused)
-        return self.view(self.program.fused)
+        self._copy(~self.sets[FUSED_TILES], self.network.fused)
+        return self.view(self.network.fused)
 
-    def go(self, parts: Iterable[Any], totals: NDArray[np.float64], workers: ThreadPoolExecutor | None = None) -> None:
-        """Run parts of the program, each with its own totals, one after the other or at the same time."""
+    def run_steps(
+        self, parts: Iterable[Any], totals: NDArray[np.float64], workers: ThreadPoolExecutor | None = None
+    ) -> None:
+        """Run parts of the network, each with its own totals, one after the other or at the same time."""
         call: Callable[..., Iterable[None]] = workers.map if workers else map
         for _ in call(partial(self._run, self.maps, 0, self.grid[0]), parts, totals):
             pass
@@ -124,12 +121,12 @@ class Picture:
     def finish(self, workers: ThreadPoolExecutor | None = None) -> None:
         """Run what comes behind the channel attention, with as many workers as there are bands of rows."""
         if workers is None:
-            self._run(self.maps, 0, self.grid[0], self.program.after, NO_TOTALS)
+            self._run(self.maps, 0, self.grid[0], self.network.after, NO_TOTALS)
             return
         above, bands = self.starts[GATED_TILES], len(self.tables)  # tiles above each row, and those of the sets before
         shares = np.linspace(above[0], above[-1], bands + 1)[1:-1]
         ends = [0, *np.searchsorted(above, shares), self.grid[0]]
-        for steps in self.program.after_parts:
+        for steps in self.network.after_parts:
             work = partial(self._run, steps=steps, totals=NO_TOTALS)
             for _ in workers.map(work, self.tables, ends[:-1], ends[1:]):
                 pass
@@ -138,32 +135,32 @@ class Picture:
         if first == last:
             return
         try:
-            taken, made = self.idle.pop()
+            scratch = self.scratch.pop()
         except IndexError:
-            taken, made = working_room(self.layers, self.kernels.dtype == np.int16)
+            scratch = scratch_buffers(self.layers)
         there = self.black or self
-        program, tiles = (steps, self.layers, maps), (self.columns, self.starts)
-        stores = self.room, self.kernels, self.constants, taken, made
-        run(program, tiles, (first, last), stores, totals, (there.maps, there.room, *self.places))
-        self.idle.append((taken, made))
+        tables, tiles = (steps, self.layers, maps), (self.columns, self.starts)
+        buffers = self.arena, self.kernels, self.constants, *scratch
+        run(tables, tiles, (first, last), buffers, totals, (there.maps, there.arena, *self.places))
+        self.scratch.append(scratch)
 
     def view(self, number: int) -> Floats:
         """A map of one channel, (H, W); shares memory."""
         rows, columns = (TILE * side + 2 for side in self.grid)
-        values: Floats = self.room[self.maps[number]["at"] :][: rows * columns].reshape(rows, columns)
+        values: Floats = self.arena[self.maps[number]["at"] :][: rows * columns].reshape(rows, columns)
         return values[1 : self.size[0] + 1, 1 : self.size[1] + 1]
 
-    def choose(self, near: Bools) -> None:
+    def select_tiles(self, near: Bools) -> None:
         """Set which tiles each step is for, by which tiles are within each of `REACHES` of the sources' content."""
         sets = list(near)
         sets += [grown(sets[2], more) for more in (1, 2)]
-        sets += [grown(sets[each.needed], each.around) & ~sets[each.made] for each in self.program.fills]
+        sets += [grown(sets[each.needed], each.around) & ~sets[each.made] for each in self.network.fills]
         self.sets: list[Bools] = sets
         self.columns, self.starts = listed(np.stack(sets))
 
     def _settle(self) -> None:
         """Put what black becomes where the last picture was, and this one is not."""
-        for each in self.program.settled:
+        for each in self.network.settled:
             outside = ~self.sets[each.made]
             self._copy(outside & ~self.settled[each.map], each.map)
             self.settled[each.map] = outside
@@ -173,16 +170,16 @@ class Picture:
         y, x = wanted.nonzero()
         if len(y):
             pairs = np.stack((y, x, self.places[0][y], self.places[1][x]), axis=1)
-            copy_tiles(pairs, number, self.maps, self.room, self.black.maps, self.black.room)
+            copy_tiles(pairs, number, self.maps, self.arena, self.black.maps, self.black.arena)
 
     def sums_of_tiles(self) -> NDArray[np.float64]:
         """Sums of the channels that the attention looks at, tile by tile: (rows, columns, channels)."""
         found = []
         rows, columns = self.grid
-        for number in self.program.collected:
+        for number in self.network.collected:
             form = self.maps[number]
-            for plane in range(form["planes"]):
-                values = self.room[form["at"] + plane * form["plane"] :][: (rows * TILE + 2) * form["row"]]
+            for block in range(form["blocks"]):
+                values = self.arena[form["at"] + block * form["block_size"] :][: (rows * TILE + 2) * form["row"]]
                 values = values.reshape(rows * TILE + 2, columns * TILE + 2, -1)[1:-1, 1:-1]
                 found.append(values.reshape(rows, TILE, columns, TILE, -1).sum((1, 3), dtype=np.float64))
         return np.concatenate(found, axis=2)
@@ -195,37 +192,11 @@ class Picture:
     def _gates(self, sums: NDArray[np.float64]) -> Floats:
         """What the attention makes of the sums: the gates of both branches, one behind the other."""
         gates = []
-        for means, branch in zip(np.split(sums / np.prod(self.size), 2), self.program.attention, strict=True):
+        for means, branch in zip(np.split(sums / np.prod(self.size), 2), self.network.attention, strict=True):
             squeeze, squeeze_bias, excite, excite_bias = branch
             hidden = np.maximum(squeeze @ means + squeeze_bias, 0)
             gates.append(expit(excite @ hidden + excite_bias))
         return np.concatenate(gates).astype(np.float32)
-
-    def peaks(self) -> list[NDArray[np.float64]]:
-        """The largest magnitudes that go into each layer's products: (positions, depth)."""
-        found: list[NDArray[np.float64]] = [np.zeros((1, int(layer["depth"]))) for layer in self.layers]
-        for step in np.concatenate([*self.program.before, self.program.after]):
-            if step["kind"] in (CONVOLVE, MASKED):
-                for number in {
-                    int(step["layer"]),
-                    int(step["plain"]) if step["kind"] == MASKED else int(step["layer"]),
-                }:
-                    layer = self.layers[number]
-                    if layer["positions"] == POSITIONS:
-                        found[number] = self._peaks(self.maps[step["source"]], int(step["source_first"]), layer)
-        return found
-
-    def _peaks(self, form: Any, first: int, layer: Any) -> NDArray[np.float64]:
-        rows, columns = (TILE * side + 2 for side in self.grid)
-        pixel, depth = int(form["pixel"]), int(layer["depth"])
-        planes = []
-        for plane in range(first // pixel, -(-(first + depth) // pixel)):
-            values = self.room[form["at"] + plane * form["plane"] :][: rows * columns * pixel]
-            planes.append(torch.from_numpy(values.reshape(rows, columns, pixel)).permute(2, 0, 1))
-        channels = torch.cat(planes)[first % pixel :][:depth, None]
-        channels = functional.conv2d(channels, torch.from_numpy(FROM_PATCH).float(), stride=TILE)
-        largest = channels.abs().amax((2, 3)).T.double().numpy()
-        return np.pad(largest, ((0, 0), (0, depth - largest.shape[1])))
 
 
 class Tiled:
@@ -235,36 +206,26 @@ class Tiled:
     ----------
     network
         With all its `Parts`, on the CPU.
-    pairs
-        If given, products are of 16-bit integers, for numbers as large as these pictures bring about.
     """
 
-    def __init__(self, network: FoldedGeSeNet, pairs: Sequence[tuple[Tensor, Tensor]] | None = None) -> None:
-        self.program = Program(network)
-        self.packed = pack(self.program.specs, self.program.small, None)
-        if pairs is not None:
-            self.packed = pack(self.program.specs, self.program.small, self._calibrate(pairs))
-        self._idle: dict[tuple[int, int, int], SimpleQueue[Picture]] = {}
+    def __init__(self, network: FoldedGeSeNet) -> None:
+        self.network = CompiledNetwork(network)
+        self.packed = pack(self.network.specs, self.network.small)
+        self._idle: dict[tuple[int, int, int], SimpleQueue[Workspace]] = {}
 
-    def _calibrate(self, pairs: Sequence[tuple[Tensor, Tensor]]) -> list[NDArray[np.float64]]:
-        largest: list[NDArray[np.float64]] = []
-        pictures: dict[torch.Size, Picture] = {}
-        for mri, partner in pairs:
-            for one, other in zip(mri[:, 0].numpy(), partner[:, 0].numpy(), strict=True):
-                size = mri.shape[-2:]
-                if size not in pictures:
-                    pictures[size] = Picture(self.program, self.packed, *size, whole=True)
-                picture = pictures[size]
-                picture.fuse(one, other)
-                found = picture.peaks()
-                largest = [np.maximum(*both) for both in zip(largest or found, found, strict=True)]
-        return [HEADROOM * each for each in largest]
+    def compile(self, progress: Callable[[str, float], None] | None = None) -> None:
+        """Have all compiled that any picture needs, on any number of threads, and tell of it; see `telling`."""
+        black = np.zeros((32, 32), np.float32)
+        with telling(progress):
+            Workspace(self.network, self.packed, *black.shape).fuse(black, black)
 
     @torch.inference_mode()
     def __call__(self, mri: Tensor, partner: Tensor) -> Tensor:
         """Fuse (N, 1, H, W) pictures on the CPU."""
         threads = torch.get_num_threads()
         fused = torch.empty(mri.shape)
+        # Arrays of another layout would be compiled for anew.
+        mri, partner = mri.contiguous(), partner.contiguous()
         pairs = [(mri[k, 0].numpy(), partner[k, 0].numpy(), fused[k, 0].numpy()) for k in range(len(mri))]
         if threads == 1:
             for pair in pairs:
@@ -281,16 +242,16 @@ class Tiled:
     def _fuse(self, pair: tuple[Floats, Floats, Floats], workers: ThreadPoolExecutor | None = None) -> None:
         mri, partner, fused = pair
         kind = (*mri.shape, torch.get_num_threads() if workers else 1)
-        picture = self._picture(*kind)
-        fused[:] = picture.fuse(mri, partner, workers)
+        workspace = self._workspace(*kind)
+        fused[:] = workspace.fuse(mri, partner, workers)
         # The last tanh, halved. In parts so small that torch wakes no threads of its own, which would wait in the way
         # of the next picture's; and not by MKL's tanh, which wakes them for any size.
         for part in torch.split(torch.from_numpy(fused).view(-1), SERIAL):
             part.mul_(2).sigmoid_()
         # Another call may have let go of this size meanwhile.
-        self._idle.setdefault(kind, SimpleQueue()).put(picture)
+        self._idle.setdefault(kind, SimpleQueue()).put(workspace)
 
-    def _picture(self, height: int, width: int, bands: int) -> Picture:
+    def _workspace(self, height: int, width: int, bands: int) -> Workspace:
         """Feature maps that are not in use; those of sizes met long ago are let go."""
         size = height, width, bands
         for old in list(self._idle)[: -MOST_SIZES if size in self._idle else 1 - MOST_SIZES]:
@@ -299,7 +260,7 @@ class Tiled:
         try:
             return idle.get_nowait()
         except Empty:
-            return Picture(self.program, self.packed, height, width, bands=bands)
+            return Workspace(self.network, self.packed, height, width, bands=bands)
 
 
 def _small(side: int) -> int:

@@ -1,9 +1,8 @@
-"""Picture pairs of the phantom, from which a quantised network learns how large its numbers become."""
+"""Render picture pairs of the phantom, on which engines are timed and compared."""
 
 from __future__ import annotations
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from medfuse.dicom.palettes import palette_table
@@ -20,7 +19,7 @@ PALETTE = "hot-iron"
 
 
 def phantom_pairs(seed: int = 7) -> list[tuple[Tensor, Tensor]]:
-    """Slices of a phantom's MRI with each partner: (1, 1, H, W) float32 in [0, 1], as the line hands them on."""
+    """Slices of a phantom's MRI with each partner, scaled as by `medfuse.fuse`: (1, 1, H, W) float32 in [0, 1]."""
     head = Head(seed)
     volumes = {modality: _scaled(head, modality, seed) for modality in MODALITIES}
     mri = volumes.pop("MR")
@@ -29,15 +28,6 @@ def phantom_pairs(seed: int = 7) -> list[tuple[Tensor, Tensor]]:
         for partner in volumes.values()
         for k in range(SHAPE[2])
     ]
-
-
-def harsh_pairs(seed: int = 7) -> list[tuple[Tensor, Tensor]]:
-    """Noise, and blocks of black and white: (1, 1, H, W), with more contrast than pictures of a head have."""
-    generator = torch.Generator().manual_seed(seed)
-    mri, partner = torch.rand((2, 1, 1, 64, 64), generator=generator).unbind()
-    blocks = torch.rand((2, 1, 1, 16, 16), generator=generator).round()
-    first, second = blocks.repeat_interleave(8, 3).repeat_interleave(8, 4).unbind()
-    return [(mri, partner), (first, second)]
 
 
 def _scaled(head: Head, modality: Modality, seed: int) -> Tensor:

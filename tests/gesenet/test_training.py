@@ -2,13 +2,13 @@ import csv
 import hashlib
 import json
 import math
-from copy import deepcopy
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from network_pairs import shuffled, silence
 from PIL import Image
 from safetensors import safe_open
 from typer.testing import CliRunner
@@ -17,10 +17,11 @@ import medfuse
 from medfuse.cli import app
 from medfuse.errors import IntensityError, TrainingError
 from medfuse.gesenet import load_network
-from medfuse.gesenet.engines.folded import FoldedGeSeNet
+from medfuse.gesenet.architecture import Parts, Widths
+from medfuse.gesenet.loading import save_network
 from medfuse.gesenet.masks import CoupleMaskConvolutions, watch_masks, work_share
-from medfuse.gesenet.network import GeSeNet, Parts
-from medfuse.gesenet.training.compact import Compaction
+from medfuse.gesenet.network import GeSeNet
+from medfuse.gesenet.training.compact import compact_file, compacted
 from medfuse.gesenet.training.config import TrainingConfig
 from medfuse.gesenet.training.dataset import PatchSampler, read_pairs, read_picture, with_classes
 from medfuse.gesenet.training.losses import (
@@ -38,7 +39,7 @@ from medfuse.gesenet.training.losses import (
     spatial_mask_loss,
     structure,
 )
-from medfuse.gesenet.training.pruning import Thinning
+from medfuse.gesenet.training.pruning import Pruning
 from medfuse.gesenet.training.semantic import TISSUES, SemanticModule, TissueClasses
 from medfuse.gesenet.training.trainer import Trainer
 from medfuse.pipeline.train import study_pairs, train
@@ -94,80 +95,90 @@ def test_the_same_seed_trains_the_same_network(pairs, tmp_path):
 
 
 @pytest.mark.parametrize("share", [0.25, 1.0])
-def test_thinning_leaves_a_share_of_the_channels_and_the_folded_network_has_no_others(pairs, tmp_path, share):
+def test_pruning_leaves_a_share_of_the_channels_and_the_weights_hold_no_others(pairs, tmp_path, share):
     trainer = trainer_of(config(pairs, tmp_path / "run", kept_share=share, semantic_weight=0.0))
     trainer.run()
     trained = load_network(tmp_path / "run" / "best.safetensors")
-    folded = FoldedGeSeNet(trained)
-    leaving_edge = max(16, 32 * share)
-    assert folded.channels == leaving_edge
-    assert folded.refinement.merge.weight.shape[:2] == (64 * share, 2 * leaving_edge + 64 * share)
-    assert folded.decoder[0].weight.shape[:2] == (32 * share, 64 * share + leaving_edge)
-    for branch in (trained.mri, trained.partner):
-        for layer in (branch.edge.dense.first, branch.edge.dense.second):
-            assert (layer.weight != 0).flatten(1).any(1).sum() == max(8, 16 * share)
-        for layer in branch.region.body.convolutions:
-            assert (layer.weight != 0).flatten(1).any(1).sum() == 32 * share
+    dense, edge = max(8, int(16 * share)), max(16, int(32 * share))
+    half, whole = int(32 * share), int(64 * share)
+    assert trained.widths == Widths(dense, dense, edge, half, half, whole, half, whole, half)
+    sources = torch.rand(1, 1, 40, 40), torch.rand(1, 1, 40, 40)
+    torch.testing.assert_close(trained(*sources), trainer.network.eval()(*sources), atol=2e-6, rtol=0)
 
 
 def test_channels_that_are_gone_do_not_come_back(pairs, tmp_path):
+    """A later stage trains a narrow network; its share is of the paper's channels, of which a half has gone before."""
     given = {"semantic_weight": 0.0, "steps": 3}
     trainer_of(config(pairs, tmp_path / "first", kept_share=0.5, **given)).run()
     start = str(tmp_path / "first" / "best.safetensors")
-    trainer_of(config(pairs, tmp_path / "next", start=start, **given)).run()
-    first, later = (load_network(tmp_path / name / "best.safetensors").decoder[0].weight for name in ("first", "next"))
-    assert torch.equal((first != 0).flatten(1).any(1), (later != 0).flatten(1).any(1))
-    assert not torch.equal(first, later)
+    half = load_network(start).widths
+    assert half == Widths(8, 8, 16, 16, 16, 32, 16, 32, 16)
+    for name, share, expected in (("next", 1.0, half), ("last", 0.25, Widths(8, 8, 16, 8, 8, 16, 8, 16, 8))):
+        trainer = trainer_of(config(pairs, tmp_path / name, start=start, kept_share=share, **given))
+        assert trainer.network.widths == half
+        trainer.run()
+        assert load_network(trainer.folder.best_weights).widths == expected
 
 
-@pytest.mark.parametrize("without", ["", "region", "refinement", "skip", "edge"])
-def test_what_learns_without_dead_channels_computes_the_same(without):
-    """One step of each: the same picture, the same change of the weights, and no other weights changed."""
-    torch.manual_seed(8)
-    network = GeSeNet(Parts(**{without: False} if without else {}))
-    for name, each in network.named_parameters():
-        each.requires_grad_(not name.endswith("channel_logits"))
-    thinning = Thinning(network, 0.25)
-    thinning.worth = [torch.rand_like(worth) for worth in thinning.worth]
-    thinning.thin(1.0)
-    compact = deepcopy(network)
-    compaction = Compaction(compact)
-    assert all(torch.equal(value, network.state_dict()[name]) for name, value in compaction.whole().items())
-    if without != "edge":
-        left, all_of_them = (sum(each.numel() for each in net.parameters()) for net in (compact, network))
-        assert left < all_of_them / 3
+@pytest.mark.parametrize(
+    "parts", [Parts(), *(replace(Parts(), **{name: name == "swapped"}) for name in asdict(Parts()))]
+)
+def test_a_compact_network_computes_the_same(parts):
+    network = shuffled(parts, widths=Widths())
+    for branch, many in ((network.mri, 21), (network.partner, 16)):
+        if parts.edge:
+            silence([branch.edge.dense.first], range(9))
+            silence([branch.edge.dense.second], range(3, 11))
+        if parts.edge and parts.region and not parts.swapped:
+            silence([branch.edge.down, branch.edge.up, branch.region.body.collect], range(1, 1 + many))
+        if parts.region:
+            for layer in branch.region.body.convolutions:
+                silence([layer], range(2, 2 + many // 2))
+    if parts.refinement:
+        scale, shift = network.refinement.scale, network.refinement.shift
+        silence([scale[0]], [3, 9])
+        silence([scale[2]], range(7, 40))
+        silence([shift[0]], range(21))
+        silence([network.refinement.merge, shift[2]], [0, 5, 63])
+    silence([network.decoder[0]], range(4, 17))
+    compact = compacted(network)
+    if parts == Parts():
+        assert compact.widths == Widths(8, 8, 16, 24, 30, 31, 11, 61, 19)
+    assert compact.widths.decoder == 19
     mri, partner = torch.rand(2, 1, 33, 40), torch.rand(2, 1, 33, 40)
+    torch.testing.assert_close(compact(mri, partner), network(mri, partner), atol=2e-6, rtol=0)
     for net in (network, compact):
-        staying = Thinning(net, 1.0)
-        net.soften_masks(0.0)
-        net.train()(mri, partner).sub(0.3).square().sum().backward()
-        torch.optim.SGD([each for each in net.parameters() if each.requires_grad], 1e-3).step()
-        staying.thin(1.0)
-    whole = GeSeNet(network.parts)
-    whole.load_state_dict(compaction.whole())
-    fused = [net.eval()(mri, partner) for net in (network, compact, whole)]
-    torch.testing.assert_close(fused[0], fused[1], atol=2e-6, rtol=0)
-    torch.testing.assert_close(fused[2], fused[1], atol=2e-6, rtol=0)
+        net.train().soften_masks(0.0)
+    torch.testing.assert_close(compact(mri, partner), network(mri, partner), atol=2e-6, rtol=0)
+    again = compacted(compact)
+    assert again.widths == compact.widths
+    assert all(torch.equal(value, again.state_dict()[name]) for name, value in compact.state_dict().items())
 
 
-def test_a_thinned_network_trains_without_its_dead_channels(pairs, tmp_path):
-    given = {"semantic_weight": 0.0, "steps": 3}
-    trainer_of(config(pairs, tmp_path / "first", kept_share=0.25, **given)).run()
-    start = str(tmp_path / "first" / "best.safetensors")
-    given |= {"start": start, "learn_channel_masks": False, "hard_share": 1.0}
-    later = trainer_of(config(pairs, tmp_path / "next", **given))
-    later.run()
-    assert len(later.network.decoder[0].weight) == 8
-    before, after = (load_network(path) for path in (start, later.folder.best_weights))
-    assert torch.equal(*((net.decoder[0].weight != 0).flatten(1).any(1) for net in (before, after)))
-    mri, partner = torch.rand(1, 1, 40, 40), torch.rand(1, 1, 40, 40)
-    torch.testing.assert_close(after(mri, partner), later.network.eval()(mri, partner), atol=2e-6, rtol=0)
+def test_a_weights_file_of_all_channels_is_made_compact(tmp_path):
+    network = shuffled(widths=Widths())
+    silence([network.decoder[0]], range(20))
+    save_network(network, tmp_path / "old.safetensors", {"config": "{}"}, torch.float16)
+    compact_file(tmp_path / "old.safetensors", tmp_path / "new.safetensors")
+    with safe_open(tmp_path / "new.safetensors", "pt") as file:
+        assert file.metadata()["config"] == "{}"
+        assert json.loads(file.metadata()["widths"])["decoder"] == 12
+        assert file.get_tensor("mri.stem.weight").dtype == torch.float16
+    old, new = (load_network(tmp_path / f"{name}.safetensors") for name in ("old", "new"))
+    sources = torch.rand(1, 1, 20, 22), torch.rand(1, 1, 20, 22)
+    torch.testing.assert_close(new(*sources), old(*sources), atol=2e-6, rtol=0)
 
 
-def test_thinning_keeps_the_channels_that_matter():
+def test_weights_of_other_widths_have_no_mean(pairs, tmp_path):
+    save_network(shuffled(), tmp_path / "odd.safetensors")
+    with pytest.raises(TrainingError, match="must have the same numbers of channels; default has"):
+        trainer_of(config(pairs, tmp_path / "run", averaged=("default", str(tmp_path / "odd.safetensors"))))
+
+
+def test_pruning_keeps_the_channels_that_matter():
     torch.manual_seed(5)
     network = GeSeNet()
-    thinning = Thinning(network, 0.5)
+    pruning = Pruning(network, 0.5)
     trained = network.decoder[0].weight
     with torch.no_grad():
         network.decoder[2].weight[:, 1::2] = 0  # nobody reads these
@@ -175,8 +186,8 @@ def test_thinning_keeps_the_channels_that_matter():
         fused = network.eval()(torch.rand(1, 1, 24, 24), torch.rand(1, 1, 24, 24))
         network.zero_grad()
         fused.square().mean().backward()
-        thinning.weigh()
-    thinning.thin(1.0)
+        pruning.weigh()
+    pruning.prune(1.0)
     assert torch.equal((trained != 0).flatten(1).any(1), torch.arange(32) % 2 == 0)
 
 
@@ -720,13 +731,15 @@ def test_the_work_share_counts_multiplications():
     spatial = torch.zeros(1, 1, 4, 4)
     spatial[..., :2] = 1
     nothing, everything = torch.zeros(8, 4), torch.ones(8, 4)
-    assert work_share(spatial, nothing) == 0.5
-    assert work_share(spatial, everything) == 1
+    assert work_share(spatial, nothing, 8) == 0.5
+    assert work_share(spatial, everything, 8) == 1
     half = torch.zeros(8, 4)
     half[:4] = 1
     # Layer 1: half of the outputs everywhere; layers 2 to 4: half of the outputs from half of the inputs.
     everywhere = (0.5 + 3 * 0.25) / 4
-    assert work_share(spatial, half) == pytest.approx(everywhere + (1 - everywhere) / 2)
+    assert work_share(spatial, half, 8) == pytest.approx(everywhere + (1 - everywhere) / 2)
+    everywhere = (2 * 0.5 + 3 * 0.25) / 5  # twice as many channels enter layer 1
+    assert work_share(spatial, half, 16) == pytest.approx(everywhere + (1 - everywhere) / 2)
 
 
 def test_masks_can_be_watched():
@@ -755,7 +768,7 @@ def test_at_temperature_zero_training_draws_the_masks_of_inference():
 
 def test_settled_channels_are_computed_once():
     torch.manual_seed(0)
-    body = CoupleMaskConvolutions(8).train()
+    body = CoupleMaskConvolutions(8, 8).train()
     features, spatial = torch.rand(2, 8, 12, 14), (torch.rand(2, 1, 12, 14) > 0.5).float()
     for mask in (torch.rand(8, 4) > 0.6, torch.ones(8, 4) > 0, torch.zeros(8, 4) > 0):
         expected = body(features, spatial, mask.float().requires_grad_())

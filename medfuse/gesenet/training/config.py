@@ -10,8 +10,7 @@ from typing import Any
 import yaml
 
 from medfuse.errors import TrainingError
-from medfuse.gesenet.loading import DEFAULT
-from medfuse.gesenet.network import Parts
+from medfuse.gesenet.architecture import Parts
 from medfuse.gesenet.training.losses import (
     MRI_MUST_EXCEED,
     ROOM_FROM,
@@ -20,6 +19,7 @@ from medfuse.gesenet.training.losses import (
     LossByTask,
     LossWeights,
 )
+from medfuse.gesenet.weights import DEFAULT
 
 OF_A_TASK = {
     *(f"{term}_weight" for term in ("content", "gradient", "ssim", "complement", "preservation", "room")),

@@ -94,6 +94,23 @@ def test_the_same_seed_trains_the_same_network(pairs, tmp_path):
     assert log(tmp_path / "c") != log(tmp_path / "a")
 
 
+def test_training_leaves_random_numbers_and_threads_as_they_were(pairs, tmp_path):
+    threads, state = torch.get_num_threads(), torch.get_rng_state()
+    for name, drawn in (("a", 0), ("b", 3)):
+        torch.rand(drawn)  # what the caller draws before and between changes nothing
+        trainer = trainer_of(config(pairs, tmp_path / name, threads=threads + 1))
+        assert torch.get_num_threads() == threads
+        torch.rand(drawn)
+        before, seen = torch.get_rng_state(), []
+        trainer.recorded = lambda seen=seen: seen.append(torch.get_num_threads())
+        trainer.run()
+        assert set(seen) == {threads + 1}
+        assert torch.get_num_threads() == threads
+        assert torch.equal(torch.get_rng_state(), before)
+        assert torch.equal(before, state) == (not drawn)
+    assert log(tmp_path / "a") == log(tmp_path / "b")
+
+
 @pytest.mark.parametrize("share", [0.25, 1.0])
 def test_pruning_leaves_a_share_of_the_channels_and_the_weights_hold_no_others(pairs, tmp_path, share):
     trainer = trainer_of(config(pairs, tmp_path / "run", kept_share=share, semantic_weight=0.0))

@@ -1,4 +1,4 @@
-"""Train GeSeNet, and in turn with it the semantic module that watches over its results."""
+"""Train GeSeNet, and in turn with it the semantic module that judges its results."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from medfuse.gesenet.network import GeSeNet
 from medfuse.gesenet.training.compact import compacted
 from medfuse.gesenet.training.config import TrainingConfig
 from medfuse.gesenet.training.dataset import Batch, Pair, PatchSampler, whole_pairs, with_classes
+from medfuse.gesenet.training.isolation import Isolation
 from medfuse.gesenet.training.losses import channel_mask_loss, semantic_loss, spatial_mask_loss
 from medfuse.gesenet.training.pruning import Pruning
 from medfuse.gesenet.training.run_folder import RunFolder
@@ -40,6 +41,8 @@ Progress = Callable[[str, float], None]
 class Trainer:
     """One training run: its state, its checkpoint and its log, all under ``config.out``.
 
+    The caller's random numbers and threads stay as they are.
+
     Parameters
     ----------
     config
@@ -57,13 +60,11 @@ class Trainer:
     """
 
     def __init__(self, config: TrainingConfig, pairs: Sequence[Pair], progress: Progress | None = None) -> None:
-        if config.threads:
-            torch.set_num_threads(config.threads)
-        torch.manual_seed(config.seed)
         self.config = config
         self.progress: Progress = progress or (lambda stage, share: None)
         self.folder = RunFolder(Path(config.out))
         self.device = resolve_device(config.device)
+        self.isolation = Isolation(config.seed, config.threads, self.device)
         absent = set(config.validation_cases) - {pair.case for pair in pairs}
         if absent:
             raise TrainingError(f"no pair is of the held-out patients {', '.join(sorted(absent))}.")
@@ -86,8 +87,9 @@ class Trainer:
             config.hot_share,
         )
         self.origins: list[dict[str, str]] = []
-        self.network = self._placed(self._first_network())
-        self.semantic = self._placed(SemanticModule())
+        with self.isolation.entered():
+            self.network = self._placed(self._first_network())
+            self.semantic = self._placed(SemanticModule())
         self.pruning = Pruning(self.network, config.kept_share)
         self.loss = config.loss_by_task(sorted({pair.task for pair in pairs})).to(self.device)
         logits = [value for name, value in self.network.named_parameters() if name.endswith("channel_logits")]
@@ -148,6 +150,10 @@ class Trainer:
 
     def run(self) -> None:
         """Train to the last step, or until validation stops improving."""
+        with self.isolation.entered():
+            self._run()
+
+    def _run(self) -> None:
         if self.step == 0 and self.config.semantic_weight:
             self._pretrain()
         sums: dict[str, float] = {}
@@ -292,7 +298,7 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "semantic_optimizer": self.semantic_optimizer.state_dict(),
             "sampler": self.sampler.generator.get_state(),
-            "torch": torch.get_rng_state(),
+            "random": self.isolation.states(),
             "config": json.dumps(asdict(self.config)),
         }
 
@@ -320,7 +326,7 @@ class Trainer:
             self.optimizer.load_state_dict(state["optimizer"])
             self.semantic_optimizer.load_state_dict(state["semantic_optimizer"])
             self.sampler.generator.set_state(state["sampler"].cpu())
-            torch.set_rng_state(state["torch"].cpu())
+            self.isolation.restore(state["random"])
         except (KeyError, ValueError, RuntimeError, TypeError, AttributeError) as error:
             raise TrainingError(
                 f"{self.folder.checkpoint} does not hold the state of this network ({type(error).__name__}); give "

@@ -186,7 +186,7 @@ class CompiledNetwork:
         layers = [cast("FoldedLayer", layer) for layer in body.layers]
         widths = [len(cast("Tensor", layer.always)) for layer in layers]
         padded_widths = [-(-width // SIMD_WIDTH) * SIMD_WIDTH for width in widths]
-        total = max(sum(padded_widths), SIMD_WIDTH)
+        total = sum(padded_widths)
         into, at = edges, 0
         made = self._map(total)
         steps.append(self._blacken(made, 5, Fill(2, 5, 1)))
@@ -201,15 +201,14 @@ class CompiledNetwork:
             into, at = Place(made, at), at + padded_width
         collected = self._map(self.width)
         collect = np.zeros((1, total, self.width))
-        if body.collect is not None:
-            weights = body.collect.weight.detach().double().numpy()[:, :, 0, 0].T
-            begins = np.cumsum([0, *padded_widths[:-1]])
-            places = [start + np.arange(width) for start, width in zip(begins, widths, strict=True)]
-            collect[0, np.concatenate(places)] = weights
+        weights = body.collect.weight.detach().double().numpy()[:, :, 0, 0].T
+        begins = np.cumsum([0, *padded_widths[:-1]])
+        places = [start + np.arange(width) for start, width in zip(begins, widths, strict=True)]
+        collect[0, np.concatenate(places)] = weights
         constants = np.zeros((3, self.width))
-        constants[0], constants[1] = body.constant.detach().double().numpy().ravel(), 1.0
+        constants[0], constants[1] = cast("Tensor", body.collect.bias).detach().double().numpy(), 1.0
         collecting = self._layer(Spec(collect, constants, 0, self.width))
-        lag = 4 + max(len(layers), 1)
+        lag = 4 + len(layers)
         branch_number = len(self.collected)
         steps.append(
             Step(

@@ -5,10 +5,10 @@ from __future__ import annotations
 import signal
 import sys
 
-from medfuse.cli import align, bench, fuse, inspect, score, send, train, verify
+from medfuse.cli import align, bench, demo, fuse, inspect, score, send, train, verify
 from medfuse.cli.console import app
 
-__all__ = ["align", "app", "bench", "fuse", "inspect", "main", "score", "send", "train", "verify"]
+__all__ = ["align", "app", "bench", "demo", "fuse", "inspect", "main", "score", "send", "train", "verify"]
 
 
 def main() -> None:

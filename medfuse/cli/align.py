@@ -7,24 +7,24 @@ import sys
 from functools import partial
 from math import isfinite
 from pathlib import Path
-from typing import Annotated, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
-from rich.table import Table
 
 import medfuse
-from medfuse import dicom, nifti
 from medfuse.cli.choices import DifferentPatients, FillGaps, Force, Way
 from medfuse.cli.console import EXIT_CODES, Json, Overwrite, app, refusing, stdout, steps
-from medfuse.load_study import require_one_patient
 from medfuse.provenance import DISCLAIMER
-from medfuse.registration import WRITTEN_SUFFIXES, Registration
-from medfuse.report import figures
+from medfuse.registration.suffixes import WRITTEN_SUFFIXES
 from medfuse.runtime.atomic_output import require_outside, whole
-from medfuse.volume import Modality, source_of
+
+if TYPE_CHECKING:
+    from medfuse.registration import Registration
+    from medfuse.volume import Modality
 
 ITK_SUFFIXES = tuple(suffix for suffix in WRITTEN_SUFFIXES if suffix != ".txt")
-SUFFIXES = (*WRITTEN_SUFFIXES, dicom.ALIGNMENT_SUFFIX)
+DICOM_SUFFIX = ".dcm"
+SUFFIXES = (*WRITTEN_SUFFIXES, DICOM_SUFFIX)
 
 
 @app.command(epilog=EXIT_CODES)
@@ -54,6 +54,11 @@ def align(
         raise typer.BadParameter(f"expected --out with one of {', '.join(SUFFIXES)}; found {out.suffix!r}.")
     if method is Way.DEFORMABLE and out.suffix not in ITK_SUFFIXES:
         raise typer.BadParameter(f"a deformation fits into {' or '.join(ITK_SUFFIXES)} only; found {out.suffix!r}.")
+    from medfuse import dicom, nifti
+    from medfuse.load_study import require_one_patient
+    from medfuse.report import figures
+    from medfuse.volume import source_of
+
     picture = out.with_suffix(".png")
     with refusing(as_json), steps() as tell:
 
@@ -74,13 +79,13 @@ def align(
         there = read(moving, _modality(modality), moving_series, volume=moving_volume, progress=partial(tell, "moving"))
         require_one_patient(here, there, different_patients=different_patients)
         sources = source_of(here), source_of(there)
-        if out.suffix == dicom.ALIGNMENT_SUFFIX:
+        if out.suffix == DICOM_SUFFIX:
             dicom.require_placed(*sources)
         # The picture first: where it is refused, nothing is written.
         with whole(out, overwrite) as beside, whole(picture, overwrite) as drawn:
             found = medfuse.register(here, there, method.value, force=force, progress=scored)
             drawn.write_bytes(figures.alignment_picture(here, there, found))
-            if out.suffix == dicom.ALIGNMENT_SUFFIX:
+            if out.suffix == DICOM_SUFFIX:
                 dicom.write_alignment(beside, mri=sources[0], partner=sources[1], registration=found.to_dict())
             else:
                 found.save(beside)
@@ -96,6 +101,8 @@ def _modality(name: str | None) -> Modality | None:
 
 
 def _print(found: Registration, out: Path, picture: Path) -> None:
+    from rich.table import Table
+
     table = Table(show_header=False, box=None)
     shift = " ".join(f"{length:.2f}" for length in found.translation_mm)
     for name, value in (

@@ -8,12 +8,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
-from medfuse.bench.engines import PUBLISHED
-from medfuse.bench.engines import bench as measure
 from medfuse.cli.console import EXIT_CODES, Json, Overwrite, app, refusing, stdout, steps
-from medfuse.report import figures
 from medfuse.runtime.atomic_output import whole_entries
 
 OWNED = ("bench.json", "bench.png")
@@ -39,6 +35,9 @@ def bench(
     as_json: Json = False,
 ) -> None:
     """Time every engine on this machine: a slice, growing slices and batches, and a whole study by its steps."""
+    from medfuse.bench.engines import bench as measure
+    from medfuse.report import figures
+
     with refusing(as_json), steps() as tell:
         names = engines.split(",") if engines else None
         found = measure(
@@ -55,6 +54,10 @@ def bench(
 
 
 def _print(found: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    from medfuse.bench.engines import PUBLISHED
+
     baseline = found["slice"][PUBLISHED]
     size = " × ".join(str(side) for side in reversed(found["matrix"]))
     columns = "engine", "ms a slice", "times", "processor ms", "times", "black air, ms", "times", "largest difference"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medfuse import dicom
+if TYPE_CHECKING:
+    from medfuse import dicom
 
 
 class Format(str, Enum):

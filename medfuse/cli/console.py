@@ -6,15 +6,16 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Protocol
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from medfuse.errors import DeviceError, ExportError, MedfuseError, RegistrationError
 from medfuse.provenance import DISCLAIMER
-from medfuse.volume.grid import Grid
+
+if TYPE_CHECKING:
+    from medfuse.volume import Grid
 
 EXIT_USAGE, EXIT_INPUT, EXIT_NOT_ALIGNED, EXIT_EXPORT, EXIT_FAULTS, EXIT_NOT_SENT = 2, 3, 4, 5, 6, 7
 
@@ -60,6 +61,8 @@ def describe(grid: Grid | None) -> dict[str, Any]:
 @contextmanager
 def steps() -> Iterator[Tell]:
     """Show one progress bar a step on standard error, where that is a terminal."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
     columns = (TextColumn("{task.description:8}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
     times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
     with Progress(*columns, *times, console=stderr, disable=not stderr.is_terminal) as bars:

@@ -8,13 +8,11 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
-from monai.data.meta_tensor import MetaTensor
 
 import medfuse
-from medfuse import dicom, nifti
 from medfuse.cli.choices import (
     CompressionName,
     DicomChoices,
@@ -27,16 +25,20 @@ from medfuse.cli.choices import (
     Way,
 )
 from medfuse.cli.console import EXIT_CODES, Json, Overwrite, Tell, app, describe, refusing, stdout, steps
-from medfuse.gesenet.engines.registry import AUTO, ENGINES
+from medfuse.gesenet.engines import AUTO, ENGINE_NAMES
 from medfuse.intensity import CT_WINDOWS_HU
-from medfuse.intensity.suv import to_suv
-from medfuse.phantom import phantom_study
-from medfuse.pipeline.fused_study import FusedStudy
 from medfuse.provenance import DISCLAIMER
-from medfuse.registration import READ_SUFFIXES, Align
+from medfuse.registration.suffixes import READ_SUFFIXES
 from medfuse.runtime.atomic_output import require_outside, whole_entries
-from medfuse.volume import PALETTES, PARTNERS, grid_of, source_of
-from medfuse.volume.planes import Plane
+from medfuse.volume import PALETTES, PARTNERS
+
+if TYPE_CHECKING:
+    from monai.data.meta_tensor import MetaTensor
+
+    from medfuse import dicom
+    from medfuse.pipeline.fused_study import FusedStudy
+    from medfuse.registration import Align
+    from medfuse.volume import Plane
 
 RESULTS = (
     *("dicom", "partner", "registration", "registration.h5", "registration.tfm", "blending", "media"),
@@ -76,7 +78,7 @@ def fuse(
     plane: Annotated[PlaneName, typer.Option(help="Slices to fuse and write.")] = PlaneName.NATIVE,
     weights: Annotated[str, typer.Option(help="default, or a weights file.", metavar="FILE")] = "default",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    engine: Annotated[str, typer.Option(help=f"How the network is run: auto, {', '.join(ENGINES)}.")] = AUTO,
+    engine: Annotated[str, typer.Option(help=f"How the network is run: auto, {', '.join(ENGINE_NAMES)}.")] = AUTO,
     batch_size: Annotated[int, typer.Option(min=1, help="Slices at once; halved where memory runs out.")] = 4,
     mri_series: Annotated[
         str | None,
@@ -129,6 +131,10 @@ def fuse(
     as_json: Json = False,
 ) -> None:
     """Fuse MRI and PARTNER into OUT/dicom/*.dcm and OUT/fused.nii.gz with OUT/fused.json."""
+    _require_usable(align, template, identity, deidentify, bits)
+    from medfuse import dicom, nifti
+    from medfuse.intensity.suv import to_suv
+
     with refusing(as_json), steps() as tell:
         started = time.perf_counter()
         alignment = _alignment(align)
@@ -138,7 +144,7 @@ def fuse(
             description,
             series_number,
             compress.value,
-            _bits(bits),
+            cast("dicom.Bits", bits),
             multiframe,
             with_partner,
             dicomdir and format_ is not Format.NIFTI,
@@ -180,46 +186,24 @@ def fuse(
             del loaded, other  # the study holds what it needs of them
             if deidentify:
                 study = study.deidentified(hidden)
-            _write(study, folder, format_, tell, choices)
+            write_results(study, folder, format_, tell, choices)
             written = [entry.name for entry in folder.iterdir()]
-        result = _summary(study, out, written) | {"seconds": round(time.perf_counter() - started, 2)}
-    _report(result, as_json)
-
-
-@app.command(epilog=EXIT_CODES)
-def demo(
-    out: Annotated[Path, typer.Option("--out", help="Folder for study and results.")] = Path("medfuse-demo"),
-    partner: Annotated[PartnerModality, typer.Option(help="Which partner to simulate.")] = PartnerModality.PT,
-    overwrite: Overwrite = False,
-    as_json: Json = False,
-) -> None:
-    """Make a phantom study, fuse it, and write DICOM, NIfTI and a picture into OUT."""
-    owned = (*RESULTS, "study", "picture.png")
-    with refusing(as_json), steps() as tell, whole_entries(out, overwrite, owned) as folder:
-        tell("phantom", 0.0)
-        phantom_study(partner.value).write_dicom(folder / "study")
-        tell("phantom", 1.0)
-        study = medfuse.fuse(
-            medfuse.load(folder / "study" / "mri"), medfuse.load(folder / "study" / "partner"), progress=tell
-        )
-        _write(study, folder, Format.BOTH, tell, DicomChoices())
-        study.write_picture(folder / "picture.png")
-        written = [entry.name for entry in folder.iterdir()]
-    result = _summary(study, out, written)
-    _report(result, as_json)
+        result = summary(study, out, written) | {"seconds": round(time.perf_counter() - started, 2)}
+    print_result(result, as_json)
 
 
 def _alignment(align: str) -> Align | medfuse.Registration | Path:
     """A way, a map, or a DICOM registration, which is read when the studies are known that it joins."""
     if align in list(Way):
         return cast("Align", align)
-    if not Path(align).exists():
-        raise typer.BadParameter(f"expected {', '.join(Way)} or a registration file; there is no file {align!r}.")
     return medfuse.Registration.load(align) if Path(align).suffix in READ_SUFFIXES else Path(align)
 
 
 def _refuse_early(mri: MetaTensor, partner: MetaTensor, plane: Plane, choices: DicomChoices) -> None:
     """Raise what the writers would after the minutes of fusion, as far as it is known before."""
+    from medfuse import dicom
+    from medfuse.volume import grid_of, source_of
+
     if plane == "native":
         columns, rows, _ = grid_of(mri).straightened().shape
         dicom.require_compressible(choices.compression, rows, columns)
@@ -229,29 +213,35 @@ def _refuse_early(mri: MetaTensor, partner: MetaTensor, plane: Plane, choices: D
         dicom.require_measurable(partner)
 
 
-def _bits(bits: int) -> dicom.Bits:
-    if bits not in get_args(dicom.Bits):
+def _require_usable(align: str, template: Path | None, identity: list[str] | None, deidentify: bool, bits: int) -> None:
+    """Raise a usage error where options contradict each other or have no such value."""
+    if align not in list(Way) and not Path(align).exists():
+        raise typer.BadParameter(f"expected {', '.join(Way)} or a registration file; there is no file {align!r}.")
+    if bits not in (8, 16):
         raise typer.BadParameter(f"a grey picture has 8 or 16 bits; found {bits}.")
-    return cast("dicom.Bits", bits)
+    if template is not None and identity:
+        raise typer.BadParameter("give --template or --identity, not both: each says whose the result is.")
+    if identity and deidentify:
+        raise typer.BadParameter("give --identity or --deidentify, not both: a result is somebody's, or nobody's.")
+    if not all("=" in text for text in identity or ()):
+        raise typer.BadParameter("expected --identity KEYWORD=VALUE, such as PatientID=17; an equals sign is missing.")
 
 
 def _like(template: Path | None, identity: list[str] | None, hidden: dicom.Deidentifier | None) -> dicom.Like | None:
-    if template is not None and identity:
-        raise typer.BadParameter("give --template or --identity, not both: each says whose the result is.")
+    from medfuse import dicom
+
     if template is not None:
         source = dicom.read_source(template)
         return source if hidden is None else hidden.source(source)
     if not identity:
         return None
-    if hidden is not None:
-        raise typer.BadParameter("give --identity or --deidentify, not both: a result is somebody's, or nobody's.")
-    pairs = [text.partition("=") for text in identity]
-    if not all(middle for _, middle, _ in pairs):
-        raise typer.BadParameter("expected --identity KEYWORD=VALUE, such as PatientID=17; an equals sign is missing.")
-    return dicom.Identity.given({keyword: value for keyword, _, value in pairs})
+    return dicom.Identity.given(dict(text.split("=", 1) for text in identity))
 
 
-def _write(study: FusedStudy, folder: Path, format_: Format, tell: Tell, choices: DicomChoices) -> None:
+def write_results(study: FusedStudy, folder: Path, format_: Format, tell: Tell, choices: DicomChoices) -> None:
+    """Write the results of a command into a folder."""
+    from medfuse import dicom, nifti
+
     if format_ in (Format.DICOM, Format.BOTH):
         study.write_dicom(
             folder / "dicom",
@@ -305,7 +295,8 @@ ENTRIES = {
 """What `--json` calls the results, and where they lie."""
 
 
-def _summary(study: FusedStudy, out: Path, written: list[str]) -> dict[str, Any]:
+def summary(study: FusedStudy, out: Path, written: list[str]) -> dict[str, Any]:
+    """Say what was written where, and how it was made, in the words of ``--json``."""
     places = {name: str(out / entry) for name, entry in ENTRIES.items() if entry in written}
     grid = study.slices.grid
     return (
@@ -315,7 +306,8 @@ def _summary(study: FusedStudy, out: Path, written: list[str]) -> dict[str, Any]
     )
 
 
-def _report(result: dict[str, Any], as_json: bool) -> None:
+def print_result(result: dict[str, Any], as_json: bool) -> None:
+    """Print what `summary` says, for people or as JSON."""
     if as_json:
         sys.stdout.write(json.dumps(result, indent=2) + "\n")
         return

@@ -6,17 +6,17 @@ import json
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Annotated, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
 from medfuse.cli.choices import PartnerModality
 from medfuse.cli.console import EXIT_CODES, Json, app, refusing, stdout, steps
 from medfuse.metrics import CORE, SCORES
-from medfuse.pipeline.scoring import Scores, score_files
-from medfuse.volume import Modality
+
+if TYPE_CHECKING:
+    from medfuse.pipeline.scoring import Scores
+    from medfuse.volume import Modality
 
 
 @app.command(epilog=EXIT_CODES)
@@ -41,6 +41,8 @@ def score(
 ) -> None:
     """Score FUSED against the MRI and the PARTNER that it was fused from."""
     names = _names(scores)
+    from medfuse.pipeline.scoring import score_files
+
     with refusing(as_json), steps() as tell:
         found = score_files(
             *(fused, mri, partner, names),
@@ -67,6 +69,9 @@ def _names(text: str) -> list[str]:
 
 
 def _print(found: Scores) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
     table = Table("score", "mean", "sd", "what it is")
     for column in table.columns[1:-1]:
         column.justify = "right"

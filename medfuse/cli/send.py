@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
-from medfuse.archive.send import send as deliver
 from medfuse.archive.transfer import CALLING_AET, Options
 from medfuse.cli.console import EXIT_CODES, EXIT_NOT_SENT, Json, app, refusing, stdout, steps
 
@@ -34,12 +32,16 @@ def send(
     """Send DIR to an archive. What was cut off is resumed by the same command."""
     if not 0 < len(aet) <= 16:
         raise typer.BadParameter(f"an application entity title has 1 to 16 characters; found {len(aet)}.")
+    from medfuse.archive.send import send as deliver
+
     with refusing(as_json), steps() as tell:
         options = Options(aet, timeout, tls, ca)
         delivery = deliver(folder, to, retries=retries, options=options, progress=partial(tell, "send"))
     if as_json:
         sys.stdout.write(json.dumps(delivery.to_dict(), indent=2) + "\n")
     else:
+        from rich.table import Table
+
         table = Table("series", "instances", "verdict")
         for uid, one in delivery.to_dict()["series"].items():
             verdict = "sent" if one["sent"] else f"not sent: {one['arrived']} of {one['instances']} arrived"

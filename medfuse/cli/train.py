@@ -15,7 +15,6 @@ import typer
 
 from medfuse.cli.console import EXIT_CODES, app, refusing, stdout, steps
 from medfuse.gesenet.training.config import TrainingConfig
-from medfuse.pipeline.train import train as run
 from medfuse.provenance import DISCLAIMER
 
 
@@ -62,6 +61,8 @@ def train(
             if numbers and not all(part.isdigit() for part in parts):
                 raise typer.BadParameter(f"expected whole numbers, separated by commas; found {flags[each.name]!r}.")
             flags[each.name] = tuple(int(part) if numbers else part for part in parts)
+    from medfuse.pipeline.train import train as run
+
     with refusing(as_json), steps() as tell:
         started = time.perf_counter()
         settings = TrainingConfig.from_yaml(config, **flags)

@@ -8,10 +8,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from medfuse.cli.console import EXIT_CODES, EXIT_FAULTS, Json, app, refusing, stdout
-from medfuse.verify import verify as ask
 
 
 @app.command(epilog=EXIT_CODES)
@@ -24,11 +22,15 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Open DIR with every reader installed and say what each sees, what it loses, and what is wrong."""
+    from medfuse.verify import verify as ask
+
     with refusing(as_json):
         report = ask(folder, source or ())
     if as_json:
         sys.stdout.write(json.dumps(report.to_dict(), indent=2) + "\n")
     else:
+        from rich.table import Table
+
         table = Table("series", "kind", "reader", "verdict", "sees", "loses")
         for one in report.readings:
             table.add_row(one.series, one.kind, one.reader, one.verdict, one.detail, ", ".join(one.loses) or "–")

@@ -16,7 +16,7 @@ import pytest
 
 import medfuse
 from medfuse.cli.choices import DicomChoices, Format
-from medfuse.cli.fuse import RESULTS, _write
+from medfuse.cli.fuse import RESULTS, write_results
 from medfuse.errors import ExportError
 from medfuse.runtime.atomic_output import whole_entries
 
@@ -38,7 +38,7 @@ def study(place):
 def write(study, out, tell=lambda step, share: None):
     """What the command does with a fused study."""
     with whole_entries(out, True, RESULTS) as folder:
-        _write(study, folder, Format.BOTH, tell, DicomChoices())
+        write_results(study, folder, Format.BOTH, tell, DicomChoices())
 
 
 def in_a_child(work):

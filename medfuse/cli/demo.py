@@ -1,0 +1,39 @@
+"""Make a phantom study and fuse it: ``medfuse demo``, for those without a study at hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import medfuse
+from medfuse.cli.choices import DicomChoices, Format, PartnerModality
+from medfuse.cli.console import EXIT_CODES, Json, Overwrite, app, refusing, steps
+from medfuse.cli.fuse import RESULTS, print_result, summary, write_results
+from medfuse.runtime.atomic_output import whole_entries
+
+
+@app.command(epilog=EXIT_CODES)
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Folder for study and results.")] = Path("medfuse-demo"),
+    partner: Annotated[PartnerModality, typer.Option(help="Which partner to simulate.")] = PartnerModality.PT,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Make a phantom study, fuse it, and write DICOM, NIfTI and a picture into OUT."""
+    from medfuse.phantom import phantom_study
+
+    owned = (*RESULTS, "study", "picture.png")
+    with refusing(as_json), steps() as tell, whole_entries(out, overwrite, owned) as folder:
+        tell("phantom", 0.0)
+        phantom_study(partner.value).write_dicom(folder / "study")
+        tell("phantom", 1.0)
+        study = medfuse.fuse(
+            medfuse.load(folder / "study" / "mri"), medfuse.load(folder / "study" / "partner"), progress=tell
+        )
+        write_results(study, folder, Format.BOTH, tell, DicomChoices())
+        study.write_picture(folder / "picture.png")
+        written = [entry.name for entry in folder.iterdir()]
+    result = summary(study, out, written)
+    print_result(result, as_json)

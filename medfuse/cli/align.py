@@ -17,6 +17,7 @@ from medfuse.cli.console import EXIT_CODES, Json, Overwrite, app, refusing, stdo
 from medfuse.provenance import DISCLAIMER
 from medfuse.registration.suffixes import WRITTEN_SUFFIXES
 from medfuse.runtime.atomic_output import require_outside, whole
+from medfuse.runtime.progress import part_of
 
 if TYPE_CHECKING:
     from medfuse.registration import Registration
@@ -60,11 +61,7 @@ def align(
     from medfuse.volume import source_of
 
     picture = out.with_suffix(".png")
-    with refusing(as_json), steps() as tell:
-
-        def scored(share: float, score: float) -> None:
-            tell("align", share, f"score {score:.3f}")
-
+    with refusing(as_json), steps() as progress:
         for path in (out, picture):
             require_outside(path, [fixed, moving])
         usual = "MR" if nifti.is_nifti(fixed) else None
@@ -74,16 +71,22 @@ def align(
             _modality(fixed_modality or usual),
             fixed_series,
             volume=fixed_volume,
-            progress=partial(tell, "fixed"),
+            progress=part_of(progress, 0, 0.5, "fixed"),
         )
-        there = read(moving, _modality(modality), moving_series, volume=moving_volume, progress=partial(tell, "moving"))
+        there = read(
+            moving,
+            _modality(modality),
+            moving_series,
+            volume=moving_volume,
+            progress=part_of(progress, 0.5, 1, "moving"),
+        )
         require_one_patient(here, there, different_patients=different_patients)
         sources = source_of(here), source_of(there)
         if out.suffix == DICOM_SUFFIX:
             dicom.require_placed(*sources)
         # The picture first: where it is refused, nothing is written.
         with whole(out, overwrite) as beside, whole(picture, overwrite) as drawn:
-            found = medfuse.register(here, there, method.value, force=force, progress=scored)
+            found = medfuse.register(here, there, method.value, force=force, progress=progress)
             drawn.write_bytes(figures.alignment_picture(here, there, found))
             if out.suffix == DICOM_SUFFIX:
                 dicom.write_alignment(beside, mri=sources[0], partner=sources[1], registration=found.to_dict())

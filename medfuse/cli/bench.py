@@ -38,10 +38,10 @@ def bench(
     from medfuse.bench.engines import bench as measure
     from medfuse.report import figures
 
-    with refusing(as_json), steps() as tell:
+    with refusing(as_json), steps() as progress:
         names = engines.split(",") if engines else None
         found = measure(
-            names, weights=weights, device=device, rounds=rounds, coarsen=coarsen, pictures=pictures, tell=tell
+            names, weights=weights, device=device, rounds=rounds, coarsen=coarsen, pictures=pictures, progress=progress
         )
         if out is not None:
             with whole_entries(out, overwrite, OWNED) as folder:

@@ -6,13 +6,14 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
 
 from medfuse.errors import DeviceError, ExportError, MedfuseError, RegistrationError
 from medfuse.provenance import DISCLAIMER
+from medfuse.runtime.progress import Progress
 
 if TYPE_CHECKING:
     from medfuse.volume import Grid
@@ -39,12 +40,6 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on sta
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results that are there already.")]
 
 
-class Tell(Protocol):
-    """Called with the step's name, the share of it that is done, and what is worth knowing of it meanwhile."""
-
-    def __call__(self, step: str, share: float, note: str = "") -> None: ...
-
-
 def describe(grid: Grid | None) -> dict[str, Any]:
     """Say where a grid lies, in the words of ``--json``; None for what is no volume."""
     if grid is None:
@@ -59,13 +54,14 @@ def describe(grid: Grid | None) -> dict[str, Any]:
 
 
 @contextmanager
-def steps() -> Iterator[Tell]:
+def steps() -> Iterator[Progress]:
     """Show one progress bar a step on standard error, where that is a terminal."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich import progress as rich
 
-    columns = (TextColumn("{task.description:8}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
-    times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
-    with Progress(*columns, *times, console=stderr, disable=not stderr.is_terminal) as bars:
+    done = (rich.TextColumn("{task.description:8}"), rich.BarColumn(), rich.TextColumn("{task.percentage:>3.0f}%"))
+    times = (rich.TimeElapsedColumn(), rich.TextColumn("left"), rich.TimeRemainingColumn())
+    note = rich.TextColumn("{task.fields[note]}")
+    with rich.Progress(*done, *times, note, console=stderr, disable=not stderr.is_terminal) as bars:
         tasks: dict[str, Any] = {}
 
         def tell(step: str, share: float, note: str = "") -> None:

@@ -12,6 +12,7 @@ from medfuse.cli.choices import DicomChoices, Format, PartnerModality
 from medfuse.cli.console import EXIT_CODES, Json, Overwrite, app, refusing, steps
 from medfuse.cli.fuse import RESULTS, print_result, summary, write_results
 from medfuse.runtime.atomic_output import whole_entries
+from medfuse.runtime.progress import part_of
 
 
 @app.command(epilog=EXIT_CODES)
@@ -25,14 +26,14 @@ def demo(
     from medfuse.phantom import phantom_study
 
     owned = (*RESULTS, "study", "picture.png")
-    with refusing(as_json), steps() as tell, whole_entries(out, overwrite, owned) as folder:
-        tell("phantom", 0.0)
+    with refusing(as_json), steps() as progress, whole_entries(out, overwrite, owned) as folder:
+        progress("phantom", 0.0)
         phantom_study(partner.value).write_dicom(folder / "study")
-        tell("phantom", 1.0)
-        study = medfuse.fuse(
-            medfuse.load(folder / "study" / "mri"), medfuse.load(folder / "study" / "partner"), progress=tell
-        )
-        write_results(study, folder, Format.BOTH, tell, DicomChoices())
+        progress("phantom", 1.0)
+        mri = medfuse.load(folder / "study" / "mri", progress=part_of(progress, 0, 0.5, "MRI"))
+        other = medfuse.load(folder / "study" / "partner", progress=part_of(progress, 0.5, 1, "partner"))
+        study = medfuse.fuse(mri, other, progress=progress)
+        write_results(study, folder, Format.BOTH, progress, DicomChoices())
         study.write_picture(folder / "picture.png")
         written = [entry.name for entry in folder.iterdir()]
     result = summary(study, out, written)

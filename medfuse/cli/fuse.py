@@ -24,12 +24,13 @@ from medfuse.cli.choices import (
     PlaneName,
     Way,
 )
-from medfuse.cli.console import EXIT_CODES, Json, Overwrite, Tell, app, describe, refusing, stdout, steps
+from medfuse.cli.console import EXIT_CODES, Json, Overwrite, app, describe, refusing, stdout, steps
 from medfuse.gesenet.engines import AUTO, ENGINE_NAMES
 from medfuse.intensity import CT_WINDOWS_HU
 from medfuse.provenance import DISCLAIMER
 from medfuse.registration.suffixes import READ_SUFFIXES
 from medfuse.runtime.atomic_output import require_outside, whole_entries
+from medfuse.runtime.progress import Progress, part_of
 from medfuse.volume import PALETTES, PARTNERS
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ def fuse(
     from medfuse import dicom, nifti
     from medfuse.intensity.suv import to_suv
 
-    with refusing(as_json), steps() as tell:
+    with refusing(as_json), steps() as progress:
         started = time.perf_counter()
         alignment = _alignment(align)
         hidden = dicom.Deidentifier()
@@ -154,14 +155,16 @@ def fuse(
         with whole_entries(out, overwrite, RESULTS) as folder:
             read = partial(medfuse.load, fill_gaps=fill_gaps)
             grey = luma and nifti.is_nifti(mri)
-            loaded = read(mri, "MR", mri_series, volume=mri_volume, luma=grey, progress=partial(tell, "MRI"))
+            loaded = read(
+                mri, "MR", mri_series, volume=mri_volume, luma=grey, progress=part_of(progress, 0, 0.5, "MRI")
+            )
             other = read(
                 partner,
                 PARTNERS if modality is None else modality.value,
                 partner_series,
                 volume=partner_volume,
                 luma=luma and nifti.is_nifti(partner),
-                progress=partial(tell, "partner"),
+                progress=part_of(progress, 0.5, 1, "partner"),
             )
             other = to_suv(other) if suv else other
             if format_ is not Format.NIFTI:
@@ -181,12 +184,12 @@ def fuse(
                 black_air=black_air,
                 different_patients=different_patients,
                 lazy=True,
-                progress=tell,
+                progress=progress,
             )
             del loaded, other  # the study holds what it needs of them
             if deidentify:
                 study = study.deidentified(hidden)
-            write_results(study, folder, format_, tell, choices)
+            write_results(study, folder, format_, progress, choices)
             written = [entry.name for entry in folder.iterdir()]
         result = summary(study, out, written) | {"seconds": round(time.perf_counter() - started, 2)}
     print_result(result, as_json)
@@ -238,7 +241,7 @@ def _like(template: Path | None, identity: list[str] | None, hidden: dicom.Deide
     return dicom.Identity.given(dict(text.split("=", 1) for text in identity))
 
 
-def write_results(study: FusedStudy, folder: Path, format_: Format, tell: Tell, choices: DicomChoices) -> None:
+def write_results(study: FusedStudy, folder: Path, format_: Format, progress: Progress, choices: DicomChoices) -> None:
     """Write the results of a command into a folder."""
     from medfuse import dicom, nifti
 
@@ -252,16 +255,14 @@ def write_results(study: FusedStudy, folder: Path, format_: Format, tell: Tell, 
             bits=choices.bits,
             multiframe=choices.multiframe,
             keep=format_ is Format.BOTH,
-            progress=partial(tell, "write"),
+            progress=part_of(progress, 0, 0.9, "DICOM") if format_ is Format.BOTH else progress,
         )
     if choices.with_partner and format_ is Format.NIFTI:
-        study.write_partner_nifti(folder / "partner.nii.gz")
+        study.write_partner_nifti(folder / "partner.nii.gz", progress=progress)
         deforms = study.registration.warp is not None
         study.registration.save(folder / ("registration.h5" if deforms else "registration.tfm"))
     elif choices.with_partner:
-        study.write_partner(
-            folder / "partner", like=choices.like, compression=choices.compression, progress=partial(tell, "measured")
-        )
+        study.write_partner(folder / "partner", like=choices.like, compression=choices.compression, progress=progress)
         if study.registration.warp is not None:  # which no DICOM object of ours holds
             study.registration.save(folder / "registration.h5")
         elif dicom.both_placed(*study.sources):
@@ -274,7 +275,7 @@ def write_results(study: FusedStudy, folder: Path, format_: Format, tell: Tell, 
         for entry in folders:
             shutil.rmtree(entry)
     if format_ in (Format.NIFTI, Format.BOTH):
-        study.write_nifti(folder / "fused.nii.gz")
+        study.write_nifti(folder / "fused.nii.gz", progress=progress)
         (folder / "dataset_description.json").write_text(json.dumps(nifti.dataset_description(), indent=2) + "\n")
 
 

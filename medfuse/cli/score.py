@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -43,14 +42,14 @@ def score(
     names = _names(scores)
     from medfuse.pipeline.scoring import score_files
 
-    with refusing(as_json), steps() as tell:
+    with refusing(as_json), steps() as progress:
         found = score_files(
             *(fused, mri, partner, names),
             modality=cast("Modality | None", modality and modality.value),
             window=window,
             palette=palette,
             device=device,
-            progress=partial(tell, "score"),
+            progress=progress,
         )
     if as_json:
         sys.stdout.write(json.dumps(found.to_dict(), indent=2) + "\n")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections import defaultdict
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -34,9 +33,9 @@ def send(
         raise typer.BadParameter(f"an application entity title has 1 to 16 characters; found {len(aet)}.")
     from medfuse.archive.send import send as deliver
 
-    with refusing(as_json), steps() as tell:
+    with refusing(as_json), steps() as progress:
         options = Options(aet, timeout, tls, ca)
-        delivery = deliver(folder, to, retries=retries, options=options, progress=partial(tell, "send"))
+        delivery = deliver(folder, to, retries=retries, options=options, progress=progress)
     if as_json:
         sys.stdout.write(json.dumps(delivery.to_dict(), indent=2) + "\n")
     else:

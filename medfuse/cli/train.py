@@ -63,10 +63,10 @@ def train(
             flags[each.name] = tuple(int(part) if numbers else part for part in parts)
     from medfuse.pipeline.train import train as run
 
-    with refusing(as_json), steps() as tell:
+    with refusing(as_json), steps() as progress:
         started = time.perf_counter()
         settings = TrainingConfig.from_yaml(config, **flags)
-        weights = run(settings, progress=tell)
+        weights = run(settings, progress=progress)
     rows = [json.loads(line) for line in (weights.parent / "log.jsonl").read_text().splitlines()]
     result = {"weights": str(weights), "first": rows[0], "last": rows[-1]}
     result["seconds"] = round(time.perf_counter() - started, 2)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
 
@@ -15,11 +14,12 @@ from medfuse.gesenet.engines.registry import AUTO, Engine, load_engine
 from medfuse.intensity import Window, choose_window, known_window, outside_value
 from medfuse.intensity.air_mask import Foreground
 from medfuse.load_study import require_pair
-from medfuse.pipeline.fused_slices import FusedSlices, Progress
+from medfuse.pipeline.fused_slices import FusedSlices
 from medfuse.pipeline.fused_study import FusedStudy
 from medfuse.pipeline.transforms import Registerd, Replaned, Straightend, run
 from medfuse.provenance import Provenance
 from medfuse.registration import Align, Registration, resampled
+from medfuse.runtime.progress import Progress, step_of
 from medfuse.volume import grid_of, meta_of, source_of
 from medfuse.volume.planes import PLANES, Plane
 
@@ -84,7 +84,7 @@ def fuse(
         Leave the slices to be fused when they are written, or when `FusedStudy.image` is first asked for. A DICOM
         series is then written while its slices are being fused; without ``keep`` no fused volume is held.
     progress
-        Called with the step's name and the share of it that is done.
+        Told of the steps ``align``, ``resample`` and ``fuse``.
 
     Raises
     ------
@@ -111,12 +111,13 @@ def fuse(
     line = Compose(
         [
             Straightend("mri"),
-            Registerd("mri", "partner", align, force=force, progress=progress and _share_of("align", progress)),
+            Registerd("mri", "partner", align, force=force, progress=progress),
             Replaned("mri", plane),
         ]
     )
     data = run(line, {"mri": mri, "partner": partner})
     mri, registration = data["mri"], data["registration"]
+    step_of(progress, "resample")(0.0)
     # What follows the line is left until the slices are wanted: the two studies are all that is held of them.
     moved = resampled(partner, grid_of(mri), registration, outside=outside_value(partner))
     mri_window = choose_window(mri)
@@ -131,6 +132,7 @@ def fuse(
         progress,
         Foreground.of(mri, mri_window) if black_air else None,
     )
+    step_of(progress, "resample")(1.0)
     provenance = Provenance(
         mri_source=sources[0].references if sources[0] else (),
         partner_source=sources[1].references if sources[1] else (),
@@ -153,11 +155,6 @@ def fuse(
     if not lazy:
         slices.volume  # noqa: B018 - fused here and now
     return study
-
-
-def _share_of(step: str, progress: Progress) -> Callable[[float, float], None]:
-    """Tells of the registration how far it is, and not how good."""
-    return lambda share, score: progress(step, share)
 
 
 def _require_known(align: Align | Registration, plane: Plane, batch_size: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import cast
@@ -18,12 +18,10 @@ from medfuse.gesenet.engines.registry import Engine
 from medfuse.intensity import Window, colour, to_unit
 from medfuse.intensity.air_mask import Foreground
 from medfuse.registration import Resampled
+from medfuse.runtime.progress import Progress
 from medfuse.volume import Source, grid_of, like, plain, source_of
 from medfuse.volume.grid import Grid
 from medfuse.volume.planes import as_slices
-
-Progress = Callable[[str, float], None]
-"""Called with the name of the step under way and the share of it that is done."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,7 @@ class FusedSlices:
     batch_size
         Slices at once.
     progress
-        Told ``fuse`` and the share that is done.
+        Told of the step ``fuse``.
     foreground
         If given, the air outside it is black.
 

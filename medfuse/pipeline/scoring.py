@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +23,7 @@ from medfuse.metrics.registry import BATCH_SIZE
 from medfuse.pipeline.fuse import DEFAULT_PALETTE
 from medfuse.pipeline.fused_study import FusedStudy
 from medfuse.pipeline.transforms import SplitLumad
+from medfuse.runtime.progress import Progress
 from medfuse.volume import Modality, grid_of, like, meta_of, plain
 from medfuse.volume.planes import PLANES, replane, slice_batch
 
@@ -33,9 +34,6 @@ EMPTY_SLICE = 0.02
 """Mean of the brighter source below which a slice shows nothing to judge."""
 
 Kind = Literal["picture", "folder of pictures", "volume"]
-
-Progress = Callable[[float], None]
-"""Called with the share done, in (0, 1]."""
 
 Triple = tuple[Tensor, Tensor, Tensor]
 
@@ -111,7 +109,7 @@ def score_files(
     device
         ``auto``, ``cpu`` or ``cuda``.
     progress
-        Called with the share done.
+        Told of the step ``score``.
 
     Raises
     ------
@@ -245,7 +243,7 @@ def _score_all(
             found[name].append(values.cpu().double())
         done += len(fused)
         if progress:
-            progress(done / count)
+            progress("score", done / count)
     return {name: torch.cat(values) for name, values in found.items()}
 
 

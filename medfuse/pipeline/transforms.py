@@ -17,7 +17,7 @@ Every step reads volumes by key and leaves volumes by key, so that a transform o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any, cast
 
 import torch
@@ -35,6 +35,7 @@ from medfuse.intensity import Window, choose_window, colour, outside_value, scal
 from medfuse.intensity.suv import to_suv
 from medfuse.pipeline.monai_io import DicomSeriesWriter, NiftiWriter, StudyReader
 from medfuse.registration import Align, Registration, judge, register, resample
+from medfuse.runtime.progress import Progress
 from medfuse.volume import Modality, grid_of, like, plain
 from medfuse.volume.planes import Plane, replane, require_same_grid
 
@@ -55,7 +56,6 @@ __all__ = [
 ]
 
 Data = Mapping[Hashable, Any]
-Progress = Callable[[float], None]
 
 
 def run(line: Compose, data: dict[str, Any]) -> dict[str, Any]:
@@ -114,7 +114,7 @@ class Registerd(MapTransform):
         method: Align | Registration = "auto",
         registration: str = "registration",
         force: bool = False,
-        progress: Callable[[float, float], None] | None = None,
+        progress: Progress | None = None,
     ) -> None:
         super().__init__((fixed, moving))
         self.fixed, self.moving, self.method = fixed, moving, method
@@ -278,5 +278,5 @@ class JoinColourd(MapTransform):
                 plain(luma)[..., k], plain(uptake)[..., k], palette_table(self.palette)
             ).permute(2, 1, 0)
             if self.progress:
-                self.progress((k + 1) / slices)
+                self.progress("colour", (k + 1) / slices)
         return dict(data) | {self.luma: like(stored.permute(3, 2, 1, 0), luma)}

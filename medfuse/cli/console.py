@@ -61,7 +61,9 @@ def steps() -> Iterator[Progress]:
     done = (rich.TextColumn("{task.description:8}"), rich.BarColumn(), rich.TextColumn("{task.percentage:>3.0f}%"))
     times = (rich.TimeElapsedColumn(), rich.TextColumn("left"), rich.TimeRemainingColumn())
     note = rich.TextColumn("{task.fields[note]}")
-    with rich.Progress(*done, *times, note, console=stderr, disable=not stderr.is_terminal) as bars:
+    # Standard output is for results: what is written there must not end up among the bars.
+    silent = not stderr.is_terminal
+    with rich.Progress(*done, *times, note, console=stderr, redirect_stdout=False, disable=silent) as bars:
         tasks: dict[str, Any] = {}
 
         def tell(step: str, share: float, note: str = "") -> None:

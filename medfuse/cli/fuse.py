@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from medfuse import dicom
     from medfuse.pipeline.fused_study import FusedStudy
     from medfuse.registration import Align
-    from medfuse.volume import Plane
+    from medfuse.volume import Modality, Plane
 
 RESULTS = (
     *("dicom", "partner", "registration", "registration.h5", "registration.tfm", "blending", "media"),
@@ -133,7 +134,7 @@ def fuse(
 ) -> None:
     """Fuse MRI and PARTNER into OUT/dicom/*.dcm and OUT/fused.nii.gz with OUT/fused.json."""
     _require_usable(align, template, identity, deidentify, bits)
-    from medfuse import dicom, nifti
+    from medfuse import dicom
     from medfuse.intensity.suv import to_suv
 
     with refusing(as_json), steps() as progress:
@@ -153,19 +154,10 @@ def fuse(
         for entry in RESULTS:
             require_outside(out / entry, [mri, partner])
         with whole_entries(out, overwrite, RESULTS) as folder:
-            read = partial(medfuse.load, fill_gaps=fill_gaps)
-            grey = luma and nifti.is_nifti(mri)
-            loaded = read(
-                mri, "MR", mri_series, volume=mri_volume, luma=grey, progress=part_of(progress, 0, 0.5, "MRI")
-            )
-            other = read(
-                partner,
-                PARTNERS if modality is None else modality.value,
-                partner_series,
-                volume=partner_volume,
-                luma=luma and nifti.is_nifti(partner),
-                progress=part_of(progress, 0.5, 1, "partner"),
-            )
+            read = partial(_load, luma=luma, fill_gaps=fill_gaps)
+            loaded = read(mri, ("MR",), mri_series, mri_volume, progress=part_of(progress, 0, 0.5, "MRI"))
+            wanted = PARTNERS if modality is None else (modality.value,)
+            other = read(partner, wanted, partner_series, partner_volume, progress=part_of(progress, 0.5, 1, "partner"))
             other = to_suv(other) if suv else other
             if format_ is not Format.NIFTI:
                 _refuse_early(loaded, other, plane.value, choices)
@@ -193,6 +185,23 @@ def fuse(
             written = [entry.name for entry in folder.iterdir()]
         result = summary(study, out, written) | {"seconds": round(time.perf_counter() - started, 2)}
     print_result(result, as_json)
+
+
+def _load(
+    path: Path,
+    wanted: Sequence[Modality],
+    series: str | None,
+    volume: int | None,
+    *,
+    luma: bool,
+    fill_gaps: bool,
+    progress: Progress,
+) -> MetaTensor:
+    """Load one of the two studies; only NIfTI has colours to read as brightness."""
+    from medfuse import nifti
+
+    luma = luma and nifti.is_nifti(path)
+    return medfuse.load(path, wanted, series, volume=volume, luma=luma, fill_gaps=fill_gaps, progress=progress)
 
 
 def _alignment(align: str) -> Align | medfuse.Registration | Path:

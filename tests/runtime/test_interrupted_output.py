@@ -155,7 +155,7 @@ def test_a_lost_permission_leaves_nothing_and_is_told(study, when):
         said.touch()
         said.chmod(0o666)
 
-        def lose(step, share):
+        def lose(step, share, note=""):
             (place / "mine").chmod(0o555)
 
         def work():

@@ -1,4 +1,4 @@
-"""The command: argument parsing, progress, exit codes, and nothing else. One module a command."""
+"""Parse the command line, show progress, and end with an exit code; one module a command."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``medfuse align``: where one study lies in the other, and whether that can be believed."""
+"""Align one study to another and say whether the images confirm it: ``medfuse align``."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ def align(
     fixed: Annotated[
         Path, typer.Argument(help="The study to align to, usually the MRI: DICOM or NIfTI.", show_default=False)
     ],
-    moving: Annotated[Path, typer.Argument(help="The study to align, likewise.", show_default=False)],
+    moving: Annotated[Path, typer.Argument(help="The study to align, in the same forms.", show_default=False)],
     out: Annotated[Path, typer.Option("--out", help=f"Transform file: {', '.join(SUFFIXES)}.", show_default=False)],
-    method: Annotated[Way, typer.Option(help="The highest rung to climb.")] = Way.AUTO,
+    method: Annotated[Way, typer.Option(help="The most general kind of alignment to try.")] = Way.AUTO,
     fixed_modality: Annotated[
-        str | None, typer.Option(help="The fixed study's modality, where it is NIfTI and no MR.")
+        str | None, typer.Option(help="The fixed study's modality, where it is NIfTI and not MR.")
     ] = None,
     modality: Annotated[str | None, typer.Option(help="The moving study's modality, where it is NIfTI.")] = None,
     fixed_series: Annotated[str | None, typer.Option(help="Number or UID of the fixed series.")] = None,
     moving_series: Annotated[str | None, typer.Option(help="The same for the moving one.")] = None,
-    fixed_volume: Annotated[int | None, typer.Option(help="Which volume of a 4-D NIfTI file, from 0.")] = None,
+    fixed_volume: Annotated[int | None, typer.Option(help="Which volume of a 4-D NIfTI file, counted from 0.")] = None,
     moving_volume: Annotated[int | None, typer.Option(help="The same for the moving one.")] = None,
     fill_gaps: FillGaps = False,
     different_patients: DifferentPatients = False,
@@ -50,7 +50,7 @@ def align(
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Align MOVING to FIXED; write the map FIXED → MOVING to FILE, and a picture of it beside FILE."""
+    """Align MOVING to FIXED; write the transform FIXED → MOVING to OUT, and a picture of it beside OUT."""
     if out.suffix not in SUFFIXES:
         raise typer.BadParameter(f"expected --out with one of {', '.join(SUFFIXES)}; found {out.suffix!r}.")
     if method is Way.DEFORMABLE and out.suffix not in ITK_SUFFIXES:

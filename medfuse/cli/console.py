@@ -1,4 +1,4 @@
-"""What every command shares: the consoles, progress bars, and the one way out on bad input."""
+"""Print results, progress and errors of every command, and turn errors into exit codes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ stdout = Console()
 stderr = Console(stderr=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results that are there already.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results of an earlier run.")]
 
 
 def describe(grid: Grid | None) -> dict[str, Any]:

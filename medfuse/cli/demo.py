@@ -1,4 +1,4 @@
-"""Make a phantom study and fuse it: ``medfuse demo``, for those without a study at hand."""
+"""Make a phantom study and fuse it, for people without a study at hand: ``medfuse demo``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``medfuse fuse``, and ``medfuse demo`` for those without a study at hand."""
+"""Fuse an MRI with its partner and write the results: ``medfuse fuse``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -40,7 +39,7 @@ if TYPE_CHECKING:
     from medfuse import dicom
     from medfuse.pipeline.fused_study import FusedStudy
     from medfuse.registration import Align
-    from medfuse.volume import Modality, Plane
+    from medfuse.volume import Plane
 
 RESULTS = (
     *("dicom", "partner", "registration", "registration.h5", "registration.tfm", "blending", "media"),
@@ -53,7 +52,7 @@ def fuse(
     mri: Annotated[
         Path, typer.Argument(help="The MRI: a DICOM folder or archive, or a NIfTI file.", show_default=False)
     ],
-    partner: Annotated[Path, typer.Argument(help="Its CT, PET or SPECT, likewise.", show_default=False)],
+    partner: Annotated[Path, typer.Argument(help="Its CT, PET or SPECT, in the same forms.", show_default=False)],
     out: Annotated[Path, typer.Option("--out", help="Folder for the results.", show_default=False)],
     format_: Annotated[Format, typer.Option("--format", help="What to write.")] = Format.BOTH,
     modality: Annotated[
@@ -81,7 +80,7 @@ def fuse(
     weights: Annotated[str, typer.Option(help="default, or a weights file.", metavar="FILE")] = "default",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     engine: Annotated[str, typer.Option(help=f"How the network is run: auto, {', '.join(ENGINE_NAMES)}.")] = AUTO,
-    batch_size: Annotated[int, typer.Option(min=1, help="Slices at once; halved where memory runs out.")] = 4,
+    batch_size: Annotated[int, typer.Option(min=1, help="Slices fused at once; halved where memory runs out.")] = 4,
     mri_series: Annotated[
         str | None,
         typer.Option(
@@ -89,13 +88,15 @@ def fuse(
         ),
     ] = None,
     partner_series: Annotated[str | None, typer.Option(help="The same for the partner.")] = None,
-    mri_volume: Annotated[int | None, typer.Option(min=0, help="Which volume of a 4-D NIfTI MRI, from 0.")] = None,
+    mri_volume: Annotated[
+        int | None, typer.Option(min=0, help="Which volume of a 4-D NIfTI MRI, counted from 0.")
+    ] = None,
     partner_volume: Annotated[int | None, typer.Option(min=0, help="The same for the partner.")] = None,
     luma: Annotated[bool, typer.Option("--luma", help="Read colours of NIfTI as their brightness.")] = False,
     fill_gaps: FillGaps = False,
     black_air: Annotated[
         bool,
-        typer.Option("--black-air", help="Set what shows in neither source, around the head, to black."),
+        typer.Option("--black-air", help="Set the air around the head, where neither source shows anything, to black."),
     ] = False,
     with_partner: Annotated[
         bool,
@@ -107,14 +108,14 @@ def fuse(
     description: Annotated[str | None, typer.Option(help="SeriesDescription of the fused series.")] = None,
     series_number: Annotated[int | None, typer.Option(help="Its SeriesNumber.", min=0)] = None,
     compress: Annotated[
-        CompressionName, typer.Option(help="Pack the DICOM pixels without loss.")
+        CompressionName, typer.Option(help="Compress the DICOM pixels without loss.")
     ] = CompressionName.NONE,
-    bits: Annotated[int, typer.Option(help="8 or 16, of a grey picture; colour has 8.", metavar="BITS")] = 16,
+    bits: Annotated[int, typer.Option(help="Bits of a grey picture, 8 or 16; colour has 8.", metavar="BITS")] = 16,
     multiframe: Annotated[
-        bool, typer.Option("--multiframe", help="One file for all fused slices, which fewer programs read.")
+        bool, typer.Option("--multiframe", help="Write all fused slices into one file, which fewer programs read.")
     ] = False,
     dicomdir: Annotated[
-        bool, typer.Option("--dicomdir", help="Put the DICOM files into OUT/media, with a DICOMDIR, as for a disc.")
+        bool, typer.Option("--dicomdir", help="Write the DICOM files into OUT/media with a DICOMDIR, as on a disc.")
     ] = False,
     template: Annotated[
         Path | None,
@@ -122,7 +123,10 @@ def fuse(
     ] = None,
     identity: Annotated[
         list[str] | None,
-        typer.Option(help="The same by hand, as PatientID=17; once for each attribute.", metavar="KEYWORD=VALUE"),
+        typer.Option(
+            help="The same attribute by attribute, such as PatientID=17; may be given several times.",
+            metavar="KEYWORD=VALUE",
+        ),
     ] = None,
     deidentify: Annotated[
         bool,
@@ -134,7 +138,7 @@ def fuse(
 ) -> None:
     """Fuse MRI and PARTNER into OUT/dicom/*.dcm and OUT/fused.nii.gz with OUT/fused.json."""
     _require_usable(align, template, identity, deidentify, bits)
-    from medfuse import dicom
+    from medfuse import dicom, nifti
     from medfuse.intensity.suv import to_suv
 
     with refusing(as_json), steps() as progress:
@@ -154,10 +158,12 @@ def fuse(
         for entry in RESULTS:
             require_outside(out / entry, [mri, partner])
         with whole_entries(out, overwrite, RESULTS) as folder:
-            read = partial(_load, luma=luma, fill_gaps=fill_gaps)
-            loaded = read(mri, ("MR",), mri_series, mri_volume, progress=part_of(progress, 0, 0.5, "MRI"))
-            wanted = PARTNERS if modality is None else (modality.value,)
-            other = read(partner, wanted, partner_series, partner_volume, progress=part_of(progress, 0.5, 1, "partner"))
+            read = partial(medfuse.load, fill_gaps=fill_gaps)
+            grey = [luma and nifti.is_nifti(path) for path in (mri, partner)]
+            halves = part_of(progress, 0, 0.5, "MRI"), part_of(progress, 0.5, 1, "partner")
+            loaded = read(mri, "MR", mri_series, volume=mri_volume, luma=grey[0], progress=halves[0])
+            wanted = [one for one in PARTNERS if modality in (None, one)]
+            other = read(partner, wanted, partner_series, volume=partner_volume, luma=grey[1], progress=halves[1])
             other = to_suv(other) if suv else other
             if format_ is not Format.NIFTI:
                 _refuse_early(loaded, other, plane.value, choices)
@@ -187,32 +193,15 @@ def fuse(
     print_result(result, as_json)
 
 
-def _load(
-    path: Path,
-    wanted: Sequence[Modality],
-    series: str | None,
-    volume: int | None,
-    *,
-    luma: bool,
-    fill_gaps: bool,
-    progress: Progress,
-) -> MetaTensor:
-    """Load one of the two studies; only NIfTI has colours to read as brightness."""
-    from medfuse import nifti
-
-    luma = luma and nifti.is_nifti(path)
-    return medfuse.load(path, wanted, series, volume=volume, luma=luma, fill_gaps=fill_gaps, progress=progress)
-
-
 def _alignment(align: str) -> Align | medfuse.Registration | Path:
-    """A way, a map, or a DICOM registration, which is read when the studies are known that it joins."""
+    """A way to align, a registration, or the path of a DICOM one, which is read once the two studies are known."""
     if align in list(Way):
         return cast("Align", align)
     return medfuse.Registration.load(align) if Path(align).suffix in READ_SUFFIXES else Path(align)
 
 
 def _refuse_early(mri: MetaTensor, partner: MetaTensor, plane: Plane, choices: DicomChoices) -> None:
-    """Raise what the writers would after the minutes of fusion, as far as it is known before."""
+    """Raise before the fusion what the writers would raise after it, as far as it is known."""
     from medfuse import dicom
     from medfuse.volume import grid_of, source_of
 
@@ -232,9 +221,11 @@ def _require_usable(align: str, template: Path | None, identity: list[str] | Non
     if bits not in (8, 16):
         raise typer.BadParameter(f"a grey picture has 8 or 16 bits; found {bits}.")
     if template is not None and identity:
-        raise typer.BadParameter("give --template or --identity, not both: each says whose the result is.")
+        raise typer.BadParameter("give --template or --identity, not both: each names the patient of the result.")
     if identity and deidentify:
-        raise typer.BadParameter("give --identity or --deidentify, not both: a result is somebody's, or nobody's.")
+        raise typer.BadParameter(
+            "give --identity or --deidentify, not both: one names a patient, the other removes the name."
+        )
     if not all("=" in text for text in identity or ()):
         raise typer.BadParameter("expected --identity KEYWORD=VALUE, such as PatientID=17; an equals sign is missing.")
 
@@ -302,7 +293,7 @@ ENTRIES = {
     "study": "study",
     "picture": "picture.png",
 }
-"""What `--json` calls the results, and where they lie."""
+"""What ``--json`` calls the results, and their names in the folder."""
 
 
 def summary(study: FusedStudy, out: Path, written: list[str]) -> dict[str, Any]:

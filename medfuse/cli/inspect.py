@@ -1,4 +1,4 @@
-"""``medfuse inspect``: what lies in a folder, before anything is fused."""
+"""List the series in a folder, with their geometry and problems: ``medfuse inspect``."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def _inspect_nifti(path: Path) -> tuple[list[Row], int, int]:
 
 
 def _print_table(rows: Iterable[Row]) -> None:
-    """What fits into 80 columns; the reasons in full only where the series might have been meant."""
+    """Print what fits into 80 columns; the reason in full only of series that could be fused."""
     from rich.markup import escape
     from rich.table import Table
 

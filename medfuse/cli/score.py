@@ -1,4 +1,4 @@
-"""``medfuse score``: how good a fusion is, by the scores that papers print."""
+"""Score a fusion by the measures that papers print: ``medfuse score``."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def score(
     fused: Annotated[
         Path, typer.Argument(help="What was fused: a picture, a folder of pictures, or a volume.", show_default=False)
     ],
-    mri: Annotated[Path, typer.Argument(help="The MRI it was fused from, likewise.", show_default=False)],
-    partner: Annotated[Path, typer.Argument(help="The CT, PET or SPECT, likewise.", show_default=False)],
+    mri: Annotated[Path, typer.Argument(help="The MRI it was fused from, in the same form.", show_default=False)],
+    partner: Annotated[Path, typer.Argument(help="The CT, PET or SPECT, in the same form.", show_default=False)],
     scores: Annotated[
         str, typer.Option(help="Names of scores, separated by commas, or all.", metavar="NAME,…")
     ] = ",".join(CORE),
@@ -78,7 +78,7 @@ def _print(found: Scores) -> None:
         spread = f"{float(values.std(correction=0)):.4f}" if found.kind != "picture" else ""
         table.add_row(name, f"{float(values.mean()):.4f}", spread, escape(SCORES[name].meaning))
     if found.flicker is not None:
-        table.add_row("flicker", f"{found.flicker:.4f}", "", "jumps of brightness between slices; 1: as the sources")
+        table.add_row("flicker", f"{found.flicker:.4f}", "", "jumps of brightness between slices; 1: as in the sources")
     stdout.print(table)
     if found.kind != "picture":
         what = "slices" if found.kind == "volume" else "pictures"

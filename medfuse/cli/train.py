@@ -1,4 +1,4 @@
-"""``medfuse train``: weights from a configuration file, whose every setting is also a flag."""
+"""Train weights from a configuration file, every setting of which is also a flag: ``medfuse train``."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def train(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")] = False,
     **flags: Any,
 ) -> None:
-    """Train GeSeNet as CONFIG says; a flag goes before the file's setting. Resumes where it was cut."""
+    """Train GeSeNet as CONFIG says; a flag overrides the file's setting. Resumes an interrupted run."""
     for each in fields(TrainingConfig):
         if isinstance(each.default, tuple) and flags.get(each.name) is not None:
             numbers = each.name == "patch_sizes"

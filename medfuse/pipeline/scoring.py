@@ -23,7 +23,7 @@ from medfuse.metrics.registry import BATCH_SIZE
 from medfuse.pipeline.fuse import DEFAULT_PALETTE
 from medfuse.pipeline.fused_study import FusedStudy
 from medfuse.pipeline.transforms import SplitLumad
-from medfuse.runtime.progress import Progress
+from medfuse.runtime.progress import Progress, part_of
 from medfuse.volume import Modality, grid_of, like, meta_of, plain
 from medfuse.volume.planes import PLANES, replane, slice_batch
 
@@ -109,7 +109,7 @@ def score_files(
     device
         ``auto``, ``cpu`` or ``cuda``.
     progress
-        Told of the step ``score``.
+        Told of the steps ``load``, of volumes, and ``score``.
 
     Raises
     ------
@@ -131,8 +131,9 @@ def score_files(
         )
     if kinds[0] == "volume":
         fused_volume = nifti.read_fused(paths[0]) if nifti.is_nifti(paths[0]) else dicom.read_fused(paths[0])
-        mri_volume = load(paths[1], "MR" if nifti.is_nifti(paths[1]) else None)
-        partner_volume = load(paths[2], modality)
+        halves = part_of(progress, 0, 0.5, "MRI"), part_of(progress, 0.5, 1, "partner")
+        mri_volume = load(paths[1], "MR" if nifti.is_nifti(paths[1]) else None, progress=halves[0])
+        partner_volume = load(paths[2], modality, progress=halves[1])
         return score_volumes(
             *(fused_volume, mri_volume, partner_volume, names),
             window=window,

@@ -27,11 +27,11 @@ def step_of(progress: Progress | None, step: str) -> Callable[[float], None]:
     return partial(progress or silent, step)
 
 
-def part_of(progress: Progress, start: float, stop: float, note: str = "") -> Progress:
+def part_of(progress: Progress | None, start: float, stop: float, note: str = "") -> Progress:
     """What takes the progress of a part, which is its step's share from ``start`` to ``stop``."""
     own = note
 
     def tell(step: str, share: float, note: str = "") -> None:
-        progress(step, start + (stop - start) * share, note or own)
+        (progress or silent)(step, start + (stop - start) * share, note or own)
 
     return tell

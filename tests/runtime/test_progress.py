@@ -15,3 +15,4 @@ def test_a_step_and_its_parts_are_told_by_one_protocol():
 
 def test_nobody_need_ask():
     assert step_of(None, "load")(1.0) is None
+    assert part_of(None, 0.0, 0.5)("load", 1.0) is None

@@ -15,7 +15,7 @@ from torch import Tensor
 
 import medfuse
 from medfuse.gesenet import load_network
-from medfuse.gesenet.masks import watch_masks, work_share
+from medfuse.gesenet.masks import watch_masks
 from medfuse.metrics import CORE, eight_bit, flicker, score
 from medfuse.pipeline.train import study_pairs
 
@@ -82,7 +82,7 @@ def draw(weights: str, published: str | None, out: Path) -> None:
         masked.append([*sources, ("medfuse", fused), *spatial])
         shares[task] = {
             "spatial": [float(each.spatial.mean()) for each in masks],
-            "work": [float(work_share(each.spatial, each.channels)) for each in masks],
+            "work": [float(each.work_share()) for each in masks],
         }
     (out / "volumes.md").write_text("\n".join(lines) + "\n")
     sheet(compared, out / "methods.png")

@@ -18,7 +18,7 @@ import torch
 
 from medfuse.bench.engines import PUBLISHED, in_turns
 from medfuse.bench.published import as_published
-from medfuse.gesenet import load_engine, load_network
+from medfuse.gesenet import GeSeNet, load_engine
 from medfuse.gesenet.engines.registry import Engine
 from medfuse.gesenet.training.dataset import read_pairs, unit
 
@@ -31,10 +31,9 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="take every Nth pair")
     parser.add_argument("--rounds", type=int, default=2)
     given = parser.parse_args()
-    network = load_network()
-    device = next(network.parameters()).device
+    device = torch.device("cpu")
     names = given.engines.split(",")
-    calls = {PUBLISHED: Engine(PUBLISHED, device, math.inf, network.origin, as_published(network))}
+    calls = {PUBLISHED: Engine(PUBLISHED, device, math.inf, {}, as_published(GeSeNet()))}
     calls |= {name: load_engine(name) for name in names}
     pairs = read_pairs(given.pairs, given.split)[:: given.every]
     inputs = [(unit(pair.mri)[None], unit(pair.partner)[None]) for pair in pairs]

@@ -32,7 +32,7 @@ from pydicom.uid import generate_uid
 from medfuse.bench.engines import one_study
 from medfuse.bench.published import as_published
 from medfuse.dicom.simulate import write_acquisition
-from medfuse.gesenet import load_network
+from medfuse.gesenet import GeSeNet
 from medfuse.phantom import Head, default_grid, render
 from medfuse.runtime.machine import peak_mib
 from medfuse.volume.grid import Grid
@@ -88,7 +88,7 @@ def scaled(image: sitk.Image) -> torch.Tensor:
 def straightforward(mri: str, partner: str, threads: int, every: int) -> dict[str, Any]:
     torch.set_num_threads(threads)
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
-    network = as_published(load_network())
+    network = as_published(GeSeNet())
     seconds: dict[str, float] = {}
     clock, processor = time.perf_counter(), time.process_time()
     last = clock

@@ -32,6 +32,7 @@ from medfuse.gesenet.engines.calibration import phantom_pairs
 from medfuse.gesenet.engines.folded import FoldedGeSeNet
 from medfuse.gesenet.engines.registry import ENGINES, Engine, load_engine, why_not
 from medfuse.gesenet.loading import load_network
+from medfuse.gesenet.network import GeSeNet
 from medfuse.gesenet.training.dataset import read_picture, unit
 from medfuse.intensity import Window
 from medfuse.intensity.air_mask import Foreground
@@ -113,7 +114,7 @@ def bench(
     target = resolve_device(device)
     chosen = list(engines) if engines else [name for name in ENGINES if not why_not(name, target)]
     network = load_network(weights, str(target))
-    published = Engine(PUBLISHED, target, math.inf, network.origin, as_published(network))
+    published = Engine(PUBLISHED, target, math.inf, network.origin, as_published(GeSeNet().to(target)))
     calls: dict[str, Callable[[Tensor, Tensor], Tensor]] = {PUBLISHED: published}
     preparation, prepared = {}, step_of(progress, "prepare")
     for place, name in enumerate(chosen):

@@ -1,10 +1,12 @@
-"""Load GeSeNet's weights: ours, trained elsewhere by medfuse, or the file that the paper's authors published."""
+"""Load and save GeSeNet's weights: the packaged ones, those of a training, or the file that its authors published."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import pickle
+from collections.abc import Mapping
+from dataclasses import asdict
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any, cast
@@ -12,12 +14,14 @@ from zipfile import BadZipFile
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from medfuse.errors import WeightsError
+from medfuse.gesenet.architecture import Parts, Widths
 from medfuse.gesenet.device import resolve_device
-from medfuse.gesenet.network import GeSeNet, Parts
+from medfuse.gesenet.network import GeSeNet
+from medfuse.gesenet.weights import DEFAULT
 
 UNREADABLE = (
     SafetensorError,
@@ -30,9 +34,6 @@ UNREADABLE = (
     OSError,
 )
 """What the readers raise on files that are no weights."""
-
-DEFAULT = "default"
-"""The name of the weights that come with medfuse."""
 
 PUBLISHED_BRANCHES = {"inf_": "mri.", "vis_": "partner."}
 
@@ -104,14 +105,31 @@ def load_network(weights: str | Path = "default", device: str = "cpu") -> GeSeNe
 
 
 def _build(path: Path, name: str, device: torch.device) -> GeSeNet:
-    network = GeSeNet(_parts(path))
+    parts, widths = _architecture(path)
     state = _read(path)
-    _require_fit(state, network.state_dict(), name)
-    network.load_state_dict(state)
+    network = build_network(state, parts, widths, name)
     network.origin = {"name": name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
     network.eval().requires_grad_(False).to(device)
     # Channels-last is faster on every device, and its annotation is missing in torch.
     return cast("GeSeNet", cast("Any", network).to(memory_format=torch.channels_last))
+
+
+def build_network(state: Mapping[str, Tensor], parts: Parts, widths: Widths, name: str = "the state") -> GeSeNet:
+    """Build a network around given arrays, without drawing random numbers; `WeightsError` if they do not fit."""
+    with torch.device("meta"):
+        network = GeSeNet(parts, widths)
+    _require_fit(state, network.state_dict(), name)
+    network.load_state_dict({key: array.float() for key, array in state.items()}, assign=True)
+    return network
+
+
+def save_network(
+    network: GeSeNet, path: Path, metadata: Mapping[str, str] | None = None, dtype: torch.dtype = torch.float32
+) -> None:
+    """Write a network's weights as `load_network` reads them: its parts and widths stand in the file's metadata."""
+    own = {name: json.dumps(asdict(value)) for name, value in (("parts", network.parts), ("widths", network.widths))}
+    state = {name: array.to("cpu", dtype).contiguous() for name, array in network.state_dict().items()}
+    save_file(state, path, {**(metadata or {}), "format": "medfuse GeSeNet 2", **own})
 
 
 def _is_safetensors(path: Path) -> bool:
@@ -123,20 +141,21 @@ def _is_safetensors(path: Path) -> bool:
         return False
 
 
-def _parts(path: Path) -> Parts:
-    """Which modules the network has whose weights these are; files that do not say have them all."""
+def _architecture(path: Path) -> tuple[Parts, Widths]:
+    """Modules and widths of the network whose weights these are; files that do not say have the paper's."""
     if not _is_safetensors(path):
-        return Parts()
+        return Parts(), Widths()
     try:
         with safe_open(path, "pt") as file:
-            said = json.loads((file.metadata() or {}).get("parts", "{}"))
-        if not all(isinstance(value, bool) for value in said.values()):
+            metadata = file.metadata() or {}
+        parts = json.loads(metadata.get("parts", "{}"))
+        if not all(isinstance(value, bool) for value in parts.values()):
             raise TypeError
-        return Parts(**said)
+        return Parts(**parts), Widths(**json.loads(metadata.get("widths", "{}")))
     except (*UNREADABLE, AttributeError, TypeError) as error:
         raise WeightsError(
-            f"{path.name} is no readable weights file, or names unknown parts ({type(error).__name__}); give a "
-            "file that `medfuse train` wrote."
+            f"{path.name} is no readable weights file, or names unknown parts or widths ({type(error).__name__}); give "
+            "a file that `medfuse train` wrote."
         ) from error
 
 
@@ -174,7 +193,7 @@ def from_published(arrays: dict[str, Tensor], name: str = "the file") -> dict[st
     return renamed
 
 
-def _require_fit(state: dict[str, Tensor], expected: dict[str, Tensor], name: str) -> None:
+def _require_fit(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], name: str) -> None:
     missing, unknown = expected.keys() - state.keys(), state.keys() - expected.keys()
     if missing or unknown:
         raise WeightsError(

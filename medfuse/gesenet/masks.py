@@ -1,4 +1,4 @@
-"""Couple masks: which part of the feature map is worth computing.
+"""Predict couple masks, which say what part of the feature maps is worth computing, and convolve under them.
 
 A spatial mask marks the places that matter, a channel mask marks the channels that are computed everywhere. Training
 draws both from a Gumbel softmax, soft and noisy; inference takes the arg max, so that it is deterministic and the
@@ -52,9 +52,8 @@ class SpatialMask(nn.Module):
     width: odd ones are pooled with a partial last window and restored to their size.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, hidden: int) -> None:
         super().__init__()
-        hidden = channels // 4
         self.enter = nn.Conv2d(channels, hidden, 3, padding=1)
         self.middle = nn.Conv2d(hidden, hidden, 3, padding=1)
         self.leave = nn.ConvTranspose2d(hidden, 2, 3, stride=2, padding=1)
@@ -81,13 +80,13 @@ class CoupleMaskConvolutions(nn.Module):
     conv(R))`` where c is redundant, then ReLU. The first layer's input counts as all principal.
     """
 
-    def __init__(self, channels: int, layers: int = 4) -> None:
+    def __init__(self, channels: int, entering: int, layers: int = 4) -> None:
         super().__init__()
         self.channel_logits = nn.Parameter(torch.rand(1, channels, layers, 2))
         self.convolutions = nn.ModuleList(
-            nn.Conv2d(channels, channels, 3, padding=1, bias=False) for _ in range(layers)
+            nn.Conv2d(channels if layer else entering, channels, 3, padding=1, bias=False) for layer in range(layers)
         )
-        self.collect = nn.Conv2d(channels * layers, channels, 1)
+        self.collect = nn.Conv2d(channels * layers, entering, 1)
         self.temperature = 1.0
 
     def channel_mask(self) -> Tensor:
@@ -108,7 +107,7 @@ class CoupleMaskConvolutions(nn.Module):
         return self.channel_logits[0].softmax(-1)[..., PRINCIPAL]
 
     def forward(self, features: Tensor, spatial: Tensor, mask: Tensor) -> Tensor:
-        """Convolve (N, C, H, W) under a spatial mask (N, 1, H, W) and a channel mask (C, layers)."""
+        """Convolve (N, entering, H, W) under a spatial mask (N, 1, H, W) and a channel mask (channels, layers)."""
         if self.training and not mask.requires_grad:
             return self._under_settled_channels(features, spatial, mask > 0.5)
         collected = []
@@ -145,7 +144,7 @@ class CoupleMaskConvolutions(nn.Module):
         return gathered
 
 
-def work_share(spatial: Tensor, mask: Tensor) -> Tensor:
+def work_share(spatial: Tensor, mask: Tensor, entering: int) -> Tensor:
     """Share of the masked convolutions' multiplications that their masks ask for.
 
     Principal outputs of principal inputs are computed everywhere, all else only where the spatial mask is set.
@@ -156,24 +155,35 @@ def work_share(spatial: Tensor, mask: Tensor) -> Tensor:
         (N, 1, H, W) in [0, 1].
     mask
         (channels, layers), the share to which a channel is principal.
+    entering
+        Channels that enter the first layer; all of them count as principal.
 
     Returns
     -------
     Tensor
-        Scalar in [0, 1], differentiable in both.
+        Scalar in [0, 1], differentiable in both masks.
     """
-    principal = mask.mean(0)
-    before = torch.cat((torch.ones_like(principal[:1]), principal[:-1]))
-    everywhere = (before * principal).mean()
+    channels, layers = mask.shape
+    principal = mask.sum(0)
+    before = torch.cat((principal.new_tensor([entering]), principal[:-1]))
+    everywhere = (before * principal).sum() / (channels * (entering + (layers - 1) * channels))
     return everywhere + (1 - everywhere) * spatial.mean()
 
 
 class Masks(NamedTuple):
-    """What one branch's masks were: spatial (N, 1, H, W), channels (C, layers), and the spatial logits (N, 2, H, W)."""
+    """What one branch's masks were: spatial (N, 1, H, W), channels (C, layers), and the spatial logits (N, 2, H, W).
+
+    ``entering`` is how many channels enter the first masked convolution.
+    """
 
     spatial: Tensor
     channels: Tensor
     logits: Tensor
+    entering: int
+
+    def work_share(self) -> Tensor:
+        """Share of the multiplications that these masks ask for; see `work_share`."""
+        return work_share(self.spatial.float(), self.channels, self.entering)
 
 
 @contextmanager
@@ -189,7 +199,7 @@ def watch_masks(network: nn.Module) -> Iterator[list[Masks]]:
         logits.append(output)
 
     def remember(_: nn.Module, inputs: tuple[Any, ...]) -> None:
-        seen.append(Masks(inputs[1], inputs[2], logits.pop()))
+        seen.append(Masks(inputs[1], inputs[2], logits.pop(), inputs[0].shape[1]))
 
     hooks = []
     for module in network.modules():

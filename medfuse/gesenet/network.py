@@ -1,4 +1,4 @@
-"""The GeSeNet fusion network: two source branches, one refinement, one decoder.
+"""Define the GeSeNet fusion network: two source branches, one refinement, one decoder.
 
 Li et al., "GeSeNet: A General Semantic-Guided Network With Couple Mask Ensemble for Medical Image Fusion", IEEE TNNLS
 2023, doi:10.1109/TNNLS.2023.3293274, Fig. 3. Fully convolutional: any height and width, any batch.
@@ -6,40 +6,21 @@ Li et al., "GeSeNet: A General Semantic-Guided Network With Couple Mask Ensemble
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from medfuse.gesenet.architecture import STEM_CHANNELS, Parts, Widths
 from medfuse.gesenet.masks import CoupleMaskConvolutions, SpatialMask
-
-STEM_CHANNELS = 16
-CHANNELS = 32
-
-
-@dataclass(frozen=True)
-class Parts:
-    """Which of the paper's modules a network has; leaving one out shows what it is worth.
-
-    ``edge`` is E (else a 1×1 convolution widens the stem), ``region`` is M (else E's output passes), ``refinement`` is
-    R (else both branches pass), ``skip`` is the way from the partner's E to the decoder, ``swapped`` puts M before E.
-    """
-
-    edge: bool = True
-    region: bool = True
-    refinement: bool = True
-    skip: bool = True
-    swapped: bool = False
 
 
 class DenseBlock(nn.Module):
-    """Two densely connected 3×3 convolutions: ``(N, 16, H, W) -> (N, 48, H, W)``."""
+    """Two densely connected 3×3 convolutions: ``(N, C, H, W) -> (N, C + first + second, H, W)``."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, first: int, second: int) -> None:
         super().__init__()
-        self.first = nn.Conv2d(channels, channels, 3, padding=1)
-        self.second = nn.Conv2d(2 * channels, channels, 3, padding=1)
+        self.first = nn.Conv2d(channels, first, 3, padding=1)
+        self.second = nn.Conv2d(channels + first, second, 3, padding=1)
 
     def forward(self, features: Tensor) -> Tensor:
         features = torch.cat((features, functional.leaky_relu(self.first(features), 0.2)), dim=1)
@@ -63,14 +44,14 @@ class GradientFilter(nn.Module):
 
 
 class EdgeEnhancement(nn.Module):
-    """E, Eq. 1: convolutional features plus gradient features, ``(N, 16, H, W) -> (N, 32, H, W)``."""
+    """E, Eq. 1: convolutional features plus gradient features, ``(N, C, H, W) -> (N, widths.edge, H, W)``."""
 
-    def __init__(self, channels: int, out_channels: int) -> None:
+    def __init__(self, channels: int, widths: Widths) -> None:
         super().__init__()
-        self.dense = DenseBlock(channels)
-        self.down = nn.Conv2d(3 * channels, out_channels, 1)
+        self.dense = DenseBlock(channels, widths.first, widths.second)
+        self.down = nn.Conv2d(channels + widths.first + widths.second, widths.edge, 1)
         self.gradient = GradientFilter(channels)
-        self.up = nn.Conv2d(channels, out_channels, 1)
+        self.up = nn.Conv2d(channels, widths.edge, 1)
 
     def forward(self, features: Tensor) -> Tensor:
         summed = self.down(self.dense(features)) + self.up(self.gradient(features))
@@ -80,10 +61,10 @@ class EdgeEnhancement(nn.Module):
 class ChannelAttention(nn.Module):
     """Weigh each channel by a gate computed from the channel means."""
 
-    def __init__(self, channels: int, reduction: int = 16) -> None:
+    def __init__(self, channels: int, hidden: int) -> None:
         super().__init__()
-        self.squeeze = nn.Conv2d(channels, channels // reduction, 1)
-        self.excite = nn.Conv2d(channels // reduction, channels, 1)
+        self.squeeze = nn.Conv2d(channels, hidden, 1)
+        self.excite = nn.Conv2d(hidden, channels, 1)
 
     def gate(self, means: Tensor) -> Tensor:
         """Channel means → weights in (0, 1), both (N, C, 1, 1)."""
@@ -95,13 +76,17 @@ class ChannelAttention(nn.Module):
 
 
 class RegionMask(nn.Module):
-    """M: masked convolutions with channel attention and a residual, ``(N, 32, H, W) -> (N, 32, H, W)``."""
+    """M: masked convolutions with channel attention and a residual, ``(N, C, H, W) -> (N, C, H, W)``.
 
-    def __init__(self, channels: int) -> None:
+    ``widest`` is how many channels enter it in the paper's network: the mask's and the attention's hidden layers follow
+    from that, however narrow the others are.
+    """
+
+    def __init__(self, channels: int, body: int, widest: int) -> None:
         super().__init__()
-        self.spatial = SpatialMask(channels)
-        self.body = CoupleMaskConvolutions(channels)
-        self.attention = ChannelAttention(channels)
+        self.spatial = SpatialMask(channels, widest // 4)
+        self.body = CoupleMaskConvolutions(body, channels)
+        self.attention = ChannelAttention(channels, widest // 16)
 
     def forward(self, features: Tensor) -> Tensor:
         weighed: Tensor = self.attention(self.body(features, self.spatial(features), self.body.channel_mask()))
@@ -109,16 +94,16 @@ class RegionMask(nn.Module):
 
 
 class GlobalRefinement(nn.Module):
-    """R, Eq. 3: merge both branches' features under the condition of the MRI's edges, 64 -> 64 channels."""
+    """R, Eq. 3: merge both branches' features under the condition of the MRI's edges, 2·edge -> merged channels."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, widths: Widths) -> None:
         super().__init__()
-        both = 2 * channels
+        edge, scale, shift, scaled, merged = widths.edge, widths.scale, widths.shift, widths.scaled, widths.merged
         self.scale = nn.Sequential(
-            nn.Conv2d(channels, channels, 3, padding=1), nn.LeakyReLU(0.1), nn.Conv2d(channels, both, 3, padding=1)
+            nn.Conv2d(edge, scale, 3, padding=1), nn.LeakyReLU(0.1), nn.Conv2d(scale, scaled, 3, padding=1)
         )
-        self.shift = nn.Sequential(nn.Conv2d(channels, channels, 1), nn.LeakyReLU(0.1), nn.Conv2d(channels, both, 1))
-        self.merge = nn.Conv2d(2 * both, both, 3, padding=1)
+        self.shift = nn.Sequential(nn.Conv2d(edge, shift, 1), nn.LeakyReLU(0.1), nn.Conv2d(shift, merged, 1))
+        self.merge = nn.Conv2d(2 * edge + scaled, merged, 3, padding=1)
 
     def forward(self, features: Tensor, condition: Tensor) -> Tensor:
         merged = self.merge(torch.cat((features, self.scale(condition)), dim=1))
@@ -129,19 +114,20 @@ class GlobalRefinement(nn.Module):
 class Branch(nn.Module):
     """One source image's way through stem, E and M."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, widths: Widths) -> None:
         super().__init__()
         self.swapped = parts.swapped
         self.stem = nn.Conv2d(1, STEM_CHANNELS, 3, padding=1)
         self.edge = (
-            EdgeEnhancement(STEM_CHANNELS, CHANNELS)
+            EdgeEnhancement(STEM_CHANNELS, widths)
             if parts.edge
-            else nn.Sequential(nn.Conv2d(STEM_CHANNELS, CHANNELS, 1), nn.LeakyReLU(0.1))
+            else nn.Sequential(nn.Conv2d(STEM_CHANNELS, widths.edge, 1), nn.LeakyReLU(0.1))
         )
-        self.region = RegionMask(STEM_CHANNELS if parts.swapped else CHANNELS) if parts.region else nn.Identity()
+        entering, widest = (STEM_CHANNELS, STEM_CHANNELS) if parts.swapped else (widths.edge, Widths.edge)
+        self.region = RegionMask(entering, min(widths.body, widest), widest) if parts.region else nn.Identity()
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the output of E, and that of the last module, each (N, 32, H, W)."""
+        """Return the output of E, and that of the last module, each (N, widths.edge, H, W)."""
         features = functional.leaky_relu(self.stem(image), 0.2)
         if self.swapped:
             edges = self.edge(self.region(features))
@@ -158,16 +144,21 @@ class GeSeNet(nn.Module):
     deterministic.
     """
 
-    def __init__(self, parts: Parts | None = None) -> None:
+    def __init__(self, parts: Parts | None = None, widths: Widths | None = None) -> None:
         super().__init__()
         self.parts = parts or Parts()
-        self.mri = Branch(self.parts)
-        self.partner = Branch(self.parts)
+        self.widths = widths or Widths()
+        self.mri = Branch(self.parts, self.widths)
+        self.partner = Branch(self.parts, self.widths)
+        edge, hidden = self.widths.edge, self.widths.decoder
+        into_decoder = 2 * edge
         if self.parts.refinement:
-            self.refinement = GlobalRefinement(CHANNELS)
-        into_decoder = 3 * CHANNELS if self.parts.skip else 2 * CHANNELS
+            self.refinement = GlobalRefinement(self.widths)
+            into_decoder = self.widths.merged
+        if self.parts.skip:
+            into_decoder += edge
         self.decoder = nn.Sequential(
-            nn.Conv2d(into_decoder, CHANNELS, 3, padding=1), nn.LeakyReLU(0.2), nn.Conv2d(CHANNELS, 1, 3, padding=1)
+            nn.Conv2d(into_decoder, hidden, 3, padding=1), nn.LeakyReLU(0.2), nn.Conv2d(hidden, 1, 3, padding=1)
         )
         self.origin = {"name": "untrained", "sha256": ""}
 

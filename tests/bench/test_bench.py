@@ -13,7 +13,7 @@ from medfuse.bench.engines import PUBLISHED, bench, head_slice, in_turns, one_st
 from medfuse.bench.published import as_published
 from medfuse.cli import app
 from medfuse.errors import DeviceError, StudyError
-from medfuse.gesenet import load_network
+from medfuse.gesenet import GeSeNet, load_network
 from medfuse.gesenet.engines.registry import as_engine
 from medfuse.phantom import phantom_study
 
@@ -150,7 +150,7 @@ def test_dense_work_is_that_of_the_published_program():
 def _forms():
     network = load_network()
     engine = as_engine(network)
-    published = benching.Engine(PUBLISHED, engine.device, 1.0, {}, as_published(network))
+    published = benching.Engine(PUBLISHED, engine.device, 1.0, {}, as_published(GeSeNet()))
     return published, engine, benching.FoldedGeSeNet(network), benching.FoldedGeSeNet(network, skip=True)
 
 

@@ -7,18 +7,18 @@ import sys
 
 import pytest
 import torch
-from network_pairs import PLACES, framed, pair, shuffled, silence
+from network_pairs import PLACES, framed, pair, shuffled
 from torch.nn import functional
 
 from medfuse.errors import DeviceError
 from medfuse.gesenet import GeSeNet, load_engine, load_network
+from medfuse.gesenet.architecture import Parts, Widths
 from medfuse.gesenet.engines import registry
 from medfuse.gesenet.engines.air_crop import REACH, Cropped
 from medfuse.gesenet.engines.cuda_graph import Captured
 from medfuse.gesenet.engines.folded import RADIUS, FoldedGeSeNet
 from medfuse.gesenet.engines.masked_tiles import TILE, add_in_tiles
 from medfuse.gesenet.engines.registry import ENGINES, FASTEST_FIRST, as_engine, why_not
-from medfuse.gesenet.network import Parts
 
 CPU = torch.device("cpu")
 SLOW_TO_MAKE = ("compiled", "tiled-int16")
@@ -78,38 +78,6 @@ def test_folding_changes_no_picture(parts, skip):
     sources = pair(37, 50, count=2)
     fused, gates = folded(*sources, torch.ones(1), torch.zeros(2, folded.channels))
     assert gates.shape == (2, 2, folded.channels)
-    torch.testing.assert_close(fused, network(*sources), atol=ROUNDING, rtol=0)
-
-
-def test_folding_drops_channels_that_are_always_zero():
-    network = shuffled()
-    for layer, fewer in ((0, 6), (1, 7)):
-        folded = FoldedGeSeNet(network).mri.body.layers[layer]
-        assert len(folded.always) == 32 - fewer
-    folded = FoldedGeSeNet(network)
-    assert folded.refinement.merge.weight.shape == (61, 32 + 31, 3, 3)
-    assert folded.refinement.shift[2].weight.shape == (61, 11, 1, 1)
-    assert folded.mri.edge.down.weight.shape == folded.partner.edge.down.weight.shape == (16, 16 + 8 + 8 + 16, 1, 1)
-    assert folded.decoder[0].weight.shape == (19, 61 + 16, 3, 3)
-
-
-def test_layers_that_make_nothing_at_all_are_folded_too():
-    network = shuffled()
-    scale, shift = network.refinement.scale, network.refinement.shift
-    silence([scale[2]], range(64))
-    silence([network.refinement.merge, shift[2]], range(64))
-    sources = pair(20, 24)
-    folded = FoldedGeSeNet(network)
-    fused, _ = folded(*sources, torch.ones(1), torch.zeros(2, folded.channels))
-    torch.testing.assert_close(fused, network(*sources), atol=ROUNDING, rtol=0)
-    network.mri.region.body.convolutions[1].weight[:] = -1.0
-    assert len(FoldedGeSeNet(network).mri.body.layers) == 1
-    network.mri.region.body.convolutions[0].weight[:] = 0
-    network.mri.region.body.collect.bias[:] = 0.3
-    folded = FoldedGeSeNet(network)
-    assert len(folded.mri.body.layers) == 0
-    sources = pair(20, 24)
-    fused, _ = folded(*sources, torch.ones(1), torch.zeros(2, folded.channels))
     torch.testing.assert_close(fused, network(*sources), atol=ROUNDING, rtol=0)
 
 
@@ -181,7 +149,7 @@ def test_a_black_slice_costs_next_to_nothing():
 @pytest.mark.parametrize("parts", [Parts(), Parts(swapped=True)])
 def test_the_reach_is_as_stated(parts):
     """One pixel changes nothing further away, attention kept apart; and does change something that far."""
-    network = FoldedGeSeNet(shuffled(parts))
+    network = FoldedGeSeNet(shuffled(parts, widths=Widths()))
     size = 4 * REACH + 1
     mri, partner = pair(size, size)
     gates = torch.full((2, 1, network.channels), 0.7)

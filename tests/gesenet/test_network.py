@@ -10,6 +10,8 @@ from torch.nn import functional
 
 from medfuse.errors import DeviceError, GeometryError, WeightsError
 from medfuse.gesenet import GeSeNet, fuse_slices, load_network
+from medfuse.gesenet.architecture import Widths
+from medfuse.gesenet.loading import save_network
 from medfuse.gesenet.masks import CoupleMaskConvolutions, SpatialMask, gumbel_softmax
 from medfuse.volume import grid_of, like
 
@@ -45,7 +47,7 @@ def test_inference_is_deterministic(network):
 
 
 def test_training_masks_are_random_and_soft(network):
-    mask = SpatialMask(32)
+    mask = SpatialMask(32, 8)
     features = torch.randn((1, 32, 11, 14), generator=torch.Generator().manual_seed(1))
     drawn, again = mask(features), mask(features)
     assert not torch.equal(drawn, again)
@@ -65,7 +67,7 @@ def test_gumbel_softmax_hardens_as_it_cools():
 
 def test_masked_convolutions_follow_their_definition():
     torch.manual_seed(2)
-    body = CoupleMaskConvolutions(8).eval()
+    body = CoupleMaskConvolutions(8, 8).eval()
     with torch.no_grad():
         body.channel_logits.normal_()
     features = torch.randn(2, 8, 9, 12)
@@ -173,10 +175,29 @@ def test_weights_of_another_network_are_refused(tmp_path):
 
 @pytest.mark.parametrize("name", ["ours.pth", "ours.SAFETENSORS", "ours"])
 def test_weights_are_known_by_what_they_hold(network, tmp_path, name):
+    save_network(network, tmp_path / name)
+    assert torch.equal(load_network(tmp_path / name).decoder[0].weight, network.decoder[0].weight)
+
+
+def test_files_that_name_no_widths_hold_the_papers_network(tmp_path):
     from safetensors.torch import save_file
 
-    save_file({key: array.contiguous() for key, array in network.state_dict().items()}, tmp_path / name)
-    assert torch.equal(load_network(tmp_path / name).decoder[0].weight, network.decoder[0].weight)
+    full = {name: array.contiguous() for name, array in GeSeNet().state_dict().items()}
+    save_file(full, tmp_path / "full.safetensors")
+    assert load_network(tmp_path / "full.safetensors").widths == Widths()
+    for wrong in ('{"edge": 17}', '{"edge": 48}', '{"body": 8.0}', '{"width": 8}', "[8]", "{"):
+        save_file(full, tmp_path / "wrong.safetensors", {"widths": wrong})
+        with pytest.raises(WeightsError, match="unknown parts or widths"):
+            load_network(tmp_path / "wrong.safetensors")
+    save_file(full, tmp_path / "wrong.safetensors", {"widths": '{"decoder": 8}'})
+    with pytest.raises(WeightsError, match=r"decoder\.0\.weight must be .* of shape \(8, 96, 3, 3\)"):
+        load_network(tmp_path / "wrong.safetensors")
+
+
+def test_loading_draws_no_random_numbers():
+    before = torch.get_rng_state()
+    assert load_network().widths == Widths(8, 8, 16, 8, 8, 16, 8, 16, 8)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_an_absent_device_is_refused():

@@ -2,13 +2,15 @@ import csv
 import hashlib
 import json
 import math
-from copy import deepcopy
+import subprocess
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from network_pairs import shuffled, silence
 from PIL import Image
 from safetensors import safe_open
 from typer.testing import CliRunner
@@ -17,12 +19,13 @@ import medfuse
 from medfuse.cli import app
 from medfuse.errors import IntensityError, TrainingError
 from medfuse.gesenet import load_network
-from medfuse.gesenet.engines.folded import FoldedGeSeNet
+from medfuse.gesenet.architecture import Parts, Widths
+from medfuse.gesenet.loading import save_network
 from medfuse.gesenet.masks import CoupleMaskConvolutions, watch_masks, work_share
-from medfuse.gesenet.network import GeSeNet, Parts
-from medfuse.gesenet.training.compact import Compaction
+from medfuse.gesenet.network import GeSeNet
+from medfuse.gesenet.training.compact import compact_file, compacted
 from medfuse.gesenet.training.config import TrainingConfig
-from medfuse.gesenet.training.dataset import PatchSampler, read_pairs, read_picture, with_classes
+from medfuse.gesenet.training.dataset import read_pairs, read_picture, with_classes
 from medfuse.gesenet.training.losses import (
     FusionLoss,
     LossByTask,
@@ -31,14 +34,15 @@ from medfuse.gesenet.training.losses import (
     complement_loss,
     content_loss,
     gradient_loss,
+    headroom_loss,
     preservation_loss,
-    room_loss,
     semantic_loss,
     sobel,
     spatial_mask_loss,
     structure,
 )
-from medfuse.gesenet.training.pruning import Thinning
+from medfuse.gesenet.training.patches import PatchSampler
+from medfuse.gesenet.training.pruning import Pruning
 from medfuse.gesenet.training.semantic import TISSUES, SemanticModule, TissueClasses
 from medfuse.gesenet.training.trainer import Trainer
 from medfuse.pipeline.train import study_pairs, train
@@ -93,81 +97,108 @@ def test_the_same_seed_trains_the_same_network(pairs, tmp_path):
     assert log(tmp_path / "c") != log(tmp_path / "a")
 
 
+def test_training_leaves_random_numbers_and_threads_as_they_were(pairs, tmp_path):
+    threads, state = torch.get_num_threads(), torch.get_rng_state()
+    for name, drawn in (("a", 0), ("b", 3)):
+        torch.rand(drawn)  # what the caller draws before and between changes nothing
+        trainer = trainer_of(config(pairs, tmp_path / name, threads=threads + 1))
+        assert torch.get_num_threads() == threads
+        torch.rand(drawn)
+        before, seen = torch.get_rng_state(), []
+        trainer.recorded = lambda seen=seen: seen.append(torch.get_num_threads())
+        trainer.run()
+        assert set(seen) == {threads + 1}
+        assert torch.get_num_threads() == threads
+        assert torch.equal(torch.get_rng_state(), before)
+        assert torch.equal(before, state) == (not drawn)
+    assert log(tmp_path / "a") == log(tmp_path / "b")
+
+
 @pytest.mark.parametrize("share", [0.25, 1.0])
-def test_thinning_leaves_a_share_of_the_channels_and_the_folded_network_has_no_others(pairs, tmp_path, share):
+def test_pruning_leaves_a_share_of_the_channels_and_the_weights_hold_no_others(pairs, tmp_path, share):
     trainer = trainer_of(config(pairs, tmp_path / "run", kept_share=share, semantic_weight=0.0))
     trainer.run()
     trained = load_network(tmp_path / "run" / "best.safetensors")
-    folded = FoldedGeSeNet(trained)
-    leaving_edge = max(16, 32 * share)
-    assert folded.channels == leaving_edge
-    assert folded.refinement.merge.weight.shape[:2] == (64 * share, 2 * leaving_edge + 64 * share)
-    assert folded.decoder[0].weight.shape[:2] == (32 * share, 64 * share + leaving_edge)
-    for branch in (trained.mri, trained.partner):
-        for layer in (branch.edge.dense.first, branch.edge.dense.second):
-            assert (layer.weight != 0).flatten(1).any(1).sum() == max(8, 16 * share)
-        for layer in branch.region.body.convolutions:
-            assert (layer.weight != 0).flatten(1).any(1).sum() == 32 * share
+    dense, edge = max(8, int(16 * share)), max(16, int(32 * share))
+    half, whole = int(32 * share), int(64 * share)
+    assert trained.widths == Widths(dense, dense, edge, half, half, whole, half, whole, half)
+    sources = torch.rand(1, 1, 40, 40), torch.rand(1, 1, 40, 40)
+    torch.testing.assert_close(trained(*sources), trainer.network.eval()(*sources), atol=2e-6, rtol=0)
 
 
 def test_channels_that_are_gone_do_not_come_back(pairs, tmp_path):
+    """A later stage trains a narrow network; its share is of the paper's channels, of which a half has gone before."""
     given = {"semantic_weight": 0.0, "steps": 3}
     trainer_of(config(pairs, tmp_path / "first", kept_share=0.5, **given)).run()
     start = str(tmp_path / "first" / "best.safetensors")
-    trainer_of(config(pairs, tmp_path / "next", start=start, **given)).run()
-    first, later = (load_network(tmp_path / name / "best.safetensors").decoder[0].weight for name in ("first", "next"))
-    assert torch.equal((first != 0).flatten(1).any(1), (later != 0).flatten(1).any(1))
-    assert not torch.equal(first, later)
+    half = load_network(start).widths
+    assert half == Widths(8, 8, 16, 16, 16, 32, 16, 32, 16)
+    for name, share, expected in (("next", 1.0, half), ("last", 0.25, Widths(8, 8, 16, 8, 8, 16, 8, 16, 8))):
+        trainer = trainer_of(config(pairs, tmp_path / name, start=start, kept_share=share, **given))
+        assert trainer.network.widths == half
+        trainer.run()
+        assert load_network(trainer.folder.best_weights).widths == expected
 
 
-@pytest.mark.parametrize("without", ["", "region", "refinement", "skip", "edge"])
-def test_what_learns_without_dead_channels_computes_the_same(without):
-    """One step of each: the same picture, the same change of the weights, and no other weights changed."""
-    torch.manual_seed(8)
-    network = GeSeNet(Parts(**{without: False} if without else {}))
-    for name, each in network.named_parameters():
-        each.requires_grad_(not name.endswith("channel_logits"))
-    thinning = Thinning(network, 0.25)
-    thinning.worth = [torch.rand_like(worth) for worth in thinning.worth]
-    thinning.thin(1.0)
-    compact = deepcopy(network)
-    compaction = Compaction(compact)
-    assert all(torch.equal(value, network.state_dict()[name]) for name, value in compaction.whole().items())
-    if without != "edge":
-        left, all_of_them = (sum(each.numel() for each in net.parameters()) for net in (compact, network))
-        assert left < all_of_them / 3
+@pytest.mark.parametrize(
+    "parts", [Parts(), *(replace(Parts(), **{name: name == "swapped"}) for name in asdict(Parts()))]
+)
+def test_a_compact_network_computes_the_same(parts):
+    network = shuffled(parts, widths=Widths())
+    for branch, many in ((network.mri, 21), (network.partner, 16)):
+        if parts.edge:
+            silence([branch.edge.dense.first], range(9))
+            silence([branch.edge.dense.second], range(3, 11))
+        if parts.edge and parts.region and not parts.swapped:
+            silence([branch.edge.down, branch.edge.up, branch.region.body.collect], range(1, 1 + many))
+        if parts.region:
+            for layer in branch.region.body.convolutions:
+                silence([layer], range(2, 2 + many // 2))
+    if parts.refinement:
+        scale, shift = network.refinement.scale, network.refinement.shift
+        silence([scale[0]], [3, 9])
+        silence([scale[2]], range(7, 40))
+        silence([shift[0]], range(21))
+        silence([network.refinement.merge, shift[2]], [0, 5, 63])
+    silence([network.decoder[0]], range(4, 17))
+    compact = compacted(network)
+    if parts == Parts():
+        assert compact.widths == Widths(8, 8, 16, 24, 30, 31, 11, 61, 19)
+    assert compact.widths.decoder == 19
     mri, partner = torch.rand(2, 1, 33, 40), torch.rand(2, 1, 33, 40)
+    torch.testing.assert_close(compact(mri, partner), network(mri, partner), atol=2e-6, rtol=0)
     for net in (network, compact):
-        staying = Thinning(net, 1.0)
-        net.soften_masks(0.0)
-        net.train()(mri, partner).sub(0.3).square().sum().backward()
-        torch.optim.SGD([each for each in net.parameters() if each.requires_grad], 1e-3).step()
-        staying.thin(1.0)
-    whole = GeSeNet(network.parts)
-    whole.load_state_dict(compaction.whole())
-    fused = [net.eval()(mri, partner) for net in (network, compact, whole)]
-    torch.testing.assert_close(fused[0], fused[1], atol=2e-6, rtol=0)
-    torch.testing.assert_close(fused[2], fused[1], atol=2e-6, rtol=0)
+        net.train().soften_masks(0.0)
+    torch.testing.assert_close(compact(mri, partner), network(mri, partner), atol=2e-6, rtol=0)
+    again = compacted(compact)
+    assert again.widths == compact.widths
+    assert all(torch.equal(value, again.state_dict()[name]) for name, value in compact.state_dict().items())
 
 
-def test_a_thinned_network_trains_without_its_dead_channels(pairs, tmp_path):
-    given = {"semantic_weight": 0.0, "steps": 3}
-    trainer_of(config(pairs, tmp_path / "first", kept_share=0.25, **given)).run()
-    start = str(tmp_path / "first" / "best.safetensors")
-    given |= {"start": start, "learn_channel_masks": False, "hard_share": 1.0}
-    later = trainer_of(config(pairs, tmp_path / "next", **given))
-    later.run()
-    assert len(later.network.decoder[0].weight) == 8
-    before, after = (load_network(path) for path in (start, later.folder.best_weights))
-    assert torch.equal(*((net.decoder[0].weight != 0).flatten(1).any(1) for net in (before, after)))
-    mri, partner = torch.rand(1, 1, 40, 40), torch.rand(1, 1, 40, 40)
-    torch.testing.assert_close(after(mri, partner), later.network.eval()(mri, partner), atol=2e-6, rtol=0)
+def test_a_weights_file_of_all_channels_is_made_compact(tmp_path):
+    network = shuffled(widths=Widths())
+    silence([network.decoder[0]], range(20))
+    save_network(network, tmp_path / "old.safetensors", {"config": "{}"}, torch.float16)
+    compact_file(tmp_path / "old.safetensors", tmp_path / "new.safetensors")
+    with safe_open(tmp_path / "new.safetensors", "pt") as file:
+        assert file.metadata()["config"] == "{}"
+        assert json.loads(file.metadata()["widths"])["decoder"] == 12
+        assert file.get_tensor("mri.stem.weight").dtype == torch.float16
+    old, new = (load_network(tmp_path / f"{name}.safetensors") for name in ("old", "new"))
+    sources = torch.rand(1, 1, 20, 22), torch.rand(1, 1, 20, 22)
+    torch.testing.assert_close(new(*sources), old(*sources), atol=2e-6, rtol=0)
 
 
-def test_thinning_keeps_the_channels_that_matter():
+def test_weights_of_other_widths_have_no_mean(pairs, tmp_path):
+    save_network(shuffled(), tmp_path / "odd.safetensors")
+    with pytest.raises(TrainingError, match="must have the same numbers of channels; default has"):
+        trainer_of(config(pairs, tmp_path / "run", averaged=("default", str(tmp_path / "odd.safetensors"))))
+
+
+def test_pruning_keeps_the_channels_that_matter():
     torch.manual_seed(5)
     network = GeSeNet()
-    thinning = Thinning(network, 0.5)
+    pruning = Pruning(network, 0.5)
     trained = network.decoder[0].weight
     with torch.no_grad():
         network.decoder[2].weight[:, 1::2] = 0  # nobody reads these
@@ -175,8 +206,8 @@ def test_thinning_keeps_the_channels_that_matter():
         fused = network.eval()(torch.rand(1, 1, 24, 24), torch.rand(1, 1, 24, 24))
         network.zero_grad()
         fused.square().mean().backward()
-        thinning.weigh()
-    thinning.thin(1.0)
+        pruning.weigh()
+    pruning.prune(1.0)
     assert torch.equal((trained != 0).flatten(1).any(1), torch.arange(32) % 2 == 0)
 
 
@@ -239,6 +270,36 @@ def test_settings_come_from_yaml_and_flags_go_first(tmp_path):
     read = TrainingConfig.from_yaml(tmp_path / "a.yaml", seed=4, steps=None)
     assert (read.steps, read.seed, read.learning_rate, read.validation_cases) == (7, 4, 1e-4, ("MRI-CT/1",))
     assert read.pairs == str(tmp_path / "p.csv")
+
+
+def test_settings_by_their_old_names_are_taken_with_a_warning(tmp_path):
+    old = {"drawn_twice": ["MRI-CT"], "room_from": 0.8, "compact": False, "seed": 3}
+    old |= {"for_tasks": [{"task": "MRI-CT", "mri_must_exceed": 2.0, "room_weight": 5}]}
+    (tmp_path / "a.yaml").write_text(json.dumps(old))
+    with pytest.warns(FutureWarning) as said:
+        read = TrainingConfig.from_yaml(tmp_path / "a.yaml", room_from=0.7)
+    assert len(said) == 6
+    assert any("the training setting room_weight is now headroom_weight" in str(each.message) for each in said)
+    assert any("compact is no setting any more" in str(each.message) for each in said)
+    assert (read.oversampled_tasks, read.headroom_from, read.seed) == (("MRI-CT",), 0.7, 3)
+    own = read.for_task("MRI-CT")
+    assert (own.mri_gradient_margin, own.headroom_weight) == (2.0, 5.0)
+
+
+def test_flags_by_their_old_names_are_taken(pairs, tmp_path):
+    (tmp_path / "a.yaml").write_text(json.dumps({"pairs": pairs.name, "out": "run"}))
+    flags = ["--drawn-twice", "MRI-MR,MRI-CT", "--room-weight", "2", "--no-compact"]
+    with pytest.warns(FutureWarning) as said:
+        done = CliRunner().invoke(app, ["train", str(tmp_path / "a.yaml"), *flags])
+    assert len(said) == 3
+    assert done.exit_code == 3
+    assert "found MRI-MR, MRI-CT" in " ".join(done.output.split())
+    assert "--room-weight" not in CliRunner().invoke(app, ["train", "--help"]).output
+
+
+def test_settings_are_read_without_pytorch():
+    program = "import sys; import medfuse.gesenet.training.config; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_the_resolved_settings_read_back_the_same(pairs, tmp_path):
@@ -486,9 +547,9 @@ def test_tasks_can_be_drawn_twice_as_often(pairs):
     found = read_pairs(pairs)
     told_apart = [replace(each, mri=torch.full_like(each.mri, 255 * (each.task == "MRI-CT"))) for each in found]
     shares = []
-    for drawn_twice in ((), ("MRI-PET",)):
+    for oversampled_tasks in ((), ("MRI-PET",)):
         generator = torch.Generator().manual_seed(4)
-        batch = PatchSampler(told_apart, (24,), 900 * 24 * 24, 0.0, generator, drawn_twice).draw()
+        batch = PatchSampler(told_apart, (24,), 900 * 24 * 24, 0.0, generator, oversampled_tasks).draw()
         shares.append(float((batch.mri.amax((1, 2, 3)) == 0).float().mean()))
         assert batch.tasks.count("MRI-PET") == round(900 * shares[-1])  # each patch says whose it is
     assert shares == pytest.approx([1 / 2, 2 / 3], abs=0.05)
@@ -587,7 +648,7 @@ def test_losses_are_zero_where_nothing_can_be_better():
     weights = LossWeights(complement=0)  # what is the same in both sources has no complement
     total, terms = FusionLoss(weights)(mri, mri, mri)
     assert total == pytest.approx(0, abs=1e-6)
-    assert set(terms) == {"content", "gradient", "ssim", "complement", "preservation", "room"}
+    assert set(terms) == {"content", "gradient", "ssim", "complement", "preservation", "headroom"}
     assert FusionLoss()(1 - brighter, mri, partner)[0] > FusionLoss()(brighter, mri, partner)[0]
 
 
@@ -668,22 +729,22 @@ def test_edges_under_the_bright_part_of_the_other_source_count_more():
     torch.testing.assert_close(*alike, atol=1e-4, rtol=0)
 
 
-def test_the_room_loss_asks_for_texture_below_white_where_both_are_bright():
+def test_the_headroom_loss_asks_for_texture_below_white_where_both_are_bright():
     wave = 0.1 * torch.sin(torch.arange(64.0))[None, None, None].expand(1, 1, 64, -1)
     mri, hot = 0.7 + wave, torch.ones(1, 1, 64, 64)
     white, flat, textured = torch.ones_like(hot), torch.full_like(hot, 0.9), 0.9 + 0.8 * wave
-    lost = [room_loss(fused, mri, hot).item() for fused in (white, flat, textured)]
+    lost = [headroom_loss(fused, mri, hot).item() for fused in (white, flat, textured)]
     assert lost[0] > lost[1] > 5 * lost[2]
-    exchanged = [room_loss(fused, hot, mri).item() for fused in (white, flat, textured)]
+    exchanged = [headroom_loss(fused, hot, mri).item() for fused in (white, flat, textured)]
     assert exchanged == pytest.approx(lost)
-    assert room_loss(hot, mri - 0.6, hot) == 0  # a dark MRI leaves white where it is
-    assert room_loss(white, mri, hot - 0.4) == 0
+    assert headroom_loss(hot, mri - 0.6, hot) == 0  # a dark MRI leaves white where it is
+    assert headroom_loss(white, mri, hot - 0.4) == 0
 
 
-def test_the_room_loss_pulls_out_of_saturation():
+def test_the_headroom_loss_pulls_out_of_saturation():
     mri, hot = (torch.full((1, 1, 32, 32), value) for value in (0.7, 1.0))
     logits = torch.full_like(mri, 4.0).requires_grad_()  # 0.9997 of the range
-    room_loss(logits.tanh() / 2 + 0.5, mri, hot).backward()
+    headroom_loss(logits.tanh() / 2 + 0.5, mri, hot).backward()
     assert logits.grad.sum() > 0.05
 
 
@@ -720,13 +781,15 @@ def test_the_work_share_counts_multiplications():
     spatial = torch.zeros(1, 1, 4, 4)
     spatial[..., :2] = 1
     nothing, everything = torch.zeros(8, 4), torch.ones(8, 4)
-    assert work_share(spatial, nothing) == 0.5
-    assert work_share(spatial, everything) == 1
+    assert work_share(spatial, nothing, 8) == 0.5
+    assert work_share(spatial, everything, 8) == 1
     half = torch.zeros(8, 4)
     half[:4] = 1
     # Layer 1: half of the outputs everywhere; layers 2 to 4: half of the outputs from half of the inputs.
     everywhere = (0.5 + 3 * 0.25) / 4
-    assert work_share(spatial, half) == pytest.approx(everywhere + (1 - everywhere) / 2)
+    assert work_share(spatial, half, 8) == pytest.approx(everywhere + (1 - everywhere) / 2)
+    everywhere = (2 * 0.5 + 3 * 0.25) / 5  # twice as many channels enter layer 1
+    assert work_share(spatial, half, 16) == pytest.approx(everywhere + (1 - everywhere) / 2)
 
 
 def test_masks_can_be_watched():
@@ -755,7 +818,7 @@ def test_at_temperature_zero_training_draws_the_masks_of_inference():
 
 def test_settled_channels_are_computed_once():
     torch.manual_seed(0)
-    body = CoupleMaskConvolutions(8).train()
+    body = CoupleMaskConvolutions(8, 8).train()
     features, spatial = torch.rand(2, 8, 12, 14), (torch.rand(2, 1, 12, 14) > 0.5).float()
     for mask in (torch.rand(8, 4) > 0.6, torch.ones(8, 4) > 0, torch.zeros(8, 4) > 0):
         expected = body(features, spatial, mask.float().requires_grad_())
@@ -845,31 +908,27 @@ def test_training_can_start_from_the_mean_of_weights(pairs, tmp_path):
         replace(still, averaged=("",))
 
 
-def test_every_stage_of_the_shipped_weights_can_be_repeated():
-    folder = Path(medfuse.gesenet.__file__).parent / "weights"
-    stages = sorted(folder.glob("*.yaml"))
+RECIPES = Path(__file__).parents[2] / "recipes"
+
+
+def test_every_recipe_is_read_and_starts_from_another_one():
+    stages = sorted(RECIPES.glob("*.yaml"))
     assert len(stages) == 16
     for path in stages:
         settings = TrainingConfig.from_yaml(path)
         before = settings.averaged or ((settings.start,) if settings.start else ())
-        assert all(Path(each).is_file() for each in before), path.name
-        with safe_open(path.with_suffix(".safetensors"), "pt") as file:
-            trained = json.loads(file.metadata()["config"])
-        paths = {"out", "pairs", "start", "averaged", "studies"}
-        mine = json.loads(json.dumps(asdict(settings)))
-        assert {name: mine[name] for name in trained if name not in paths} == {
-            name: value for name, value in trained.items() if name not in paths
-        }, path.name
-        began = trained.get("averaged") or [name for name in (trained["start"],) if name]
-        assert [Path(each).name for each in before] == began, path.name
+        assert bool(before) == (path.stem != "first")
+        for start in map(Path, before):
+            assert start.name == "best.safetensors"
+            assert start.parent.with_suffix(".yaml").is_file(), path.name
+        assert path.with_suffix(".jsonl").is_file()
 
 
-def test_the_shipped_weights_are_the_mean_that_their_settings_name():
-    folder = Path(medfuse.gesenet.__file__).parent / "weights"
-    states = [load_network(path).state_dict() for path in TrainingConfig.from_yaml(folder / "default.yaml").averaged]
-    for name, value in load_network().state_dict().items():
-        mean = torch.stack([state[name] for state in states]).mean(0)
-        assert torch.equal(value, mean.half().float()), name
+def test_the_first_recipe_trains_from_nothing(pairs, tmp_path):
+    flags = {name: SETTINGS[name] for name in ("batch_pixels", "patch_sizes", "validation_cases", "device")}
+    flags |= {"pairs": str(pairs), "out": str(tmp_path / "run"), "steps": 1, "semantic_pretraining": 1}
+    trainer_of(TrainingConfig.from_yaml(RECIPES / "first.yaml", **flags)).run()
+    assert [row["step"] for row in log(tmp_path / "run")] == [1]
 
 
 def test_channel_masks_can_be_left_as_they_are(pairs, tmp_path):

@@ -1,10 +1,10 @@
-"""Random picture pairs, and a network with every kind of channel."""
+"""Make random picture pairs, and networks with every kind of channel."""
 
 import torch
 from torch.nn import functional
 
 from medfuse.gesenet import GeSeNet
-from medfuse.gesenet.network import Parts
+from medfuse.gesenet.architecture import Widths
 
 CPU = torch.device("cpu")
 SLOW_TO_MAKE = ("compiled", "tiled-int16")
@@ -24,39 +24,28 @@ def framed(height, width, top, left, inner, count=1):
     return tuple(functional.pad(side, room) for side in pair(*inner, count))
 
 
-def shuffled(parts=None, seed=4):
-    """A network with every kind of channel: principal, redundant, and always zero."""
+ODD = Widths(first=8, second=8, edge=16, body=27, scale=30, scaled=31, shift=11, merged=61, decoder=19)
+
+
+def shuffled(parts=None, seed=4, widths=ODD):
+    """An untrained network with principal and redundant channels, in numbers that fill no vectors."""
     torch.manual_seed(seed)
-    network = GeSeNet(parts).eval().requires_grad_(False)
+    network = GeSeNet(parts, widths).eval().requires_grad_(False)
     for branch in (network.mri, network.partner):
         if network.parts.region:
             body = branch.region.body
             body.channel_logits.normal_()
-            body.convolutions[0].weight[3:9] = 0
-            body.convolutions[1].weight[5:12] = -body.convolutions[1].weight[5:12].abs()
             body.convolutions[3].weight[:] *= 3
             # Undecided masks: about half of the pixels marked.
             branch.region.spatial.leave.bias[:] = 0
-    if network.parts == Parts():
-        for branch, many in ((network.mri, 21), (network.partner, 16)):
-            silence([branch.edge.down, branch.edge.up, branch.region.body.collect], range(1, 1 + many))
-            silence([branch.edge.dense.first], range(9))
-            silence([branch.edge.dense.second], range(3, 11))
-    if network.parts.refinement:
-        scale, shift = network.refinement.scale, network.refinement.shift
-        silence([scale[0]], [3, 9])
-        silence([scale[2]], range(7, 40))
-        silence([shift[0]], range(21))
-        silence([network.refinement.merge, shift[2]], [0, 5, 63])
-    silence([network.decoder[0]], range(4, 17))
     return network
 
 
 def silence(layers, channels):
     """Let layers that are added make nothing of some channels."""
     for layer in layers:
-        layer.weight[list(channels)] = 0
-        layer.bias[list(channels)] = 0
+        for part in layer.parameters():
+            part.data[list(channels)] = 0
 
 
 PLACES = [

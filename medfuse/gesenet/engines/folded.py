@@ -1,4 +1,4 @@
-"""GeSeNet as it is run, not trained: decided masks, no channel that is always zero, no arithmetic done twice.
+"""Fold a trained network into the form that is run: decided masks, and no arithmetic done twice.
 
 Training draws every mask softly, and needs each masked convolution twice. Once the channel masks are decided, what they
 say is a matter of which kernels meet which channels, and is folded into the weights; the result is that of
@@ -15,15 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medfuse.gesenet.engines.masked_tiles import add_in_tiles
-from medfuse.gesenet.live_channels import channels_alive, cut, folded_chain, numbers_of, same_size
 from medfuse.gesenet.masks import CoupleMaskConvolutions, SpatialMask
-from medfuse.gesenet.network import CHANNELS, Branch, EdgeEnhancement, GeSeNet, GlobalRefinement, RegionMask
+from medfuse.gesenet.network import Branch, EdgeEnhancement, GeSeNet, RegionMask
 
 RADIUS = 15
 """How far a pixel of the input reaches in the output, in pixels, channel attention aside: 3 in E, 9 in M, 3 behind."""
-
-VECTOR = 8
-"""Channels within E are kept by so many, and those that leave it by twice as many: what is computed at once."""
 
 Features = tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]
 """For the MRI's branch and the partner's: what enters M, and what its masked convolutions make of it."""
@@ -45,17 +41,10 @@ class FoldedGeSeNet(nn.Module):
         super().__init__()
         device = next(network.parameters()).device
         network = deepcopy(network).cpu()
-        of_mri, of_partner = _edges(network.mri, network.partner)
-        self.mri = FoldedBranch(network.mri, skip, of_mri)
-        self.partner = FoldedBranch(network.partner, skip, of_partner)
-        self.refinement = None
-        into, skipped = torch.cat((of_partner, of_mri + CHANNELS)), of_partner + 2 * CHANNELS
-        if network.parts.refinement:
-            self.refinement, into = _folded_refinement(network.refinement, into, of_mri)
+        self.mri, self.partner = FoldedBranch(network.mri, skip), FoldedBranch(network.partner, skip)
+        self.refinement = network.refinement if network.parts.refinement else None
         self.skip = network.parts.skip
-        if self.skip:
-            into = torch.cat((into, skipped))
-        self.decoder = folded_chain(network.decoder, into)
+        self.decoder = network.decoder
         self.eval().requires_grad_(False).to(device)
         cast("Any", self).to(memory_format=torch.channels_last)
 
@@ -113,29 +102,22 @@ class FoldedGeSeNet(nn.Module):
 
 
 class FoldedBranch(nn.Module):
-    """One source's way through stem, E and M, cut where the channel attention asks for the means.
+    """One source's way through stem, E and M, cut where the channel attention asks for the means."""
 
-    Of what leaves E, and so M, only the channels named ``edges`` are made.
-    """
-
-    def __init__(self, branch: Branch, skip: bool, edges: Tensor) -> None:
+    def __init__(self, branch: Branch, skip: bool) -> None:
         super().__init__()
         self.swapped = branch.swapped
-        self.stem = deepcopy(branch.stem)
+        self.stem = branch.stem
         edge = branch.edge
-        self.edge = FoldedEdge(edge, edges) if isinstance(edge, EdgeEnhancement) else deepcopy(edge)
+        self.edge = FoldedEdge(edge) if isinstance(edge, EdgeEnhancement) else edge
         region = branch.region if isinstance(branch.region, RegionMask) else None
         self.spatial = self.body = self.attention = None
         self.channels = 1
         if region:
-            entering = torch.arange(branch.stem.out_channels) if self.swapped else edges
-            self.channels = len(entering)
-            self.spatial = FoldedMask(region.spatial, entering)
-            self.body = FoldedBody(region.body, skip, entering)
-            self.attention = deepcopy(region.attention)
-            within = torch.arange(self.attention.squeeze.out_channels)
-            self.attention.squeeze = cut(self.attention.squeeze, within, entering)
-            self.attention.excite = cut(self.attention.excite, entering, within)
+            self.channels = region.body.collect.out_channels
+            self.spatial = FoldedMask(region.spatial)
+            self.body = FoldedBody(region.body, skip)
+            self.attention = region.attention
 
     def before(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """(N, 1, H, W) → what enters M, and what its masked convolutions make of it; without M the first, twice."""
@@ -165,20 +147,16 @@ class FoldedBranch(nn.Module):
 
 
 class FoldedEdge(nn.Module):
-    """E with its two 1×1 convolutions as one, without what is always zero within; ``out`` names what leaves it."""
+    """E with its two 1×1 convolutions as one."""
 
-    def __init__(self, edge: EdgeEnhancement, out: Tensor) -> None:
+    def __init__(self, edge: EdgeEnhancement) -> None:
         super().__init__()
         channels = len(edge.gradient.x)
-        stem = torch.arange(channels)
-        first, second = (channels_alive(layer, whole=VECTOR) for layer in (edge.dense.first, edge.dense.second))
-        self.first = cut(edge.dense.first, first, stem)
-        self.second = cut(edge.dense.second, second, torch.cat((stem, first + channels)))
+        self.first, self.second = edge.dense.first, edge.dense.second
         self.x = same_size(edge.gradient.x, groups=channels)
         self.y = same_size(edge.gradient.y, groups=channels)
-        dense = torch.cat((stem, first + channels, second + 2 * channels))
-        kernels = torch.cat((edge.down.weight[:, dense], edge.up.weight), dim=1)
-        self.down = same_size(kernels[out], (cast("Tensor", edge.down.bias) + cast("Tensor", edge.up.bias))[out])
+        bias = cast("Tensor", edge.down.bias) + cast("Tensor", edge.up.bias)
+        self.down = same_size(torch.cat((edge.down.weight, edge.up.weight), dim=1), bias)
 
     def forward(self, features: Tensor) -> Tensor:
         first = functional.leaky_relu(self.first(features), 0.2)
@@ -190,10 +168,9 @@ class FoldedEdge(nn.Module):
 class FoldedMask(nn.Module):
     """The decided spatial mask, (N, C, H, W) → (N, 1, H, W), by operations that are the same for odd and even sizes."""
 
-    def __init__(self, mask: SpatialMask, into: Tensor) -> None:
+    def __init__(self, mask: SpatialMask) -> None:
         super().__init__()
-        self.enter = cut(mask.enter, torch.arange(mask.enter.out_channels), into)
-        self.middle = deepcopy(mask.middle)
+        self.enter, self.middle = mask.enter, mask.middle
         leave = mask.leave
         self.leave = nn.ConvTranspose2d(leave.in_channels, leave.out_channels, 3, stride=2, padding=1, output_padding=1)
         self.leave.load_state_dict(leave.state_dict())
@@ -206,34 +183,28 @@ class FoldedMask(nn.Module):
 
 
 class FoldedBody(nn.Module):
-    """The masked convolutions of M and the 1×1 that collects them, without the channels that are always zero."""
+    """The masked convolutions of M and the 1×1 that collects them; of each the principal channels come first."""
 
-    def __init__(self, body: CoupleMaskConvolutions, skip: bool, edges: Tensor) -> None:
+    def __init__(self, body: CoupleMaskConvolutions, skip: bool) -> None:
         super().__init__()
         principal = body.channel_mask().bool()
         count = len(principal)
         layers, columns = [], []
-        into, into_principal = edges, len(edges)
+        into = torch.arange(body.collect.out_channels)
+        into_principal = len(into)
         for index, layer in enumerate(body.convolutions):
-            kernels = cast("Tensor", layer.weight).detach()[:, into]
-            # Behind a ReLU nothing is negative, and kernels without a positive weight make nothing positive of it.
-            alive = (kernels > 0 if index else kernels != 0).flatten(1).any(dim=1)
-            out = torch.cat([(alive & kind).nonzero()[:, 0] for kind in (principal[:, index], ~principal[:, index])])
-            if not len(out):
-                break
-            out_principal = int((alive & principal[:, index]).sum())
-            layers.append(FoldedLayer(kernels[out], into_principal, out_principal, skip))
+            out = principal[:, index].logical_not().int().argsort(stable=True)
+            out_principal = int(principal[:, index].sum())
+            kernels = cast("Tensor", layer.weight).detach()[out][:, into]
+            layers.append(FoldedLayer(kernels, into_principal, out_principal, skip))
             columns.append(out + index * count)
             into, into_principal = out, out_principal
         self.layers = nn.ModuleList(layers)
         self.masked = any(layer.masked for layer in layers)
-        self.collect = cut(body.collect, edges, torch.cat(columns)) if columns else None
-        self.constant = nn.Parameter(cast("Tensor", body.collect.bias).detach()[edges, None, None].clone())
+        self.collect = same_size(body.collect.weight[:, torch.cat(columns)], body.collect.bias)
 
     def forward(self, features: Tensor, spatial: Tensor | None) -> Tensor:
         """(N, C, H, W) features and (N, 1, H, W) spatial mask, None if no layer asks for it → (N, C, H, W)."""
-        if self.collect is None:
-            return self.constant.expand_as(features)
         outputs = []
         for layer in self.layers:
             features = layer(features, spatial)
@@ -303,28 +274,11 @@ class FoldedLayer(nn.Module):
         return sums.relu_()
 
 
-def _edges(*branches: Branch) -> list[Tensor]:
-    """Which channels leave E in each branch: those that are not always zero there or behind M; as many in all."""
-    adding: list[list[nn.Module]] = []
-    for branch in branches:
-        if not isinstance(branch.edge, EdgeEnhancement) or branch.swapped:
-            return [torch.arange(CHANNELS) for _ in branches]
-        region = [branch.region.body.collect] if isinstance(branch.region, RegionMask) else []
-        adding.append([branch.edge.down, branch.edge.up, *region])
-    most = max(len(channels_alive(*layers, whole=2 * VECTOR)) for layers in adding)
-    return [channels_alive(*layers, count=most) for layers in adding]
-
-
-def _folded_refinement(
-    refinement: GlobalRefinement, features: Tensor, condition: Tensor
-) -> tuple[GlobalRefinement, Tensor]:
-    """R of some of its inputs, without the channels that are always zero, and which are left of those that it makes."""
-    folded = deepcopy(refinement)
-    scale, shift = refinement.scale, refinement.shift
-    scaled = channels_alive(scale[2])
-    merged = channels_alive(refinement.merge, shift[2])
-    beside = refinement.merge.in_channels - len(numbers_of(scale[2]))
-    folded.scale = folded_chain(scale, condition, scaled)
-    folded.shift = folded_chain(shift, condition, merged)
-    folded.merge = cut(refinement.merge, merged, torch.cat((features, scaled + beside)))
-    return folded, merged
+def same_size(kernels: Tensor, bias: Tensor | None = None, groups: int = 1) -> nn.Conv2d:
+    """A convolution that keeps the size of its input, with copies of the kernels given."""
+    out, into, size = kernels.shape[:3]
+    made = nn.Conv2d(into * groups, out, size, padding=size // 2, groups=groups, bias=bias is not None)
+    made.weight = nn.Parameter(kernels.detach().clone())
+    if bias is not None:
+        made.bias = nn.Parameter(bias.detach().clone())
+    return made

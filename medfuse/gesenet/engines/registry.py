@@ -18,13 +18,14 @@ import torch
 from torch import Tensor, nn
 
 from medfuse.errors import DeviceError
+from medfuse.gesenet.architecture import Parts
 from medfuse.gesenet.device import resolve_device
 from medfuse.gesenet.engines.air_crop import Cropped
 from medfuse.gesenet.engines.calibration import harsh_pairs, phantom_pairs
 from medfuse.gesenet.engines.cuda_graph import Captured
 from medfuse.gesenet.engines.folded import FoldedGeSeNet
 from medfuse.gesenet.loading import load_network
-from medfuse.gesenet.network import GeSeNet, Parts
+from medfuse.gesenet.network import GeSeNet
 
 log = logging.getLogger(__name__)
 

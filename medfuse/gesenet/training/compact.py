@@ -1,115 +1,138 @@
-"""Learn without the channels that are always zero: a thinned network's steps then cost what its results do."""
+"""Leave out the channels of a network that are zero for every picture."""
 
 from __future__ import annotations
 
-from typing import cast
+from dataclasses import asdict
+from itertools import accumulate
+from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from safetensors import safe_open
+from torch import Tensor
 
-from medfuse.gesenet.live_channels import channels_alive, numbers_of
-from medfuse.gesenet.masks import CoupleMaskConvolutions
+from medfuse.gesenet.architecture import MULTIPLES, STEM_CHANNELS, Widths
+from medfuse.gesenet.loading import build_network, load_network, save_network
+from medfuse.gesenet.masks import REDUNDANT
 from medfuse.gesenet.network import Branch, EdgeEnhancement, GeSeNet, RegionMask
 
+Wiring = dict[str, tuple[str, list[str]]]
+"""For each convolution by its name, the group of channels that it makes, and those that enter it, in order."""
 
-class Compaction:
-    """Cuts a network's parameters, in place, to the channels that are not zero for every picture.
 
-    The network computes the same as before, up to the rounding of sums, in training and evaluation mode.
-    Parts that have no such channels stay as they are.
+def compacted(network: GeSeNet) -> GeSeNet:
+    """Build a network of the channels that are left; it computes the same, up to the rounding of sums.
+
+    Both branches keep equally many channels, and as many as `medfuse.gesenet.architecture.MULTIPLES` asks for: where
+    fewer are left, channels of zeros fill them up.
+
+    Parameters
+    ----------
+    network
+        With or without channels whose kernels and biases are all zero. It stays as it is.
+
+    Returns
+    -------
+    GeSeNet
+        On the same device, in the same mode, with the origin and the parameters' ``requires_grad`` of the first.
     """
-
-    def __init__(self, network: GeSeNet) -> None:
-        self.network = network
-        self.before = {name: value.clone() for name, value in network.state_dict().items()}
-        self.kept: dict[str, tuple[Tensor, ...]] = {}
-        """For each cut parameter by its name, an index of the values that are left."""
-        if all(isinstance(branch.edge, EdgeEnhancement) and not branch.swapped for branch in _branches(network)):
-            self._find()
-        for name, index in self.kept.items():
-            owner, _, part = name.rpartition(".")
-            module = network.get_submodule(owner)
-            old = cast("Tensor", getattr(module, part))
-            left = old.detach()[index].clone(memory_format=torch.contiguous_format)
-            setattr(module, part, nn.Parameter(left, old.requires_grad))
-
-    def whole(self) -> dict[str, Tensor]:
-        """The state of a network of the usual size that computes the same."""
-        state = self.network.state_dict()
-        for name, index in self.kept.items():
-            left, state[name] = state[name], self.before[name].clone()
-            state[name][index] = left.to(state[name].device)
-        return state
-
-    def _find(self) -> None:
-        network = self.network
-        leaving = {}
-        for name, branch in zip(("mri", "partner"), _branches(network), strict=True):
-            leaving[name] = self._of_branch(name, branch)
-        into = torch.cat((leaving["partner"], leaving["mri"] + _width(network.mri)))
-        if network.parts.refinement:
-            into = self._of_refinement(into, leaving["mri"])
-        if network.parts.skip:
-            before = cast("nn.Conv2d", network.decoder[0]).in_channels - _width(network.partner)
-            into = torch.cat((into, leaving["partner"] + before))
-        self._chain("decoder", into, torch.arange(1))
-
-    def _of_branch(self, name: str, branch: Branch) -> Tensor:
-        """Find what is left of a branch; return the channels that leave it."""
-        edge = cast("EdgeEnhancement", branch.edge)
-        region = branch.region if isinstance(branch.region, RegionMask) else None
-        added = [edge.down, edge.up, *([region.body.collect] if region else [])]
-        leaving = channels_alive(*added)
-        stem = torch.arange(branch.stem.out_channels)
-        first, second = channels_alive(edge.dense.first), channels_alive(edge.dense.second)
-        dense = torch.cat((stem, first + len(stem)))
-        self._keep(f"{name}.edge.dense.first", first, stem)
-        self._keep(f"{name}.edge.dense.second", second, dense)
-        self._keep(f"{name}.edge.down", leaving, torch.cat((dense, second + 2 * len(stem))))
-        self._keep(f"{name}.edge.up", leaving, stem)
-        if region:
-            self._keep(f"{name}.region.spatial.enter", torch.arange(region.spatial.enter.out_channels), leaving)
-            self._of_body(f"{name}.region.body", region.body, leaving)
-            within = torch.arange(region.attention.squeeze.out_channels)
-            self._keep(f"{name}.region.attention.squeeze", within, leaving)
-            self._keep(f"{name}.region.attention.excite", leaving, within)
-        return leaving
-
-    def _of_body(self, name: str, body: CoupleMaskConvolutions, leaving: Tensor) -> None:
-        # The channel mask has as many rows for each layer, so each keeps as many channels.
-        most = max(len(channels_alive(layer)) for layer in body.convolutions)
-        outs = [channels_alive(layer, count=most) for layer in body.convolutions]
-        for layer, (out, into) in enumerate(zip(outs, [leaving, *outs], strict=False)):
-            self._keep(f"{name}.convolutions.{layer}", out, into)
-        channels = len(body.channel_logits[0])
-        self._keep(f"{name}.collect", leaving, torch.cat([out + layer * channels for layer, out in enumerate(outs)]))
-        rows = torch.stack(outs, dim=1)
-        layers = torch.arange(len(outs)).expand_as(rows)
-        self.kept[f"{name}.channel_logits"] = (torch.zeros_like(rows)[None], rows[None], layers[None])
-
-    def _of_refinement(self, features: Tensor, condition: Tensor) -> Tensor:
-        part = self.network.refinement
-        scaled, merged = channels_alive(part.scale[2]), channels_alive(part.merge, part.shift[2])
-        self._chain("refinement.scale", condition, scaled)
-        self._chain("refinement.shift", condition, merged)
-        beside = part.merge.in_channels - len(numbers_of(part.scale[2]))
-        self._keep("refinement.merge", merged, torch.cat((features, scaled + beside)))
-        return merged
-
-    def _chain(self, name: str, into: Tensor, out: Tensor) -> None:
-        hidden = channels_alive(self.network.get_submodule(f"{name}.0"))
-        self._keep(f"{name}.0", hidden, into)
-        self._keep(f"{name}.2", out, hidden)
-
-    def _keep(self, name: str, out: Tensor, into: Tensor) -> None:
-        self.kept[f"{name}.weight"] = (out[:, None], into[None])
-        if self.network.get_submodule(name).bias is not None:
-            self.kept[f"{name}.bias"] = (out,)
+    wiring = _of_branch("mri", network.mri) | _of_branch("partner", network.partner) | _of_trunk(network)
+    state = {name: array.detach().cpu() for name, array in network.state_dict().items()}
+    alive = _alive(wiring, state)
+    widths = asdict(network.widths) | dict.fromkeys(map(_width, alive), 0)
+    for group, found in alive.items():
+        width, multiple = _width(group), MULTIPLES.get(_width(group), 1)
+        widths[width] = max(widths[width], multiple, -(-int(found.sum()) // multiple) * multiple)
+    # Those that are not zero come first, each kind in order.
+    order = {group: found.logical_not().int().argsort(stable=True) for group, found in alive.items()}
+    kept = {group: places[: widths[_width(group)]].sort().values for group, places in order.items()}
+    state |= _cut(wiring, state, kept)
+    for name in [name for name in state if name.endswith("channel_logits")]:
+        groups = [f"{name.split('.')[0]}.body.{layer}" for layer in range(state[name].shape[2])]
+        logits = torch.stack([state[name][0, kept[group], layer] for layer, group in enumerate(groups)], dim=1)
+        # A channel of zeros needs to be computed nowhere.
+        logits[torch.stack([~alive[group][kept[group]] for group in groups], dim=1)] = torch.eye(2)[REDUNDANT]
+        state[name] = logits[None]
+    narrow = build_network(state, network.parts, Widths(**widths)).to(next(network.parameters()).device)
+    for mine, its in zip(narrow.parameters(), network.parameters(), strict=True):
+        mine.requires_grad_(its.requires_grad)
+    narrow.origin = dict(network.origin)
+    return narrow.train(network.training)
 
 
-def _branches(network: GeSeNet) -> tuple[Branch, Branch]:
-    return network.mri, network.partner
+def compact_file(source: Path, target: Path) -> None:
+    """Write a ``.safetensors`` file anew without channels of zeros; its precision and its metadata stay."""
+    network = compacted(load_network(source))
+    with safe_open(source, "pt") as file:
+        metadata, dtype = file.metadata(), file.get_tensor("mri.stem.weight").dtype
+    save_network(network, target, metadata, dtype)
 
 
-def _width(branch: Branch) -> int:
-    return cast("EdgeEnhancement", branch.edge).down.out_channels
+def _width(group: str) -> str:
+    """Which width says how many channels a group has; empty where all stay."""
+    return next((part for part in group.split(".") if part in asdict(Widths())), "")
+
+
+def _alive(wiring: Wiring, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """For each group that may lose channels: which (channels,) have a kernel or a bias that is not zero."""
+    alive: dict[str, Tensor] = {}
+    for name, (made, _) in wiring.items():
+        if _width(made) and not name.endswith("excite"):  # which weighs the channels that others make
+            parts = [state[key] for key in (f"{name}.weight", f"{name}.bias") if key in state]
+            found = torch.cat([part.reshape(len(part), -1) for part in parts], dim=1).ne(0).any(dim=1)
+            alive[made] = alive.get(made, found) | found
+    return alive
+
+
+def _cut(wiring: Wiring, state: dict[str, Tensor], kept: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Kernels and biases among the channels that are kept."""
+    sizes = {"mri.stem": STEM_CHANNELS, "partner.stem": STEM_CHANNELS}
+    sizes |= {made: len(state[f"{name}.weight"]) for name, (made, _) in wiring.items()}
+    kept = {group: torch.arange(size) for group, size in sizes.items()} | kept
+    cut = {}
+    for name, (made, entering) in wiring.items():
+        begins = accumulate((sizes[group] for group in entering), initial=0)
+        into = torch.cat([kept[group] + begin for group, begin in zip(entering, begins, strict=False)])
+        cut[f"{name}.weight"] = state[f"{name}.weight"][kept[made]][:, into]
+        if f"{name}.bias" in state:
+            cut[f"{name}.bias"] = state[f"{name}.bias"][kept[made]]
+    return cut
+
+
+def _of_branch(name: str, branch: Branch) -> Wiring:
+    stem, first, second, edge, mask, gate = (
+        f"{name}.{group}" for group in ("stem", "first", "second", "edge", "mask", "gate")
+    )
+    if isinstance(branch.edge, EdgeEnhancement):
+        wiring: Wiring = {
+            f"{name}.edge.dense.first": (first, [stem]),
+            f"{name}.edge.dense.second": (second, [stem, first]),
+            f"{name}.edge.down": (edge, [stem, first, second]),
+            f"{name}.edge.up": (edge, [stem]),
+        }
+    else:
+        wiring = {f"{name}.edge.0": (edge, [stem])}
+    if isinstance(branch.region, RegionMask):
+        entering, region = stem if branch.swapped else edge, f"{name}.region"
+        bodies = [f"{name}.body.{layer}" for layer in range(len(branch.region.body.convolutions))]
+        for layer, (body, into) in enumerate(zip(bodies, [entering, *bodies], strict=False)):
+            wiring[f"{region}.body.convolutions.{layer}"] = (body, [into])
+        wiring[f"{region}.body.collect"] = (entering, bodies)
+        wiring[f"{region}.spatial.enter"] = (mask, [entering])
+        wiring[f"{region}.attention.squeeze"] = (gate, [entering])
+        wiring[f"{region}.attention.excite"] = (entering, [gate])
+    return wiring
+
+
+def _of_trunk(network: GeSeNet) -> Wiring:
+    wiring: Wiring = {}
+    features = ["partner.edge", "mri.edge"]
+    if network.parts.refinement:
+        wiring["refinement.scale.0"] = ("scale", ["mri.edge"])
+        wiring["refinement.scale.2"] = ("scaled", ["scale"])
+        wiring["refinement.shift.0"] = ("shift", ["mri.edge"])
+        wiring["refinement.shift.2"] = ("merged", ["shift"])
+        wiring["refinement.merge"] = ("merged", [*features, "scaled"])
+        features = ["merged"]
+    if network.parts.skip:
+        features = [*features, "partner.edge"]
+    return wiring | {"decoder.0": ("decoder", features), "decoder.2": ("picture", ["decoder"])}

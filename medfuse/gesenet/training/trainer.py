@@ -1,4 +1,4 @@
-"""Train GeSeNet, and in turn with it the semantic module that watches over its results."""
+"""Train GeSeNet, and in turn with it the semantic module that judges its results."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from medfuse.errors import TrainingError
 from medfuse.gesenet.device import resolve_device
-from medfuse.gesenet.loading import load_network
-from medfuse.gesenet.masks import watch_masks, work_share
+from medfuse.gesenet.loading import load_network, save_network
+from medfuse.gesenet.masks import watch_masks
 from medfuse.gesenet.network import GeSeNet
-from medfuse.gesenet.training.compact import Compaction
+from medfuse.gesenet.training.compact import compacted
 from medfuse.gesenet.training.config import TrainingConfig
-from medfuse.gesenet.training.dataset import Batch, Pair, PatchSampler, whole_pairs, with_classes
-from medfuse.gesenet.training.losses import channel_mask_loss, semantic_loss, spatial_mask_loss
-from medfuse.gesenet.training.pruning import Thinning
+from medfuse.gesenet.training.dataset import Pair, with_classes
+from medfuse.gesenet.training.isolation import Isolation
+from medfuse.gesenet.training.losses import channel_mask_loss, loss_by_task, semantic_loss, spatial_mask_loss
+from medfuse.gesenet.training.patches import Batch, PatchSampler, whole_pairs
+from medfuse.gesenet.training.pruning import Pruning
 from medfuse.gesenet.training.run_folder import RunFolder
 from medfuse.gesenet.training.semantic import SemanticModule
 from medfuse.intensity.colour import shown_luma
@@ -38,6 +39,8 @@ MASK_SPEED = 10.0
 
 class Trainer:
     """One training run: its state, its checkpoint and its log, all under ``config.out``.
+
+    The caller's random numbers and threads stay as they are.
 
     Parameters
     ----------
@@ -56,13 +59,11 @@ class Trainer:
     """
 
     def __init__(self, config: TrainingConfig, pairs: Sequence[Pair], progress: Progress | None = None) -> None:
-        if config.threads:
-            torch.set_num_threads(config.threads)
-        torch.manual_seed(config.seed)
         self.config = config
         self.progress = progress or silent
         self.folder = RunFolder(Path(config.out))
         self.device = resolve_device(config.device)
+        self.isolation = Isolation(config.seed, config.threads, self.device)
         absent = set(config.validation_cases) - {pair.case for pair in pairs}
         if absent:
             raise TrainingError(f"no pair is of the held-out patients {', '.join(sorted(absent))}.")
@@ -81,18 +82,15 @@ class Trainer:
             config.batch_pixels,
             config.air_share,
             torch.Generator().manual_seed(config.seed),
-            config.drawn_twice,
+            config.oversampled_tasks,
             config.hot_share,
         )
         self.origins: list[dict[str, str]] = []
-        network = self._first_network()
-        # Channel masks that still learn, and channels that have still to go, need them all.
-        settled = config.kept_share == 1 and not config.learn_channel_masks
-        self.compaction = Compaction(network) if settled and config.compact else None
-        self.network = self._placed(network)
-        self.semantic = self._placed(SemanticModule())
-        self.thinning = Thinning(self.network, config.kept_share)
-        self.loss = config.loss_by_task(sorted({pair.task for pair in pairs})).to(self.device)
+        with self.isolation.entered():
+            self.network = self._placed(self._first_network())
+            self.semantic = self._placed(SemanticModule())
+        self.pruning = Pruning(self.network, config.kept_share)
+        self.loss = loss_by_task(config, sorted({pair.task for pair in pairs})).to(self.device)
         logits = [value for name, value in self.network.named_parameters() if name.endswith("channel_logits")]
         for each in logits:
             each.requires_grad_(config.learn_channel_masks)
@@ -119,6 +117,8 @@ class Trainer:
         """The network as training starts with it: untrained, with the given weights, or with the mean of several."""
         config = self.config
         starts = config.averaged or ((config.start,) if config.start else ())
+        if not starts:
+            return GeSeNet(config.parts)
         networks = [load_network(start) for start in starts]
         for each in networks:
             if each.parts != config.parts:
@@ -126,14 +126,18 @@ class Trainer:
                     f"the weights {each.origin['name']} to start from have other parts than the settings; set them "
                     f"alike: {each.parts}."
                 )
-        if not networks:
-            return GeSeNet(config.parts)
+            if each.widths != networks[0].widths:
+                raise TrainingError(
+                    f"weights to average must have the same numbers of channels; {networks[0].origin['name']} has "
+                    f"{networks[0].widths}, {each.origin['name']} has {each.widths}. Average runs that went on from "
+                    "the same weights."
+                )
         self.origins = [dict(each.origin) for each in networks]
         first = networks[0].requires_grad_(True)
         if len(networks) > 1:
             states = [each.state_dict() for each in networks]
             first.load_state_dict({name: torch.stack([state[name] for state in states]).mean(0) for name in states[0]})
-        return first
+        return compacted(first)
 
     def _placed(self, module: nn.Module) -> Any:
         # Channels-last is faster, but not for float32 backwards on a CPU: 1.26 s instead of 0.89 s a batch of 20 480.
@@ -145,6 +149,10 @@ class Trainer:
 
     def run(self) -> None:
         """Train to the last step, or until validation stops improving."""
+        with self.isolation.entered():
+            self._run()
+
+    def _run(self) -> None:
         if self.step == 0 and self.config.semantic_weight:
             self._pretrain()
         sums: dict[str, float] = {}
@@ -179,7 +187,7 @@ class Trainer:
         fused = _as_shown(fused.float(), batch)
         total, terms = self.loss(fused, batch.mri, batch.partner, batch.tasks)
         if masks:
-            work = torch.stack([work_share(watched.spatial.float(), watched.channels) for watched in masks]).mean()
+            work = torch.stack([watched.work_share() for watched in masks]).mean()
             sides = zip(masks, (batch.mri, batch.partner), (self.network.mri, self.network.partner), strict=True)
             penalties = [
                 spatial_mask_loss(watched.logits.float(), source)
@@ -195,10 +203,10 @@ class Trainer:
             terms["semantic"] = semantics.detach()
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(total)
-        self.thinning.weigh()
+        self.pruning.weigh()
         nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self.optimizer.step()
-        self.thinning.thin(self.step / config.steps)
+        self.pruning.prune(self.step / config.steps)
         if config.semantic_weight and self.step % config.semantic_every == 0:
             self._learn_semantics(fused.detach(), batch.classes)
         return {name: term.detach() for name, term in {"total": total, **terms}.items()}
@@ -254,7 +262,7 @@ class Trainer:
                 fused = self.network(batch.mri, batch.partner)
             total, terms = self.loss(_as_shown(fused, batch), batch.mri, batch.partner, batch.tasks)
             if masks:
-                terms["work"] = torch.stack([work_share(watched.spatial, watched.channels) for watched in masks]).mean()
+                terms["work"] = torch.stack([watched.work_share() for watched in masks]).mean()
             for name, value in {"total": total, **terms}.items():
                 sums[f"validation_{name}"] = sums.get(f"validation_{name}", 0.0) + float(value) / len(self.validation)
         return sums
@@ -273,7 +281,7 @@ class Trainer:
         self.without_better += 1
         if score < self.best:
             # Where channels have still to go, the next weights are better in any case.
-            self.best, self.without_better = score if self.thinning.done else math.inf, 0
+            self.best, self.without_better = score if self.pruning.done else math.inf, 0
             self._save_weights(self.folder.best_weights, row)
         self.folder.save(self._state())
         self.recorded()
@@ -285,11 +293,11 @@ class Trainer:
             "without_better": self.without_better,
             "network": self.network.state_dict(),
             "semantic": self.semantic.state_dict(),
-            "thinning": self.thinning.worth,
+            "pruning": self.pruning.worth,
             "optimizer": self.optimizer.state_dict(),
             "semantic_optimizer": self.semantic_optimizer.state_dict(),
             "sampler": self.sampler.generator.get_state(),
-            "torch": torch.get_rng_state(),
+            "random": self.isolation.states(),
             "config": json.dumps(asdict(self.config)),
         }
 
@@ -300,27 +308,24 @@ class Trainer:
         config = asdict(self.config) | names | {"averaged": averaged, "studies": len(self.config.studies)}
         config.pop("out")
         metadata = {
-            "format": "medfuse GeSeNet 1",
-            "parts": json.dumps(asdict(self.config.parts)),
             "config": json.dumps(config),
             "started_from": json.dumps(self.origins),
             "training_cases": json.dumps(sorted({pair.case for pair in self.training})),
             "figures": json.dumps(row),
         }
-        state = self.compaction.whole() if self.compaction else self.network.state_dict()
-        save_file({name: value.contiguous() for name, value in state.items()}, path, metadata)
+        save_network(compacted(self.network), path, metadata)
 
     def _resume(self, state: dict[str, Any]) -> None:
         try:
             self.step, self.best, self.without_better = state["step"], state["best"], state["without_better"]
             self.network.load_state_dict(state["network"])
             self.semantic.load_state_dict(state["semantic"])
-            for worth, before in zip(self.thinning.worth, state["thinning"], strict=True):
+            for worth, before in zip(self.pruning.worth, state["pruning"], strict=True):
                 worth.copy_(before)
             self.optimizer.load_state_dict(state["optimizer"])
             self.semantic_optimizer.load_state_dict(state["semantic_optimizer"])
             self.sampler.generator.set_state(state["sampler"].cpu())
-            torch.set_rng_state(state["torch"].cpu())
+            self.isolation.restore(state["random"])
         except (KeyError, ValueError, RuntimeError, TypeError, AttributeError) as error:
             raise TrainingError(
                 f"{self.folder.checkpoint} does not hold the state of this network ({type(error).__name__}); give "

@@ -184,7 +184,7 @@ class Program:
         layers = [cast("FoldedLayer", layer) for layer in body.layers]
         widths = [len(cast("Tensor", layer.always)) for layer in layers]
         rooms = [-(-width // LANES) * LANES for width in widths]
-        total = max(sum(rooms), LANES)
+        total = sum(rooms)
         into, at = edges, 0
         made = self._map(total)
         steps.append(self._blacken(made, 5, Fill(2, 5, 1)))
@@ -199,15 +199,14 @@ class Program:
             into, at = Place(made, at), at + room
         collected = self._map(self.width)
         collect = np.zeros((1, total, self.width))
-        if body.collect is not None:
-            weights = body.collect.weight.detach().double().numpy()[:, :, 0, 0].T
-            begins = np.cumsum([0, *rooms[:-1]])
-            places = [start + np.arange(width) for start, width in zip(begins, widths, strict=True)]
-            collect[0, np.concatenate(places)] = weights
+        weights = body.collect.weight.detach().double().numpy()[:, :, 0, 0].T
+        begins = np.cumsum([0, *rooms[:-1]])
+        places = [start + np.arange(width) for start, width in zip(begins, widths, strict=True)]
+        collect[0, np.concatenate(places)] = weights
         constants = np.zeros((3, self.width))
-        constants[0], constants[1] = body.constant.detach().double().numpy().ravel(), 1.0
+        constants[0], constants[1] = cast("Tensor", body.collect.bias).detach().double().numpy(), 1.0
         collecting = self._layer(Spec(collect, constants, 0, self.width))
-        lag = 4 + max(len(layers), 1)
+        lag = 4 + len(layers)
         branch_number = len(self.collected)
         steps.append(
             Step(

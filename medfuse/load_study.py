@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from monai.data.meta_tensor import MetaTensor
@@ -12,6 +12,7 @@ from medfuse.dicom.read.volume import DicomSource
 from medfuse.dicom.scan.find_files import Place, places_named
 from medfuse.dicom.write.identity import name_different_patients
 from medfuse.errors import StudyError
+from medfuse.runtime.progress import Progress, step_of
 from medfuse.volume import MODALITIES, Modality, Source, meta_of, plain, source_of
 
 LIKELY_CT_AIR = -500.0
@@ -26,7 +27,7 @@ def load(
     volume: int | None = None,
     luma: bool = False,
     fill_gaps: bool = False,
-    progress: Callable[[float], None] | None = None,
+    progress: Progress | None = None,
 ) -> MetaTensor:
     """Load one volume from DICOM files, or a NIfTI file.
 
@@ -49,7 +50,7 @@ def load(
         Interpolate where slices of a DICOM series are missing or unevenly spaced, instead of refusing it; provenance
         says how many slices were.
     progress
-        Called with the share of a DICOM series' slices read, in (0, 1].
+        Told of the step ``load``: the share of a DICOM series' slices read.
 
     Returns
     -------
@@ -77,7 +78,9 @@ def load(
             raise StudyError(f"{path} is NIfTI, which does not say its modality; state it (modality=..., --modality).")
         if series is not None:
             raise StudyError(f"{path} is NIfTI and holds no series to choose from; leave the series out.")
-        return nifti.read(path, wanted[0], volume, luma=luma)
+        loaded = nifti.read(path, wanted[0], volume, luma=luma)
+        step_of(progress, "load")(1.0)
+        return loaded
     if luma:
         raise StudyError(f"{places_named(path)} is DICOM, whose colours are never measured values; leave luma out.")
     if volume is not None:

@@ -21,6 +21,7 @@ from pydicom.uid import MediaStorageDirectoryStorage
 from medfuse.archive.transfer import Options, Transfer, Transport
 from medfuse.dicom.header import quiet
 from medfuse.errors import ExportError, SeriesError
+from medfuse.runtime.progress import Progress
 
 LONGEST_WAIT_S = 30.0
 
@@ -95,7 +96,7 @@ def send(
     *,
     retries: int = 3,
     options: Options | None = None,
-    progress: Callable[[float], None] | None = None,
+    progress: Progress | None = None,
     wait: Callable[[float], None] = time.sleep,
 ) -> Delivery:
     """Send all DICOM files under a folder.
@@ -114,7 +115,7 @@ def send(
     options
         Title, time limit, TLS.
     progress
-        Called with the share of instances confirmed.
+        Told of the step ``send``: the share of instances confirmed.
     wait
         Called with seconds between tries.
 
@@ -146,7 +147,7 @@ def send(
         if transfer.status == "sent":
             journal.note(transfer.uid)
             if progress:
-                progress(sum(one.status == "sent" for one in delivery.transfers) / len(delivery.transfers))
+                progress("send", sum(one.status == "sent" for one in delivery.transfers) / len(delivery.transfers))
 
     transport = _transport(destination, options)
     with quiet():

@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
-from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -41,6 +40,7 @@ from medfuse.load_study import load
 from medfuse.phantom import phantom_study
 from medfuse.pipeline.fuse import fuse
 from medfuse.runtime.machine import environment, forgot_peak, matmul_rates, peak_mib
+from medfuse.runtime.progress import Progress, step_of
 from medfuse.volume import Modality, make_volume
 from medfuse.volume.grid import Grid
 
@@ -58,8 +58,6 @@ STACKS, STACK_SIDE = (4, 16, 32), 192
 SETTLING = 0.1
 """Seconds between calls: the threads of the engine before spin for a while, which the next one would pay for."""
 
-Tell = Callable[[str, float], None]
-
 
 @dataclass(frozen=True)
 class Timing:
@@ -70,10 +68,6 @@ class Timing:
     processor_seconds: float
 
 
-def _silent(step: str, share: float) -> None:
-    pass
-
-
 def bench(
     engines: Sequence[str] | None = None,
     *,
@@ -82,7 +76,7 @@ def bench(
     rounds: int = 5,
     coarsen: float = 2.0,
     pictures: tuple[Path, Path] | None = None,
-    tell: Tell = _silent,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Time engines on a slice, on growing slices and batches, and on a whole study.
 
@@ -98,8 +92,8 @@ def bench(
         Factor on the voxel sizes of the phantom whose study is fused from DICOM to DICOM.
     pictures
         An MRI and its partner, aligned, as the slice; one of a phantom whose air is noise if None.
-    tell
-        Called with the step's name and the share of it that is done.
+    progress
+        Told of the steps ``prepare``, ``slice``, ``growth``, ``stacks`` and ``study``.
 
     Returns
     -------
@@ -122,17 +116,17 @@ def bench(
     network = load_network(weights, str(target))
     published = Engine(PUBLISHED, target, math.inf, network.origin, as_published(GeSeNet().to(target)))
     calls: dict[str, Callable[[Tensor, Tensor], Tensor]] = {PUBLISHED: published}
-    preparation = {}
+    preparation, prepared = {}, step_of(progress, "prepare")
     for place, name in enumerate(chosen):
-        tell("prepare", place / len(chosen))
+        prepared(place / len(chosen))
         before = time.perf_counter()
-        calls[name] = load_engine(name, device, weights, progress=tell)
+        calls[name] = load_engine(name, device, weights, progress=progress)
         preparation[name] = time.perf_counter() - before
-    tell("prepare", 1.0)
+    prepared(1.0)
     reference = load_engine("reference", device, weights)
     exact = reference(*pair)
     slices = {}
-    measured, black = in_turns(calls, [pair, with_black_air(*pair)], rounds, partial(tell, "slice"))
+    measured, black = in_turns(calls, [pair, with_black_air(*pair)], rounds, step_of(progress, "slice"))
     for name, timing in measured.items():
         slices[name] = asdict(timing)
         if name != PUBLISHED:
@@ -142,9 +136,9 @@ def bench(
                 "mean_difference": float(difference.mean()),
                 "preparation_seconds": preparation[name],
             }
-    growth = _growth({name: calls[name] for name in calls if name != PUBLISHED}, rounds, partial(tell, "growth"))
-    stacks = _stacks(chosen, str(weights), device, partial(tell, "stacks"))
-    studies = _studies(chosen, str(weights), device, coarsen, partial(tell, "study"))
+    growth = _growth({name: calls[name] for name in calls if name != PUBLISHED}, rounds, step_of(progress, "growth"))
+    stacks = _stacks(chosen, str(weights), device, step_of(progress, "stacks"))
+    studies = _studies(chosen, str(weights), device, coarsen, step_of(progress, "study"))
     return {
         "matrix": list(pair[0].shape[-2:]),
         "slice": slices,
@@ -293,7 +287,7 @@ def one_study(
     seconds: dict[str, float] = {}
     last, worked = time.perf_counter(), time.process_time()
 
-    def tell(step: str, share: float) -> None:
+    def tell(step: str, share: float, note: str = "") -> None:
         nonlocal last
         now = time.perf_counter()
         # What happens before a step first speaks is its own beginning.
@@ -307,7 +301,7 @@ def one_study(
     study = fuse(*loaded, engine=ready, black_air=black_air, lazy=True, progress=tell)
     del loaded
     with tempfile.TemporaryDirectory() as out:
-        study.write_dicom(f"{out}/dicom", keep=False, progress=lambda share: tell("write", share))
+        study.write_dicom(f"{out}/dicom", keep=False, progress=tell)
     return {
         "engine": ready.name,
         "slices": study.slices.grid.shape[2],

@@ -1,14 +1,14 @@
-"""The command: argument parsing, progress, exit codes, and nothing else. One module a command."""
+"""Parse the command line, show progress, and end with an exit code; one module a command."""
 
 from __future__ import annotations
 
 import signal
 import sys
 
-from medfuse.cli import align, bench, fuse, inspect, score, send, train, verify, warm_up
+from medfuse.cli import align, bench, demo, fuse, inspect, score, send, train, verify, warm_up
 from medfuse.cli.console import app
 
-__all__ = ["align", "app", "bench", "fuse", "inspect", "main", "score", "send", "train", "verify", "warm_up"]
+__all__ = ["align", "app", "bench", "demo", "fuse", "inspect", "main", "score", "send", "train", "verify", "warm_up"]
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""``medfuse align``: where one study lies in the other, and whether that can be believed."""
+"""Align one study to another and say whether the images confirm it: ``medfuse align``."""
 
 from __future__ import annotations
 
@@ -7,24 +7,25 @@ import sys
 from functools import partial
 from math import isfinite
 from pathlib import Path
-from typing import Annotated, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
-from rich.table import Table
 
 import medfuse
-from medfuse import dicom, nifti
 from medfuse.cli.choices import DifferentPatients, FillGaps, Force, Way
 from medfuse.cli.console import EXIT_CODES, Json, Overwrite, app, refusing, stdout, steps
-from medfuse.load_study import require_one_patient
 from medfuse.provenance import DISCLAIMER
-from medfuse.registration import WRITTEN_SUFFIXES, Registration
-from medfuse.report import figures
+from medfuse.registration.suffixes import WRITTEN_SUFFIXES
 from medfuse.runtime.atomic_output import require_outside, whole
-from medfuse.volume import Modality, source_of
+from medfuse.runtime.progress import part_of
+
+if TYPE_CHECKING:
+    from medfuse.registration import Registration
+    from medfuse.volume import Modality
 
 ITK_SUFFIXES = tuple(suffix for suffix in WRITTEN_SUFFIXES if suffix != ".txt")
-SUFFIXES = (*WRITTEN_SUFFIXES, dicom.ALIGNMENT_SUFFIX)
+DICOM_SUFFIX = ".dcm"
+SUFFIXES = (*WRITTEN_SUFFIXES, DICOM_SUFFIX)
 
 
 @app.command(epilog=EXIT_CODES)
@@ -32,16 +33,16 @@ def align(
     fixed: Annotated[
         Path, typer.Argument(help="The study to align to, usually the MRI: DICOM or NIfTI.", show_default=False)
     ],
-    moving: Annotated[Path, typer.Argument(help="The study to align, likewise.", show_default=False)],
+    moving: Annotated[Path, typer.Argument(help="The study to align, in the same forms.", show_default=False)],
     out: Annotated[Path, typer.Option("--out", help=f"Transform file: {', '.join(SUFFIXES)}.", show_default=False)],
-    method: Annotated[Way, typer.Option(help="The highest rung to climb.")] = Way.AUTO,
+    method: Annotated[Way, typer.Option(help="The most general kind of alignment to try.")] = Way.AUTO,
     fixed_modality: Annotated[
-        str | None, typer.Option(help="The fixed study's modality, where it is NIfTI and no MR.")
+        str | None, typer.Option(help="The fixed study's modality, where it is NIfTI and not MR.")
     ] = None,
     modality: Annotated[str | None, typer.Option(help="The moving study's modality, where it is NIfTI.")] = None,
     fixed_series: Annotated[str | None, typer.Option(help="Number or UID of the fixed series.")] = None,
     moving_series: Annotated[str | None, typer.Option(help="The same for the moving one.")] = None,
-    fixed_volume: Annotated[int | None, typer.Option(help="Which volume of a 4-D NIfTI file, from 0.")] = None,
+    fixed_volume: Annotated[int | None, typer.Option(help="Which volume of a 4-D NIfTI file, counted from 0.")] = None,
     moving_volume: Annotated[int | None, typer.Option(help="The same for the moving one.")] = None,
     fill_gaps: FillGaps = False,
     different_patients: DifferentPatients = False,
@@ -49,17 +50,18 @@ def align(
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Align MOVING to FIXED; write the map FIXED → MOVING to FILE, and a picture of it beside FILE."""
+    """Align MOVING to FIXED; write the transform FIXED → MOVING to OUT, and a picture of it beside OUT."""
     if out.suffix not in SUFFIXES:
         raise typer.BadParameter(f"expected --out with one of {', '.join(SUFFIXES)}; found {out.suffix!r}.")
     if method is Way.DEFORMABLE and out.suffix not in ITK_SUFFIXES:
         raise typer.BadParameter(f"a deformation fits into {' or '.join(ITK_SUFFIXES)} only; found {out.suffix!r}.")
+    from medfuse import dicom, nifti
+    from medfuse.load_study import require_one_patient
+    from medfuse.report import figures
+    from medfuse.volume import source_of
+
     picture = out.with_suffix(".png")
-    with refusing(as_json), steps() as tell:
-
-        def scored(share: float, score: float) -> None:
-            tell("align", share, f"score {score:.3f}")
-
+    with refusing(as_json), steps() as progress:
         for path in (out, picture):
             require_outside(path, [fixed, moving])
         usual = "MR" if nifti.is_nifti(fixed) else None
@@ -69,18 +71,24 @@ def align(
             _modality(fixed_modality or usual),
             fixed_series,
             volume=fixed_volume,
-            progress=partial(tell, "fixed"),
+            progress=part_of(progress, 0, 0.5, "fixed"),
         )
-        there = read(moving, _modality(modality), moving_series, volume=moving_volume, progress=partial(tell, "moving"))
+        there = read(
+            moving,
+            _modality(modality),
+            moving_series,
+            volume=moving_volume,
+            progress=part_of(progress, 0.5, 1, "moving"),
+        )
         require_one_patient(here, there, different_patients=different_patients)
         sources = source_of(here), source_of(there)
-        if out.suffix == dicom.ALIGNMENT_SUFFIX:
+        if out.suffix == DICOM_SUFFIX:
             dicom.require_placed(*sources)
         # The picture first: where it is refused, nothing is written.
         with whole(out, overwrite) as beside, whole(picture, overwrite) as drawn:
-            found = medfuse.register(here, there, method.value, force=force, progress=scored)
+            found = medfuse.register(here, there, method.value, force=force, progress=progress)
             drawn.write_bytes(figures.alignment_picture(here, there, found))
-            if out.suffix == dicom.ALIGNMENT_SUFFIX:
+            if out.suffix == DICOM_SUFFIX:
                 dicom.write_alignment(beside, mri=sources[0], partner=sources[1], registration=found.to_dict())
             else:
                 found.save(beside)
@@ -96,6 +104,8 @@ def _modality(name: str | None) -> Modality | None:
 
 
 def _print(found: Registration, out: Path, picture: Path) -> None:
+    from rich.table import Table
+
     table = Table(show_header=False, box=None)
     shift = " ".join(f"{length:.2f}" for length in found.translation_mm)
     for name, value in (

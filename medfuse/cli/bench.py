@@ -1,4 +1,4 @@
-"""``medfuse bench``: how fast the engines are on this machine."""
+"""Time the engines on this machine: ``medfuse bench``."""
 
 from __future__ import annotations
 
@@ -8,12 +8,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
-from medfuse.bench.engines import PUBLISHED
-from medfuse.bench.engines import bench as measure
 from medfuse.cli.console import EXIT_CODES, Json, Overwrite, app, refusing, stdout, steps
-from medfuse.report import figures
 from medfuse.runtime.atomic_output import whole_entries
 
 OWNED = ("bench.json", "bench.png")
@@ -22,7 +18,7 @@ OWNED = ("bench.json", "bench.png")
 @app.command(epilog=EXIT_CODES)
 def bench(
     engines: Annotated[
-        str | None, typer.Option(help="Names of engines, separated by commas; all that run here if absent.")
+        str | None, typer.Option(help="Names of engines, separated by commas; by default all that run here.")
     ] = None,
     weights: Annotated[str, typer.Option(help="default, or a weights file.", metavar="FILE")] = "default",
     device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "cpu",
@@ -32,17 +28,22 @@ def bench(
     ] = 2.0,
     pictures: Annotated[
         tuple[Path, Path] | None,
-        typer.Option(help="An aligned MRI and partner as the slice, in place of a phantom's.", metavar="MRI PARTNER"),
+        typer.Option(
+            help="An aligned MRI and partner to time instead of a slice of the phantom.", metavar="MRI PARTNER"
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder for bench.json and bench.png.")] = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Time every engine on this machine: a slice, growing slices and batches, and a whole study by its steps."""
-    with refusing(as_json), steps() as tell:
+    """Time every engine on this machine: one slice, larger slices and batches, and a whole study step by step."""
+    from medfuse.bench.engines import bench as measure
+    from medfuse.report import figures
+
+    with refusing(as_json), steps() as progress:
         names = engines.split(",") if engines else None
         found = measure(
-            names, weights=weights, device=device, rounds=rounds, coarsen=coarsen, pictures=pictures, tell=tell
+            names, weights=weights, device=device, rounds=rounds, coarsen=coarsen, pictures=pictures, progress=progress
         )
         if out is not None:
             with whole_entries(out, overwrite, OWNED) as folder:
@@ -55,6 +56,10 @@ def bench(
 
 
 def _print(found: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    from medfuse.bench.engines import PUBLISHED
+
     baseline = found["slice"][PUBLISHED]
     size = " × ".join(str(side) for side in reversed(found["matrix"]))
     columns = "engine", "ms a slice", "times", "processor ms", "times", "black air, ms", "times", "largest difference"

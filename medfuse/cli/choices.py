@@ -1,18 +1,19 @@
-"""What is chosen by name on more than one command."""
+"""Declare the choices and flags that several commands share."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medfuse import dicom
+if TYPE_CHECKING:
+    from medfuse import dicom
 
 
 class Format(str, Enum):
-    """What `fuse` writes."""
+    """Formats that `fuse` writes."""
 
     DICOM = "dicom"
     NIFTI = "nifti"
@@ -20,7 +21,7 @@ class Format(str, Enum):
 
 
 class CompressionName(str, Enum):
-    """How DICOM pixels are packed; none loses anything."""
+    """Compressions of DICOM pixels, all lossless."""
 
     NONE = "none"
     RLE = "rle"
@@ -43,7 +44,7 @@ class DicomChoices:
 
 
 class Way(str, Enum):
-    """How the partner is aligned, where no file says it."""
+    """Ways to align the partner without a registration file."""
 
     AUTO = "auto"
     HEADER = "header"
@@ -54,9 +55,7 @@ class Way(str, Enum):
 
 Force = Annotated[
     bool,
-    typer.Option(
-        "--force", help="Write even where the pictures say it is not aligned; DICOM, JSON and pictures say so."
-    ),
+    typer.Option("--force", help="Write even where the images show that it is not aligned; every result then says so."),
 ]
 
 FillGaps = Annotated[
@@ -68,7 +67,7 @@ DifferentPatients = Annotated[
 
 
 class PlaneName(str, Enum):
-    """Which slices are fused."""
+    """Planes whose slices can be fused."""
 
     NATIVE = "native"
     AXIAL = "axial"
@@ -77,7 +76,7 @@ class PlaneName(str, Enum):
 
 
 class PartnerModality(str, Enum):
-    """What the partner study is."""
+    """Modalities of a partner study."""
 
     CT = "CT"
     PT = "PT"

@@ -1,4 +1,4 @@
-"""What every command shares: the consoles, progress bars, and the one way out on bad input."""
+"""Print results, progress and errors of every command, and turn errors into exit codes."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from medfuse.errors import DeviceError, ExportError, MedfuseError, RegistrationError
 from medfuse.provenance import DISCLAIMER
-from medfuse.volume.grid import Grid
+from medfuse.runtime.progress import Progress
+
+if TYPE_CHECKING:
+    from medfuse.volume import Grid
 
 EXIT_USAGE, EXIT_INPUT, EXIT_NOT_ALIGNED, EXIT_EXPORT, EXIT_FAULTS, EXIT_NOT_SENT = 2, 3, 4, 5, 6, 7
 
@@ -35,13 +37,7 @@ stdout = Console()
 stderr = Console(stderr=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results that are there already.")]
-
-
-class Tell(Protocol):
-    """Called with the step's name, the share of it that is done, and what is worth knowing of it meanwhile."""
-
-    def __call__(self, step: str, share: float, note: str = "") -> None: ...
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results of an earlier run.")]
 
 
 def describe(grid: Grid | None) -> dict[str, Any]:
@@ -58,11 +54,16 @@ def describe(grid: Grid | None) -> dict[str, Any]:
 
 
 @contextmanager
-def steps() -> Iterator[Tell]:
+def steps() -> Iterator[Progress]:
     """Show one progress bar a step on standard error, where that is a terminal; say everywhere what is compiled."""
-    columns = (TextColumn("{task.description:8}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
-    times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
-    with Progress(*columns, *times, console=stderr, disable=not stderr.is_terminal) as bars:
+    from rich import progress as rich
+
+    done = (rich.TextColumn("{task.description:8}"), rich.BarColumn(), rich.TextColumn("{task.percentage:>3.0f}%"))
+    times = (rich.TimeElapsedColumn(), rich.TextColumn("left"), rich.TimeRemainingColumn())
+    note = rich.TextColumn("{task.fields[note]}")
+    # Standard output is for results: what is written there must not end up among the bars.
+    silent = not stderr.is_terminal
+    with rich.Progress(*done, *times, note, console=stderr, redirect_stdout=False, disable=silent) as bars:
         tasks: dict[str, Any] = {}
 
         def tell(step: str, share: float, note: str = "") -> None:

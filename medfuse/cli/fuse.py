@@ -1,4 +1,4 @@
-"""``medfuse fuse``, and ``medfuse demo`` for those without a study at hand."""
+"""Fuse an MRI with its partner and write the results: ``medfuse fuse``."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
-from monai.data.meta_tensor import MetaTensor
 
 import medfuse
-from medfuse import dicom, nifti
 from medfuse.cli.choices import (
     CompressionName,
     DicomChoices,
@@ -26,17 +24,22 @@ from medfuse.cli.choices import (
     PlaneName,
     Way,
 )
-from medfuse.cli.console import EXIT_CODES, Json, Overwrite, Tell, app, describe, refusing, stdout, steps
+from medfuse.cli.console import EXIT_CODES, Json, Overwrite, app, describe, refusing, stdout, steps
 from medfuse.gesenet.engines import AUTO, ENGINE_NAMES
 from medfuse.intensity import CT_WINDOWS_HU
-from medfuse.intensity.suv import to_suv
-from medfuse.phantom import phantom_study
-from medfuse.pipeline.fused_study import FusedStudy
 from medfuse.provenance import DISCLAIMER
-from medfuse.registration import READ_SUFFIXES, Align
+from medfuse.registration.suffixes import READ_SUFFIXES
 from medfuse.runtime.atomic_output import require_outside, whole_entries
-from medfuse.volume import PALETTES, PARTNERS, grid_of, source_of
-from medfuse.volume.planes import Plane
+from medfuse.runtime.progress import Progress, part_of
+from medfuse.volume import PALETTES, PARTNERS
+
+if TYPE_CHECKING:
+    from monai.data.meta_tensor import MetaTensor
+
+    from medfuse import dicom
+    from medfuse.pipeline.fused_study import FusedStudy
+    from medfuse.registration import Align
+    from medfuse.volume import Plane
 
 RESULTS = (
     *("dicom", "partner", "registration", "registration.h5", "registration.tfm", "blending", "media"),
@@ -49,7 +52,7 @@ def fuse(
     mri: Annotated[
         Path, typer.Argument(help="The MRI: a DICOM folder or archive, or a NIfTI file.", show_default=False)
     ],
-    partner: Annotated[Path, typer.Argument(help="Its CT, PET or SPECT, likewise.", show_default=False)],
+    partner: Annotated[Path, typer.Argument(help="Its CT, PET or SPECT, in the same forms.", show_default=False)],
     out: Annotated[Path, typer.Option("--out", help="Folder for the results.", show_default=False)],
     format_: Annotated[Format, typer.Option("--format", help="What to write.")] = Format.BOTH,
     modality: Annotated[
@@ -77,7 +80,7 @@ def fuse(
     weights: Annotated[str, typer.Option(help="default, or a weights file.", metavar="FILE")] = "default",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     engine: Annotated[str, typer.Option(help=f"How the network is run: auto, {', '.join(ENGINE_NAMES)}.")] = AUTO,
-    batch_size: Annotated[int, typer.Option(min=1, help="Slices at once; halved where memory runs out.")] = 4,
+    batch_size: Annotated[int, typer.Option(min=1, help="Slices fused at once; halved where memory runs out.")] = 4,
     mri_series: Annotated[
         str | None,
         typer.Option(
@@ -85,13 +88,15 @@ def fuse(
         ),
     ] = None,
     partner_series: Annotated[str | None, typer.Option(help="The same for the partner.")] = None,
-    mri_volume: Annotated[int | None, typer.Option(min=0, help="Which volume of a 4-D NIfTI MRI, from 0.")] = None,
+    mri_volume: Annotated[
+        int | None, typer.Option(min=0, help="Which volume of a 4-D NIfTI MRI, counted from 0.")
+    ] = None,
     partner_volume: Annotated[int | None, typer.Option(min=0, help="The same for the partner.")] = None,
     luma: Annotated[bool, typer.Option("--luma", help="Read colours of NIfTI as their brightness.")] = False,
     fill_gaps: FillGaps = False,
     black_air: Annotated[
         bool,
-        typer.Option("--black-air", help="Set what shows in neither source, around the head, to black."),
+        typer.Option("--black-air", help="Set the air around the head, where neither source shows anything, to black."),
     ] = False,
     with_partner: Annotated[
         bool,
@@ -103,14 +108,14 @@ def fuse(
     description: Annotated[str | None, typer.Option(help="SeriesDescription of the fused series.")] = None,
     series_number: Annotated[int | None, typer.Option(help="Its SeriesNumber.", min=0)] = None,
     compress: Annotated[
-        CompressionName, typer.Option(help="Pack the DICOM pixels without loss.")
+        CompressionName, typer.Option(help="Compress the DICOM pixels without loss.")
     ] = CompressionName.NONE,
-    bits: Annotated[int, typer.Option(help="8 or 16, of a grey picture; colour has 8.", metavar="BITS")] = 16,
+    bits: Annotated[int, typer.Option(help="Bits of a grey picture, 8 or 16; colour has 8.", metavar="BITS")] = 16,
     multiframe: Annotated[
-        bool, typer.Option("--multiframe", help="One file for all fused slices, which fewer programs read.")
+        bool, typer.Option("--multiframe", help="Write all fused slices into one file, which fewer programs read.")
     ] = False,
     dicomdir: Annotated[
-        bool, typer.Option("--dicomdir", help="Put the DICOM files into OUT/media, with a DICOMDIR, as for a disc.")
+        bool, typer.Option("--dicomdir", help="Write the DICOM files into OUT/media with a DICOMDIR, as on a disc.")
     ] = False,
     template: Annotated[
         Path | None,
@@ -118,7 +123,10 @@ def fuse(
     ] = None,
     identity: Annotated[
         list[str] | None,
-        typer.Option(help="The same by hand, as PatientID=17; once for each attribute.", metavar="KEYWORD=VALUE"),
+        typer.Option(
+            help="The same attribute by attribute, such as PatientID=17; may be given several times.",
+            metavar="KEYWORD=VALUE",
+        ),
     ] = None,
     deidentify: Annotated[
         bool,
@@ -129,7 +137,11 @@ def fuse(
     as_json: Json = False,
 ) -> None:
     """Fuse MRI and PARTNER into OUT/dicom/*.dcm and OUT/fused.nii.gz with OUT/fused.json."""
-    with refusing(as_json), steps() as tell:
+    _require_usable(align, template, identity, deidentify, bits)
+    from medfuse import dicom, nifti
+    from medfuse.intensity.suv import to_suv
+
+    with refusing(as_json), steps() as progress:
         started = time.perf_counter()
         alignment = _alignment(align)
         hidden = dicom.Deidentifier()
@@ -138,7 +150,7 @@ def fuse(
             description,
             series_number,
             compress.value,
-            _bits(bits),
+            cast("dicom.Bits", bits),
             multiframe,
             with_partner,
             dicomdir and format_ is not Format.NIFTI,
@@ -147,16 +159,11 @@ def fuse(
             require_outside(out / entry, [mri, partner])
         with whole_entries(out, overwrite, RESULTS) as folder:
             read = partial(medfuse.load, fill_gaps=fill_gaps)
-            grey = luma and nifti.is_nifti(mri)
-            loaded = read(mri, "MR", mri_series, volume=mri_volume, luma=grey, progress=partial(tell, "MRI"))
-            other = read(
-                partner,
-                PARTNERS if modality is None else modality.value,
-                partner_series,
-                volume=partner_volume,
-                luma=luma and nifti.is_nifti(partner),
-                progress=partial(tell, "partner"),
-            )
+            grey = [luma and nifti.is_nifti(path) for path in (mri, partner)]
+            halves = part_of(progress, 0, 0.5, "MRI"), part_of(progress, 0.5, 1, "partner")
+            loaded = read(mri, "MR", mri_series, volume=mri_volume, luma=grey[0], progress=halves[0])
+            wanted = [one for one in PARTNERS if modality in (None, one)]
+            other = read(partner, wanted, partner_series, volume=partner_volume, luma=grey[1], progress=halves[1])
             other = to_suv(other) if suv else other
             if format_ is not Format.NIFTI:
                 _refuse_early(loaded, other, plane.value, choices)
@@ -175,51 +182,29 @@ def fuse(
                 black_air=black_air,
                 different_patients=different_patients,
                 lazy=True,
-                progress=tell,
+                progress=progress,
             )
             del loaded, other  # the study holds what it needs of them
             if deidentify:
                 study = study.deidentified(hidden)
-            _write(study, folder, format_, tell, choices)
+            write_results(study, folder, format_, progress, choices)
             written = [entry.name for entry in folder.iterdir()]
-        result = _summary(study, out, written) | {"seconds": round(time.perf_counter() - started, 2)}
-    _report(result, as_json)
-
-
-@app.command(epilog=EXIT_CODES)
-def demo(
-    out: Annotated[Path, typer.Option("--out", help="Folder for study and results.")] = Path("medfuse-demo"),
-    partner: Annotated[PartnerModality, typer.Option(help="Which partner to simulate.")] = PartnerModality.PT,
-    overwrite: Overwrite = False,
-    as_json: Json = False,
-) -> None:
-    """Make a phantom study, fuse it, and write DICOM, NIfTI and a picture into OUT."""
-    owned = (*RESULTS, "study", "picture.png")
-    with refusing(as_json), steps() as tell, whole_entries(out, overwrite, owned) as folder:
-        tell("phantom", 0.0)
-        phantom_study(partner.value).write_dicom(folder / "study")
-        tell("phantom", 1.0)
-        study = medfuse.fuse(
-            medfuse.load(folder / "study" / "mri"), medfuse.load(folder / "study" / "partner"), progress=tell
-        )
-        _write(study, folder, Format.BOTH, tell, DicomChoices())
-        study.write_picture(folder / "picture.png")
-        written = [entry.name for entry in folder.iterdir()]
-    result = _summary(study, out, written)
-    _report(result, as_json)
+        result = summary(study, out, written) | {"seconds": round(time.perf_counter() - started, 2)}
+    print_result(result, as_json)
 
 
 def _alignment(align: str) -> Align | medfuse.Registration | Path:
-    """A way, a map, or a DICOM registration, which is read when the studies are known that it joins."""
+    """A way to align, a registration, or the path of a DICOM one, which is read once the two studies are known."""
     if align in list(Way):
         return cast("Align", align)
-    if not Path(align).exists():
-        raise typer.BadParameter(f"expected {', '.join(Way)} or a registration file; there is no file {align!r}.")
     return medfuse.Registration.load(align) if Path(align).suffix in READ_SUFFIXES else Path(align)
 
 
 def _refuse_early(mri: MetaTensor, partner: MetaTensor, plane: Plane, choices: DicomChoices) -> None:
-    """Raise what the writers would after the minutes of fusion, as far as it is known before."""
+    """Raise before the fusion what the writers would raise after it, as far as it is known."""
+    from medfuse import dicom
+    from medfuse.volume import grid_of, source_of
+
     if plane == "native":
         columns, rows, _ = grid_of(mri).straightened().shape
         dicom.require_compressible(choices.compression, rows, columns)
@@ -229,29 +214,37 @@ def _refuse_early(mri: MetaTensor, partner: MetaTensor, plane: Plane, choices: D
         dicom.require_measurable(partner)
 
 
-def _bits(bits: int) -> dicom.Bits:
-    if bits not in get_args(dicom.Bits):
+def _require_usable(align: str, template: Path | None, identity: list[str] | None, deidentify: bool, bits: int) -> None:
+    """Raise a usage error where options contradict each other or have no such value."""
+    if align not in list(Way) and not Path(align).exists():
+        raise typer.BadParameter(f"expected {', '.join(Way)} or a registration file; there is no file {align!r}.")
+    if bits not in (8, 16):
         raise typer.BadParameter(f"a grey picture has 8 or 16 bits; found {bits}.")
-    return cast("dicom.Bits", bits)
+    if template is not None and identity:
+        raise typer.BadParameter("give --template or --identity, not both: each names the patient of the result.")
+    if identity and deidentify:
+        raise typer.BadParameter(
+            "give --identity or --deidentify, not both: one names a patient, the other removes the name."
+        )
+    if not all("=" in text for text in identity or ()):
+        raise typer.BadParameter("expected --identity KEYWORD=VALUE, such as PatientID=17; an equals sign is missing.")
 
 
 def _like(template: Path | None, identity: list[str] | None, hidden: dicom.Deidentifier | None) -> dicom.Like | None:
-    if template is not None and identity:
-        raise typer.BadParameter("give --template or --identity, not both: each says whose the result is.")
+    from medfuse import dicom
+
     if template is not None:
         source = dicom.read_source(template)
         return source if hidden is None else hidden.source(source)
     if not identity:
         return None
-    if hidden is not None:
-        raise typer.BadParameter("give --identity or --deidentify, not both: a result is somebody's, or nobody's.")
-    pairs = [text.partition("=") for text in identity]
-    if not all(middle for _, middle, _ in pairs):
-        raise typer.BadParameter("expected --identity KEYWORD=VALUE, such as PatientID=17; an equals sign is missing.")
-    return dicom.Identity.given({keyword: value for keyword, _, value in pairs})
+    return dicom.Identity.given(dict(text.split("=", 1) for text in identity))
 
 
-def _write(study: FusedStudy, folder: Path, format_: Format, tell: Tell, choices: DicomChoices) -> None:
+def write_results(study: FusedStudy, folder: Path, format_: Format, progress: Progress, choices: DicomChoices) -> None:
+    """Write the results of a command into a folder."""
+    from medfuse import dicom, nifti
+
     if format_ in (Format.DICOM, Format.BOTH):
         study.write_dicom(
             folder / "dicom",
@@ -262,16 +255,14 @@ def _write(study: FusedStudy, folder: Path, format_: Format, tell: Tell, choices
             bits=choices.bits,
             multiframe=choices.multiframe,
             keep=format_ is Format.BOTH,
-            progress=partial(tell, "write"),
+            progress=part_of(progress, 0, 0.9, "DICOM") if format_ is Format.BOTH else progress,
         )
     if choices.with_partner and format_ is Format.NIFTI:
-        study.write_partner_nifti(folder / "partner.nii.gz")
+        study.write_partner_nifti(folder / "partner.nii.gz", progress=progress)
         deforms = study.registration.warp is not None
         study.registration.save(folder / ("registration.h5" if deforms else "registration.tfm"))
     elif choices.with_partner:
-        study.write_partner(
-            folder / "partner", like=choices.like, compression=choices.compression, progress=partial(tell, "measured")
-        )
+        study.write_partner(folder / "partner", like=choices.like, compression=choices.compression, progress=progress)
         if study.registration.warp is not None:  # which no DICOM object of ours holds
             study.registration.save(folder / "registration.h5")
         elif dicom.both_placed(*study.sources):
@@ -284,7 +275,7 @@ def _write(study: FusedStudy, folder: Path, format_: Format, tell: Tell, choices
         for entry in folders:
             shutil.rmtree(entry)
     if format_ in (Format.NIFTI, Format.BOTH):
-        study.write_nifti(folder / "fused.nii.gz")
+        study.write_nifti(folder / "fused.nii.gz", progress=progress)
         (folder / "dataset_description.json").write_text(json.dumps(nifti.dataset_description(), indent=2) + "\n")
 
 
@@ -302,10 +293,11 @@ ENTRIES = {
     "study": "study",
     "picture": "picture.png",
 }
-"""What `--json` calls the results, and where they lie."""
+"""What ``--json`` calls the results, and their names in the folder."""
 
 
-def _summary(study: FusedStudy, out: Path, written: list[str]) -> dict[str, Any]:
+def summary(study: FusedStudy, out: Path, written: list[str]) -> dict[str, Any]:
+    """Say what was written where, and how it was made, in the words of ``--json``."""
     places = {name: str(out / entry) for name, entry in ENTRIES.items() if entry in written}
     grid = study.slices.grid
     return (
@@ -315,7 +307,8 @@ def _summary(study: FusedStudy, out: Path, written: list[str]) -> dict[str, Any]
     )
 
 
-def _report(result: dict[str, Any], as_json: bool) -> None:
+def print_result(result: dict[str, Any], as_json: bool) -> None:
+    """Print what `summary` says, for people or as JSON."""
     if as_json:
         sys.stdout.write(json.dumps(result, indent=2) + "\n")
         return

@@ -1,4 +1,4 @@
-"""``medfuse inspect``: what lies in a folder, before anything is fused."""
+"""List the series in a folder, with their geometry and problems: ``medfuse inspect``."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
-from medfuse import dicom, nifti
 from medfuse.cli.console import EXIT_CODES, Json, app, describe, refusing, stdout
-from medfuse.dicom.scan.find_files import places_named
 from medfuse.errors import MedfuseError, SeriesError
 from medfuse.volume import MODALITIES
+
+if TYPE_CHECKING:
+    from medfuse import dicom
 
 Row = dict[str, Any]
 
@@ -28,6 +27,8 @@ def inspect(
     as_json: Json = False,
 ) -> None:
     """List the series under PATHS, their geometry, and what is wrong with them."""
+    from medfuse import nifti
+
     with refusing(as_json):
         alone = len(paths) == 1 and nifti.is_nifti(paths[0])
         rows, ignored, damaged = _inspect_nifti(paths[0]) if alone else _inspect_dicom(paths)
@@ -43,6 +44,9 @@ def inspect(
 
 
 def _inspect_dicom(paths: list[Path]) -> tuple[list[Row], int, int]:
+    from medfuse import dicom
+    from medfuse.dicom.scan.find_files import places_named
+
     found = dicom.scan(paths)
     if not found.series:
         files = _counted(found.ignored + found.damaged, "file")
@@ -67,6 +71,8 @@ def _row_of(series: dicom.Series) -> Row:
 
 
 def _inspect_nifti(path: Path) -> tuple[list[Row], int, int]:
+    from medfuse import nifti
+
     row: Row = {"number": path.name, "uid": None, "modality": "not stated", "kind": "", "files": 1, "copies": 0}
     row |= {"missing_slices": 0, "transfer_syntax": ["NIfTI"], "traits": "", "verdict": "volume", "problem": None}
     grid = None
@@ -78,7 +84,10 @@ def _inspect_nifti(path: Path) -> tuple[list[Row], int, int]:
 
 
 def _print_table(rows: Iterable[Row]) -> None:
-    """What fits into 80 columns; the reasons in full only where the series might have been meant."""
+    """Print what fits into 80 columns; the reason in full only of series that could be fused."""
+    from rich.markup import escape
+    from rich.table import Table
+
     table = Table("series", "what", "where", "stored as", "verdict", show_lines=True)
     reasons: list[str] = []
     for row in rows:

@@ -1,22 +1,21 @@
-"""``medfuse score``: how good a fusion is, by the scores that papers print."""
+"""Score a fusion by the measures that papers print: ``medfuse score``."""
 
 from __future__ import annotations
 
 import json
 import sys
-from functools import partial
 from pathlib import Path
-from typing import Annotated, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
 from medfuse.cli.choices import PartnerModality
 from medfuse.cli.console import EXIT_CODES, Json, app, refusing, stdout, steps
 from medfuse.metrics import CORE, SCORES
-from medfuse.pipeline.scoring import Scores, score_files
-from medfuse.volume import Modality
+
+if TYPE_CHECKING:
+    from medfuse.pipeline.scoring import Scores
+    from medfuse.volume import Modality
 
 
 @app.command(epilog=EXIT_CODES)
@@ -24,8 +23,8 @@ def score(
     fused: Annotated[
         Path, typer.Argument(help="What was fused: a picture, a folder of pictures, or a volume.", show_default=False)
     ],
-    mri: Annotated[Path, typer.Argument(help="The MRI it was fused from, likewise.", show_default=False)],
-    partner: Annotated[Path, typer.Argument(help="The CT, PET or SPECT, likewise.", show_default=False)],
+    mri: Annotated[Path, typer.Argument(help="The MRI it was fused from, in the same form.", show_default=False)],
+    partner: Annotated[Path, typer.Argument(help="The CT, PET or SPECT, in the same form.", show_default=False)],
     scores: Annotated[
         str, typer.Option(help="Names of scores, separated by commas, or all.", metavar="NAME,…")
     ] = ",".join(CORE),
@@ -41,14 +40,16 @@ def score(
 ) -> None:
     """Score FUSED against the MRI and the PARTNER that it was fused from."""
     names = _names(scores)
-    with refusing(as_json), steps() as tell:
+    from medfuse.pipeline.scoring import score_files
+
+    with refusing(as_json), steps() as progress:
         found = score_files(
             *(fused, mri, partner, names),
             modality=cast("Modality | None", modality and modality.value),
             window=window,
             palette=palette,
             device=device,
-            progress=partial(tell, "score"),
+            progress=progress,
         )
     if as_json:
         sys.stdout.write(json.dumps(found.to_dict(), indent=2) + "\n")
@@ -67,6 +68,9 @@ def _names(text: str) -> list[str]:
 
 
 def _print(found: Scores) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
     table = Table("score", "mean", "sd", "what it is")
     for column in table.columns[1:-1]:
         column.justify = "right"
@@ -74,7 +78,7 @@ def _print(found: Scores) -> None:
         spread = f"{float(values.std(correction=0)):.4f}" if found.kind != "picture" else ""
         table.add_row(name, f"{float(values.mean()):.4f}", spread, escape(SCORES[name].meaning))
     if found.flicker is not None:
-        table.add_row("flicker", f"{found.flicker:.4f}", "", "jumps of brightness between slices; 1: as the sources")
+        table.add_row("flicker", f"{found.flicker:.4f}", "", "jumps of brightness between slices; 1: as in the sources")
     stdout.print(table)
     if found.kind != "picture":
         what = "slices" if found.kind == "volume" else "pictures"

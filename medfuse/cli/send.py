@@ -1,18 +1,15 @@
-"""``medfuse send``: an export to an archive, with the status of every instance."""
+"""Send an export to an archive and print what became of every instance: ``medfuse send``."""
 
 from __future__ import annotations
 
 import json
 import sys
 from collections import defaultdict
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
-from medfuse.archive.send import send as deliver
 from medfuse.archive.transfer import CALLING_AET, Options
 from medfuse.cli.console import EXIT_CODES, EXIT_NOT_SENT, Json, app, refusing, stdout, steps
 
@@ -24,28 +21,32 @@ def send(
         str,
         typer.Option(help="HOST:PORT or HOST:PORT/AET for C-STORE; https://… for STOW-RS.", show_default=False),
     ],
-    retries: Annotated[int, typer.Option(min=0, help="How often what failed is tried again.")] = 3,
+    retries: Annotated[int, typer.Option(min=0, help="How often failed instances are sent again.")] = 3,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for an answer.")] = 30.0,
     aet: Annotated[str, typer.Option(help="Our own application entity title, at most 16 characters.")] = CALLING_AET,
     tls: Annotated[bool, typer.Option("--tls", help="C-STORE over TLS.")] = False,
     ca: Annotated[Path | None, typer.Option(help="PEM file of authorities to trust.", metavar="FILE")] = None,
     as_json: Json = False,
 ) -> None:
-    """Send DIR to an archive. What was cut off is resumed by the same command."""
+    """Send DIR to an archive. The same command resumes an interrupted transfer."""
     if not 0 < len(aet) <= 16:
         raise typer.BadParameter(f"an application entity title has 1 to 16 characters; found {len(aet)}.")
-    with refusing(as_json), steps() as tell:
+    from medfuse.archive.send import send as deliver
+
+    with refusing(as_json), steps() as progress:
         options = Options(aet, timeout, tls, ca)
-        delivery = deliver(folder, to, retries=retries, options=options, progress=partial(tell, "send"))
+        delivery = deliver(folder, to, retries=retries, options=options, progress=progress)
     if as_json:
         sys.stdout.write(json.dumps(delivery.to_dict(), indent=2) + "\n")
     else:
+        from rich.table import Table
+
         table = Table("series", "instances", "verdict")
         for uid, one in delivery.to_dict()["series"].items():
             verdict = "sent" if one["sent"] else f"not sent: {one['arrived']} of {one['instances']} arrived"
             table.add_row(uid, str(one["instances"]), verdict)
         stdout.print(table)
-        # A cut connection fails each instance alike: one line says it for all.
+        # A lost connection fails every instance for the same reason: one line for all.
         alike: dict[tuple[str, str, str], list[str]] = defaultdict(list)
         for transfer in delivery.transfers:
             if transfer.status != "sent":

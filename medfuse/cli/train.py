@@ -1,4 +1,4 @@
-"""``medfuse train``: weights from a configuration file, whose every setting is also a flag."""
+"""Train weights from a configuration file, every setting of which is also a flag: ``medfuse train``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ import typer
 
 from medfuse.cli.console import EXIT_CODES, app, refusing, stdout, steps
 from medfuse.gesenet.training.config import RENAMED, TrainingConfig, with_new_names
-from medfuse.pipeline.train import train as run
 from medfuse.provenance import DISCLAIMER
 
 
@@ -61,7 +60,7 @@ def train(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")] = False,
     **flags: Any,
 ) -> None:
-    """Train GeSeNet as CONFIG says; a flag goes before the file's setting. Resumes where it was cut."""
+    """Train GeSeNet as CONFIG says; a flag overrides the file's setting. Resumes an interrupted run."""
     flags = with_new_names({name: value for name, value in flags.items() if value is not None})
     for each in fields(TrainingConfig):
         if isinstance(each.default, tuple) and flags.get(each.name) is not None:
@@ -70,10 +69,12 @@ def train(
             if numbers and not all(part.isdigit() for part in parts):
                 raise typer.BadParameter(f"expected whole numbers, separated by commas; found {flags[each.name]!r}.")
             flags[each.name] = tuple(int(part) if numbers else part for part in parts)
-    with refusing(as_json), steps() as tell:
+    from medfuse.pipeline.train import train as run
+
+    with refusing(as_json), steps() as progress:
         started = time.perf_counter()
         settings = TrainingConfig.from_yaml(config, **flags)
-        weights = run(settings, progress=tell)
+        weights = run(settings, progress=progress)
     rows = [json.loads(line) for line in (weights.parent / "log.jsonl").read_text().splitlines()]
     result = {"weights": str(weights), "first": rows[0], "last": rows[-1]}
     result["seconds"] = round(time.perf_counter() - started, 2)

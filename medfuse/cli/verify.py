@@ -1,4 +1,4 @@
-"""``medfuse verify``: what every reader will see of an export, and what it will lose."""
+"""Check an export with every reader installed: ``medfuse verify``."""
 
 from __future__ import annotations
 
@@ -8,15 +8,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from medfuse.cli.console import EXIT_CODES, EXIT_FAULTS, Json, app, refusing, stdout
-from medfuse.verify import verify as ask
 
 
 @app.command(epilog=EXIT_CODES)
 def verify(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The export to look at.", show_default=False)],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The export to check.", show_default=False)],
     source: Annotated[
         list[Path] | None,
         typer.Option(help="Folder of a series it was made from; may be given several times.", metavar="DIR"),
@@ -24,11 +22,15 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Open DIR with every reader installed and say what each sees, what it loses, and what is wrong."""
+    from medfuse.verify import verify as check
+
     with refusing(as_json):
-        report = ask(folder, source or ())
+        report = check(folder, source or ())
     if as_json:
         sys.stdout.write(json.dumps(report.to_dict(), indent=2) + "\n")
     else:
+        from rich.table import Table
+
         table = Table("series", "kind", "reader", "verdict", "sees", "loses")
         for one in report.readings:
             table.add_row(one.series, one.kind, one.reader, one.verdict, one.detail, ", ".join(one.loses) or "–")

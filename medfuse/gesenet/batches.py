@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from medfuse.errors import DeviceError
 from medfuse.gesenet.engines.registry import Engine, as_engine
+from medfuse.runtime.progress import Progress
 from medfuse.volume import SlicePairs, like
 from medfuse.volume.planes import require_same_grid, slice_batch
 
@@ -22,7 +23,7 @@ def fuse_slices(
     partner: MetaTensor,
     *,
     batch_size: int = DEFAULT_BATCH_SIZE,
-    progress: Callable[[float], None] | None = None,
+    progress: Progress | None = None,
 ) -> MetaTensor:
     """Fuse two volumes slice by slice along their last axis.
 
@@ -36,7 +37,7 @@ def fuse_slices(
     batch_size
         Slices at once, at least 1; halved as often as memory runs out. It changes the result by rounding only.
     progress
-        Called with the share done, in (0, 1].
+        Told of the step ``fuse``.
 
     Returns
     -------
@@ -63,7 +64,7 @@ def fuse_slices(
         # On CUDA this returns while the device still works: the next slices are prepared meanwhile.
         fused[start:stop].copy_(batch, non_blocking=True)
         if progress:
-            progress(stop / slices)
+            progress("fuse", stop / slices)
     if engine.device.type == "cuda":
         torch.cuda.synchronize(engine.device)
     return like(fused.permute(1, 3, 2, 0), mri)

@@ -4,8 +4,6 @@
 them: the constants of published scores, from SSIM's to the eye's noise, are made for it.
 """
 
-from medfuse.metrics.evenness import flicker
-from medfuse.metrics.pictures import eight_bit
-from medfuse.metrics.registry import CORE, SCORES, Score, score
+import lazy_loader
 
-__all__ = ["CORE", "SCORES", "Score", "eight_bit", "flicker", "score"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

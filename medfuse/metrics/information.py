@@ -13,9 +13,6 @@ from medfuse.metrics.windows import covariance, gaussian, moments, smooth
 SCALES = [gaussian(2**power + 1, (2**power + 1) / 5) for power in (4, 3, 2, 1)]
 """Windows of the four scales, 17 to 3 wide."""
 
-SMALLEST = 41
-"""Height and width from which the fourth scale has a pixel."""
-
 EYE_NOISE = 2.0
 """Variance of the visual noise on the 8-bit scale."""
 

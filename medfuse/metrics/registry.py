@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor
+from importlib import import_module
+from typing import TYPE_CHECKING, cast
 
 from medfuse.errors import GeometryError
-from medfuse.metrics import contrast, correlation, edges, features, histograms, information, structure
-from medfuse.metrics.pictures import eight_bit, require_alike
+
+if TYPE_CHECKING:  # the command's help lists the scores, and must not wait for torch
+    from torch import Tensor
 
 BATCH_SIZE = 8
 """Pictures at once: what eight of them need still fits into a processor's cache."""
@@ -22,8 +22,11 @@ class Score:
 
     Parameters
     ----------
-    function
-        Of (fused, MRI, partner), each (N, 1, H, W) on the 8-bit scale; of the fused picture only where ``alone``.
+    name
+        The name of the score, and of the function that computes it: of (fused, MRI, partner), each (N, 1, H, W) on the
+        8-bit scale; of the fused picture only where ``alone``.
+    module
+        The module of `medfuse.metrics` that holds the function; imported when the score is first computed.
     meaning
         What it measures, in half a sentence.
     doi
@@ -34,7 +37,8 @@ class Score:
         Least height and width.
     """
 
-    function: Callable[..., Tensor]
+    name: str
+    module: str
     meaning: str
     doi: str | None
     alone: bool = False
@@ -42,7 +46,8 @@ class Score:
 
     def __call__(self, fused: Tensor, mri: Tensor, partner: Tensor) -> Tensor:
         """Score pictures on the 8-bit scale: three (N, 1, H, W) → (N,)."""
-        return self.function(fused) if self.alone else self.function(fused, mri, partner)
+        function = getattr(import_module(f"medfuse.metrics.{self.module}"), self.name)
+        return cast("Tensor", function(fused) if self.alone else function(fused, mri, partner))
 
 
 SSIM = "10.1109/TIP.2003.819861"
@@ -60,65 +65,67 @@ EDGES = "10.1049/el:20000267"
 FREQUENCY = "10.1109/26.477498"
 GRADIENT = "10.1016/j.optcom.2014.12.032"
 
-SCORES: dict[str, Score] = {
-    "ssim": Score(structure.ssim, "SSIM, mean over the sources; 7 × 7 flat window", SSIM, smallest=7),
-    "ssim_sum": Score(structure.ssim_sum, "sum over the sources instead of mean: 2 × ssim", SSIM, smallest=7),
-    "ssim_gaussian": Score(structure.ssim_gaussian, "as ssim, 11 × 11 Gaussian window", SSIM, smallest=11),
-    "mef_ssim": Score(
-        structure.mef_ssim, "structure against an ideal of both sources, one scale", MEF_SSIM, smallest=11
-    ),
-    "mef_ssim_multiscale": Score(structure.mef_ssim_multiscale, "as mef_ssim, three scales", MEF_SSIM, smallest=44),
-    "sd": Score(contrast.sd, "standard deviation of grey levels 0–255", SURVEY, alone=True),
-    "sd_unit": Score(contrast.sd_unit, "of grey levels in [0, 1]: sd / 255", SURVEY, alone=True),
-    "sd_saturating": Score(contrast.sd_saturating, "in 8-bit arithmetic that clips at 255", SURVEY, alone=True),
-    "en": Score(histograms.en, "entropy of grey levels, bits", ENTROPY, alone=True),
-    "mi": Score(histograms.mi, "mutual information, sum over the sources, 256 bins, bits", MUTUAL),
-    "mi_mean": Score(histograms.mi_mean, "mean over the sources instead of sum: mi / 2", MUTUAL),
-    "mi_nats": Score(histograms.mi_nats, "in nats: 0.693 × mi", MUTUAL),
-    "nmi": Score(histograms.nmi, "as mi, each part over the mean of its two entropies", NORMALISED_MUTUAL),
-    "fmi_pixel": Score(features.fmi_pixel, "feature mutual information of pixels", FEATURE_MUTUAL, smallest=3),
-    "fmi_gradient": Score(features.fmi_gradient, "of gradients along rows", FEATURE_MUTUAL, smallest=3),
-    "fmi_edge": Score(features.fmi_edge, "of thin Sobel edges", FEATURE_MUTUAL, smallest=3),
-    "fmi_dct": Score(features.fmi_dct, "of cosine transform coefficients", FEATURE_MUTUAL, smallest=3),
-    "vif": Score(
-        information.vif,
+FOUR_SCALES = 41
+"""Height and width from which the fourth scale of visual information fidelity has a pixel."""
+
+_DEFINITIONS = (
+    Score("ssim", "structure", "SSIM, mean over the sources; 7 × 7 flat window", SSIM, smallest=7),
+    Score("ssim_sum", "structure", "sum over the sources instead of mean: 2 × ssim", SSIM, smallest=7),
+    Score("ssim_gaussian", "structure", "as ssim, 11 × 11 Gaussian window", SSIM, smallest=11),
+    Score("mef_ssim", "structure", "structure against an ideal of both sources, one scale", MEF_SSIM, smallest=11),
+    Score("mef_ssim_multiscale", "structure", "as mef_ssim, three scales", MEF_SSIM, smallest=44),
+    Score("sd", "contrast", "standard deviation of grey levels 0–255", SURVEY, alone=True),
+    Score("sd_unit", "contrast", "of grey levels in [0, 1]: sd / 255", SURVEY, alone=True),
+    Score("sd_saturating", "contrast", "in 8-bit arithmetic that clips at 255", SURVEY, alone=True),
+    Score("en", "histograms", "entropy of grey levels, bits", ENTROPY, alone=True),
+    Score("mi", "histograms", "mutual information, sum over the sources, 256 bins, bits", MUTUAL),
+    Score("mi_mean", "histograms", "mean over the sources instead of sum: mi / 2", MUTUAL),
+    Score("mi_nats", "histograms", "in nats: 0.693 × mi", MUTUAL),
+    Score("nmi", "histograms", "as mi, each part over the mean of its two entropies", NORMALISED_MUTUAL),
+    Score("fmi_pixel", "features", "feature mutual information of pixels", FEATURE_MUTUAL, smallest=3),
+    Score("fmi_gradient", "features", "of gradients along rows", FEATURE_MUTUAL, smallest=3),
+    Score("fmi_edge", "features", "of thin Sobel edges", FEATURE_MUTUAL, smallest=3),
+    Score("fmi_dct", "features", "of cosine transform coefficients", FEATURE_MUTUAL, smallest=3),
+    Score(
+        "vif",
+        "information",
         "visual information fidelity, pixels, sum over the sources",
         VISUAL,
-        smallest=information.SMALLEST,
+        smallest=FOUR_SCALES,
     ),
-    "vif_mean": Score(
-        information.vif_mean, "mean over the sources instead of sum: vif / 2", VISUAL, smallest=information.SMALLEST
-    ),
-    "viff": Score(
-        information.viff,
+    Score("vif_mean", "information", "mean over the sources instead of sum: vif / 2", VISUAL, smallest=FOUR_SCALES),
+    Score(
+        "viff",
+        "information",
         "visual information fidelity for fusion: the stronger source, mean of scales",
         VISUAL_FUSION,
-        smallest=information.SMALLEST,
+        smallest=FOUR_SCALES,
     ),
-    "viff_program": Score(
-        information.viff_program,
+    Score(
+        "viff_program",
+        "information",
         "as its authors' program: the weaker source, weighted scales",
         VISUAL_FUSION,
-        smallest=information.SMALLEST,
+        smallest=FOUR_SCALES,
     ),
-    "scd": Score(correlation.scd, "sum of the correlations of differences", DIFFERENCES),
-    "cc": Score(correlation.cc, "correlation, mean over the sources", SURVEY),
-    "psnr": Score(correlation.psnr, "peak signal to noise, dB, of the sources' mean squared error", NOISE),
-    "psnr_mean": Score(correlation.psnr_mean, "mean of the two ratios instead of the two errors", NOISE),
-    "qabf": Score(edges.qabf, "edges kept, Sobel, weighted by their strength", EDGES),
-    "sf": Score(contrast.sf, "spatial frequency, means over the differences", FREQUENCY, alone=True),
-    "sf_all_pixels": Score(contrast.sf_all_pixels, "means over all pixels", FREQUENCY, alone=True),
-    "ag": Score(contrast.ag, "average gradient, central differences", GRADIENT, alone=True),
-    "ag_forward": Score(contrast.ag_forward, "forward differences", GRADIENT, alone=True),
-    "detail_mri": Score(edges.detail_mri, "the MRI's edges kept where the partner is bright", EDGES),
-    "detail_partner": Score(edges.detail_partner, "the partner's edges kept where the MRI is bright", EDGES),
-    "detail_mri_correlation": Score(
-        edges.detail_mri_correlation, "correlation with the MRI's gradient where the partner is bright", None
+    Score("scd", "correlation", "sum of the correlations of differences", DIFFERENCES),
+    Score("cc", "correlation", "correlation, mean over the sources", SURVEY),
+    Score("psnr", "correlation", "peak signal to noise, dB, of the sources' mean squared error", NOISE),
+    Score("psnr_mean", "correlation", "mean of the two ratios instead of the two errors", NOISE),
+    Score("qabf", "edges", "edges kept, Sobel, weighted by their strength", EDGES),
+    Score("sf", "contrast", "spatial frequency, means over the differences", FREQUENCY, alone=True),
+    Score("sf_all_pixels", "contrast", "means over all pixels", FREQUENCY, alone=True),
+    Score("ag", "contrast", "average gradient, central differences", GRADIENT, alone=True),
+    Score("ag_forward", "contrast", "forward differences", GRADIENT, alone=True),
+    Score("detail_mri", "edges", "the MRI's edges kept where the partner is bright", EDGES),
+    Score("detail_partner", "edges", "the partner's edges kept where the MRI is bright", EDGES),
+    Score("detail_mri_correlation", "edges", "correlation with the MRI's gradient where the partner is bright", None),
+    Score(
+        "detail_partner_correlation", "edges", "correlation with the partner's gradient where the MRI is bright", None
     ),
-    "detail_partner_correlation": Score(
-        edges.detail_partner_correlation, "correlation with the partner's gradient where the MRI is bright", None
-    ),
-}
+)
+
+SCORES: dict[str, Score] = {each.name: each for each in _DEFINITIONS}
 """All scores by name; more is better for each, as far as its definition goes."""
 
 CORE = ("ssim", "sd", "mi", "vif", "scd", "qabf")
@@ -156,6 +163,10 @@ def score(
     KeyError
         If there is no score of a name.
     """
+    import torch
+
+    from medfuse.metrics.pictures import eight_bit, require_alike
+
     require_alike(fused, mri, partner)
     names = list(CORE if names is None else names)
     for name in names:

@@ -13,9 +13,10 @@ from medfuse.intensity import Window
 from medfuse.load_study import require_pair
 from medfuse.pipeline.fused_slices import FusedSlices
 from medfuse.pipeline.fused_study import FusedStudy
-from medfuse.pipeline.prepare import Progress, prepare_pair, require_choices
+from medfuse.pipeline.prepare import prepare_pair, require_choices
 from medfuse.provenance import Provenance
 from medfuse.registration import Align, Registration
+from medfuse.runtime.progress import Progress
 from medfuse.volume import Plane, grid_of, meta_of, source_of
 
 
@@ -74,7 +75,7 @@ def fuse(
         Leave the slices to be fused when they are written, or when `FusedStudy.image` is first asked for. A DICOM
         series is then written while its slices are being fused; without ``keep`` no fused volume is held.
     progress
-        Called with the step's name and the share of it that is done.
+        Told of the steps ``align``, ``resample`` and ``fuse``.
 
     Raises
     ------

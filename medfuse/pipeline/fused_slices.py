@@ -12,8 +12,9 @@ from torch import Tensor
 from medfuse import dicom
 from medfuse.gesenet.batches import fused_batches
 from medfuse.gesenet.engines.registry import Engine
-from medfuse.pipeline.prepare import PreparedPair, Progress, from_source
+from medfuse.pipeline.prepare import PreparedPair, from_source
 from medfuse.pipeline.steps import empty_volume, join_colour
+from medfuse.runtime.progress import Progress
 from medfuse.volume import Grid, Source, like, plain, source_of
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +16,7 @@ from medfuse.provenance import Provenance
 from medfuse.registration import Registration
 from medfuse.report import figures
 from medfuse.runtime.atomic_output import require_outside, whole
+from medfuse.runtime.progress import Progress, step_of
 from medfuse.volume import Source, source_of
 
 
@@ -108,7 +108,7 @@ class FusedStudy:
         multiframe: bool = False,
         overwrite: bool = False,
         keep: bool = True,
-        progress: Callable[[float], None] | None = None,
+        progress: Progress | None = None,
     ) -> None:
         """Write a DICOM series, one file a slice; see `medfuse.dicom.write_series` for what can be chosen.
 
@@ -144,7 +144,7 @@ class FusedStudy:
         like: dicom.Like | None = None,
         compression: dicom.Compression = "none",
         overwrite: bool = False,
-        progress: Callable[[float], None] | None = None,
+        progress: Progress | None = None,
     ) -> None:
         """Write the registered partner as a DICOM series of measured values; see `medfuse.dicom.write_partner`."""
         dicom.write_partner(
@@ -175,7 +175,7 @@ class FusedStudy:
             folder, mri=self.sources[0], partner=partner, provenance=self.provenance, overwrite=overwrite
         )
 
-    def write_nifti(self, path: str | Path, *, overwrite: bool = False) -> None:
+    def write_nifti(self, path: str | Path, *, overwrite: bool = False, progress: Progress | None = None) -> None:
         """Write ``path`` (.nii or .nii.gz) and its JSON sidecar beside it; see `medfuse.nifti.write`.
 
         Raises
@@ -186,8 +186,11 @@ class FusedStudy:
         path = Path(path)
         self._require_outside_sources(path, sidecar_path(path))
         nifti.write(self.image, path, self.sidecar(), overwrite=overwrite)
+        step_of(progress, "write")(1.0)
 
-    def write_partner_nifti(self, path: str | Path, *, overwrite: bool = False) -> None:
+    def write_partner_nifti(
+        self, path: str | Path, *, overwrite: bool = False, progress: Progress | None = None
+    ) -> None:
         """Write the registered partner, float32 in its own unit on the MRI's grid, and its JSON sidecar beside it."""
         path = Path(path)
         self._require_outside_sources(path, sidecar_path(path))
@@ -197,6 +200,7 @@ class FusedStudy:
             "Units": partner.meta["unit"],
         }
         nifti.write_measured(partner, path, sidecar, overwrite=overwrite)
+        step_of(progress, "measured")(1.0)
 
     def write_picture(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write a PNG of sources and fused volume in three planes."""

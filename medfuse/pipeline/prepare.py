@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import get_args
 
 from monai.data.meta_tensor import MetaTensor
@@ -12,6 +11,7 @@ from monai.data.meta_tensor import MetaTensor
 from medfuse.intensity import AirMask, Window, choose_window, known_window, outside_value
 from medfuse.pipeline.steps import blacken_air, choose_palette, split_luma, window_slab
 from medfuse.registration import Align, Registration, judge, register, resample, resampled
+from medfuse.runtime.progress import Progress, step_of
 from medfuse.volume import (
     PLANES,
     LazyVolume,
@@ -24,9 +24,6 @@ from medfuse.volume import (
     plain,
     replane,
 )
-
-Progress = Callable[[str, float], None]
-"""Called with the name of the step under way and the share of it that is done."""
 
 
 @dataclass(frozen=True)
@@ -105,12 +102,10 @@ def prepare_pair(
     mri = straighten(mri)
     registration = align_pair(mri, partner, align, force=force, progress=progress)
     mri = replane(mri, plane)
-    if progress:
-        progress("resample", 0.0)
+    step_of(progress, "resample")(0.0)
     moved = resampled(partner, grid_of(mri), registration, outside=outside_value(partner))
     pair = on_one_grid(mri, moved, window=window, palette=palette, black_air=black_air)
-    if progress:
-        progress("resample", 1.0)
+    step_of(progress, "resample")(1.0)
     return pair, registration
 
 
@@ -149,13 +144,7 @@ def align_pair(
     """Find the registration fixed → moving, or assess the one given; see `medfuse.register`."""
     if isinstance(align, Registration):
         return judge(align, fixed, moving)
-    told = None if progress is None else partial(_tell_share, progress)
-    return register(fixed, moving, align, force=force, progress=told)
-
-
-def _tell_share(progress: Progress, share: float, score: float) -> None:
-    """Tell of the registration how far it is, and not how good."""
-    progress("align", share)
+    return register(fixed, moving, align, force=force, progress=progress)
 
 
 def require_choices(

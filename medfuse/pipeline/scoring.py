@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +22,7 @@ from medfuse.metrics import CORE, eight_bit, flicker, score
 from medfuse.metrics.registry import BATCH_SIZE
 from medfuse.pipeline.fused_study import FusedStudy
 from medfuse.pipeline.prepare import PreparedPair, on_one_grid
+from medfuse.runtime.progress import Progress, part_of
 from medfuse.volume import LazyVolume, Modality, grid_of, plain
 from medfuse.volume.planes import PLANES, as_slices, replane
 
@@ -32,9 +33,6 @@ EMPTY_SLICE = 0.02
 """Mean of the brighter source below which a slice shows too little to score."""
 
 Kind = Literal["picture", "folder of pictures", "volume"]
-
-Progress = Callable[[float], None]
-"""Called with the share done, in (0, 1]."""
 
 Triple = tuple[Tensor, Tensor, Tensor]
 
@@ -110,7 +108,7 @@ def score_files(
     device
         ``auto``, ``cpu`` or ``cuda``.
     progress
-        Called with the share done.
+        Told of the steps ``load``, of volumes, and ``score``.
 
     Raises
     ------
@@ -132,8 +130,9 @@ def score_files(
         )
     if kinds[0] == "volume":
         fused_volume = nifti.read_fused(paths[0]) if nifti.is_nifti(paths[0]) else dicom.read_fused(paths[0])
-        mri_volume = load(paths[1], "MR" if nifti.is_nifti(paths[1]) else None)
-        partner_volume = load(paths[2], modality)
+        halves = part_of(progress, 0, 0.5, "MRI"), part_of(progress, 0.5, 1, "partner")
+        mri_volume = load(paths[1], "MR" if nifti.is_nifti(paths[1]) else None, progress=halves[0])
+        partner_volume = load(paths[2], modality, progress=halves[1])
         return score_volumes(
             *(fused_volume, mri_volume, partner_volume, names),
             window=window,
@@ -236,7 +235,7 @@ def _score_all(
             found[name].append(values.cpu().double())
         done += len(fused)
         if progress:
-            progress(done / count)
+            progress("score", done / count)
     return {name: torch.cat(values) for name, values in found.items()}
 
 

@@ -13,13 +13,14 @@ from medfuse.dicom.palettes import palette_table
 from medfuse.errors import TrainingError
 from medfuse.gesenet.training.config import TrainingConfig
 from medfuse.gesenet.training.dataset import Pair, read_pairs
-from medfuse.gesenet.training.trainer import Progress, Trainer
+from medfuse.gesenet.training.trainer import Trainer
 from medfuse.intensity import Window
 from medfuse.intensity.colour import colourise
 from medfuse.load_study import load, require_pair
 from medfuse.pipeline.prepare import prepare_pair
 from medfuse.registration import Align
 from medfuse.report import figures
+from medfuse.runtime.progress import Progress
 from medfuse.volume import PALETTES, PARTNERS, TRAITS, meta_of
 
 STUDY_SETTINGS = {"mri", "partner", "case", "modality", "window", "palette", "align"}
@@ -36,7 +37,7 @@ def train(config: TrainingConfig, *, progress: Progress | None = None) -> Path:
     config
         The settings. A run that was cut short goes on where its checkpoint is.
     progress
-        Called with the stage's name and the share of it that is done.
+        Told of the steps ``studies``, ``pretrain`` and ``train``.
 
     Returns
     -------

@@ -20,7 +20,6 @@ leaves volumes by key, so that a transform of yours can stand between any two.
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from functools import partial
 from typing import Any, cast
 
 import torch
@@ -35,9 +34,10 @@ from medfuse.gesenet.batches import DEFAULT_BATCH_SIZE, fuse_slices
 from medfuse.gesenet.engines.registry import Engine, load_engine
 from medfuse.intensity import AirMask, Window, choose_window, outside_value, scale, to_suv
 from medfuse.pipeline.monai_io import DicomSeriesWriter, NiftiWriter, StudyReader
-from medfuse.pipeline.prepare import Progress, align_pair, straighten
+from medfuse.pipeline.prepare import align_pair, straighten
 from medfuse.pipeline.steps import blacken_air, choose_palette, join_colour, over_slabs, slabs, split_luma
 from medfuse.registration import Align, Registration, resample
+from medfuse.runtime.progress import Progress
 from medfuse.volume import Modality, Plane, as_slices, grid_of, like, plain, replane, require_same_grid
 
 __all__ = [
@@ -270,9 +270,8 @@ class FuseSlicesd(MapTransform):
         self.progress = progress
 
     def __call__(self, data: Data) -> dict[Hashable, Any]:
-        told = partial(self.progress, "fuse") if self.progress else None
         mri, partner = data[self.mri], data[self.partner]
-        fused = fuse_slices(self.network, mri, partner, batch_size=self.batch_size, progress=told)
+        fused = fuse_slices(self.network, mri, partner, batch_size=self.batch_size, progress=self.progress)
         return dict(data) | {self.fused: fused}
 
 

@@ -1,7 +1,7 @@
 from .align import Align, judge, register
 from .resampling import Resampled, resample, resampled
+from .suffixes import READ_SUFFIXES, WRITTEN_SUFFIXES
 from .transform import Registration
-from .transform_files import READ_SUFFIXES, WRITTEN_SUFFIXES
 from .verdict import Verdict
 from .warp import Warp
 

@@ -16,11 +16,12 @@ from medfuse.errors import RegistrationError
 from medfuse.registration.assess import cannot_tell, examine
 from medfuse.registration.deform import deform
 from medfuse.registration.pyramid import LEAST_VOXELS, Pyramid
-from medfuse.registration.search import SIGNIFICANT, Pair, Progress, climb, search
+from medfuse.registration.search import SIGNIFICANT, Pair, climb, score_note, search
 from medfuse.registration.transform import Method, Registration
 from medfuse.registration.verdict import Verdict
 from medfuse.registration.warp import Warp
 from medfuse.runtime.parallel import one_thread, parallel_map
+from medfuse.runtime.progress import Progress, part_of, silent
 from medfuse.volume import grid_of, source_of
 from medfuse.volume.grid import Grid, Points
 
@@ -65,8 +66,8 @@ def register(
     seed
         Of the samples, not negative.
     progress
-        Called with the share of the work done, 0 to 1, and the normalised mutual information reached so far, from 1
-        (nothing shared); it is told on the voxels looked at, so it may fall where the search goes on to finer ones.
+        Told of the step ``align``, with the normalised mutual information reached so far, from 1 (nothing shared), as
+        its note; that is of the voxels looked at, so it may fall where the search goes on to finer ones.
 
     Raises
     ------
@@ -86,8 +87,8 @@ def register(
     began = time.perf_counter()
     if method in ("auto", "rigid", "affine") and _exchanged(fixed, moving):
         return _turned_about(register(moving, fixed, method, force=force, seed=seed, progress=progress), fixed, moving)
-    report = progress or (lambda share, score: None)
-    report(0.0, 1.0)
+    progress = progress or silent
+    progress("align", 0.0)
     shared = method == "auto" and _same_frame(fixed, moving)
     thin = min(*fixed.shape[1:], *moving.shape[1:]) < LEAST_VOXELS
     pair = _pair(fixed, moving, seed, needed=method != "header" and not (shared and thin))
@@ -96,13 +97,13 @@ def register(
     elif method == "header":
         end = _End(np.eye(4), "header", _trusting(examine(pair, np.eye(4))))
     else:
-        end = (_trusted(pair) if shared else None) or _searched(pair, report, method)
+        end = (_trusted(pair) if shared else None) or _searched(pair, progress, method)
     registration = _with_overlap(
         Registration(end.matrix, end.method, _scores(pair, end), time.perf_counter() - began, end.verdict, end.warp),
         fixed,
         moving,
     )
-    report(1.0, registration.scores.get("normalized_mutual_information", 1.0))
+    progress("align", 1.0, score_note(registration.scores.get("normalized_mutual_information", 1.0) - 1))
     if end.verdict.opinion == "not aligned" and not force:
         raise RegistrationError(
             f"the studies are not aligned: {'; '.join(end.verdict.reasons)}. Check that both show the same head; give "
@@ -184,13 +185,13 @@ def _trusted(pair: Pair) -> _End | None:
     return None
 
 
-def _searched(pair: Pair, report: Progress, method: Align) -> _End:
+def _searched(pair: Pair, progress: Progress, method: Align) -> _End:
     """The way up from the headers to the rung that was asked for."""
-    report(0.1, 1.0)
-    found = search(pair, lambda share, score: report(0.1 + 0.6 * share, score))
+    progress("align", 0.1)
+    found = search(pair, part_of(progress, 0.1, 0.7))
     fresh = pair.redrawn()
     at_header, at_found = fresh.scores(np.stack([np.eye(4), found.matrix]))
-    report(0.7, 1 + float(max(at_header, at_found)))
+    progress("align", 0.7, score_note(max(at_header, at_found)))
     if at_found < at_header * SIGNIFICANT:
         end = _End(np.eye(4), "header", UNEXAMINED, agreeing=found.agreeing)
     else:
@@ -200,9 +201,9 @@ def _searched(pair: Pair, report: Progress, method: Align) -> _End:
         before, after = fresh.scores(np.stack([end.matrix, stretched]))
         if after >= before * SIGNIFICANT:
             end = replace(end, matrix=stretched, method="affine")
-    report(0.8, 1 + float(fresh.scores(end.matrix[None])[0]))
+    progress("align", 0.8, score_note(fresh.scores(end.matrix[None])[0]))
     end = replace(end, verdict=examine(pair, end.matrix, found.rival))
-    report(0.9, 1 + float(fresh.scores(end.matrix[None])[0]))
+    progress("align", 0.9, score_note(fresh.scores(end.matrix[None])[0]))
     # Bent far enough, another head fits as well, and so does a mirror image.
     if method != "deformable" or end.verdict.opinion == "not aligned":
         return end

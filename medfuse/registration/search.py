@@ -35,6 +35,7 @@ from medfuse.registration.similarity import (
 )
 from medfuse.registration.warp import Warp
 from medfuse.runtime.parallel import parallel_map
+from medfuse.runtime.progress import Progress
 from medfuse.volume.grid import Points
 
 COARSE_POINTS, MIDDLE_POINTS, FINE_POINTS = 1000, 8000, 50_000
@@ -163,11 +164,12 @@ class Found:
     rival: float
 
 
-Progress = Callable[[float, float], None]
-"""Called with the share of the work done, 0 to 1, and the normalised mutual information reached so far, from 1."""
+def score_note(score: float) -> str:
+    """Say how far a search is, as the note of a `Progress`: the normalised mutual information reached, from 1."""
+    return f"score {1 + score:.3f}"
 
 
-def search(pair: Pair, report: Progress) -> Found:
+def search(pair: Pair, progress: Progress) -> Found:
     """Find the best rigid map.
 
     Raises
@@ -187,13 +189,13 @@ def search(pair: Pair, report: Progress) -> Found:
             "no position was found in which the two studies overlap enough to compare: expected one head in both; "
             "check that the studies belong together, or align them by 'header'."
         )
-    report(0.2, 1 + float(screened.max()))
+    progress("align", 0.2, score_note(screened.max()))
     best = _best_apart(pair, starts, screened, IN_A_BODY) if body else np.argsort(-screened, kind="stable")[:STARTS]
     chosen = starts[[0, *best]]  # the first is the headers'
     # In fixed groups, so that sums do not depend on how many cores there are.
     ends = np.concatenate(parallel_map(lambda some: _ascend(pair, some), np.array_split(chosen, 4)))
     scores = pair.scores(ends, "coarse")
-    report(0.5, 1 + float(scores.max()))
+    progress("align", 0.5, score_note(scores.max()))
     order = np.argsort(-scores, kind="stable")
     differing = [int(order[0])]
     for end in order[1:]:
@@ -202,7 +204,7 @@ def search(pair: Pair, report: Progress) -> Found:
     worth = [end for end in differing[:3] if scores[end] > CLOSE * scores[differing[0]]]
     climbed = np.array(parallel_map(lambda end: climb(pair, ends[end], "middle", steps=20), worth))
     middle = pair.scores(climbed, "middle")
-    report(0.7, 1 + float(middle.max()))
+    progress("align", 0.7, score_note(middle.max()))
     winner = climbed[int(np.argmax(middle))]
     found = polish(pair, winner)
     others = climbed[pair.apart(climbed, winner) > APART_MM]

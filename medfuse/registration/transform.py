@@ -13,7 +13,8 @@ from monai.data.meta_tensor import MetaTensor
 from medfuse.dicom import read_alignment
 from medfuse.errors import RegistrationError
 from medfuse.provenance import marked
-from medfuse.registration.transform_files import READ_SUFFIXES, read_map, write_map
+from medfuse.registration.suffixes import READ_SUFFIXES
+from medfuse.registration.transform_files import read_map, write_map
 from medfuse.registration.verdict import Verdict
 from medfuse.registration.warp import Warp
 from medfuse.volume import source_of

@@ -8,13 +8,10 @@ import numpy as np
 import SimpleITK as sitk
 
 from medfuse.errors import ExportError, RegistrationError
+from medfuse.registration.suffixes import ITK_SUFFIXES, READ_SUFFIXES, WRITTEN_SUFFIXES
 from medfuse.registration.warp import Warp
 from medfuse.runtime.atomic_output import whole
 from medfuse.volume.grid import LPS_FROM_RAS, Grid, Points
-
-ITK_SUFFIXES = (".tfm", ".h5", ".hdf5", ".mat")
-READ_SUFFIXES = (".txt", *ITK_SUFFIXES)
-WRITTEN_SUFFIXES = (".tfm", ".h5", ".txt")
 
 
 def write_map(path: Path, matrix: Points, warp: Warp | None, overwrite: bool, remark: str = "") -> None:

@@ -41,11 +41,11 @@ def left_beside(export):
 
 
 def test_a_node_gets_everything_as_it_was_written(export):
-    shares = []
+    told = []
     with node() as (port, taken):
-        delivery = send(export, f"127.0.0.1:{port}/ARCHIVE", options=FAST, progress=shares.append)
+        delivery = send(export, f"127.0.0.1:{port}/ARCHIVE", options=FAST, progress=lambda *step: told.append(step))
     assert delivery.complete
-    assert shares[-1] == 1.0
+    assert told[-1] == ("send", 1.0)
     same(taken, export)
     assert left_beside(export) == []
 

@@ -83,7 +83,7 @@ def test_the_published_program_computes_what_its_masks_ask_for_and_more():
 def test_a_study_is_timed_by_its_steps(tmp_path):
     phantom_study("PT", coarsen=5).write_dicom(tmp_path)
     found = one_study(str(tmp_path / "mri"), str(tmp_path / "partner"), "reference", "default", "cpu", 1)
-    assert list(found["seconds"]) == ["load", "prepare", "align", "fuse", "write"]
+    assert list(found["seconds"]) == ["load", "prepare", "align", "resample", "fuse", "write"]
     assert found["total_seconds"] == pytest.approx(sum(found["seconds"].values()))
     assert found["slices"] == 30
     assert found["peak_mib"] is None or found["peak_mib"] > 100

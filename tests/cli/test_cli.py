@@ -1,3 +1,4 @@
+import io
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ import numpy as np
 import pydicom
 import pytest
 from enhanced import enhance
+from rich.console import Console
 from synthetic import acquired, oblique_grid
 from typer.testing import CliRunner
 
@@ -18,6 +20,8 @@ from medfuse.cli import app
 from medfuse.dicom.simulate import write_acquisition
 
 HEADER = ["--align", "header"]
+
+STEPS = {"load", "align", "resample", "fuse", "write"}
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +56,14 @@ def test_a_study_is_fused(run, study, tmp_path):
     ]
     assert len([name for name in files if name.endswith(".dcm")]) == result["grid"]["shape"][2]
     assert left(tmp_path) == ["out", *(f"out/{name}" for name in files)]
+
+
+def test_a_terminal_shows_every_step_to_its_end(run, study, tmp_path, monkeypatch):
+    shown = io.StringIO()
+    monkeypatch.setattr("medfuse.cli.console.stderr", Console(file=shown, force_terminal=True, width=100))
+    assert run("fuse", study / "mri", study / "partner", "--out", tmp_path / "out", *HEADER).exit_code == 0
+    ends = {name for name in STEPS for line in shown.getvalue().splitlines() if name in line and "100%" in line}
+    assert ends == STEPS
 
 
 @pytest.mark.parametrize(

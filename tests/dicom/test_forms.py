@@ -178,7 +178,7 @@ def test_slices_are_written_while_later_ones_are_made_and_few_are_held(tmp_path,
         tmp_path / "out",
         provenance=provenance(palette=None),
         multiframe=multiframe,
-        progress=done.append,
+        progress=lambda step, share: done.append(share),
     )
     assert max(ahead) <= WORKERS + 1
     assert written[30] > 20 * 8 * 9 * 2

@@ -185,9 +185,9 @@ def test_lazy_slices_are_written_while_later_ones_are_fused(pet_phantom, tmp_pat
 def test_progress_names_the_steps(pet_phantom):
     told = []
     medfuse.fuse(pet_phantom.mri, pet_phantom.partner, align="header", progress=lambda *step: told.append(step))
-    assert [step for step, _ in dict.fromkeys((step, 0) for step, _ in told)] == ["align", "resample", "fuse"]
+    assert [step for step, _ in dict.fromkeys((step, 0) for step, *_ in told)] == ["align", "resample", "fuse"]
     for step in ("align", "resample", "fuse"):
-        shares = [share for told_step, share in told if told_step == step]
+        shares = [share for told_step, share, *_ in told if told_step == step]
         assert shares == sorted(shares)
         assert shares[-1] == 1
 

@@ -311,19 +311,19 @@ def test_a_displaced_head_is_found_within_a_millimetre_and_the_same_way_each_tim
     truth = rigid((6, -8, 7), (10, -8, 8))
     assert Registration(truth, "file").rotation_deg == pytest.approx(12, abs=0.5)
     fixed, moving = pair(truth)
-    told: list[tuple[float, float]] = []
-    found = register(fixed, moving, progress=lambda share, score: told.append((share, score)))
+    told: list[tuple[str, float, str]] = []
+    found = register(fixed, moving, progress=lambda step, share, note="": told.append((step, share, note)))
     assert head_error(found, truth) < 1
     assert found.method == "rigid"
     assert found.scores["normalized_mutual_information"] > found.scores["normalized_mutual_information_at_header"]
     assert found.scores["starts_agreeing"] >= 2
     assert 0.5 < found.scores["overlap"] <= 1
-    shares = [share for share, _ in told]
+    assert {step for step, _, _ in told} == {"align"}
+    shares = [share for _, share, _ in told]
     assert shares == sorted(shares)
     assert (shares[0], shares[-1]) == (0.0, 1.0)
-    assert told[0][1] == 1
-    assert all(score > 1.02 for share, score in told if share > 0.1)
-    assert told[-1][1] == found.scores["normalized_mutual_information"]
+    assert all(float(note.removeprefix("score ")) > 1.02 for _, share, note in told if share > 0.1)
+    assert told[-1][2] == f"score {found.scores['normalized_mutual_information']:.3f}"
     np.testing.assert_array_equal(register(fixed, moving).matrix, found.matrix)
 
 

@@ -16,9 +16,10 @@ import pytest
 
 import medfuse
 from medfuse.cli.choices import DicomChoices, Format
-from medfuse.cli.fuse import RESULTS, _write
+from medfuse.cli.fuse import RESULTS, write_results
 from medfuse.errors import ExportError
 from medfuse.runtime.atomic_output import whole_entries
+from medfuse.runtime.progress import silent
 
 NOBODY = 65534
 
@@ -35,10 +36,10 @@ def study(place):
     return medfuse.fuse(medfuse.load(place / "mri"), medfuse.load(place / "partner"), align="header")
 
 
-def write(study, out, tell=lambda step, share: None):
+def write(study, out, progress=silent):
     """What the command does with a fused study."""
     with whole_entries(out, True, RESULTS) as folder:
-        _write(study, folder, Format.BOTH, tell, DicomChoices())
+        write_results(study, folder, Format.BOTH, progress, DicomChoices())
 
 
 def in_a_child(work):
@@ -154,7 +155,7 @@ def test_a_lost_permission_leaves_nothing_and_is_told(study, when):
         said.touch()
         said.chmod(0o666)
 
-        def lose(step, share):
+        def lose(step, share, note=""):
             (place / "mine").chmod(0o555)
 
         def work():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,7 @@ from medfuse.dicom.scan.find_files import Place, folder_of
 from medfuse.dicom.scan.scan import choose
 from medfuse.dicom.scan.series import Series
 from medfuse.errors import MedfuseError, SeriesError
+from medfuse.runtime.progress import Progress, step_of
 from medfuse.volume import Modality, Source, Unit, make_volume
 from medfuse.volume.grid import Grid
 
@@ -62,7 +63,7 @@ def read(
     *,
     modalities: Collection[str] = (),
     fill_gaps: bool = False,
-    progress: Callable[[float], None] | None = None,
+    progress: Progress | None = None,
 ) -> MetaTensor:
     """Read the one series under ``path``.
 
@@ -79,7 +80,7 @@ def read(
         Interpolate linearly where slices are missing or unevenly spaced, instead of refusing the series. The source
         says how many slices were made so.
     progress
-        Called with the share of the slices read, in (0, 1].
+        Told of the step ``load``: the share of the slices read.
 
     Returns
     -------
@@ -103,12 +104,12 @@ def read_source(path: Place, series: str | None = None) -> DicomSource:
     return _source_of(found, found.require_volume(), path)
 
 
-def read_series(series: Series, path: Place, progress: Callable[[float], None] | None = None) -> MetaTensor:
+def read_series(series: Series, path: Place, progress: Progress | None = None) -> MetaTensor:
     """Read the pixels of a scanned series; see `read`."""
     found = series.require_volume()
     with quiet():
         try:
-            values = read_pixels(found, series.name, progress or (lambda share: None))
+            values = read_pixels(found, series.name, step_of(progress, "load"))
             return _wrap(values, series, found, path)
         except (AttributeError, LookupError, NotImplementedError, ValueError, TypeError) as error:
             if isinstance(error, MedfuseError):

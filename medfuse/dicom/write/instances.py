@@ -44,9 +44,7 @@ class Draft:
     encode: Callable[[Stored], Stored]
     compression: Compression
 
-    def write(
-        self, out: Path, inputs: Iterable[Path], overwrite: bool, progress: Callable[[float], None] | None
-    ) -> None:
+    def write(self, out: Path, inputs: Iterable[Path], overwrite: bool, report: Callable[[float], None]) -> None:
         """Write the files into a folder that appears whole or not at all."""
         require_outside(out, inputs)
         columns, rows, _ = require_slices(self.grid).shape
@@ -55,7 +53,7 @@ class Draft:
             folder.mkdir()
             one_file = self.template.SOPClassUID in MULTIFRAME_PICTURES or self.template.Modality == "NM"
             write = self._write_frames if one_file else self._write_slices
-            write(folder, progress or (lambda share: None))
+            write(folder, report)
 
     def _write_slices(self, folder: Path, report: Callable[[float], None]) -> None:
         slices = self.grid.shape[2]

@@ -36,6 +36,7 @@ from medfuse.dicom.write.series_modules import Naming, begin_series, place, seri
 from medfuse.errors import ExportError, GeometryError, StudyError
 from medfuse.intensity import Window
 from medfuse.provenance import DISCLAIMER, Provenance
+from medfuse.runtime.progress import Progress, step_of
 from medfuse.volume import MODALITIES, Source, grid_of, meta_of, plain, source_of
 from medfuse.volume import like as on_grid_of
 from medfuse.volume.grid import Grid
@@ -100,7 +101,7 @@ def write_series(
     bits: Bits = 16,
     multiframe: bool = False,
     overwrite: bool = False,
-    progress: Callable[[float], None] | None = None,
+    progress: Progress | None = None,
 ) -> None:
     """Write a volume as a new series, its slices numbered along the slice normal.
 
@@ -132,7 +133,7 @@ def write_series(
     overwrite
         Whether a folder already there is replaced.
     progress
-        Called with the share done, in (0, 1].
+        Told of the step ``write``, slice by slice.
 
     Raises
     ------
@@ -168,7 +169,7 @@ def write_series(
             encode = _describe_values(template, _measured(image, bits, multiframe), base, None)
     inputs = [one.path for one in (base, partner, stream.source) if isinstance(one, Source)]
     draft = Draft(grid, stream.turned(plane), template, contributions, encode, compression)
-    draft.write(Path(out), inputs, overwrite, progress)
+    draft.write(Path(out), inputs, overwrite, step_of(progress, "write"))
 
 
 def write_partner(
@@ -182,7 +183,7 @@ def write_partner(
     number: int | None = None,
     compression: Compression = "none",
     overwrite: bool = False,
-    progress: Callable[[float], None] | None = None,
+    progress: Progress | None = None,
 ) -> None:
     """Write the registered partner in its own unit, on the MRI's grid and in its study and frame of reference.
 
@@ -196,8 +197,10 @@ def write_partner(
         What was done; it holds the alignment.
     like
         Whose identity it takes, where that is not the MRI's, as in `write_series`.
-    out, description, number, compression, overwrite, progress
+    out, description, number, compression, overwrite
         As in `write_series`.
+    progress
+        Told of the step ``measured``, slice by slice.
 
     Raises
     ------
@@ -226,7 +229,7 @@ def write_partner(
         encode = _describe_values(template, volume, partner, provenance.partner_window)
     inputs = [one.path for one in (base, mri, partner) if isinstance(one, Source)]
     draft = Draft(grid, stream.turned(plane), template, contributions, encode, compression)
-    draft.write(Path(out), inputs, overwrite, progress)
+    draft.write(Path(out), inputs, overwrite, step_of(progress, "measured"))
 
 
 def require_measurable(volume: MetaTensor) -> None:

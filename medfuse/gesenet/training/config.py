@@ -15,8 +15,8 @@ from medfuse.gesenet.architecture import Parts
 from medfuse.gesenet.weights import DEFAULT
 
 MRI_GRADIENT_MARGIN = 1.3
-"""By what factor the MRI's gradient must exceed the partner's to be followed: the MRI has texture everywhere, which would
-else cover the few soft edges of the partner."""
+"""By what factor the MRI's gradient must exceed the partner's to be followed: the MRI has texture everywhere, which
+would else cover the few soft edges of the partner."""
 
 UNDER_BRIGHT = 1.0
 """How much more an edge counts where the other source is bright, and most likely to cover it."""

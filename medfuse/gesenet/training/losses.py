@@ -34,8 +34,8 @@ SURROUNDINGS = 11
 """Pixels along a side, over which local means are taken; what differs from them is texture."""
 
 HEADROOM, KEPT_TEXTURE, LEAST_HEADROOM = 0.1, 0.8, 0.01
-"""How far below the brighter source the fused image is wanted there, how much of the darker one's texture is wanted, and
-what headroom counts as none."""
+"""How far below the brighter source the fused image is wanted there, how much of the darker one's texture is wanted,
+and what headroom counts as none."""
 
 
 def content_loss(fused: Tensor, mri: Tensor, partner: Tensor) -> Tensor:

@@ -28,15 +28,13 @@ from medfuse.gesenet.training.pruning import Pruning
 from medfuse.gesenet.training.run_folder import RunFolder
 from medfuse.gesenet.training.semantic import SemanticModule
 from medfuse.intensity.colour import shown_luma
+from medfuse.runtime.progress import Progress, silent
 
 WARM_UP = 200
 """Steps over which the learning rates rise, in short runs a twentieth: the first gradients of random masks are wild."""
 
 MASK_SPEED = 10.0
 """The channel masks' logits learn faster than the rest: at its pace they never leave their random start."""
-
-Progress = Callable[[str, float], None]
-"""Called with the stage's name and the share of it that is done."""
 
 
 class Trainer:
@@ -51,7 +49,7 @@ class Trainer:
     pairs
         Pictures of all patients; those of ``config.validation_cases`` are held out.
     progress
-        Told how far each stage is.
+        Told of the steps ``pretrain`` and ``train``.
 
     Raises
     ------
@@ -62,7 +60,7 @@ class Trainer:
 
     def __init__(self, config: TrainingConfig, pairs: Sequence[Pair], progress: Progress | None = None) -> None:
         self.config = config
-        self.progress: Progress = progress or (lambda stage, share: None)
+        self.progress = progress or silent
         self.folder = RunFolder(Path(config.out))
         self.device = resolve_device(config.device)
         self.isolation = Isolation(config.seed, config.threads, self.device)

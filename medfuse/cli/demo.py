@@ -1,0 +1,40 @@
+"""Make a phantom study and fuse it, for people without a study at hand: ``medfuse demo``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import medfuse
+from medfuse.cli.choices import DicomChoices, Format, PartnerModality
+from medfuse.cli.console import EXIT_CODES, Json, Overwrite, app, refusing, steps
+from medfuse.cli.fuse import RESULTS, print_result, summary, write_results
+from medfuse.runtime.atomic_output import whole_entries
+from medfuse.runtime.progress import part_of
+
+
+@app.command(epilog=EXIT_CODES)
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Folder for study and results.")] = Path("medfuse-demo"),
+    partner: Annotated[PartnerModality, typer.Option(help="Which partner to simulate.")] = PartnerModality.PT,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Make a phantom study, fuse it, and write DICOM, NIfTI and a picture into OUT."""
+    from medfuse.phantom import phantom_study
+
+    owned = (*RESULTS, "study", "picture.png")
+    with refusing(as_json), steps() as progress, whole_entries(out, overwrite, owned) as folder:
+        progress("phantom", 0.0)
+        phantom_study(partner.value).write_dicom(folder / "study")
+        progress("phantom", 1.0)
+        mri = medfuse.load(folder / "study" / "mri", progress=part_of(progress, 0, 0.5, "MRI"))
+        other = medfuse.load(folder / "study" / "partner", progress=part_of(progress, 0.5, 1, "partner"))
+        study = medfuse.fuse(mri, other, progress=progress)
+        write_results(study, folder, Format.BOTH, progress, DicomChoices())
+        study.write_picture(folder / "picture.png")
+        written = [entry.name for entry in folder.iterdir()]
+    result = summary(study, out, written)
+    print_result(result, as_json)

@@ -1,0 +1,37 @@
+"""Report how far a step is: one protocol for everything that takes a while."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """What is called with the step under way, the share of it that is done, and a note where there is one.
+
+    The steps of a study are ``load``, ``align``, ``resample``, ``fuse``, ``write``, and ``measured``, which writes the
+    partner in its own unit; those of training are ``studies``, ``pretrain`` and ``train``; others are ``score``,
+    ``send`` and those of a benchmark. A share lies from 0 to 1, which ends the step.
+    """
+
+    def __call__(self, step: str, share: float, note: str = "") -> None: ...
+
+
+def silent(step: str, share: float, note: str = "") -> None:
+    """Take progress that nobody asks for."""
+
+
+def step_of(progress: Progress | None, step: str) -> Callable[[float], None]:
+    """What takes the share of one step."""
+    return partial(progress or silent, step)
+
+
+def part_of(progress: Progress | None, start: float, stop: float, note: str = "") -> Progress:
+    """What takes the progress of a part, which is its step's share from ``start`` to ``stop``."""
+    own = note
+
+    def tell(step: str, share: float, note: str = "") -> None:
+        (progress or silent)(step, start + (stop - start) * share, note or own)
+
+    return tell

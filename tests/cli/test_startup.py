@@ -1,0 +1,55 @@
+import subprocess
+import sys
+
+import pytest
+
+from medfuse.cli import app
+
+HEAVY = {"torch", "monai", "numba", "scipy", "SimpleITK", "pydicom", "nibabel", "matplotlib"}
+
+REPORT = """
+import sys
+from medfuse.cli import main
+try:
+    main()
+finally:
+    print(*sys.modules, file=sys.stderr)
+"""
+
+COMMANDS = [command.name or command.callback.__name__ for command in app.registered_commands]
+
+USAGE_ERRORS = [
+    ["fuse", "mri", "partner", "--out", "out", "--plane", "oblique"],
+    ["fuse", "mri", "partner", "--out", "out", "--align", "ridgid"],
+    ["fuse", "mri", "partner", "--out", "out", "--bits", "12"],
+    ["align", "fixed", "moving", "--out", "a.png"],
+    ["score", "fused", "mri", "partner", "--scores", "nonsense"],
+    ["train", "settings.yaml", "--steps", "many"],
+    ["nonsense"],
+]
+
+
+def loaded(code, *arguments):
+    """Exit code of a program, and the packages that it has imported when it ends."""
+    ended = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+    return ended.returncode, {name.split(".")[0] for name in ended.stderr.splitlines()[-1].split()}
+
+
+def test_the_package_is_imported_without_heavy_libraries():
+    code, names = loaded("import sys, medfuse; print(*sys.modules, file=sys.stderr)")
+    assert code == 0
+    assert not names & HEAVY
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)], ids=lambda command: " ".join(command))
+def test_help_needs_no_heavy_library(command):
+    code, names = loaded(REPORT, *command, "--help")
+    assert code == 0
+    assert not names & HEAVY
+
+
+@pytest.mark.parametrize("arguments", USAGE_ERRORS, ids=" ".join)
+def test_a_usage_error_needs_no_heavy_library(arguments):
+    code, names = loaded(REPORT, *arguments)
+    assert code == 2
+    assert not names & HEAVY

@@ -1,4 +1,4 @@
-"""Look at written DICOM files as a stranger would: what series are there, where, and what contradicts itself.
+"""Check written DICOM files for internal contradictions: which series there are, where, and with which values.
 
 A series that was written once says many things twice; where the two disagree, one of them was changed or is wrong.
 """
@@ -16,7 +16,7 @@ import numpy.typing as npt
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.misc import is_dicom
-from pydicom.uid import MediaStorageDirectoryStorage, SpatialRegistrationStorage
+from pydicom.uid import MediaStorageDirectoryStorage, NuclearMedicineImageStorage, SpatialRegistrationStorage
 
 from medfuse.dicom.frames.frames import frames_of, group_of, rescale_of
 from medfuse.dicom.frames.stack import Stack, stack
@@ -191,7 +191,11 @@ def _holder(header: Dataset, keyword: str, group: str) -> Dataset:
 
 def _order_faults(placed: Stack, header: Dataset, found: Exported) -> Iterator[str]:
     """Numbers run along the slice normal, and slices are as thick as they lie apart, where medfuse wrote them."""
-    if header.get("Manufacturer") != "medfuse" or found.grid is None or header.get("Modality") == "NM":
+    if (
+        header.get("Manufacturer") != "medfuse"
+        or found.grid is None
+        or header.get("SOPClassUID") == NuclearMedicineImageStorage
+    ):
         return
     frames = placed.frames
     if len(frames) < 2:

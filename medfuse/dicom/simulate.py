@@ -7,6 +7,8 @@ but the voxels and their geometry is invented and fixed, so that the same volume
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,32 +18,21 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.sr.coding import Code
 from pydicom.tag import Tag
-from pydicom.uid import (
-    UID,
-    CTImageStorage,
-    ExplicitVRLittleEndian,
-    MRImageStorage,
-    NuclearMedicineImageStorage,
-    PositronEmissionTomographyImageStorage,
-)
+from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from medfuse.dicom.decimals import decimals
 from medfuse.dicom.write.references import coded
 from medfuse.errors import GeometryError, IntensityError
 from medfuse.runtime.atomic_output import whole
-from medfuse.volume import Modality, grid_of, make_volume, meta_of, plain
+from medfuse.volume import TRAITS, Modality, grid_of, make_volume, meta_of, plain
 from medfuse.volume.grid import LPS_FROM_RAS, Grid
 
 Stored = npt.NDArray[np.uint16]
 
 DATE = "20260105"
-SERIES_TIME: dict[Modality, str] = {"MR": "083000", "CT": "100000", "PT": "110000", "NM": "110000"}
+STUDY_TIME = "083000"
 INJECTION_TIME = "101500"
 WEIGHT_KG = "70"
-DESCRIPTION: dict[Modality, str] = {"MR": "T1 3D", "CT": "Head", "PT": "FDG brain", "NM": "HMPAO brain SPECT"}
-HU_OF_ZERO = -1024
-"""What a stored 0 means in CT; the lowest value that can be written."""
-
 PET_STEPS = 32767
 """Stored values of each PET slice reach this far; the slice's own slope makes Bq/ml of them."""
 
@@ -82,12 +73,12 @@ def write_acquisition(
     _require_writable(grid, modality)
     template = _template(modality, study, series_number)
     _place(template, grid)
-    _DESCRIBE[modality](template)
+    PROTOCOLS[modality].describe(template)
     # Rows of a slice are contiguous in DICOM: (slices, rows, columns).
     values = plain(volume)[0].permute(2, 1, 0).double().numpy()
     with whole(Path(folder), overwrite) as beside:
         beside.mkdir()
-        if modality == "NM":
+        if PROTOCOLS[modality].multiframe:
             _save_frames(template, values, grid, beside)
         else:
             _save_slices(template, values, grid, beside, modality)
@@ -108,7 +99,7 @@ def _require_writable(grid: Grid, modality: Modality) -> None:
     columns, rows, slices = grid.directions.T
     if abs(columns @ rows) > 1e-4:
         raise GeometryError("rows and columns are not perpendicular; DICOM cannot place such slices. Resample first.")
-    if modality == "NM" and abs(np.cross(columns, rows) @ slices) < 1 - 1e-6:
+    if PROTOCOLS[modality].multiframe and abs(np.cross(columns, rows) @ slices) < 1 - 1e-6:
         raise GeometryError("NM slices must be stacked along their normal; resample the volume first.")
 
 
@@ -122,13 +113,13 @@ def _template(modality: Modality, study: int, series_number: int) -> Dataset:
     dataset.StudyInstanceUID = _uid(study)
     dataset.StudyID, dataset.AccessionNumber, dataset.ReferringPhysicianName = str(study)[:16], "", ""
     dataset.StudyDescription = "medfuse phantom"
-    dataset.StudyDate, dataset.StudyTime = DATE, SERIES_TIME["MR"]
+    dataset.StudyDate, dataset.StudyTime = DATE, STUDY_TIME
     for keyword in ("Series", "Acquisition", "Content"):
         setattr(dataset, f"{keyword}Date", DATE)
-        setattr(dataset, f"{keyword}Time", SERIES_TIME[modality])
-    dataset.Modality = modality
+        setattr(dataset, f"{keyword}Time", PROTOCOLS[modality].time)
+    dataset.Modality, dataset.SOPClassUID = modality, TRAITS[modality].sop_class
     dataset.SeriesInstanceUID = _uid(study, series_number)
-    dataset.SeriesNumber, dataset.SeriesDescription = series_number, DESCRIPTION[modality]
+    dataset.SeriesNumber, dataset.SeriesDescription = series_number, PROTOCOLS[modality].description
     dataset.FrameOfReferenceUID = _uid(study, series_number, "frame of reference")
     dataset.PositionReferenceIndicator = ""
     dataset.BodyPartExamined = "HEAD"
@@ -156,7 +147,6 @@ def _position(grid: Grid, k: int) -> list[str]:
 
 
 def _describe_mr(dataset: Dataset) -> None:
-    dataset.SOPClassUID = MRImageStorage
     dataset.ImageType = ["ORIGINAL", "PRIMARY", "OTHER"]
     dataset.ScanningSequence, dataset.SequenceVariant, dataset.ScanOptions = ["GR", "IR"], ["SP", "MP"], None
     dataset.MRAcquisitionType, dataset.SequenceName = "3D", "tfl3d"
@@ -168,18 +158,16 @@ def _describe_mr(dataset: Dataset) -> None:
 
 
 def _describe_ct(dataset: Dataset) -> None:
-    dataset.SOPClassUID = CTImageStorage
     dataset.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
     dataset.PatientPosition = "HFS"
     dataset.KVP, dataset.ConvolutionKernel = "120", "H30"
-    dataset.RescaleIntercept, dataset.RescaleSlope, dataset.RescaleType = str(HU_OF_ZERO), "1", "HU"
+    dataset.RescaleIntercept, dataset.RescaleSlope, dataset.RescaleType = str(round(TRAITS["CT"].outside)), "1", "HU"
     dataset.WindowCenter, dataset.WindowWidth = "40", "80"
     del dataset.SpacingBetweenSlices  # not of the CT Image module
 
 
 def _describe_pt(dataset: Dataset) -> None:
     """PET series, isotope and image modules (PS3.3 C.8.9); with them an SUV can be computed."""
-    dataset.SOPClassUID = PositronEmissionTomographyImageStorage
     dataset.ImageType = ["ORIGINAL", "PRIMARY"]
     dataset.SeriesType = ["STATIC", "IMAGE"]
     dataset.Units, dataset.CountsSource, dataset.CollimatorType = "BQML", "EMISSION", "NONE"
@@ -198,7 +186,6 @@ def _describe_pt(dataset: Dataset) -> None:
 
 def _describe_nm(dataset: Dataset) -> None:
     """NM series, detector, isotope and reconstruction modules (PS3.3 C.8.4)."""
-    dataset.SOPClassUID = NuclearMedicineImageStorage
     dataset.ImageType = ["ORIGINAL", "PRIMARY", "RECON TOMO", "EMISSION"]
     dataset.CorrectedImage = ["UNIF", "COR", "ATTN", "SCAT"]
     _lay_down(dataset)
@@ -224,21 +211,37 @@ def _injection(dataset: Dataset, code: Code, name: str, dose: str) -> Dataset:
     return drug
 
 
-_DESCRIBE = {"MR": _describe_mr, "CT": _describe_ct, "PT": _describe_pt, "NM": _describe_nm}
+@dataclass(frozen=True)
+class Protocol:
+    """When one modality acquires its series, what it is called, what its headers say, and whether one file holds it."""
+
+    time: str
+    description: str
+    describe: Callable[[Dataset], None]
+    multiframe: bool = False
+
+
+PROTOCOLS: Mapping[Modality, Protocol] = {
+    "MR": Protocol(STUDY_TIME, "T1 3D", _describe_mr),
+    "CT": Protocol("100000", "Head", _describe_ct),
+    "PT": Protocol("110000", "FDG brain", _describe_pt),
+    "NM": Protocol("110000", "HMPAO brain SPECT", _describe_nm, multiframe=True),
+}
 
 
 def _save_slices(
     template: Dataset, values: npt.NDArray[np.float64], grid: Grid, folder: Path, modality: Modality
 ) -> None:
     slices = len(values)
-    if modality == "PT":
+    slope_per_slice = TRAITS[modality].rescale == "slope"
+    if slope_per_slice:
         template.NumberOfSlices = slices
     for k, plane in enumerate(values):
         template.InstanceNumber = k + 1
         template.SOPInstanceUID = _uid(template.SeriesInstanceUID, k + 1)
         template.ImagePositionPatient = _position(grid, k)
-        slope, intercept = 1.0, HU_OF_ZERO if modality == "CT" else 0
-        if modality == "PT":
+        slope, intercept = 1.0, TRAITS[modality].outside
+        if slope_per_slice:
             template.ImageIndex = k + 1
             template.RescaleSlope = decimals([max(float(plane.max()), 1e-3) / PET_STEPS])[0]
             template.RescaleIntercept = "0"

@@ -21,7 +21,7 @@ from medfuse.registration.transform import Method, Registration
 from medfuse.registration.verdict import Verdict
 from medfuse.registration.warp import Warp
 from medfuse.runtime.parallel import one_thread, parallel_map
-from medfuse.volume import grid_of, source_of
+from medfuse.volume import MRI, grid_of, source_of
 from medfuse.volume.grid import Grid, Points
 
 Align = Literal["auto", "header", "rigid", "affine", "deformable"]
@@ -266,7 +266,7 @@ def _same_frame(fixed: MetaTensor, moving: MetaTensor) -> bool:
 
 def _exchanged(fixed: MetaTensor, moving: MetaTensor) -> bool:
     """Whether the MRI is the moving study. The search takes its samples from the fixed one, and an MRI's say most."""
-    return fixed.meta.get("modality") != "MR" and moving.meta.get("modality") == "MR"
+    return fixed.meta.get("modality") != MRI and moving.meta.get("modality") == MRI
 
 
 def _turned_about(found: Registration, fixed: MetaTensor, moving: MetaTensor) -> Registration:

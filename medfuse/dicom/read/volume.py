@@ -1,4 +1,4 @@
-"""Read a DICOM series into a volume: stored values become quantities, headers stay beside them."""
+"""Read a DICOM series into a volume: stored values become quantities, and the source keeps the headers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from medfuse.dicom.scan.find_files import Place, folder_of
 from medfuse.dicom.scan.scan import choose
 from medfuse.dicom.scan.series import Series
 from medfuse.errors import MedfuseError, SeriesError
-from medfuse.volume import Modality, Source, Unit, make_volume
+from medfuse.volume import TRAITS, Modality, Source, Unit, make_volume
 from medfuse.volume.grid import Grid
 
 PET_UNITS: dict[str, Unit] = {"BQML": "Bq/ml", "CNTS": "counts"}
@@ -159,15 +159,15 @@ def _unit(frame: Frame, modality: Modality) -> Unit:
         for keyword in ("PixelValueTransformationSequence", "RealWorldValueMappingSequence")
     )
     holder = values if "RescaleSlope" in values else header
-    if modality == "CT":
+    if "HU" in TRAITS[modality].units:
         rescaled = "RescaleSlope" in holder and "RescaleIntercept" in holder
         return "HU" if rescaled and str(holder.get("RescaleType") or "HU") == "HU" else "arbitrary"
-    if modality == "PT":
+    if "SUV" in TRAITS[modality].units:
         if header.get("Units") == "GML" and str(header.get("SUVType") or "BW") == "BW":
             return "SUV"  # by default of body weight (PS3.3 C.8.9.1)
         said = str(header.get("Units") or "") or str(values.get("RescaleType") or "")
         return PET_UNITS.get(said, "Bq/ml" if _maps_to_activity(mapping, frame) else "arbitrary")
-    return "counts" if modality == "NM" else "arbitrary"
+    return TRAITS[modality].units[0]
 
 
 def _maps_to_activity(mapping: Dataset, frame: Frame) -> bool:

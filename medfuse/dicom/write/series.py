@@ -262,8 +262,6 @@ def _describe_values(
     describe_storage(template, storage, modality, unit)
     lower, upper = (window.lower, window.upper) if window else (float(values.min()), float(values.max()))
     describe_window(template, storage, modality, lower, upper)
-    if modality == "PT":
-        template.NumberOfSlices = volume.shape[-1]
     return storage.encode
 
 

@@ -133,16 +133,15 @@ def fuse(
         started = time.perf_counter()
         alignment = _alignment(align)
         hidden = dicom.Deidentifier()
-        choices = DicomChoices(
-            _like(template, identity, hidden if deidentify else None),
-            description,
-            series_number,
-            compress.value,
-            _bits(bits),
-            multiframe,
-            with_partner,
-            dicomdir and format_ is not Format.NIFTI,
+        options = dicom.DicomOptions(
+            identity=_identity(template, identity, hidden if deidentify else None),
+            description=description,
+            number=series_number,
+            compression=compress.value,
+            bits=_bits(bits),
+            multiframe=multiframe,
         )
+        choices = DicomChoices(options, with_partner, dicomdir and format_ is not Format.NIFTI)
         for entry in RESULTS:
             require_outside(out / entry, [mri, partner])
         with whole_entries(out, overwrite, RESULTS) as folder:
@@ -222,9 +221,9 @@ def _refuse_early(mri: MetaTensor, partner: MetaTensor, plane: Plane, choices: D
     """Raise what the writers would after the minutes of fusion, as far as it is known before."""
     if plane == "native":
         columns, rows, _ = grid_of(mri).straightened().shape
-        dicom.require_compressible(choices.compression, rows, columns)
+        dicom.require_compressible(choices.options.compression, rows, columns)
     if choices.as_media:
-        dicom.require_listable(choices.like or dicom.identity_of(source_of(mri), source_of(partner)))
+        dicom.require_listable(choices.options.identity or dicom.Identity.of(mri, source_of(partner)))
     if choices.with_partner:
         dicom.require_measurable(partner)
 
@@ -235,12 +234,14 @@ def _bits(bits: int) -> dicom.Bits:
     return cast("dicom.Bits", bits)
 
 
-def _like(template: Path | None, identity: list[str] | None, hidden: dicom.Deidentifier | None) -> dicom.Like | None:
+def _identity(
+    template: Path | None, identity: list[str] | None, hidden: dicom.Deidentifier | None
+) -> dicom.Identity | None:
     if template is not None and identity:
         raise typer.BadParameter("give --template or --identity, not both: each says whose the result is.")
     if template is not None:
         source = dicom.read_source(template)
-        return source if hidden is None else hidden.source(source)
+        return dicom.Identity.of(source if hidden is None else hidden.source(source))
     if not identity:
         return None
     if hidden is not None:
@@ -255,12 +256,7 @@ def _write(study: FusedStudy, folder: Path, format_: Format, tell: Tell, choices
     if format_ in (Format.DICOM, Format.BOTH):
         study.write_dicom(
             folder / "dicom",
-            like=choices.like,
-            description=choices.description,
-            number=choices.number,
-            compression=choices.compression,
-            bits=choices.bits,
-            multiframe=choices.multiframe,
+            options=choices.options,
             keep=format_ is Format.BOTH,
             progress=partial(tell, "write"),
         )
@@ -270,7 +266,7 @@ def _write(study: FusedStudy, folder: Path, format_: Format, tell: Tell, choices
         study.registration.save(folder / ("registration.h5" if deforms else "registration.tfm"))
     elif choices.with_partner:
         study.write_partner(
-            folder / "partner", like=choices.like, compression=choices.compression, progress=partial(tell, "measured")
+            folder / "partner", options=choices.options.for_partner(), progress=partial(tell, "measured")
         )
         if study.registration.warp is not None:  # which no DICOM object of ours holds
             study.registration.save(folder / "registration.h5")

@@ -73,9 +73,9 @@ class FusedStudy:
         return source_of(self.slices.mri), partner if isinstance(partner, Source) else None
 
     @cached_property
-    def identity(self) -> dicom.Like:
+    def identity(self) -> dicom.Identity:
         """Whose patient, study and frame of reference all DICOM series of this study take, unless told otherwise."""
-        return dicom.identity_of(*self.sources)
+        return dicom.Identity.of(*self.sources)
 
     def deidentified(self, by: dicom.Deidentifier | None = None) -> FusedStudy:
         """The same study as if its sources had been de-identified: all that it writes is so, and consistent.
@@ -106,19 +106,14 @@ class FusedStudy:
         self,
         folder: str | Path,
         *,
-        like: dicom.Like | None = None,
-        description: str | None = None,
-        number: int | None = None,
-        compression: dicom.Compression = "none",
-        bits: dicom.Bits = 16,
-        multiframe: bool = False,
+        options: dicom.DicomOptions = dicom.DicomOptions(),
         overwrite: bool = False,
         keep: bool = True,
         progress: Callable[[float], None] | None = None,
     ) -> None:
-        """Write a DICOM series, one file a slice; see `medfuse.dicom.write_series` for what can be chosen.
+        """Write a DICOM series, one file a slice unless the options say otherwise; see `medfuse.dicom.write_series`.
 
-        Slices that are not fused yet are fused meanwhile. They stay in `image`, or, without ``keep``, are let go of as
+        Slices that are not fused yet are fused meanwhile. They stay in `image`, or, without ``keep``, are dropped as
         they are written, and fused again where they are asked for again.
 
         Raises
@@ -131,14 +126,9 @@ class FusedStudy:
         dicom.write_series(
             self.slices.stream(keep=keep),
             folder,
-            like=self.identity if like is None else like,
+            options=options.with_identity(self.identity),
             partner=self.sources[1],
             provenance=self.provenance,
-            description=description,
-            number=number,
-            compression=compression,
-            bits=bits,
-            multiframe=multiframe,
             overwrite=overwrite,
             progress=progress,
         )
@@ -147,8 +137,7 @@ class FusedStudy:
         self,
         folder: str | Path,
         *,
-        like: dicom.Like | None = None,
-        compression: dicom.Compression = "none",
+        options: dicom.DicomOptions = dicom.DicomOptions(),
         overwrite: bool = False,
         progress: Callable[[float], None] | None = None,
     ) -> None:
@@ -158,8 +147,7 @@ class FusedStudy:
             folder,
             mri=self.sources[0],
             provenance=self.provenance,
-            like=self.identity if like is None else like,
-            compression=compression,
+            options=options.with_identity(self.identity),
             overwrite=overwrite,
             progress=progress,
         )

@@ -20,10 +20,11 @@ from medfuse.dicom.header import quiet
 from medfuse.dicom.palettes import describe_palette
 from medfuse.dicom.read.volume import DicomSource
 from medfuse.dicom.write.compression import save
-from medfuse.dicom.write.identity import identity, stamp
+from medfuse.dicom.write.identity import Identity, stamp
 from medfuse.dicom.write.image_modules import srgb_profile
+from medfuse.dicom.write.options import DicomOptions
 from medfuse.dicom.write.references import reference
-from medfuse.dicom.write.series_modules import Naming, series_number
+from medfuse.dicom.write.series_modules import name_series, series_number
 from medfuse.errors import ExportError
 from medfuse.provenance import SOFTWARE, Provenance
 from medfuse.runtime.atomic_output import require_outside, whole
@@ -62,7 +63,7 @@ def write_blending(
     provenance
         What was done; it holds windows and palette.
     description, number, overwrite
-        As in `write_series`.
+        As in `DicomOptions` and `write_series`.
 
     Raises
     ------
@@ -79,7 +80,8 @@ def write_blending(
     with quiet():
         dataset = _header(first)
         name = f"BLENDING {provenance.partner_modality} over MR"
-        Naming(description, number).apply(dataset, name, series_number(mri.first) + BLENDING_AFTER_FUSED)
+        options = DicomOptions(description=description, number=number)
+        name_series(dataset, options, name, series_number(mri.first) + BLENDING_AFTER_FUSED)
         below, above = _item("UNDERLYING", mri.headers), _item("SUPERIMPOSED", registered)
         _show(below, _rescales(mri).pop(), "US", provenance.mri_window.level, provenance.mri_window.width)
         # NM has no rescale, and its window is one of stored numbers.
@@ -131,7 +133,7 @@ def _rescales(mri: DicomSource) -> set[tuple[float, float]]:
 
 
 def _header(partner: Dataset) -> Dataset:
-    dataset = identity(partner, None)
+    dataset = Identity(partner).elements()
     for keyword in ("FrameOfReferenceUID", "PositionReferenceIndicator", "PatientPosition"):
         if keyword in dataset:
             del dataset[keyword]  # of images alone

@@ -8,16 +8,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from monai.data.meta_tensor import MetaTensor
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.fileset import FileSet
 
 from medfuse.dicom.header import quiet
-from medfuse.dicom.write.series import Like, header_of
+from medfuse.dicom.write.identity import Identity, IdentityLike
 from medfuse.errors import ExportError
 from medfuse.runtime.atomic_output import require_outside, whole
-from medfuse.volume import source_of
 
 INDEXED = ("PatientID", "StudyInstanceUID", "StudyDate", "StudyTime", "StudyID")
 """Type 1 in the records of an index (PS3.3 F.5), and no more than Type 2 in the files themselves."""
@@ -61,10 +59,9 @@ def write_media(out: str | Path, folders: Iterable[str | Path], *, overwrite: bo
             shutil.copyfile(files[str(instance.SOPInstanceUID)], beside / instance.FileID)
 
 
-def require_listable(like: Like) -> None:
+def require_listable(identity: IdentityLike) -> None:
     """Raise `ExportError` where a DICOMDIR of what takes this identity cannot be written."""
-    header = header_of(source_of(like) if isinstance(like, MetaTensor) else like)
-    _require_indexed(Dataset() if header is None else header)
+    _require_indexed(Identity.of(identity).header)
 
 
 def _require_indexed(header: Dataset) -> None:

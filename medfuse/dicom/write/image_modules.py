@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from math import isfinite
 
 import numpy as np
 from PIL import ImageCms
@@ -15,14 +16,64 @@ from pydicom.tag import Tag
 from pydicom.uid import SecondaryCaptureImageStorage
 
 from medfuse.dicom.decimals import decimals
+from medfuse.dicom.frames.frames import group_of
 from medfuse.dicom.header import MULTIFRAME_COLOUR, MULTIFRAME_GREY
 from medfuse.dicom.read.volume import DicomSource
 from medfuse.dicom.write.classic_header import classic_header
-from medfuse.dicom.write.identity import acquisition, copy_elements
+from medfuse.dicom.write.identity import copy_elements
 from medfuse.dicom.write.references import coded
 from medfuse.errors import ExportError, GeometryError
 from medfuse.volume import MRI, TRAITS, Modality, Unit
 from medfuse.volume.grid import Grid
+
+MR_ACQUISITION = (
+    "ScanningSequence",
+    "SequenceVariant",
+    "ScanOptions",
+    "MRAcquisitionType",
+    "SequenceName",
+    "AngioFlag",
+    "RepetitionTime",
+    "EchoTime",
+    "EchoTrainLength",
+    "InversionTime",
+    "TriggerTime",
+    "ImagingFrequency",
+    "ImagedNucleus",
+    "EchoNumbers",
+    "MagneticFieldStrength",
+    "NumberOfAverages",
+    "NumberOfPhaseEncodingSteps",
+    "PercentSampling",
+    "PercentPhaseFieldOfView",
+    "PixelBandwidth",
+    "ReconstructionDiameter",
+    "ReceiveCoilName",
+    "TransmitCoilName",
+    "AcquisitionMatrix",
+    "InPlanePhaseEncodingDirection",
+    "FlipAngle",
+    "VariableFlipAngleFlag",
+    "SAR",
+)
+
+MR_ACQUISITION_UNKNOWN = {
+    "ScanningSequence": "RM",
+    "SequenceVariant": "NONE",
+    "ScanOptions": None,
+    "MRAcquisitionType": None,
+    "RepetitionTime": None,
+    "EchoTime": None,
+    "EchoTrainLength": None,
+}
+"""Type 1 and 2 of the MR Image module (PS3.3 C.8.3.1) where the source does not say."""
+
+MR_FRAME_ACQUISITION = {
+    "EchoTime": ("MREchoSequence", "EffectiveEchoTime"),
+    "RepetitionTime": ("MRTimingAndRelatedParametersSequence", "RepetitionTime"),
+    "FlipAngle": ("MRTimingAndRelatedParametersSequence", "FlipAngle"),
+}
+"""Where an enhanced MR keeps them: functional group and attribute (PS3.3 C.8.13.5)."""
 
 CT_ACQUISITION = (
     *("AcquisitionDate", "AcquisitionTime", "AcquisitionNumber", "KVP", "ConvolutionKernel", "FilterType"),
@@ -125,7 +176,25 @@ def _describe_mr(dataset: Dataset, source: DicomSource | None, unit: Unit = "arb
     dataset.SOPClassUID = TRAITS[MRI].sop_class
     dataset.Modality = MRI
     dataset.ImageType = ["DERIVED", "SECONDARY", "OTHER"]
-    dataset.update(acquisition(source.first, source.first_frame) if source else acquisition(None))
+    dataset.update(_mr_acquisition(source.first, source.first_frame) if source else _mr_acquisition(None))
+
+
+def _mr_acquisition(base: Dataset | None, frame: int | None = None) -> Dataset:
+    """Acquisition attributes of the base MR, or that they are unknown; ``frame`` of an enhanced file counts from 1."""
+    dataset = Dataset()
+    if base is not None:
+        copy_elements(base, dataset, MR_ACQUISITION)
+        if frame is not None:
+            for keyword, (group, element) in MR_FRAME_ACQUISITION.items():
+                found = group_of(base, frame - 1, group).get(element)
+                if isinstance(found, (int, float)) and isfinite(found):
+                    setattr(dataset, keyword, decimals([found])[0])
+        if "IR" not in str(dataset.get("ScanningSequence", "")) and "InversionTime" in dataset:
+            del dataset.InversionTime  # may not be present otherwise (PS3.3 C.8.3.1)
+    for keyword, unknown in MR_ACQUISITION_UNKNOWN.items():
+        if keyword not in dataset:
+            setattr(dataset, keyword, unknown)
+    return dataset
 
 
 def _describe_ct(dataset: Dataset, source: DicomSource | None, unit: Unit) -> None:

@@ -18,7 +18,9 @@ from pydicom.dataset import Dataset
 from pydicom.misc import is_dicom
 from pydicom.uid import MediaStorageDirectoryStorage, NuclearMedicineImageStorage, SpatialRegistrationStorage
 
-from medfuse.dicom.frames.frames import frames_of, group_of, rescale_of
+from medfuse.dicom.frames.enhanced import group_of
+from medfuse.dicom.frames.forms import frames_of
+from medfuse.dicom.frames.frame import rescale_of
 from medfuse.dicom.frames.stack import Stack, stack
 from medfuse.dicom.header import Instance, quiet, series_name
 from medfuse.dicom.objects.registration_reader import alignment_of

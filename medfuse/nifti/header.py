@@ -15,7 +15,7 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 
 from medfuse.errors import GeometryError, SeriesError
-from medfuse.nifti.sidecar import suv_factor
+from medfuse.nifti.pet_sidecar import suv_factor
 from medfuse.volume import Source, Unit
 from medfuse.volume.grid import Grid
 

@@ -16,7 +16,7 @@ from monai.data.meta_tensor import MetaTensor
 from medfuse.errors import IntensityError, SeriesError
 from medfuse.intensity.colour import LUMA_WEIGHTS
 from medfuse.nifti.header import NiftiSource, forms_apart, grid_at, opened, place_of
-from medfuse.nifti.sidecar import is_activity, read_pet_sidecar
+from medfuse.nifti.pet_sidecar import is_activity, read_pet_sidecar
 from medfuse.volume import MRI, TRAITS, Modality, Unit, like, make_volume, plain
 from medfuse.volume.grid import MOST_VOXELS, Grid
 

@@ -14,7 +14,7 @@ from monai.data.meta_tensor import MetaTensor
 
 from medfuse.errors import ExportError
 from medfuse.nifti.header import SUFFIXES, NiftiSource
-from medfuse.nifti.sidecar import sidecar_path
+from medfuse.nifti.pet_sidecar import sidecar_path
 from medfuse.provenance import DISCLAIMER, SOFTWARE
 from medfuse.runtime.atomic_output import whole
 from medfuse.volume import grid_of, plain, source_of

@@ -12,7 +12,7 @@ from monai.data.meta_tensor import MetaTensor
 
 from medfuse import dicom, nifti
 from medfuse.intensity import scale
-from medfuse.nifti.sidecar import sidecar_path
+from medfuse.nifti.pet_sidecar import sidecar_path
 from medfuse.pipeline.fused_slices import FusedSlices
 from medfuse.provenance import Provenance
 from medfuse.registration import Registration

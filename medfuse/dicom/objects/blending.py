@@ -15,7 +15,8 @@ from pydicom.sequence import Sequence
 from pydicom.uid import BlendingSoftcopyPresentationStateStorage, generate_uid
 
 from medfuse.dicom.decimals import decimals
-from medfuse.dicom.frames.frames import group_of, rescale_of
+from medfuse.dicom.frames.enhanced import group_of
+from medfuse.dicom.frames.frame import rescale_of
 from medfuse.dicom.header import quiet
 from medfuse.dicom.palettes import describe_palette
 from medfuse.dicom.read.volume import DicomSource

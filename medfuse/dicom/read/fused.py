@@ -11,7 +11,7 @@ from pydicom.dataset import Dataset
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import SecondaryCaptureImageStorage
 
-from medfuse.dicom.frames.frames import frames_of
+from medfuse.dicom.frames.forms import frames_of
 from medfuse.dicom.frames.stack import stack
 from medfuse.dicom.header import MULTIFRAME_PICTURES, quiet, series_name
 from medfuse.dicom.read.volume import read_series

@@ -20,7 +20,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from medfuse.dicom.frames.frames import Frame
+from medfuse.dicom.frames.frame import Frame
 from medfuse.dicom.frames.stack import Stack
 from medfuse.dicom.header import Instance, transfer_syntax
 from medfuse.errors import SeriesError

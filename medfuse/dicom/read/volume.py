@@ -11,7 +11,8 @@ import torch
 from monai.data.meta_tensor import MetaTensor
 from pydicom.dataset import Dataset
 
-from medfuse.dicom.frames.frames import EMPTY, Frame, group_of
+from medfuse.dicom.frames.enhanced import EMPTY, group_of
+from medfuse.dicom.frames.frame import Frame
 from medfuse.dicom.frames.stack import Stack
 from medfuse.dicom.header import READABLE, quiet
 from medfuse.dicom.read.pixels import read_pixels

@@ -8,7 +8,7 @@ from contextlib import suppress
 import numpy as np
 from pydicom import dcmread
 
-from medfuse.dicom.frames.frames import Frame
+from medfuse.dicom.frames.frame import Frame
 from medfuse.dicom.frames.no_volume import NoVolumeError
 from medfuse.dicom.frames.stack import SAME_POSITION_MM, same_plane
 from medfuse.dicom.header import Instance, said

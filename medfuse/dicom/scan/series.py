@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
-from medfuse.dicom.frames.frames import Frame, frames_of
+from medfuse.dicom.frames.forms import frames_of
+from medfuse.dicom.frames.frame import Frame
 from medfuse.dicom.frames.no_volume import NoVolumeError, no_volume
 from medfuse.dicom.frames.stack import Stack, stack
 from medfuse.dicom.header import READABLE, Instance, said, series_name, short_text, texts, transfer_syntax

@@ -8,7 +8,10 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from medfuse.dicom.frames.frames import CLASSIC_TRAITS, ENHANCED_TRAITS, NM_TRAITS, Frame
+from medfuse.dicom.frames.classic import CLASSIC_TRAITS
+from medfuse.dicom.frames.enhanced import ENHANCED_TRAITS
+from medfuse.dicom.frames.frame import Frame
+from medfuse.dicom.frames.nuclear import NM_TRAITS
 from medfuse.dicom.frames.stack import SAME_POSITION_MM, same_plane
 from medfuse.dicom.header import Instance, said
 

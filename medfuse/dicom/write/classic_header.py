@@ -14,7 +14,7 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
 from medfuse.dicom.decimals import decimals
-from medfuse.dicom.frames.frames import group_of
+from medfuse.dicom.frames.enhanced import group_of
 from medfuse.dicom.header import ENHANCED
 from medfuse.dicom.read.volume import DicomSource
 from medfuse.errors import ExportError

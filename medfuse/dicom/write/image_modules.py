@@ -16,7 +16,7 @@ from pydicom.tag import Tag
 from pydicom.uid import SecondaryCaptureImageStorage
 
 from medfuse.dicom.decimals import decimals
-from medfuse.dicom.frames.frames import group_of
+from medfuse.dicom.frames.enhanced import group_of
 from medfuse.dicom.header import MULTIFRAME_COLOUR, MULTIFRAME_GREY
 from medfuse.dicom.read.volume import DicomSource
 from medfuse.dicom.write.classic_header import classic_header

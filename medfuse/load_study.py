@@ -34,7 +34,7 @@ def load(
     ----------
     path
         A folder that holds a DICOM series, a DICOMDIR, a zip archive, one DICOM file or a list of such; or a NIfTI
-        file: .nii, .nii.gz, or .hdr beside .img.
+        file: .nii, .nii.gz, or .hdr with .img.
     modality
         MR, CT, PT or NM, or several that it may be. One is needed for NIfTI, which does not say. DICOM must agree with
         it; a folder with several series is searched for the only one of it.

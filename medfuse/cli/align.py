@@ -20,7 +20,7 @@ from medfuse.load_study import require_one_patient
 from medfuse.provenance import DISCLAIMER
 from medfuse.registration import WRITTEN_SUFFIXES, Registration
 from medfuse.report import figures
-from medfuse.runtime.atomic_output import require_outside, whole
+from medfuse.runtime.atomic_output import atomic_output, require_outside
 from medfuse.volume import Modality, source_of
 
 ITK_SUFFIXES = tuple(suffix for suffix in WRITTEN_SUFFIXES if suffix != ".txt")
@@ -77,7 +77,7 @@ def align(
         if out.suffix == dicom.ALIGNMENT_SUFFIX:
             dicom.require_placed(*sources)
         # The picture first: where it is refused, nothing is written.
-        with whole(out, overwrite) as beside, whole(picture, overwrite) as drawn:
+        with atomic_output(out, overwrite) as beside, atomic_output(picture, overwrite) as drawn:
             found = medfuse.register(here, there, method.value, force=force, progress=scored)
             drawn.write_bytes(figures.alignment_picture(here, there, found))
             if out.suffix == dicom.ALIGNMENT_SUFFIX:

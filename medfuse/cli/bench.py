@@ -14,7 +14,7 @@ from medfuse.bench.engines import PUBLISHED
 from medfuse.bench.engines import bench as measure
 from medfuse.cli.console import EXIT_CODES, Json, Overwrite, app, refusing, stdout, steps
 from medfuse.report import figures
-from medfuse.runtime.atomic_output import whole_entries
+from medfuse.runtime.atomic_output import atomic_entries
 
 OWNED = ("bench.json", "bench.png")
 
@@ -45,7 +45,7 @@ def bench(
             names, weights=weights, device=device, rounds=rounds, coarsen=coarsen, pictures=pictures, tell=tell
         )
         if out is not None:
-            with whole_entries(out, overwrite, OWNED) as folder:
+            with atomic_entries(out, overwrite, OWNED) as folder:
                 (folder / "bench.json").write_text(json.dumps(found, indent=1) + "\n")
                 (folder / "bench.png").write_bytes(figures.bench_picture(found))
     if as_json:

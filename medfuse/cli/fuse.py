@@ -34,7 +34,7 @@ from medfuse.phantom import phantom_study
 from medfuse.pipeline.fused_study import FusedStudy
 from medfuse.provenance import DISCLAIMER
 from medfuse.registration import READ_SUFFIXES, Align
-from medfuse.runtime.atomic_output import require_outside, whole_entries
+from medfuse.runtime.atomic_output import atomic_entries, require_outside
 from medfuse.volume import PALETTES, PARTNERS, grid_of, source_of
 from medfuse.volume.planes import Plane
 
@@ -144,7 +144,7 @@ def fuse(
         choices = DicomChoices(options, with_partner, dicomdir and format_ is not Format.NIFTI)
         for entry in RESULTS:
             require_outside(out / entry, [mri, partner])
-        with whole_entries(out, overwrite, RESULTS) as folder:
+        with atomic_entries(out, overwrite, RESULTS) as folder:
             read = partial(medfuse.load, fill_gaps=fill_gaps)
             grey = luma and nifti.is_nifti(mri)
             loaded = read(mri, "MR", mri_series, volume=mri_volume, luma=grey, progress=partial(tell, "MRI"))
@@ -194,7 +194,7 @@ def demo(
 ) -> None:
     """Make a phantom study, fuse it, and write DICOM, NIfTI and a picture into OUT."""
     owned = (*RESULTS, "study", "picture.png")
-    with refusing(as_json), steps() as tell, whole_entries(out, overwrite, owned) as folder:
+    with refusing(as_json), steps() as tell, atomic_entries(out, overwrite, owned) as folder:
         tell("phantom", 0.0)
         phantom_study(partner.value).write_dicom(folder / "study")
         tell("phantom", 1.0)

@@ -35,7 +35,7 @@ class Exported:
 
     ``values`` are (X, Y, Z, C) stored numbers on ``grid``; times ``slope`` plus ``intercept`` they are measured values.
     ``preserved`` and ``moved`` are the instances that it was computed from in their own place, and from another.
-    ``faults`` says what is wrong; grid and values are None where they cannot be told.
+    ``faults`` says what is wrong; grid and values are None where they are unknown.
     """
 
     uid: str
@@ -108,7 +108,7 @@ def audit(folder: Path, sources: Iterable[Path] = ()) -> Audit:
 
 
 def _index_faults(path: Path, index: Dataset) -> Iterator[str]:
-    """A DICOMDIR lists the files beside it, no more and no fewer."""
+    """A DICOMDIR lists exactly the files of its folder."""
     named = [record.ReferencedFileID for record in index.DirectoryRecordSequence if "ReferencedFileID" in record]
     listed = {path.parent.joinpath(*([one] if isinstance(one, str) else one)) for one in named}
     there = {one for one in path.parent.rglob("*") if one.is_file() and one != path and is_dicom(one)}
@@ -129,7 +129,7 @@ def _across(headers: list[Dataset]) -> Iterator[str]:
     counted = Counter(str(header.get("SOPInstanceUID", "")) for header in headers)
     doubled = sum(1 for count in counted.values() if count > 1)
     if doubled:
-        yield f"several files bear one SOPInstanceUID ({doubled} times): an archive keeps one of them."
+        yield f"several files have one SOPInstanceUID ({doubled} times): an archive keeps one of them."
     for keyword in ("StudyInstanceUID", "PatientID", "PatientName"):
         if len({str(header.get(keyword, "")) for header in headers}) > 1:
             yield f"the files differ in {keyword}: an archive takes them for different patients or studies."
@@ -176,7 +176,7 @@ def _contradictions(header: Dataset, found: Exported) -> Iterator[str]:
     if letters and "ImageOrientationPatient" in orientation:
         directions = np.array([float(number) for number in orientation.ImageOrientationPatient]).reshape(2, 3)
         if [str(one) for one in letters] != [orientation_letters(direction) for direction in directions]:
-            yield f"{found.name}: PatientOrientation and ImageOrientationPatient contradict each other: it lies turned."
+            yield f"{found.name}: PatientOrientation and ImageOrientationPatient contradict each other."
     for mapping in header.get("RealWorldValueMappingSequence") or []:
         if "RescaleSlope" in header and "RealWorldValueSlope" in mapping:
             said = np.array([mapping.RealWorldValueSlope, mapping.RealWorldValueIntercept], dtype=np.float64)

@@ -104,7 +104,7 @@ def texts(header: Dataset, keyword: str) -> list[str]:
 
 
 def items(header: Dataset, keyword: str) -> Sequence[Dataset]:
-    """The items of a sequence; none where it is absent, which is told without a search through the dictionary."""
+    """The items of a sequence; none where it is absent, which needs no search through the dictionary."""
     tag, _ = _spelling(keyword)
     return () if header.get_item(tag) is None else header.get(keyword) or ()
 

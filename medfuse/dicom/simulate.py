@@ -14,16 +14,18 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from monai.data.meta_tensor import MetaTensor
-from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.sr.coding import Code
 from pydicom.tag import Tag
-from pydicom.uid import UID, ExplicitVRLittleEndian
+from pydicom.uid import UID
 
 from medfuse.dicom.decimals import decimals
+from medfuse.dicom.write.compression import save
+from medfuse.dicom.write.image_modules import IMAGE_MODULES
 from medfuse.dicom.write.references import coded
 from medfuse.errors import GeometryError, IntensityError
-from medfuse.runtime.atomic_output import whole
+from medfuse.runtime.atomic_output import atomic_output
 from medfuse.volume import TRAITS, Modality, grid_of, make_volume, meta_of, plain
 from medfuse.volume.grid import LPS_FROM_RAS, Grid
 
@@ -54,7 +56,7 @@ def write_acquisition(
         Any number: acquisitions with the same one belong to one study of one patient, but each has a frame of
         reference of its own, as from different scanners.
     series_number
-        Tells the series of a study apart, also in their UIDs.
+        Distinguishes the series of a study, also in their UIDs.
     overwrite
         Whether a folder already there is replaced.
 
@@ -76,12 +78,12 @@ def write_acquisition(
     PROTOCOLS[modality].describe(template)
     # Rows of a slice are contiguous in DICOM: (slices, rows, columns).
     values = plain(volume)[0].permute(2, 1, 0).double().numpy()
-    with whole(Path(folder), overwrite) as beside:
-        beside.mkdir()
-        if PROTOCOLS[modality].multiframe:
-            _save_frames(template, values, grid, beside)
+    with atomic_output(Path(folder), overwrite) as temporary:
+        temporary.mkdir()
+        if IMAGE_MODULES[modality].multiframe:
+            _save_frames(template, values, grid, temporary)
         else:
-            _save_slices(template, values, grid, beside, modality)
+            _save_slices(template, values, grid, temporary, modality)
 
 
 def _along_normal(volume: MetaTensor) -> MetaTensor:
@@ -99,7 +101,7 @@ def _require_writable(grid: Grid, modality: Modality) -> None:
     columns, rows, slices = grid.directions.T
     if abs(columns @ rows) > 1e-4:
         raise GeometryError("rows and columns are not perpendicular; DICOM cannot place such slices. Resample first.")
-    if PROTOCOLS[modality].multiframe and abs(np.cross(columns, rows) @ slices) < 1 - 1e-6:
+    if IMAGE_MODULES[modality].multiframe and abs(np.cross(columns, rows) @ slices) < 1 - 1e-6:
         raise GeometryError("NM slices must be stacked along their normal; resample the volume first.")
 
 
@@ -177,7 +179,7 @@ def _describe_pt(dataset: Dataset) -> None:
     dataset.AttenuationCorrectionMethod, dataset.ReconstructionMethod = "measured", "OSEM"
     dataset.ActualFrameDuration, dataset.FrameReferenceTime = 600000, "300000"
     del dataset.SpacingBetweenSlices
-    _lay_down(dataset)
+    _describe_position(dataset)
     drug = _injection(dataset, Code("35321007", "SCT", "Fluorodeoxyglucose F^18^"), "Fluorodeoxyglucose", "250000000")
     drug.RadionuclideCodeSequence = coded(Code("77004003", "SCT", "^18^Fluorine"))
     drug.RadiopharmaceuticalStartDateTime = DATE + INJECTION_TIME
@@ -188,12 +190,12 @@ def _describe_nm(dataset: Dataset) -> None:
     """NM series, detector, isotope and reconstruction modules (PS3.3 C.8.4)."""
     dataset.ImageType = ["ORIGINAL", "PRIMARY", "RECON TOMO", "EMISSION"]
     dataset.CorrectedImage = ["UNIF", "COR", "ATTN", "SCAT"]
-    _lay_down(dataset)
+    _describe_position(dataset)
     drug = _injection(dataset, Code("71054000", "SCT", "Technetium Tc^99m^ exametazime"), "Exametazime", "740")
     drug.RadionuclideCodeSequence = coded(Code("72454004", "SCT", "^99m^Technetium"))
 
 
-def _lay_down(dataset: Dataset) -> None:
+def _describe_position(dataset: Dataset) -> None:
     """NM/PET Patient Orientation module (PS3.3 C.8.4.6): on the back, head first."""
     dataset.PatientOrientationCodeSequence = coded(Code("102538003", "SCT", "recumbent"))
     supine = coded(Code("40199007", "SCT", "supine"))
@@ -213,19 +215,18 @@ def _injection(dataset: Dataset, code: Code, name: str, dose: str) -> Dataset:
 
 @dataclass(frozen=True)
 class Protocol:
-    """When one modality acquires its series, what it is called, what its headers say, and whether one file holds it."""
+    """When one modality acquires its series, what it is called, and what its headers say."""
 
     time: str
     description: str
     describe: Callable[[Dataset], None]
-    multiframe: bool = False
 
 
 PROTOCOLS: Mapping[Modality, Protocol] = {
     "MR": Protocol(STUDY_TIME, "T1 3D", _describe_mr),
     "CT": Protocol("100000", "Head", _describe_ct),
     "PT": Protocol("110000", "FDG brain", _describe_pt),
-    "NM": Protocol("110000", "HMPAO brain SPECT", _describe_nm, multiframe=True),
+    "NM": Protocol("110000", "HMPAO brain SPECT", _describe_nm),
 }
 
 
@@ -290,11 +291,7 @@ def _stored(values: npt.NDArray[np.float64], slope: float, intercept: float) -> 
 def _save(dataset: Dataset, pixels: Stored, path: Path) -> None:
     dataset.PixelData = pixels.tobytes()
     dataset["PixelData"].VR = "OW"
-    dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
-    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
-    dataset.save_as(path, enforce_file_format=True)
+    save(dataset, path)
 
 
 def _uid(*what: object) -> UID:

@@ -50,7 +50,7 @@ FINEST_MM = 3.2
 """Voxels longer than this are sampled twice along that axis: a sulcus is narrower than they are."""
 
 SLAB = 400_000
-"""Points told at once; about 100 MB of work space."""
+"""Points computed at once; about 100 MB of work space."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from medfuse.pipeline.fused_slices import FusedSlices
 from medfuse.provenance import Provenance
 from medfuse.registration import Registration
 from medfuse.report import figures
-from medfuse.runtime.atomic_output import require_outside, whole
+from medfuse.runtime.atomic_output import atomic_output, require_outside
 from medfuse.volume import Source, plain, source_of
 
 
@@ -195,7 +195,7 @@ class FusedStudy:
     def write_picture(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write a PNG of sources and fused volume in three planes."""
         self._require_outside_sources(Path(path))
-        with whole(Path(path), overwrite) as beside:
+        with atomic_output(Path(path), overwrite) as beside:
             beside.write_bytes(self._picture())
 
     def _picture(self, dots_per_inch: int = 110) -> bytes:

@@ -1,4 +1,4 @@
-"""The one interpolation between stored and fused voxels."""
+"""Resample a partner onto another grid: the one interpolation between stored and fused voxels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a benchmark must know of the machine that it runs on: memory, matrix products, and what is installed."""
+"""Describe the machine for benchmarks: memory, speed of matrix products, installed versions."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ import medfuse
 from medfuse.cli.choices import DicomChoices, Format
 from medfuse.cli.fuse import RESULTS, _write
 from medfuse.errors import ExportError
-from medfuse.runtime.atomic_output import whole_entries
+from medfuse.runtime.atomic_output import atomic_entries
 
 NOBODY = 65534
 
@@ -37,7 +37,7 @@ def study(place):
 
 def write(study, out, tell=lambda step, share: None):
     """What the command does with a fused study."""
-    with whole_entries(out, True, RESULTS) as folder:
+    with atomic_entries(out, True, RESULTS) as folder:
         _write(study, folder, Format.BOTH, tell, DicomChoices())
 
 

@@ -11,7 +11,7 @@ CLASSIC_TRAITS = (
     *("NominalPercentageOfCardiacPhase", "TriggerTime", "InversionTime", "FlipAngle", "FrameReferenceTime"),
     *("ConvolutionKernel", "KVP", "AcquisitionNumber", "ImageType", "AcquisitionTime"),
 )
-"""What tells the volumes of one classic series apart, the most telling first."""
+"""What distinguishes the volumes of one classic series, the most specific first."""
 
 
 def classic_frames(instance: Instance, name: str) -> list[Frame]:

@@ -24,7 +24,7 @@ ENHANCED_TRAITS = (
     *(("PETReconstructionSequence", "ReconstructionType"), ("FrameContentSequence", "TemporalPositionIndex")),
     *(("FrameContentSequence", "FrameAcquisitionNumber"), ("FrameContentSequence", "FrameReferenceDateTime")),
 )
-"""What tells the volumes of one enhanced series apart, the most telling first: functional group and attribute."""
+"""What distinguishes the volumes of one enhanced series, the most specific first: functional group and attribute."""
 
 
 def is_enhanced(instance: Instance) -> bool:

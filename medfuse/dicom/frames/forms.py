@@ -27,7 +27,7 @@ def frames_of(instances: Sequence[Instance], name: str) -> list[Frame]:
     frames: list[Frame] = []
     for place, instance in enumerate(instances):
         found = next(take(instance, name) for has_form, take in FORMS if has_form(instance))
-        if len(found) > 1:  # the last resort to tell volumes apart: that each has a file of its own
+        if len(found) > 1:  # the last resort to distinguish volumes: each has a file of its own
             found = [replace(frame, traits={**frame.traits, "file": str(place + 1)}) for frame in found]
         frames.extend(found)
     return frames

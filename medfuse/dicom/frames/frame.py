@@ -1,4 +1,4 @@
-"""Describe one frame, whatever the form of its file: place, rescale, and what tells it from other volumes."""
+"""Describe one frame, whatever the form of its file: place, rescale, and what distinguishes its volume."""
 
 from __future__ import annotations
 

@@ -111,7 +111,7 @@ def grid_frames(instance: Instance, name: str) -> list[Frame]:
 
 
 def _grid_positions(header: Dataset, name: str) -> tuple[list[npt.NDArray[np.float64]], int, int]:
-    """The position of each slice of a grid, LPS mm, and how many tiles lie beside and below each other.
+    """The position of each slice of a grid, LPS mm, and how many tiles lie across and down.
 
     Raises
     ------

@@ -13,7 +13,7 @@ NM_TRAITS = (
     *("EnergyWindowVector", "TimeSlotVector", "RRIntervalVector", "DetectorVector", "RotationVector", "PhaseVector"),
     *("TimeSliceVector",),
 )
-"""What tells the volumes of one NM file apart: the vectors beside SliceVector (PS3.3 C.8.4.8)."""
+"""What distinguishes the volumes of one NM file: the vectors other than SliceVector (PS3.3 C.8.4.8)."""
 
 
 def is_nuclear(instance: Instance) -> bool:

@@ -1,7 +1,7 @@
-"""How to look at MRI and partner together: Blending Softcopy Presentation State (PS3.3 A.33.4).
+"""Write a Blending Softcopy Presentation State: how to view MRI and partner together (PS3.3 A.33.4).
 
 No pixels: it names the slices of the MRI, in grey below, and those of the registered partner, in colours above, each in
-the window that the fusion used. Both lie in one frame of reference, so that nothing else has to bring them together.
+the window that the fusion used. Both lie in one frame of reference, so that a viewer needs no registration.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from medfuse.dicom.write.references import reference
 from medfuse.dicom.write.series_modules import name_series, series_number
 from medfuse.errors import ExportError
 from medfuse.provenance import SOFTWARE, Provenance
-from medfuse.runtime.atomic_output import require_outside, whole
+from medfuse.runtime.atomic_output import atomic_output, require_outside
 from medfuse.volume import Source
 
 BLENDING_AFTER_FUSED = 3000
-"""How far the presentation state's SeriesNumber lies after the numbers of fused series."""
+"""Added to the SeriesNumber of a fused series."""
 
 PALETTE = "hot-iron"
-"""Colours of a partner that was fused without any."""
+"""Colours of a partner that was fused in grey."""
 
 OPACITY = 0.5
 """The partner's share of each pixel."""
@@ -97,7 +97,7 @@ def write_blending(
         )
         describe_palette(dataset, provenance.palette or PALETTE)
         dataset.ICCProfile = srgb_profile()
-    with whole(out, overwrite) as folder, quiet():
+    with atomic_output(out, overwrite) as folder, quiet():
         folder.mkdir()
         save(dataset, folder / "0001.dcm")
 
@@ -105,13 +105,13 @@ def write_blending(
 def unblendable(mri: Source | None, partner: str | Path) -> str | None:
     """Why an MRI and the registered partner in a folder cannot be blended, in a sentence; None where they can."""
     if not isinstance(mri, DicomSource):
-        return "A presentation state shows DICOM series; the MRI is none."
+        return "A presentation state shows DICOM series; the MRI is not one."
     if not mri.frame_of_reference or mri.frame_of_reference != _headers(Path(partner))[0].get("FrameOfReferenceUID"):
-        return "MRI and registered partner share no frame of reference, so that no viewer could lay one on the other."
+        return "MRI and registered partner share no frame of reference, so that no viewer can overlay them."
     if len({frame for parts in mri.slices for frame in parts}) < len(mri.slices):
         return "The MRI is a mosaic, whose slices a presentation state cannot name."
     if len(_rescales(mri)) > 1:
-        return "The MRI's slices differ in their rescale, and a presentation state has room for one."
+        return "The MRI's slices differ in their rescale, and a presentation state can hold one."
     return None
 
 

@@ -1,4 +1,4 @@
-"""The alignment as a DICOM object: Spatial Registration (PS3.3 A.39.1), which viewers and planning systems apply."""
+"""Write an alignment as a Spatial Registration object, which viewers and planning systems apply (PS3.3 A.39.1)."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from medfuse.dicom.write.references import Contribution, equipment, refer_to_ser
 from medfuse.dicom.write.series_modules import name_series, series_number
 from medfuse.errors import ExportError
 from medfuse.provenance import SOFTWARE, marked
-from medfuse.runtime.atomic_output import require_outside, whole
+from medfuse.runtime.atomic_output import atomic_output, require_outside
 from medfuse.volume import Source
 from medfuse.volume.grid import LPS_FROM_RAS
 
 ALIGNMENT_SUFFIX = ".dcm"
 
 ALIGNMENT_AFTER_FUSED = 2000
-"""How far the registration's SeriesNumber lies after the numbers of fused series."""
+"""Added to the SeriesNumber of a fused series."""
 
 
 def write_alignment(
@@ -78,7 +78,7 @@ def write_alignment(
             [_item(mri, np.eye(4)), _item(partner, LPS_FROM_RAS @ moving_to_fixed @ LPS_FROM_RAS)]
         )
         refer_to_series(dataset, [(source.first, [*map(reference, source.headers)]) for source in (mri, partner)])
-    with whole(out, overwrite) as place, quiet():
+    with atomic_output(out, overwrite) as place, quiet():
         if out.suffix == ALIGNMENT_SUFFIX:
             save(dataset, place)
         else:
@@ -121,8 +121,8 @@ def _header(mri: DicomSource, partner: DicomSource, registration: Mapping[str, A
     dataset.SoftwareVersions = SOFTWARE
     dataset.DeviceSerialNumber = "0"
     dataset.ContentLabel = "ALIGNMENT"
-    told = f"{partner.modality} to {mri.modality}, {registration['method']}"
-    dataset.ContentDescription = marked(told, registration)[:64]
+    summary = f"{partner.modality} to {mri.modality}, {registration['method']}"
+    dataset.ContentDescription = marked(summary, registration)[:64]
     dataset.ContentCreatorName = None
     contributions = [Contribution(source, np.eye(4), preserved=True) for source in (mri, partner)]
     dataset.ContributingEquipmentSequence = equipment(contributions, SOFTWARE)

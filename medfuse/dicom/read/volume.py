@@ -86,8 +86,8 @@ def read(
     -------
     MetaTensor
         (1, columns, rows, slices) float32 in the series' unit: HU, Bq/ml, counts, or arbitrary. MONOCHROME1 is a way of
-        display and does not change the values; nor does padding, whose value ``meta["padding"]`` tells where the header
-        does.
+        display and does not change the values; nor does padding, whose value ``meta["padding"]`` holds where the header
+        says it.
 
     Raises
     ------

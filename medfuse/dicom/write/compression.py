@@ -1,4 +1,4 @@
-"""Pixels without loss in less room: the transfer syntaxes that are written, and the files themselves."""
+"""Write DICOM files, compressed without loss where asked for, and spool the frames of one file on disk."""
 
 from __future__ import annotations
 

@@ -157,8 +157,8 @@ def name_different_patients(one: Dataset, other: Dataset) -> bool:
 def stamp(dataset: Dataset, *keywords: str) -> None:
     """Write when a new object was made into the dates and times of these names.
 
-    That is now; in a study whose dates were shifted it is the study's own, for a true date beside them would tell how
-    far.
+    That is now; in a study whose dates were shifted it is the study's own: a true date in one of its series would
+    reveal by how much.
     """
     now = datetime.now()
     day, time = now.strftime("%Y%m%d"), now.strftime("%H%M%S.%f")

@@ -163,7 +163,7 @@ def describe_measured(dataset: Dataset, modality: Modality, unit: Unit, source: 
 
 
 def require_times(modality: Modality, source: DicomSource | None) -> None:
-    """Raise `ExportError` where what such a series must say of its acquisition is known to nobody."""
+    """Raise `ExportError` where what such a series must say of its acquisition is unknown."""
     if source is None and TRAITS[modality].emission:
         raise ExportError(
             f"a DICOM series of {modality} says when and with what was measured, which only DICOM sources know; found "

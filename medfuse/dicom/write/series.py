@@ -42,7 +42,7 @@ from medfuse.volume.grid import Grid
 from medfuse.volume.planes import DISPLAY_AXES, Plane, turn_of
 
 PARTNER_AFTER_FUSED = 1000
-"""How far the registered partner's SeriesNumber lies after the numbers of fused series."""
+"""Added to the SeriesNumber of a fused series."""
 
 
 def write_series(
@@ -225,17 +225,17 @@ def _as_stored(values: Stored) -> Stored:
     return values
 
 
-def _as_volume(volume: MetaTensor | torch.Tensor | npt.NDArray[Any], beside: IdentityLike | None) -> MetaTensor:
+def _as_volume(volume: MetaTensor | torch.Tensor | npt.NDArray[Any], identity: IdentityLike | None) -> MetaTensor:
     """The volume itself, or a plain array on the grid of the volume whose identity it takes."""
     if isinstance(volume, MetaTensor):
         return volume
-    if not isinstance(beside, MetaTensor):
+    if not isinstance(identity, MetaTensor):
         raise GeometryError(
             "a plain array has no place; give the loaded volume on whose grid it lies: DicomOptions(identity=volume)."
         )
     values = torch.as_tensor(np.ascontiguousarray(volume) if isinstance(volume, np.ndarray) else volume)
     values = values[None] if values.ndim == 3 else values
-    return like(values if values.dtype == torch.uint8 and len(values) == 3 else values.float(), beside)
+    return like(values if values.dtype == torch.uint8 and len(values) == 3 else values.float(), identity)
 
 
 def _contributions(

@@ -43,6 +43,9 @@ CONTRAST: dict[str, tuple[float, float, float, float]] = {
 }
 """Value of each tissue in the order of `MODALITIES`."""
 
+AXES = "LPS"
+"""Axis codes of all lattices before the tilt."""
+
 HEAD_CENTRE = np.array([0.0, -7.0, 2.0])
 """What a technologist centres the field of view on, in the head's frame, mm."""
 
@@ -61,8 +64,8 @@ class Scanner:
     ----------
     unit
         Of the values.
-    shape, spacing, axes
-        Matrix, voxel size in mm, and axis codes before the tilt.
+    shape, spacing
+        Matrix and voxel size in mm.
     turns, offset
         Degrees about x, y, z, then mm: the map from the head's frame to the scanner's world.
     tilt
@@ -78,7 +81,6 @@ class Scanner:
     unit: Unit
     shape: tuple[int, int, int]
     spacing: Triple
-    axes: str
     turns: Triple
     offset: Triple
     acquire: Callable[[Tensor, Grid, np.random.Generator], Tensor]
@@ -106,7 +108,7 @@ def default_grid(modality: Modality, coarsen: float = 1.0) -> Grid:
     scanner = SCANNERS[modality]
     shape = tuple(max(2, round(length / coarsen)) for length in scanner.shape)
     steps = np.zeros((3, 3))
-    for axis, code in enumerate(scanner.axes):
+    for axis, code in enumerate(AXES):
         world = next(place for place, codes in enumerate(("LR", "PA", "IS")) if code in codes)
         steps[world, axis] = scanner.spacing[axis] * coarsen * (1 if code in "RAS" else -1)
     affine = np.eye(4)
@@ -251,30 +253,12 @@ def _acquire_nm(values: Tensor, grid: Grid, generator: np.random.Generator) -> T
 
 
 SCANNERS: dict[Modality, Scanner] = {
-    "MR": Scanner(
-        "arbitrary", (184, 236, 150), (1.0, 1.0, 1.2), "LPS", (4, -2, 3), (2, 12, -8), _acquire_mr, tilt=(7, -1.5, 1)
-    ),
-    "CT": Scanner("HU", (220, 268, 94), (0.9, 0.9, 2.0), "LPS", (-4, 3, -5), (6, -14, 38), _acquire_ct, lesion=75.0),
+    "MR": Scanner("arbitrary", (184, 236, 150), (1.0, 1.0, 1.2), (4, -2, 3), (2, 12, -8), _acquire_mr, (7, -1.5, 1)),
+    "CT": Scanner("HU", (220, 268, 94), (0.9, 0.9, 2.0), (-4, 3, -5), (6, -14, 38), _acquire_ct, lesion=75.0),
     "PT": Scanner(
-        "Bq/ml",
-        (112, 132, 62),
-        (2.0, 2.0, 3.0),
-        "LPS",
-        (-3, -4, -4),
-        (-9, 18, -60),
-        _acquire_pt,
-        sharpness=6.0,
-        lesion=42000.0,
+        "Bq/ml", (112, 132, 62), (2.0, 2.0, 3.0), (-3, -4, -4), (-9, 18, -60), _acquire_pt, sharpness=6, lesion=42000
     ),
     "NM": Scanner(
-        "counts",
-        (60, 66, 46),
-        (4.0, 4.0, 4.0),
-        "LPS",
-        (9, 3, -3),
-        (-5, -11, 27),
-        _acquire_nm,
-        sharpness=10.0,
-        lesion=230.0,
+        "counts", (60, 66, 46), (4.0, 4.0, 4.0), (9, 3, -3), (-5, -11, 27), _acquire_nm, sharpness=10, lesion=230
     ),
 }

@@ -1,4 +1,4 @@
-"""Load a study from wherever it lies, and tell whether two studies make a pair."""
+"""Load a volume from DICOM or NIfTI, and check that two volumes are a pair of one patient."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from medfuse.dicom.scan.find_files import Place, places_named
 from medfuse.dicom.write.identity import name_different_patients
 from medfuse.errors import StudyError
 from medfuse.runtime.progress import Progress, step_of
-from medfuse.volume import MODALITIES, Modality, Source, meta_of, plain, source_of
+from medfuse.volume import MODALITIES, PARTNER_LABELS, PARTNERS, TRAITS, Modality, Source, meta_of, plain, source_of
 
 LIKELY_CT_AIR = -500.0
 """An MRI has no reason to hold values this low; CT air does."""
@@ -35,7 +35,7 @@ def load(
     ----------
     path
         A folder that holds a DICOM series, a DICOMDIR, a zip archive, one DICOM file or a list of such; or a NIfTI
-        file: .nii, .nii.gz, or .hdr beside .img.
+        file: .nii, .nii.gz, or .hdr with .img.
     modality
         MR, CT, PT or NM, or several that it may be. One is needed for NIfTI, which does not say. DICOM must agree with
         it; a folder with several series is searched for the only one of it.
@@ -109,12 +109,12 @@ def require_pair(mri: MetaTensor, partner: MetaTensor, *, different_patients: bo
         Accept studies whose headers name different patients, such as exports that were de-identified separately.
     """
     first, second = meta_of(mri), meta_of(partner)
-    if first["modality"] != "MR":
-        hint = "swap the two" if second["modality"] == "MR" else "give an MRI first"
+    if first["modality"] in PARTNERS:
+        hint = "give an MRI first" if second["modality"] in PARTNERS else "swap the two"
         raise StudyError(f"expected an MRI as the first study, found {first['modality']}; {hint}.")
-    if second["modality"] == "MR":
-        raise StudyError("expected a CT, PET or SPECT as the second study, found another MR; give the partner study.")
-    if second["modality"] == "CT" and second["unit"] != "HU" and float(plain(mri).min()) < LIKELY_CT_AIR:
+    if second["modality"] not in PARTNERS:
+        raise StudyError(f"expected a {PARTNER_LABELS} as the second study, found another MR; give the partner study.")
+    if "HU" in TRAITS[second["modality"]].units and second["unit"] != "HU" and float(plain(mri).min()) < LIKELY_CT_AIR:
         raise StudyError("the MRI holds values as low as air in CT, and the CT does not; swap the two studies.")
     require_one_patient(mri, partner, different_patients=different_patients)
 

@@ -16,7 +16,7 @@ from medfuse.cli.choices import DifferentPatients, FillGaps, Force, Way
 from medfuse.cli.console import EXIT_CODES, Json, Overwrite, app, refusing, stdout, steps
 from medfuse.provenance import DISCLAIMER
 from medfuse.registration.suffixes import WRITTEN_SUFFIXES
-from medfuse.runtime.atomic_output import require_outside, whole
+from medfuse.runtime.atomic_output import atomic_output, require_outside
 from medfuse.runtime.progress import part_of
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def align(
         if out.suffix == DICOM_SUFFIX:
             dicom.require_placed(*sources)
         # The picture first: where it is refused, nothing is written.
-        with whole(out, overwrite) as beside, whole(picture, overwrite) as drawn:
+        with atomic_output(out, overwrite) as beside, atomic_output(picture, overwrite) as drawn:
             found = medfuse.register(here, there, method.value, force=force, progress=progress)
             drawn.write_bytes(figures.alignment_picture(here, there, found))
             if out.suffix == DICOM_SUFFIX:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from medfuse.cli.console import EXIT_CODES, Json, Overwrite, app, refusing, stdout, steps
-from medfuse.runtime.atomic_output import whole_entries
+from medfuse.runtime.atomic_output import atomic_entries
 
 OWNED = ("bench.json", "bench.png")
 
@@ -46,7 +46,7 @@ def bench(
             names, weights=weights, device=device, rounds=rounds, coarsen=coarsen, pictures=pictures, progress=progress
         )
         if out is not None:
-            with whole_entries(out, overwrite, OWNED) as folder:
+            with atomic_entries(out, overwrite, OWNED) as folder:
                 (folder / "bench.json").write_text(json.dumps(found, indent=1) + "\n")
                 (folder / "bench.png").write_bytes(figures.bench_picture(found))
     if as_json:

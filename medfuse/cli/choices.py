@@ -31,14 +31,9 @@ class CompressionName(str, Enum):
 
 @dataclass(frozen=True)
 class DicomChoices:
-    """What was asked of the DICOM output."""
+    """What was asked of the DICOM output: how series are written, and what is written beside the fused one."""
 
-    like: dicom.Like | None = None
-    description: str | None = None
-    number: int | None = None
-    compression: dicom.Compression = "none"
-    bits: dicom.Bits = 16
-    multiframe: bool = False
+    options: dicom.DicomOptions = dicom.DicomOptions()
     with_partner: bool = False
     as_media: bool = False
 

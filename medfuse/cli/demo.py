@@ -11,7 +11,7 @@ import medfuse
 from medfuse.cli.choices import DicomChoices, Format, PartnerModality
 from medfuse.cli.console import EXIT_CODES, Json, Overwrite, app, refusing, steps
 from medfuse.cli.fuse import RESULTS, print_result, summary, write_results
-from medfuse.runtime.atomic_output import whole_entries
+from medfuse.runtime.atomic_output import atomic_entries
 from medfuse.runtime.progress import part_of
 
 
@@ -26,7 +26,7 @@ def demo(
     from medfuse.phantom import phantom_study
 
     owned = (*RESULTS, "study", "picture.png")
-    with refusing(as_json), steps() as progress, whole_entries(out, overwrite, owned) as folder:
+    with refusing(as_json), steps() as progress, atomic_entries(out, overwrite, owned) as folder:
         progress("phantom", 0.0)
         phantom_study(partner.value).write_dicom(folder / "study")
         progress("phantom", 1.0)

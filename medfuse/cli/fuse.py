@@ -29,7 +29,7 @@ from medfuse.gesenet.engines import AUTO, ENGINE_NAMES
 from medfuse.intensity import CT_WINDOWS_HU
 from medfuse.provenance import DISCLAIMER
 from medfuse.registration.suffixes import READ_SUFFIXES
-from medfuse.runtime.atomic_output import require_outside, whole_entries
+from medfuse.runtime.atomic_output import atomic_entries, require_outside
 from medfuse.runtime.progress import Progress, part_of
 from medfuse.volume import PALETTES, PARTNERS
 
@@ -145,19 +145,18 @@ def fuse(
         started = time.perf_counter()
         alignment = _alignment(align)
         hidden = dicom.Deidentifier()
-        choices = DicomChoices(
-            _like(template, identity, hidden if deidentify else None),
-            description,
-            series_number,
-            compress.value,
-            cast("dicom.Bits", bits),
-            multiframe,
-            with_partner,
-            dicomdir and format_ is not Format.NIFTI,
+        options = dicom.DicomOptions(
+            identity=_identity(template, identity, hidden if deidentify else None),
+            description=description,
+            number=series_number,
+            compression=compress.value,
+            bits=cast("dicom.Bits", bits),
+            multiframe=multiframe,
         )
+        choices = DicomChoices(options, with_partner, dicomdir and format_ is not Format.NIFTI)
         for entry in RESULTS:
             require_outside(out / entry, [mri, partner])
-        with whole_entries(out, overwrite, RESULTS) as folder:
+        with atomic_entries(out, overwrite, RESULTS) as folder:
             read = partial(medfuse.load, fill_gaps=fill_gaps)
             grey = [luma and nifti.is_nifti(path) for path in (mri, partner)]
             halves = part_of(progress, 0, 0.5, "MRI"), part_of(progress, 0.5, 1, "partner")
@@ -207,9 +206,9 @@ def _refuse_early(mri: MetaTensor, partner: MetaTensor, plane: Plane, choices: D
 
     if plane == "native":
         columns, rows, _ = grid_of(mri).straightened().shape
-        dicom.require_compressible(choices.compression, rows, columns)
+        dicom.require_compressible(choices.options.compression, rows, columns)
     if choices.as_media:
-        dicom.require_listable(choices.like or dicom.identity_of(source_of(mri), source_of(partner)))
+        dicom.require_listable(choices.options.identity or dicom.Identity.of(mri, source_of(partner)))
     if choices.with_partner:
         dicom.require_measurable(partner)
 
@@ -230,12 +229,14 @@ def _require_usable(align: str, template: Path | None, identity: list[str] | Non
         raise typer.BadParameter("expected --identity KEYWORD=VALUE, such as PatientID=17; an equals sign is missing.")
 
 
-def _like(template: Path | None, identity: list[str] | None, hidden: dicom.Deidentifier | None) -> dicom.Like | None:
+def _identity(
+    template: Path | None, identity: list[str] | None, hidden: dicom.Deidentifier | None
+) -> dicom.Identity | None:
     from medfuse import dicom
 
     if template is not None:
         source = dicom.read_source(template)
-        return source if hidden is None else hidden.source(source)
+        return dicom.Identity.of(source if hidden is None else hidden.source(source))
     if not identity:
         return None
     return dicom.Identity.given(dict(text.split("=", 1) for text in identity))
@@ -248,12 +249,7 @@ def write_results(study: FusedStudy, folder: Path, format_: Format, progress: Pr
     if format_ in (Format.DICOM, Format.BOTH):
         study.write_dicom(
             folder / "dicom",
-            like=choices.like,
-            description=choices.description,
-            number=choices.number,
-            compression=choices.compression,
-            bits=choices.bits,
-            multiframe=choices.multiframe,
+            options=choices.options,
             keep=format_ is Format.BOTH,
             progress=part_of(progress, 0, 0.9, "DICOM") if format_ is Format.BOTH else progress,
         )
@@ -262,7 +258,7 @@ def write_results(study: FusedStudy, folder: Path, format_: Format, progress: Pr
         deforms = study.registration.warp is not None
         study.registration.save(folder / ("registration.h5" if deforms else "registration.tfm"))
     elif choices.with_partner:
-        study.write_partner(folder / "partner", like=choices.like, compression=choices.compression, progress=progress)
+        study.write_partner(folder / "partner", options=choices.options.for_partner(), progress=progress)
         if study.registration.warp is not None:  # which no DICOM object of ours holds
             study.registration.save(folder / "registration.h5")
         elif dicom.both_placed(*study.sources):

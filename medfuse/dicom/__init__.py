@@ -1,4 +1,4 @@
-"""DICOM in and out: the only place that knows headers, UIDs and the Standard's own coordinates.
+"""Read and write DICOM: headers, UIDs and the Standard's own coordinates are known in this folder alone.
 
 `scan` lists the series under a path, `read` loads one, `write_series` writes a volume as a new one, and `read_fused`
 reads a fused one back.
@@ -14,16 +14,10 @@ from medfuse.dicom.read.volume import DicomSource, read, read_source
 from medfuse.dicom.scan.scan import Scan, scan
 from medfuse.dicom.scan.series import Series
 from medfuse.dicom.write.compression import COMPRESSIONS, Compression, require_compressible
-from medfuse.dicom.write.identity import Identity
-from medfuse.dicom.write.series import (
-    Bits,
-    Like,
-    SliceStream,
-    identity_of,
-    require_measurable,
-    write_partner,
-    write_series,
-)
+from medfuse.dicom.write.identity import Identity, IdentityLike
+from medfuse.dicom.write.options import Bits, DicomOptions
+from medfuse.dicom.write.series import require_measurable, write_partner, write_series
+from medfuse.dicom.write.slice_stream import SliceStream
 
 __all__ = [
     "ALIGNMENT_SUFFIX",
@@ -31,14 +25,14 @@ __all__ = [
     "Bits",
     "Compression",
     "Deidentifier",
+    "DicomOptions",
     "DicomSource",
     "Identity",
-    "Like",
+    "IdentityLike",
     "Scan",
     "Series",
     "SliceStream",
     "both_placed",
-    "identity_of",
     "read",
     "read_alignment",
     "read_fused",

@@ -1,4 +1,4 @@
-"""Look at written DICOM files as a stranger would: what series are there, where, and what contradicts itself.
+"""Check written DICOM files for internal contradictions: which series there are, where, and with which values.
 
 A series that was written once says many things twice; where the two disagree, one of them was changed or is wrong.
 """
@@ -16,9 +16,11 @@ import numpy.typing as npt
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.misc import is_dicom
-from pydicom.uid import MediaStorageDirectoryStorage, SpatialRegistrationStorage
+from pydicom.uid import MediaStorageDirectoryStorage, NuclearMedicineImageStorage, SpatialRegistrationStorage
 
-from medfuse.dicom.frames.frames import frames_of, group_of, rescale_of
+from medfuse.dicom.frames.enhanced import group_of
+from medfuse.dicom.frames.forms import frames_of
+from medfuse.dicom.frames.frame import rescale_of
 from medfuse.dicom.frames.stack import Stack, stack
 from medfuse.dicom.header import Instance, quiet, series_name
 from medfuse.dicom.objects.registration_reader import alignment_of
@@ -33,7 +35,7 @@ class Exported:
 
     ``values`` are (X, Y, Z, C) stored numbers on ``grid``; times ``slope`` plus ``intercept`` they are measured values.
     ``preserved`` and ``moved`` are the instances that it was computed from in their own place, and from another.
-    ``faults`` says what is wrong; grid and values are None where they cannot be told.
+    ``faults`` says what is wrong; grid and values are None where they are unknown.
     """
 
     uid: str
@@ -106,7 +108,7 @@ def audit(folder: Path, sources: Iterable[Path] = ()) -> Audit:
 
 
 def _index_faults(path: Path, index: Dataset) -> Iterator[str]:
-    """A DICOMDIR lists the files beside it, no more and no fewer."""
+    """A DICOMDIR lists exactly the files of its folder."""
     named = [record.ReferencedFileID for record in index.DirectoryRecordSequence if "ReferencedFileID" in record]
     listed = {path.parent.joinpath(*([one] if isinstance(one, str) else one)) for one in named}
     there = {one for one in path.parent.rglob("*") if one.is_file() and one != path and is_dicom(one)}
@@ -127,7 +129,7 @@ def _across(headers: list[Dataset]) -> Iterator[str]:
     counted = Counter(str(header.get("SOPInstanceUID", "")) for header in headers)
     doubled = sum(1 for count in counted.values() if count > 1)
     if doubled:
-        yield f"several files bear one SOPInstanceUID ({doubled} times): an archive keeps one of them."
+        yield f"several files have one SOPInstanceUID ({doubled} times): an archive keeps one of them."
     for keyword in ("StudyInstanceUID", "PatientID", "PatientName"):
         if len({str(header.get(keyword, "")) for header in headers}) > 1:
             yield f"the files differ in {keyword}: an archive takes them for different patients or studies."
@@ -174,7 +176,7 @@ def _contradictions(header: Dataset, found: Exported) -> Iterator[str]:
     if letters and "ImageOrientationPatient" in orientation:
         directions = np.array([float(number) for number in orientation.ImageOrientationPatient]).reshape(2, 3)
         if [str(one) for one in letters] != [orientation_letters(direction) for direction in directions]:
-            yield f"{found.name}: PatientOrientation and ImageOrientationPatient contradict each other: it lies turned."
+            yield f"{found.name}: PatientOrientation and ImageOrientationPatient contradict each other."
     for mapping in header.get("RealWorldValueMappingSequence") or []:
         if "RescaleSlope" in header and "RealWorldValueSlope" in mapping:
             said = np.array([mapping.RealWorldValueSlope, mapping.RealWorldValueIntercept], dtype=np.float64)
@@ -191,7 +193,11 @@ def _holder(header: Dataset, keyword: str, group: str) -> Dataset:
 
 def _order_faults(placed: Stack, header: Dataset, found: Exported) -> Iterator[str]:
     """Numbers run along the slice normal, and slices are as thick as they lie apart, where medfuse wrote them."""
-    if header.get("Manufacturer") != "medfuse" or found.grid is None or header.get("Modality") == "NM":
+    if (
+        header.get("Manufacturer") != "medfuse"
+        or found.grid is None
+        or header.get("SOPClassUID") == NuclearMedicineImageStorage
+    ):
         return
     frames = placed.frames
     if len(frames) < 2:

@@ -1,4 +1,4 @@
-"""Numbers as the Standard's decimal strings."""
+"""Write numbers as decimal strings (VR DS, PS3.5 6.2)."""
 
 from __future__ import annotations
 

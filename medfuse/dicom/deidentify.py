@@ -1,8 +1,8 @@
-"""De-identification before anything is written: what goes out consistent is what went in consistent.
+"""De-identify headers before anything is written, so that all that is written of a study stays consistent.
 
 Written series take identity from their sources' headers, by allow-list, and refer to their instances. So the headers
-are de-identified, all by one map of UIDs, one shift of dates and one pseudonym; the writers need not know.
-The Basic Profile (PS3.15 E.2) is the table of dicom-anonymizer, which is generated from the Standard.
+of all sources are de-identified first, by one map of UIDs, one shift of dates and one pseudonym, and the writers are
+unchanged. The Basic Profile (PS3.15 E.2) is the table of dicom-anonymizer, which is generated from the Standard.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ METHOD = ("PS3.15 Basic Profile 2026c", "dates shifted by whole days")
 BASIC_PROFILE = Code("113100", "DCM", "Basic Application Confidentiality Profile")
 DATES_MODIFIED = Code("113107", "DCM", "Retain Longitudinal Temporal Information Modified Dates Option")
 
-TOLD_BESIDE = (
+ALSO_REMOVED = (
     *("PatientSpeciesDescription", "PatientSpeciesCodeSequence", "PatientBreedDescription", "PatientBreedCodeSequence"),
     *("BreedRegistrationSequence", "IssuerOfAccessionNumberSequence"),
 )
@@ -51,9 +51,9 @@ SHIFT_DAYS = range(365, 3650)
 
 @dataclass(frozen=True)
 class Deidentifier:
-    """One consistent de-identification: what shares a UID, a patient or a date still does, under others.
+    """One consistent de-identification: what shared a UID, a patient or a date shares the new one.
 
-    Each is random, and kept nowhere: what was shown by one cannot be led back, nor be joined with another's.
+    All of it is random and stored nowhere: results cannot be traced back, nor joined with those of another one.
     """
 
     pseudonym: str = field(default_factory=lambda: f"ANON-{secrets.token_hex(4).upper()}")
@@ -76,7 +76,7 @@ class Deidentifier:
         header = deepcopy(original)
         with quiet():
             self._clean(header)
-            for keyword in TOLD_BESIDE:
+            for keyword in ALSO_REMOVED:
                 header.pop(keyword, None)
             header.PatientID, header.PatientName, header.StudyID = self.pseudonym, f"{self.pseudonym}^", "1"
             header.PatientIdentityRemoved = "YES"
@@ -117,7 +117,7 @@ class Deidentifier:
             elif element.VR in ("DA", "DT"):
                 of_person = element.tag.group == PATIENT_GROUP
                 dataset[element.tag].value = "" if of_person else _each(element.value, self._shifted)
-            elif element.VR != "TM" and action is not None:  # times of day alone tell nobody, and PET needs them
+            elif element.VR != "TM" and action is not None:  # times of day identify nobody, and PET needs them
                 try:
                     action(dataset, (element.tag.group, element.tag.element))
                 except NotImplementedError:  # no stand-in is known for this kind of value

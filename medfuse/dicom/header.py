@@ -1,4 +1,4 @@
-"""What a header says, read without trust: numbers that are finite, names that can stand in a message."""
+"""Read single values of a header: finite numbers, and names that may stand in a message."""
 
 from __future__ import annotations
 
@@ -16,43 +16,20 @@ from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.tag import BaseTag
 from pydicom.uid import (
-    CTImageStorage,
-    EnhancedCTImageStorage,
-    EnhancedMRImageStorage,
-    EnhancedPETImageStorage,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
-    LegacyConvertedEnhancedCTImageStorage,
-    LegacyConvertedEnhancedMRImageStorage,
-    LegacyConvertedEnhancedPETImageStorage,
-    MRImageStorage,
     MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
     MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
     MultiFrameTrueColorSecondaryCaptureImageStorage,
-    NuclearMedicineImageStorage,
-    PositronEmissionTomographyImageStorage,
 )
 
-from medfuse.volume import Modality
+from medfuse.volume import MODALITIES, TRAITS, Modality
 
-ENHANCED: dict[str, Modality] = {
-    EnhancedMRImageStorage: "MR",
-    EnhancedCTImageStorage: "CT",
-    EnhancedPETImageStorage: "PT",
-    LegacyConvertedEnhancedMRImageStorage: "MR",
-    LegacyConvertedEnhancedCTImageStorage: "CT",
-    LegacyConvertedEnhancedPETImageStorage: "PT",
-}
+ENHANCED: dict[str, Modality] = {uid: modality for modality in MODALITIES for uid in TRAITS[modality].enhanced_classes}
 """SOP classes whose frames are described by functional groups (PS3.3 C.7.6.16)."""
 
-READABLE: dict[str, Modality] = {
-    MRImageStorage: "MR",
-    CTImageStorage: "CT",
-    PositronEmissionTomographyImageStorage: "PT",
-    NuclearMedicineImageStorage: "NM",
-    **ENHANCED,
-}
+READABLE: dict[str, Modality] = {TRAITS[modality].sop_class: modality for modality in MODALITIES} | ENHANCED
 """SOP classes that are read, and the modality each means."""
 
 MULTIFRAME_COLOUR = MultiFrameTrueColorSecondaryCaptureImageStorage
@@ -127,7 +104,7 @@ def texts(header: Dataset, keyword: str) -> list[str]:
 
 
 def items(header: Dataset, keyword: str) -> Sequence[Dataset]:
-    """The items of a sequence; none where it is absent, which is told without a search through the dictionary."""
+    """The items of a sequence; none where it is absent, which needs no search through the dictionary."""
     tag, _ = _spelling(keyword)
     return () if header.get_item(tag) is None else header.get(keyword) or ()
 

@@ -1,4 +1,4 @@
-"""The Standard's well-known colour palettes (PS3.6 Annex B), as pydicom carries them."""
+"""Read the Standard's well-known colour palettes (PS3.6 Annex B), which pydicom holds."""
 
 from __future__ import annotations
 

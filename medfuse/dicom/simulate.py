@@ -7,41 +7,34 @@ but the voxels and their geometry is invented and fixed, so that the same volume
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from monai.data.meta_tensor import MetaTensor
-from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.sr.coding import Code
 from pydicom.tag import Tag
-from pydicom.uid import (
-    UID,
-    CTImageStorage,
-    ExplicitVRLittleEndian,
-    MRImageStorage,
-    NuclearMedicineImageStorage,
-    PositronEmissionTomographyImageStorage,
-)
+from pydicom.uid import UID
 
 from medfuse.dicom.decimals import decimals
+from medfuse.dicom.write.compression import save
+from medfuse.dicom.write.image_modules import IMAGE_MODULES
 from medfuse.dicom.write.references import coded
 from medfuse.errors import GeometryError, IntensityError
-from medfuse.runtime.atomic_output import whole
-from medfuse.volume import Modality, grid_of, make_volume, meta_of, plain
+from medfuse.runtime.atomic_output import atomic_output
+from medfuse.volume import TRAITS, Modality, grid_of, make_volume, meta_of, plain
 from medfuse.volume.grid import LPS_FROM_RAS, Grid
 
 Stored = npt.NDArray[np.uint16]
 
 DATE = "20260105"
-SERIES_TIME: dict[Modality, str] = {"MR": "083000", "CT": "100000", "PT": "110000", "NM": "110000"}
+STUDY_TIME = "083000"
 INJECTION_TIME = "101500"
 WEIGHT_KG = "70"
-DESCRIPTION: dict[Modality, str] = {"MR": "T1 3D", "CT": "Head", "PT": "FDG brain", "NM": "HMPAO brain SPECT"}
-HU_OF_ZERO = -1024
-"""What a stored 0 means in CT; the lowest value that can be written."""
-
 PET_STEPS = 32767
 """Stored values of each PET slice reach this far; the slice's own slope makes Bq/ml of them."""
 
@@ -63,7 +56,7 @@ def write_acquisition(
         Any number: acquisitions with the same one belong to one study of one patient, but each has a frame of
         reference of its own, as from different scanners.
     series_number
-        Tells the series of a study apart, also in their UIDs.
+        Distinguishes the series of a study, also in their UIDs.
     overwrite
         Whether a folder already there is replaced.
 
@@ -82,15 +75,15 @@ def write_acquisition(
     _require_writable(grid, modality)
     template = _template(modality, study, series_number)
     _place(template, grid)
-    _DESCRIBE[modality](template)
+    PROTOCOLS[modality].describe(template)
     # Rows of a slice are contiguous in DICOM: (slices, rows, columns).
     values = plain(volume)[0].permute(2, 1, 0).double().numpy()
-    with whole(Path(folder), overwrite) as beside:
-        beside.mkdir()
-        if modality == "NM":
-            _save_frames(template, values, grid, beside)
+    with atomic_output(Path(folder), overwrite) as temporary:
+        temporary.mkdir()
+        if IMAGE_MODULES[modality].multiframe:
+            _save_frames(template, values, grid, temporary)
         else:
-            _save_slices(template, values, grid, beside, modality)
+            _save_slices(template, values, grid, temporary, modality)
 
 
 def _along_normal(volume: MetaTensor) -> MetaTensor:
@@ -108,7 +101,7 @@ def _require_writable(grid: Grid, modality: Modality) -> None:
     columns, rows, slices = grid.directions.T
     if abs(columns @ rows) > 1e-4:
         raise GeometryError("rows and columns are not perpendicular; DICOM cannot place such slices. Resample first.")
-    if modality == "NM" and abs(np.cross(columns, rows) @ slices) < 1 - 1e-6:
+    if IMAGE_MODULES[modality].multiframe and abs(np.cross(columns, rows) @ slices) < 1 - 1e-6:
         raise GeometryError("NM slices must be stacked along their normal; resample the volume first.")
 
 
@@ -122,13 +115,13 @@ def _template(modality: Modality, study: int, series_number: int) -> Dataset:
     dataset.StudyInstanceUID = _uid(study)
     dataset.StudyID, dataset.AccessionNumber, dataset.ReferringPhysicianName = str(study)[:16], "", ""
     dataset.StudyDescription = "medfuse phantom"
-    dataset.StudyDate, dataset.StudyTime = DATE, SERIES_TIME["MR"]
+    dataset.StudyDate, dataset.StudyTime = DATE, STUDY_TIME
     for keyword in ("Series", "Acquisition", "Content"):
         setattr(dataset, f"{keyword}Date", DATE)
-        setattr(dataset, f"{keyword}Time", SERIES_TIME[modality])
-    dataset.Modality = modality
+        setattr(dataset, f"{keyword}Time", PROTOCOLS[modality].time)
+    dataset.Modality, dataset.SOPClassUID = modality, TRAITS[modality].sop_class
     dataset.SeriesInstanceUID = _uid(study, series_number)
-    dataset.SeriesNumber, dataset.SeriesDescription = series_number, DESCRIPTION[modality]
+    dataset.SeriesNumber, dataset.SeriesDescription = series_number, PROTOCOLS[modality].description
     dataset.FrameOfReferenceUID = _uid(study, series_number, "frame of reference")
     dataset.PositionReferenceIndicator = ""
     dataset.BodyPartExamined = "HEAD"
@@ -156,7 +149,6 @@ def _position(grid: Grid, k: int) -> list[str]:
 
 
 def _describe_mr(dataset: Dataset) -> None:
-    dataset.SOPClassUID = MRImageStorage
     dataset.ImageType = ["ORIGINAL", "PRIMARY", "OTHER"]
     dataset.ScanningSequence, dataset.SequenceVariant, dataset.ScanOptions = ["GR", "IR"], ["SP", "MP"], None
     dataset.MRAcquisitionType, dataset.SequenceName = "3D", "tfl3d"
@@ -168,18 +160,16 @@ def _describe_mr(dataset: Dataset) -> None:
 
 
 def _describe_ct(dataset: Dataset) -> None:
-    dataset.SOPClassUID = CTImageStorage
     dataset.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
     dataset.PatientPosition = "HFS"
     dataset.KVP, dataset.ConvolutionKernel = "120", "H30"
-    dataset.RescaleIntercept, dataset.RescaleSlope, dataset.RescaleType = str(HU_OF_ZERO), "1", "HU"
+    dataset.RescaleIntercept, dataset.RescaleSlope, dataset.RescaleType = str(round(TRAITS["CT"].outside)), "1", "HU"
     dataset.WindowCenter, dataset.WindowWidth = "40", "80"
     del dataset.SpacingBetweenSlices  # not of the CT Image module
 
 
 def _describe_pt(dataset: Dataset) -> None:
     """PET series, isotope and image modules (PS3.3 C.8.9); with them an SUV can be computed."""
-    dataset.SOPClassUID = PositronEmissionTomographyImageStorage
     dataset.ImageType = ["ORIGINAL", "PRIMARY"]
     dataset.SeriesType = ["STATIC", "IMAGE"]
     dataset.Units, dataset.CountsSource, dataset.CollimatorType = "BQML", "EMISSION", "NONE"
@@ -189,7 +179,7 @@ def _describe_pt(dataset: Dataset) -> None:
     dataset.AttenuationCorrectionMethod, dataset.ReconstructionMethod = "measured", "OSEM"
     dataset.ActualFrameDuration, dataset.FrameReferenceTime = 600000, "300000"
     del dataset.SpacingBetweenSlices
-    _lay_down(dataset)
+    _describe_position(dataset)
     drug = _injection(dataset, Code("35321007", "SCT", "Fluorodeoxyglucose F^18^"), "Fluorodeoxyglucose", "250000000")
     drug.RadionuclideCodeSequence = coded(Code("77004003", "SCT", "^18^Fluorine"))
     drug.RadiopharmaceuticalStartDateTime = DATE + INJECTION_TIME
@@ -198,15 +188,14 @@ def _describe_pt(dataset: Dataset) -> None:
 
 def _describe_nm(dataset: Dataset) -> None:
     """NM series, detector, isotope and reconstruction modules (PS3.3 C.8.4)."""
-    dataset.SOPClassUID = NuclearMedicineImageStorage
     dataset.ImageType = ["ORIGINAL", "PRIMARY", "RECON TOMO", "EMISSION"]
     dataset.CorrectedImage = ["UNIF", "COR", "ATTN", "SCAT"]
-    _lay_down(dataset)
+    _describe_position(dataset)
     drug = _injection(dataset, Code("71054000", "SCT", "Technetium Tc^99m^ exametazime"), "Exametazime", "740")
     drug.RadionuclideCodeSequence = coded(Code("72454004", "SCT", "^99m^Technetium"))
 
 
-def _lay_down(dataset: Dataset) -> None:
+def _describe_position(dataset: Dataset) -> None:
     """NM/PET Patient Orientation module (PS3.3 C.8.4.6): on the back, head first."""
     dataset.PatientOrientationCodeSequence = coded(Code("102538003", "SCT", "recumbent"))
     supine = coded(Code("40199007", "SCT", "supine"))
@@ -224,21 +213,36 @@ def _injection(dataset: Dataset, code: Code, name: str, dose: str) -> Dataset:
     return drug
 
 
-_DESCRIBE = {"MR": _describe_mr, "CT": _describe_ct, "PT": _describe_pt, "NM": _describe_nm}
+@dataclass(frozen=True)
+class Protocol:
+    """When one modality acquires its series, what it is called, and what its headers say."""
+
+    time: str
+    description: str
+    describe: Callable[[Dataset], None]
+
+
+PROTOCOLS: Mapping[Modality, Protocol] = {
+    "MR": Protocol(STUDY_TIME, "T1 3D", _describe_mr),
+    "CT": Protocol("100000", "Head", _describe_ct),
+    "PT": Protocol("110000", "FDG brain", _describe_pt),
+    "NM": Protocol("110000", "HMPAO brain SPECT", _describe_nm),
+}
 
 
 def _save_slices(
     template: Dataset, values: npt.NDArray[np.float64], grid: Grid, folder: Path, modality: Modality
 ) -> None:
     slices = len(values)
-    if modality == "PT":
+    slope_per_slice = TRAITS[modality].rescale == "slope"
+    if slope_per_slice:
         template.NumberOfSlices = slices
     for k, plane in enumerate(values):
         template.InstanceNumber = k + 1
         template.SOPInstanceUID = _uid(template.SeriesInstanceUID, k + 1)
         template.ImagePositionPatient = _position(grid, k)
-        slope, intercept = 1.0, HU_OF_ZERO if modality == "CT" else 0
-        if modality == "PT":
+        slope, intercept = 1.0, TRAITS[modality].outside
+        if slope_per_slice:
             template.ImageIndex = k + 1
             template.RescaleSlope = decimals([max(float(plane.max()), 1e-3) / PET_STEPS])[0]
             template.RescaleIntercept = "0"
@@ -287,11 +291,7 @@ def _stored(values: npt.NDArray[np.float64], slope: float, intercept: float) -> 
 def _save(dataset: Dataset, pixels: Stored, path: Path) -> None:
     dataset.PixelData = pixels.tobytes()
     dataset["PixelData"].VR = "OW"
-    dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
-    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
-    dataset.save_as(path, enforce_file_format=True)
+    save(dataset, path)
 
 
 def _uid(*what: object) -> UID:

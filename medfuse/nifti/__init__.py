@@ -1,4 +1,4 @@
-"""NIfTI in and out: the only place that knows nibabel, xyzt_units and the form codes."""
+"""Read and write NIfTI: nibabel, xyzt_units and form codes are known in this folder alone."""
 
 from medfuse.nifti.header import SUFFIXES, NiftiSource, is_nifti
 from medfuse.nifti.read import read, read_fused, read_grid

@@ -1,4 +1,4 @@
-"""The file and its header: names, forms, units, and what a volume keeps of them."""
+"""Open a NIfTI file and read its geometry: file names, form codes, units."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 
 from medfuse.errors import GeometryError, SeriesError
-from medfuse.nifti.sidecar import suv_factor
+from medfuse.nifti.pet_sidecar import suv_factor
 from medfuse.volume import Source, Unit
 from medfuse.volume.grid import Grid
 
@@ -32,7 +32,7 @@ class NiftiSource(Source):
     """The form code a volume was read with, so that the output can carry it on.
 
     ``forms_apart_mm`` is how far sform and qform put a corner of the volume from each other; 0 where one is not set.
-    ``sidecar`` holds what the JSON file beside a PET says of dose, weight and times, under the names of BIDS and
+    ``sidecar`` holds what the JSON sidecar of a PET says of dose, weight and times, under the names of BIDS and
     dcm2niix, and nothing else of it.
     """
 
@@ -45,7 +45,7 @@ class NiftiSource(Source):
 
 
 def is_nifti(path: str | Path) -> bool:
-    """Whether the name ends as NIfTI's do, and is no folder's; an .img counts only beside its .hdr."""
+    """Whether the name ends as NIfTI's do, and is no folder's; an .img counts only with its .hdr."""
     path, name = Path(path), str(path).lower()
     if path.is_dir() or not name.endswith((*SUFFIXES, *PAIR_SUFFIXES)):
         return False

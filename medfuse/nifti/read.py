@@ -1,4 +1,4 @@
-"""NIfTI in: volumes of measured values, and fused ones."""
+"""Read NIfTI files: volumes of measured values, and fused ones."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from monai.data.meta_tensor import MetaTensor
 from medfuse.errors import IntensityError, SeriesError
 from medfuse.intensity.colour import LUMA_WEIGHTS
 from medfuse.nifti.header import NiftiSource, forms_apart, grid_at, opened, place_of
-from medfuse.nifti.sidecar import is_activity, read_pet_sidecar
-from medfuse.volume import Modality, Unit, like, make_volume, plain
+from medfuse.nifti.pet_sidecar import is_activity, read_pet_sidecar
+from medfuse.volume import MRI, TRAITS, Modality, Unit, like, make_volume, plain
 from medfuse.volume.grid import MOST_VOXELS, Grid
 
 TEMPLATE_SPACES = {3: "Talairach", 4: "MNI152"}
@@ -66,8 +66,9 @@ def read(path: str | Path, modality: Modality, volume: int | None = None, *, lum
     values = _values(image, path, volume, luma)
     grid = grid_at((values.shape[0], values.shape[1], values.shape[2]), affine, path)
     unknown = ~np.isfinite(values)
-    sidecar = read_pet_sidecar(path) if modality == "PT" else {}
-    unit: Unit = "HU" if modality == "CT" and values[~unknown].min() < LEAST_AIR_HU else "arbitrary"
+    units = TRAITS[modality].units
+    sidecar = read_pet_sidecar(path) if "SUV" in units else {}
+    unit: Unit = "HU" if "HU" in units and values[~unknown].min() < LEAST_AIR_HU else "arbitrary"
     if is_activity(sidecar):
         unit = "Bq/ml"
     values[unknown] = -1000.0 if unit == "HU" else 0.0
@@ -113,8 +114,8 @@ def read_fused(path: str | Path) -> MetaTensor:
         affine, _ = place_of(image, path)
         stored = _stored(image, path)
         rgb = torch.from_numpy(np.stack([stored[colour] for colour in ("R", "G", "B")]))
-        return make_volume(rgb, grid_at((rgb.shape[1], rgb.shape[2], rgb.shape[3]), affine, path), modality="MR")
-    volume = read(path, "MR")
+        return make_volume(rgb, grid_at((rgb.shape[1], rgb.shape[2], rgb.shape[3]), affine, path), modality=MRI)
+    volume = read(path, MRI)
     values = plain(volume) / (255 if image.get_data_dtype() == np.uint8 and plain(volume).max() > 1 else 1)
     lowest, highest = float(values.min()), float(values.max())
     if lowest < 0 or highest > 1 + 1e-6:

@@ -1,4 +1,4 @@
-"""NIfTI out: a fused volume and its JSON sidecar."""
+"""Write a volume as NIfTI with a JSON sidecar."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from monai.data.meta_tensor import MetaTensor
 
 from medfuse.errors import ExportError
 from medfuse.nifti.header import SUFFIXES, NiftiSource
-from medfuse.nifti.sidecar import sidecar_path
+from medfuse.nifti.pet_sidecar import sidecar_path
 from medfuse.provenance import DISCLAIMER, SOFTWARE
-from medfuse.runtime.atomic_output import whole
+from medfuse.runtime.atomic_output import atomic_output
 from medfuse.volume import grid_of, plain, source_of
 
 
@@ -29,7 +29,7 @@ def write(image: MetaTensor, path: str | Path, sidecar: Mapping[str, object], *,
         (1, X, Y, Z) floating point in [0, 1], stored as 16-bit integers scaled to [0, 1]; or (3, X, Y, Z) uint8,
         stored as RGB24 (datatype 128).
     path
-        Where to; ends in .nii or .nii.gz. The sidecar lies beside it with the suffix .json.
+        Where to; ends in .nii or .nii.gz. The sidecar has the same name with the suffix .json.
     sidecar
         What the JSON file holds.
     overwrite
@@ -88,9 +88,9 @@ def _placed(stored: npt.NDArray[Any], volume: MetaTensor) -> nib.nifti1.Nifti1Im
 
 
 def _save(nifti: nib.nifti1.Nifti1Image, path: Path, sidecar: Mapping[str, object], overwrite: bool) -> None:
-    with whole(path, overwrite) as beside, whole(sidecar_path(path), overwrite) as beside_sidecar:
-        nib.save(nifti, beside)
-        beside_sidecar.write_text(json.dumps(sidecar, indent=2) + "\n")
+    with atomic_output(path, overwrite) as temporary, atomic_output(sidecar_path(path), overwrite) as temporary_sidecar:
+        nib.save(nifti, temporary)
+        temporary_sidecar.write_text(json.dumps(sidecar, indent=2) + "\n")
 
 
 def dataset_description() -> dict[str, object]:

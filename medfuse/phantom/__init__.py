@@ -1,4 +1,4 @@
-"""A digital head, for demos, tests and benchmarks: an MRI and a partner study whose alignment is known exactly.
+"""Simulate a head for demos, tests and benchmarks: an MRI and a partner study with exactly known alignment.
 
 It is no patient and no atlas but formulas: any grid can be sampled, any seed gives another head, nothing is downloaded.
 `phantom_study` makes the pair; `Head`, `default_grid`, `default_pose` and `render` are its parts.

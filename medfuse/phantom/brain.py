@@ -1,8 +1,9 @@
-"""What lies inside the skull: cerebrum with a folded cortex, ventricles, nuclei, cerebellum, brain stem, CSF.
+"""Model what lies inside the skull: cerebrum with a folded cortex, ventricles, nuclei, cerebellum, brain stem, CSF.
 
-The cortex is not drawn sulcus by sulcus. The zero level of a random relief of one wavelength is a labyrinth of sheets
-about half a wavelength apart, as sulci are; cut into the hemispheres from outside, they leave gyri, and the cortex is
-whatever lies within 2.7 mm of the surface so obtained. Sizes follow a brain with the anterior commissure at the origin.
+Sulci are not modelled one by one. The zero level of a random field of one wavelength is a labyrinth of sheets about
+half a wavelength apart, as sulci are; cut into the hemispheres from outside, they leave gyri, and the cortex is
+whatever lies within 2.7 mm of the surface so obtained. Sizes follow a brain with the anterior commissure at the
+origin.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ SUBARACHNOID_SPACE = 1.7
 
 
 def posterior_fossa(points: Points) -> Tensor:
-    """Distance to the outside of the cerebellum's and brain stem's room, with the canal of the cord below it."""
+    """Distance to the outside of the space of cerebellum and brain stem, with the canal of the cord below it."""
     cerebellum = ellipsoid(points.mirrored(), (19, -63, -32), (36, 32, 26))
     pons = ellipsoid(points, (0, -22, -26), (22, 22, 24))
     canal = tube(points, (0, -36, -35, 14), (0, -42, -62, 11), (0, -44, -140, 9))
@@ -32,7 +33,7 @@ def cerebrum(points: Points) -> Tensor:
     # Narrower in front than behind, as seen from above.
     narrowed = Points(x * (1 + 0.0010 * (y + 20).clamp_min(0)), y, z)
     main = full_ellipsoid(narrowed, (0, -17, 14), (67, 84, 59))
-    # The floor: raised over the cerebellum, and over the orbits beside the low middle of the anterior fossa.
+    # The floor: raised over the cerebellum, and over the orbits on both sides of the low middle of the anterior fossa.
     tent = -17 + 15 * torch.exp(-((y + 44) / 20).square() - (x / 20).square())
     tent += 8 * torch.sigmoid((y - 22) / 6) * (1 - torch.exp(-(x / 14).square()))
     main = overlap(main, tent - z, 12)
@@ -49,8 +50,8 @@ def base_ridges(sides: Points) -> Tensor:
 def cavity(points: Points) -> Tensor:
     """Distance to the inner table of the skull."""
     cisterns = ellipsoid(points, (0, -24, -8), (28, 28, 18))
-    room = union(union(cerebrum(points), posterior_fossa(points), 14), cisterns, 6) - SUBARACHNOID_SPACE
-    return overlap(room, -base_ridges(points.mirrored()), 4)
+    space = union(union(cerebrum(points), posterior_fossa(points), 14), cisterns, 6) - SUBARACHNOID_SPACE
+    return overlap(space, -base_ridges(points.mirrored()), 4)
 
 
 class Brain:

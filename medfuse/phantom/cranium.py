@@ -1,4 +1,4 @@
-"""What lies outside the brain: skull, air sinuses, orbits, muscle, fat, skin, nose, ears, and a marker on the left."""
+"""Model what lies outside the brain: skull, air sinuses, orbits, muscle, fat, skin, nose, ears, a marker."""
 
 from __future__ import annotations
 

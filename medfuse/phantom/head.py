@@ -1,4 +1,4 @@
-"""The whole head: brain in cranium, made a little irregular, and told point by point what it is made of."""
+"""Model the whole head, slightly irregular, and compute the tissue fractions at points."""
 
 from __future__ import annotations
 

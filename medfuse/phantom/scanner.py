@@ -1,9 +1,9 @@
-"""Four scanners for the head: how they see each tissue, where the patient lies in them, how sharp they are."""
+"""Image the head by four simulated scanners: tissue contrast, pose, lattice, sharpness, noise."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,8 +43,8 @@ CONTRAST: dict[str, tuple[float, float, float, float]] = {
 }
 """Value of each tissue in the order of `MODALITIES`."""
 
-LESION: dict[Modality, float] = {"CT": 75.0, "PT": 42000.0, "NM": 230.0}
-"""Value of the lesion where it shows: fresh blood, or a hot spot. The MRI has healthy tissue in its place."""
+AXES = "LPS"
+"""Axis codes of all lattices before the tilt."""
 
 HEAD_CENTRE = np.array([0.0, -7.0, 2.0])
 """What a technologist centres the field of view on, in the head's frame, mm."""
@@ -53,7 +53,7 @@ FINEST_MM = 3.2
 """Voxels longer than this are sampled twice along that axis: a sulcus is narrower than they are."""
 
 SLAB = 400_000
-"""Points told at once; about 100 MB of work space."""
+"""Points computed at once; about 100 MB of work space."""
 
 
 @dataclass(frozen=True)
@@ -64,32 +64,29 @@ class Scanner:
     ----------
     unit
         Of the values.
-    shape, spacing, axes
-        Matrix, voxel size in mm, and axis codes before the tilt.
+    shape, spacing
+        Matrix and voxel size in mm.
     turns, offset
         Degrees about x, y, z, then mm: the map from the head's frame to the scanner's world.
     tilt
         Degrees about x, y, z by which the slices are turned in the scanner's world.
+    acquire
+        Adds to (X, Y, Z) noiseless values on a grid what the modality's physics do, with a generator of noise.
     sharpness
         Full width at half maximum of the point spread, mm.
+    lesion
+        Value of the lesion, fresh blood or a hot spot; None where healthy tissue is in its place.
     """
 
     unit: Unit
     shape: tuple[int, int, int]
     spacing: Triple
-    axes: str
     turns: Triple
     offset: Triple
+    acquire: Callable[[Tensor, Grid, np.random.Generator], Tensor]
     tilt: Triple = (0.0, 0.0, 0.0)
     sharpness: float = 0.0
-
-
-SCANNERS: dict[Modality, Scanner] = {
-    "MR": Scanner("arbitrary", (184, 236, 150), (1.0, 1.0, 1.2), "LPS", (4, -2, 3), (2, 12, -8), tilt=(7, -1.5, 1)),
-    "CT": Scanner("HU", (220, 268, 94), (0.9, 0.9, 2.0), "LPS", (-4, 3, -5), (6, -14, 38)),
-    "PT": Scanner("Bq/ml", (112, 132, 62), (2.0, 2.0, 3.0), "LPS", (-3, -4, -4), (-9, 18, -60), sharpness=6.0),
-    "NM": Scanner("counts", (60, 66, 46), (4.0, 4.0, 4.0), "LPS", (9, 3, -3), (-5, -11, 27), sharpness=10.0),
-}
+    lesion: float | None = None
 
 
 def default_pose(modality: Modality) -> Matrix:
@@ -111,7 +108,7 @@ def default_grid(modality: Modality, coarsen: float = 1.0) -> Grid:
     scanner = SCANNERS[modality]
     shape = tuple(max(2, round(length / coarsen)) for length in scanner.shape)
     steps = np.zeros((3, 3))
-    for axis, code in enumerate(scanner.axes):
+    for axis, code in enumerate(AXES):
         world = next(place for place, codes in enumerate(("LR", "PA", "IS")) if code in codes)
         steps[world, axis] = scanner.spacing[axis] * coarsen * (1 if code in "RAS" else -1)
     affine = np.eye(4)
@@ -171,7 +168,7 @@ def render(
         values = _noiseless(head, modality, grid, pose)
         if scanner.sharpness:
             values = _blurred(values, scanner.sharpness, grid.spacing)
-        values = _ACQUIRE[modality](values, grid, generator)
+        values = scanner.acquire(values, grid, generator)
     return make_volume(values[None], grid, modality=modality, unit=scanner.unit)
 
 
@@ -202,9 +199,10 @@ def _tissue_values(head: Head, points: Matrix, modality: Modality, column: int, 
     values = torch.zeros(len(points))
     for tissue, fraction in zip(TISSUES, head.tissue_fractions(points, blur), strict=True):
         values.add_(fraction, alpha=CONTRAST[tissue][column])
-    if modality in LESION:
+    lesion = SCANNERS[modality].lesion
+    if lesion is not None:
         share = head.lesion_coverage(points, blur)
-        values += share * (LESION[modality] - values)
+        values += share * (lesion - values)
     return values
 
 
@@ -254,4 +252,13 @@ def _acquire_nm(values: Tensor, grid: Grid, generator: np.random.Generator) -> T
     return torch.from_numpy(generator.poisson(values.clamp_min(0).numpy()).astype(np.float32))
 
 
-_ACQUIRE = {"MR": _acquire_mr, "CT": _acquire_ct, "PT": _acquire_pt, "NM": _acquire_nm}
+SCANNERS: dict[Modality, Scanner] = {
+    "MR": Scanner("arbitrary", (184, 236, 150), (1.0, 1.0, 1.2), (4, -2, 3), (2, 12, -8), _acquire_mr, (7, -1.5, 1)),
+    "CT": Scanner("HU", (220, 268, 94), (0.9, 0.9, 2.0), (-4, 3, -5), (6, -14, 38), _acquire_ct, lesion=75.0),
+    "PT": Scanner(
+        "Bq/ml", (112, 132, 62), (2.0, 2.0, 3.0), (-3, -4, -4), (-9, 18, -60), _acquire_pt, sharpness=6, lesion=42000
+    ),
+    "NM": Scanner(
+        "counts", (60, 66, 46), (4.0, 4.0, 4.0), (9, 3, -3), (-5, -11, 27), _acquire_nm, sharpness=10, lesion=230
+    ),
+}

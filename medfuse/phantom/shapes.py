@@ -1,4 +1,4 @@
-"""Signed distances: the clay the head is made of.
+"""Compute signed distances to the shapes that the head is made of.
 
 Every function maps points to a field in mm that is negative inside, positive outside and grows by about 1 per mm near
 the surface. From such a field the share of a voxel that lies inside follows without any supersampling.

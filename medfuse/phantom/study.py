@@ -1,4 +1,4 @@
-"""A phantom patient's two studies and the truth about how they lie to each other."""
+"""Make the two studies of a phantom patient, with the true map between them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from monai.data.meta_tensor import MetaTensor
 from medfuse.dicom.simulate import write_acquisition
 from medfuse.phantom.head import Head
 from medfuse.phantom.scanner import default_grid, default_pose, render
-from medfuse.volume import Modality
+from medfuse.volume import MRI, Modality
 
 Matrix = npt.NDArray[np.float64]
 
@@ -80,9 +80,9 @@ def phantom_study(partner: Modality = "PT", *, seed: int = 7, coarsen: float = 1
     'counts'
     """
     head = Head(seed)
-    mri = render(head, "MR", default_grid("MR", coarsen), seed=seed)
+    mri = render(head, MRI, default_grid(MRI, coarsen), seed=seed)
     other = render(head, partner, default_grid(partner, coarsen), seed=seed)
-    mri_pose = default_pose("MR")
+    mri_pose = default_pose(MRI)
     truth = default_pose(partner) @ np.linalg.inv(mri_pose)
     landmarks = {name: mri_pose[:3, :3] @ place + mri_pose[:3, 3] for name, place in head.landmarks.items()}
     return PhantomStudy(mri, other, truth, landmarks, seed)

@@ -1,4 +1,4 @@
-"""The tissues of the head, and how layers of them share a voxel."""
+"""List the tissues of the head, and compute how layers of them share a voxel."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TISSUES = (
 
 
 class Layers:
-    """Paint tissues front to back over N points; a later layer shows only where the earlier ones leave room.
+    """Paint tissues front to back over N points; a later layer shows only where the earlier ones do not cover.
 
     Parameters
     ----------

@@ -10,12 +10,12 @@ from pathlib import Path
 from monai.data.meta_tensor import MetaTensor
 
 from medfuse import dicom, nifti
-from medfuse.nifti.sidecar import sidecar_path
+from medfuse.nifti.pet_sidecar import sidecar_path
 from medfuse.pipeline.fused_slices import FusedSlices
 from medfuse.provenance import Provenance
 from medfuse.registration import Registration
 from medfuse.report import figures
-from medfuse.runtime.atomic_output import require_outside, whole
+from medfuse.runtime.atomic_output import atomic_output, require_outside
 from medfuse.runtime.progress import Progress, step_of
 from medfuse.volume import Source, source_of
 
@@ -67,9 +67,9 @@ class FusedStudy:
         return source_of(self.slices.pair.mri), source_of(self.slices.pair.partner)
 
     @cached_property
-    def identity(self) -> dicom.Like:
+    def identity(self) -> dicom.Identity:
         """Whose patient, study and frame of reference all DICOM series of this study take, unless told otherwise."""
-        return dicom.identity_of(*self.sources)
+        return dicom.Identity.of(*self.sources)
 
     def deidentified(self, by: dicom.Deidentifier | None = None) -> FusedStudy:
         """The same study as if its sources had been de-identified: all that it writes is so, and consistent.
@@ -100,19 +100,14 @@ class FusedStudy:
         self,
         folder: str | Path,
         *,
-        like: dicom.Like | None = None,
-        description: str | None = None,
-        number: int | None = None,
-        compression: dicom.Compression = "none",
-        bits: dicom.Bits = 16,
-        multiframe: bool = False,
+        options: dicom.DicomOptions = dicom.DicomOptions(),
         overwrite: bool = False,
         keep: bool = True,
         progress: Progress | None = None,
     ) -> None:
-        """Write a DICOM series, one file a slice; see `medfuse.dicom.write_series` for what can be chosen.
+        """Write a DICOM series, one file a slice unless the options say otherwise; see `medfuse.dicom.write_series`.
 
-        Slices that are not fused yet are fused meanwhile. They stay in `image`, or, without ``keep``, are let go of as
+        Slices that are not fused yet are fused meanwhile. They stay in `image`, or, without ``keep``, are dropped as
         they are written, and fused again where they are asked for again.
 
         Raises
@@ -125,14 +120,9 @@ class FusedStudy:
         dicom.write_series(
             self.slices.stream(keep=keep),
             folder,
-            like=self.identity if like is None else like,
+            options=options.with_identity(self.identity),
             partner=self.sources[1],
             provenance=self.provenance,
-            description=description,
-            number=number,
-            compression=compression,
-            bits=bits,
-            multiframe=multiframe,
             overwrite=overwrite,
             progress=progress,
         )
@@ -141,8 +131,7 @@ class FusedStudy:
         self,
         folder: str | Path,
         *,
-        like: dicom.Like | None = None,
-        compression: dicom.Compression = "none",
+        options: dicom.DicomOptions = dicom.DicomOptions(),
         overwrite: bool = False,
         progress: Progress | None = None,
     ) -> None:
@@ -152,8 +141,7 @@ class FusedStudy:
             folder,
             mri=self.sources[0],
             provenance=self.provenance,
-            like=self.identity if like is None else like,
-            compression=compression,
+            options=options.with_identity(self.identity),
             overwrite=overwrite,
             progress=progress,
         )
@@ -205,7 +193,7 @@ class FusedStudy:
     def write_picture(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write a PNG of sources and fused volume in three planes."""
         self._require_outside_sources(Path(path))
-        with whole(Path(path), overwrite) as beside:
+        with atomic_output(Path(path), overwrite) as beside:
             beside.write_bytes(self._picture())
 
     def _picture(self, dots_per_inch: int = 110) -> bytes:

@@ -1,4 +1,4 @@
-"""Where the moving study lies in the fixed one, and the one interpolation that takes it there.
+"""Register the moving study to the fixed one, and resample it with one interpolation.
 
 A `Registration` maps points **fixed → moving** in RAS+ mm, as an ITK resampler uses it. SimpleITK's LPS+ stays in here.
 """

@@ -1,6 +1,6 @@
-"""Find where the moving study lies, rung by rung: the headers' position, a rigid map, an affine one, a deformation.
+"""Register two studies in stages: the position in the headers, a rigid map, an affine one, a deformation.
 
-A rung is kept only if it lets the two share more than the one below, on samples that it was not fitted to.
+A stage is kept only if its score exceeds that of the stage before, on samples that it was not fitted to.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from monai.data.meta_tensor import MetaTensor
 
 from medfuse.errors import RegistrationError
-from medfuse.registration.assess import cannot_tell, examine
+from medfuse.registration.assess import assess, cannot_tell
 from medfuse.registration.deform import deform
 from medfuse.registration.pyramid import LEAST_VOXELS, Pyramid
 from medfuse.registration.search import SIGNIFICANT, Pair, climb, score_note, search
@@ -22,7 +22,7 @@ from medfuse.registration.verdict import Verdict
 from medfuse.registration.warp import Warp
 from medfuse.runtime.parallel import one_thread, parallel_map
 from medfuse.runtime.progress import Progress, part_of, silent
-from medfuse.volume import grid_of, source_of
+from medfuse.volume import MRI, grid_of, source_of
 from medfuse.volume.grid import Grid, Points
 
 Align = Literal["auto", "header", "rigid", "affine", "deformable"]
@@ -48,8 +48,8 @@ def register(
 
     Normalised mutual information of sampled points is maximised: thousands of poses, among them all turns by 90° and
     180°, on voxels of 8 mm; the 31 best ascend together; the best ends climb on 4 mm, and the winner on 2 mm, at last
-    by plain mutual information inside both fields, of a CT's own voxels where there is one. The result is judged by the
-    pictures (`Verdict`). The same input and seed give the same matrix.
+    by plain mutual information inside both fields, of a CT's own voxels where there is one. The result is assessed by
+    the pictures (`Verdict`). The same input and seed give the same matrix.
 
     Parameters
     ----------
@@ -58,8 +58,8 @@ def register(
     method
         ``"auto"``: identity where both sources name the same frame of reference and the pictures agree with it, or
         too little of the head is in both, or a volume is too thin, to tell; else rigid. ``"header"``: identity,
-        whatever the frames say. ``"rigid"``: search. ``"affine"`` and ``"deformable"``: further rungs from there, each
-        kept only if it is better than the one below; what the pictures call not aligned is not deformed.
+        whatever the frames say. ``"rigid"``: search. ``"affine"`` and ``"deformable"``: further stages from there,
+        each kept only if it is better than the one before; what the pictures call not aligned is not deformed.
     force
         Return what was found even where the pictures say that it is wrong; the verdict says so, and with it all
         that is written.
@@ -93,9 +93,9 @@ def register(
     thin = min(*fixed.shape[1:], *moving.shape[1:]) < LEAST_VOXELS
     pair = _pair(fixed, moving, seed, needed=method != "header" and not (shared and thin))
     if pair is None:
-        end = _End(np.eye(4), "identity" if shared else "header", UNEXAMINED)
+        end = _End(np.eye(4), "identity" if shared else "header", UNASSESSED)
     elif method == "header":
-        end = _End(np.eye(4), "header", _trusting(examine(pair, np.eye(4))))
+        end = _End(np.eye(4), "header", _trusting(assess(pair, np.eye(4))))
     else:
         end = (_trusted(pair) if shared else None) or _searched(pair, progress, method)
     registration = _with_overlap(
@@ -128,12 +128,12 @@ def judge(registration: Registration, fixed: MetaTensor, moving: MetaTensor) -> 
     registration = _with_overlap(registration, fixed, moving)
     pair = _pair(fixed, moving, 20231, needed=False)
     if pair is None:
-        return replace(registration, verdict=UNEXAMINED)
+        return replace(registration, verdict=UNASSESSED)
     if registration.warp is not None:
         pair = pair.warped(registration.warp)
-    verdict = examine(pair, registration.matrix)
+    verdict = assess(pair, registration.matrix)
     if verdict.opinion == "not aligned" and registration.warp is None:
-        back = examine(pair, registration.inverse().matrix)
+        back = assess(pair, registration.inverse().matrix)
         if back.opinion == "aligned":
             verdict = replace(verdict, reasons=(*verdict.reasons, INVERTED))
     return replace(registration, verdict=_trusting(verdict))
@@ -141,7 +141,7 @@ def judge(registration: Registration, fixed: MetaTensor, moving: MetaTensor) -> 
 
 @dataclass(frozen=True)
 class _End:
-    """Where a way up the ladder ended."""
+    """Where the stages ended."""
 
     matrix: Points
     method: Method
@@ -152,7 +152,7 @@ class _End:
 
 INVERTED = "the pictures confirm the inverse of the map: it seems to lead from the moving study to the fixed one"
 
-UNEXAMINED = Verdict("unconfirmed", reasons=("a volume is constant or too thin to be compared",))
+UNASSESSED = Verdict("unconfirmed", reasons=("a volume is constant or too thin to be compared",))
 
 
 def _pair(fixed: MetaTensor, moving: MetaTensor, seed: int, *, needed: bool) -> Pair | None:
@@ -167,42 +167,42 @@ def _pair(fixed: MetaTensor, moving: MetaTensor, seed: int, *, needed: bool) -> 
 
 
 def _trusting(verdict: Verdict) -> Verdict:
-    """What the pictures say of headers or a file that somebody vouches for."""
+    """What the pictures say of headers or a file that the caller trusts."""
     return replace(verdict, opinion="unconfirmed") if verdict.opinion == "not aligned" else verdict
 
 
 def _trusted(pair: Pair) -> _End | None:
     """A common frame of reference where the pictures agree with it, or cannot tell; else None."""
     header = np.eye(4)
-    verdict = examine(pair, header)
+    verdict = assess(pair, header)
     if cannot_tell(verdict):
         return _End(header, "identity", _trusting(verdict))
     if verdict.opinion == "not aligned":
         return None
     near = climb(pair, climb(pair, header, "middle", steps=20), "fine")
-    if pair.apart(near[None], header)[0] <= AGREES_MM or examine(pair, near).opinion != "aligned":
+    if pair.apart(near[None], header)[0] <= AGREES_MM or assess(pair, near).opinion != "aligned":
         return _End(header, "identity", verdict)
     return None
 
 
 def _searched(pair: Pair, progress: Progress, method: Align) -> _End:
-    """The way up from the headers to the rung that was asked for."""
+    """The stages from the headers to the one that was asked for."""
     progress("align", 0.1)
     found = search(pair, part_of(progress, 0.1, 0.7))
     fresh = pair.redrawn()
     at_header, at_found = fresh.scores(np.stack([np.eye(4), found.matrix]))
     progress("align", 0.7, score_note(max(at_header, at_found)))
     if at_found < at_header * SIGNIFICANT:
-        end = _End(np.eye(4), "header", UNEXAMINED, agreeing=found.agreeing)
+        end = _End(np.eye(4), "header", UNASSESSED, agreeing=found.agreeing)
     else:
-        end = _End(_on_one_lattice(pair, found.matrix, fresh), "rigid", UNEXAMINED, agreeing=found.agreeing)
+        end = _End(_on_one_lattice(pair, found.matrix, fresh), "rigid", UNASSESSED, agreeing=found.agreeing)
     if method in ("affine", "deformable"):
         stretched = climb(pair, end.matrix, "fine", freedom=12)
         before, after = fresh.scores(np.stack([end.matrix, stretched]))
         if after >= before * SIGNIFICANT:
             end = replace(end, matrix=stretched, method="affine")
     progress("align", 0.8, score_note(fresh.scores(end.matrix[None])[0]))
-    end = replace(end, verdict=examine(pair, end.matrix, found.rival))
+    end = replace(end, verdict=assess(pair, end.matrix, found.rival))
     progress("align", 0.9, score_note(fresh.scores(end.matrix[None])[0]))
     # Bent far enough, another head fits as well, and so does a mirror image.
     if method != "deformable" or end.verdict.opinion == "not aligned":
@@ -213,7 +213,7 @@ def _searched(pair: Pair, progress: Progress, method: Align) -> _End:
     before, after = fresh.scores(end.matrix[None])[0], fresh.warped(warp).scores(end.matrix[None])[0]
     if after < before * SIGNIFICANT:
         return end
-    verdict = examine(pair.warped(warp), end.matrix, found.rival)
+    verdict = assess(pair.warped(warp), end.matrix, found.rival)
     return replace(end, method="deformable", warp=warp, verdict=verdict)
 
 
@@ -267,7 +267,7 @@ def _same_frame(fixed: MetaTensor, moving: MetaTensor) -> bool:
 
 def _exchanged(fixed: MetaTensor, moving: MetaTensor) -> bool:
     """Whether the MRI is the moving study. The search takes its samples from the fixed one, and an MRI's say most."""
-    return fixed.meta.get("modality") != "MR" and moving.meta.get("modality") == "MR"
+    return fixed.meta.get("modality") != MRI and moving.meta.get("modality") == MRI
 
 
 def _turned_about(found: Registration, fixed: MetaTensor, moving: MetaTensor) -> Registration:

@@ -1,12 +1,12 @@
-"""Whether an alignment can be believed, and by how many millimetres it may be off, judged by the pictures alone.
+"""Assess, by the pictures alone, whether an alignment can be trusted and by how many millimetres it may be off.
 
-The search maximises what two whole heads share. Five questions that it did not ask judge its answer:
+The search maximises the similarity of two whole heads. Five criteria that it did not use assess its result:
 
-- *Local agreement.* What the whole heads tell about which value goes with which is held against the pictures block by
-  block: how far would each block of 48 mm rather lie from where the map puts it? In two studies of one head, hardly; in
-  two heads, or a head and its mirror image, by several millimetres. This gives the map of errors.
+- *Local agreement.* Which value goes with which is known from the whole heads and compared with the pictures block by
+  block: how far from where the map puts it does each block of 48 mm fit best? In two studies of one head, hardly any
+  distance; in two heads, or a head and its mirror image, several millimetres. This gives the map of errors.
 - *Deliberate misalignment.* The same pair, shifted by 28 mm and turned by 20° about each axis, must share much less.
-- *Mirror image.* Mirrored and climbed anew, the pair must not share more.
+- *Mirror image.* Mirrored and optimised anew, the pair must not share more.
 - *Rivals.* No other pose may share nearly as much.
 - *Another measure.* Where mutual information is greatest, the correlation ratio must be so too.
 """
@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from medfuse.registration.pyramid import Level
+from medfuse.registration.pyramid import PyramidLevel
 from medfuse.registration.search import Pair, climb
 from medfuse.registration.similarity import BINS, Samples, correlation_ratio, joint, maps, project, uncentred, unmoved
 from medfuse.registration.verdict import Verdict
@@ -46,14 +46,14 @@ LEAST_SCORE = 0.01
 """Normalised mutual information above 1 that pictures of one head exceed by far, and noise does not reach."""
 
 BLOCK_MM, REACH_MM, STEP_MM = 48.0, 8.0, 4.0
-"""Edge of a block, how far it looks about, and in which steps; between them a parabola tells."""
+"""Edge of a block, how far it looks about, and in which steps; a parabola interpolates between them."""
 
 BLOCK_POINTS, LEAST_POINTS, LEAST_COVERED, LEAST_BLOCKS = 20_000, 100, 0.8, 6
-"""Samples in all, in a block, their share in the moving field, and blocks that can be judged."""
+"""Samples in all, in a block, their share in the moving field, and blocks that can be assessed."""
 
 
-def examine(pair: Pair, matrix: Points, rival: float = 0.0) -> Verdict:
-    """Judge a map.
+def assess(pair: Pair, matrix: Points, rival: float = 0.0) -> Verdict:
+    """Assess a map.
 
     Parameters
     ----------
@@ -125,7 +125,7 @@ def _reasons(evidence: dict[str, float], error: float) -> tuple[str, ...]:
 
 
 def local_errors(pair: Pair, matrix: Points) -> tuple[Points, Points]:
-    """Where blocks of the head would rather lie: (n, 3) their centres, RAS+ mm, and (n,) how far away, mm.
+    """Where blocks of the head fit best: (n, 3) their centres, RAS+ mm, and (n,) how far away, mm.
 
     A block's fit is the mean pointwise mutual information of its samples, log p(a, b) / (p(a) p(b)), with p from the
     whole head under ``matrix``. Blocks that the moving field does not cover are left out.
@@ -158,7 +158,7 @@ def local_errors(pair: Pair, matrix: Points) -> tuple[Points, Points]:
 
 def _fits(
     samples: Samples,
-    moving: Level,
+    moving: PyramidLevel,
     here: torch.Tensor,
     table: torch.Tensor,
     move: tuple[float, ...],

@@ -1,4 +1,4 @@
-"""The rung above affine: a smooth deformation that lets the two studies share more, and cannot fold.
+"""Find the deformation beyond an affine map: smooth, without folds, and of greater similarity.
 
 Cubic B-splines on control points 24 mm apart (Rueckert et al., IEEE Trans. Med. Imaging 18(8), 1999,
 doi:10.1109/42.796284) maximise the same normalised mutual information, less their bending energy. The outermost control

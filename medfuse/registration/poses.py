@@ -1,4 +1,4 @@
-"""Where a head may lie in another field: the poses that the search screens."""
+"""List the poses that the search screens: where a head may lie in another field."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from itertools import permutations, product
 
 import numpy as np
 
-from medfuse.registration.pyramid import Level
+from medfuse.registration.pyramid import PyramidLevel
 from medfuse.volume.grid import Points
 
 
-def poses(level: Level, centre: Points) -> Points:
+def poses(level: PyramidLevel, centre: Points) -> Points:
     """(P, 4, 4) poses to screen, the headers' first: turns about the head's ``centre``, at places where it may lie."""
     bright = level.bright_centre()
     near = np.vstack([centre, level.world(level.extent / 2), bright + 30 * _axes(), bright])
@@ -55,7 +55,7 @@ def _axes() -> Points:
     return np.vstack([np.eye(3), -np.eye(3)])
 
 
-def _foreground(level: Level) -> Points:
+def _foreground(level: PyramidLevel) -> Points:
     """(n, 3) places on a lattice of about 50 mm that are not air, RAS+ mm."""
     blocks = level.shrunk(50.0)
     index = np.argwhere(blocks.values[0, 0].numpy() > level.values.mean().item())

@@ -1,4 +1,4 @@
-"""A study as the search sees it: one window, values 0 to 1, at several resolutions; and where the head is in it."""
+"""Prepare a study for registration: one window, values 0 to 1, three resolutions; and mask the head."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ PADDING = (-1024.0, -2000.0, -3024.0, -32768.0)
 """What scanners write outside their field of view; no tissue."""
 
 WINDOW_HU = (-200.0, 1000.0)
-"""Where a head CT tells tissues apart; clips the air, most of the table, and metal."""
+"""Where the tissues of a head CT differ; clips the air, most of the table, and metal."""
 
 
 @dataclass(frozen=True)
-class Level:
+class PyramidLevel:
     """A study at one resolution.
 
     Parameters
@@ -65,10 +65,12 @@ class Level:
         """(3,) largest index along each axis."""
         return np.array(self.shape) - 1.0
 
-    def shrunk(self, millimetres: float) -> Level:
+    def shrunk(self, millimetres: float) -> PyramidLevel:
         """Average blocks of voxels up to a size, keeping at least 4 blocks along each axis; noise shrinks with them."""
         factors = _blocks(self.spacing, self.shape, millimetres)
-        return Level(functional.avg_pool3d(self.values, factors), self.affine @ _to_middles(factors), self.window)
+        return PyramidLevel(
+            functional.avg_pool3d(self.values, factors), self.affine @ _to_middles(factors), self.window
+        )
 
     def world(self, index: Points) -> Points:
         """(..., 3) indices → RAS+ mm."""
@@ -116,10 +118,10 @@ class Pyramid:
         Whether it is a CT, in HU.
     """
 
-    fine: Level
-    middle: Level
-    coarse: Level
-    stored: Level
+    fine: PyramidLevel
+    middle: PyramidLevel
+    coarse: PyramidLevel
+    stored: PyramidLevel
     hounsfield: bool = False
 
     @classmethod
@@ -143,7 +145,7 @@ class Pyramid:
         values = values.astype(np.float32, copy=False)
         if not np.isfinite([values.min(), values.max()]).all():
             values = np.nan_to_num(values, nan=low, posinf=high, neginf=low)
-        stored = Level(torch.from_numpy(values)[None, None], grid_of(volume).affine, (low, high))
+        stored = PyramidLevel(torch.from_numpy(values)[None, None], grid_of(volume).affine, (low, high))
         fine = _shrunk(stored, name)
         middle = fine.shrunk(MIDDLE_MM)
         return cls(fine, middle, middle.shrunk(COARSE_MM), stored, hounsfield)
@@ -161,7 +163,7 @@ def _to_middles(factors: list[int]) -> Points:
     return matrix
 
 
-def _shrunk(level: Level, name: str) -> Level:
+def _shrunk(level: PyramidLevel, name: str) -> PyramidLevel:
     """Window a study and shrink it to `FINE_MM`, a slab after the other: it is never held twice in full."""
     assert level.window is not None
     stored, (low, high) = level.values[0, 0].numpy(), level.window
@@ -182,11 +184,11 @@ def _shrunk(level: Level, name: str) -> Level:
             f"the {name} volume is constant: expected a picture of a head, found {float(brightest):.4g} wherever it "
             "can be compared; check that the right series was loaded."
         )
-    return Level(shrunk, level.affine @ _to_middles(factors))
+    return PyramidLevel(shrunk, level.affine @ _to_middles(factors))
 
 
 def _window(values: npt.NDArray[np.float32]) -> tuple[float, float]:
-    """Limits of nearly all known values, padding and NaN aside."""
+    """Limits of nearly all known values, without padding and NaN."""
     stride = tuple(slice(None, None, max(1, length // 64)) for length in values.shape)
     for sample, limits in ((values[stride], (1, 99.5)), (values, (0, 100))):
         known = sample[np.isfinite(sample) & ~np.isin(sample, PADDING)]
@@ -196,12 +198,12 @@ def _window(values: npt.NDArray[np.float32]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def head_mask(coarse: Level) -> Tensor:
+def head_mask(coarse: PyramidLevel) -> Tensor:
     """(X, Y, Z) bool: what is brighter than the mean, and a coarse voxel of the air around it."""
     bright = coarse.values > coarse.values.mean()
     return functional.max_pool3d(bright.float(), 3, 1, 1)[0, 0] > 0
 
 
-def enlarged(mask: Tensor, level: Level) -> Tensor:
+def enlarged(mask: Tensor, level: PyramidLevel) -> Tensor:
     """A coarse level's mask on a finer level of the same study."""
     return functional.interpolate(mask[None, None].float(), size=level.shape)[0, 0] > 0.5

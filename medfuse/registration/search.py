@@ -1,9 +1,9 @@
-"""The search for the map under which two studies share most: many starts, and climbs that grow finer.
+"""Search for the map of greatest similarity: many starts, then optimisation on finer and finer levels.
 
 1. Screen: thousands of poses (all turns by 90°, tilted by 35°, wherever the head may lie) on the coarse level.
 2. Ascend: the 31 best and the headers' pose, all at once, by Adam.
 3. Climb: the best of the ends that differ, by L-BFGS on the middle level; the winner on the fine level, by more
-   samples and finer bins than anything else is judged by, none of which comes near the border of the other field.
+   samples and finer bins than before, none of which comes near the border of the other field.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from medfuse.errors import RegistrationError
 from medfuse.registration.poses import closer, poses
-from medfuse.registration.pyramid import Level, Pyramid, enlarged, head_mask
+from medfuse.registration.pyramid import Pyramid, PyramidLevel, enlarged, head_mask
 from medfuse.registration.similarity import (
     HEAD_MM,
     MARGIN_MM,
@@ -42,8 +42,8 @@ COARSE_POINTS, MIDDLE_POINTS, FINE_POINTS = 1000, 8000, 50_000
 """Samples on each level: as many as its optimum needs to stand out, however many voxels are stored."""
 
 LAST_POINTS, LAST_BINS = 300_000, 64
-"""Of the last climb. Where uptake is low and blurred, they take a half of what is left of the error; CT, which tells a
-position by its bone, gains by what its samples are, and 128 bins would cost it 0.1 mm."""
+"""Of the last climb. Where uptake is low and blurred, they take a half of what is left of the error; CT, whose bone
+shows the position, gains by what its samples are, and 128 bins would cost it 0.1 mm."""
 
 FIELD_POINTS, SHARP_MM = 600_000, 3.0
 """Where no voxel of either study is longer than that, the last climb looks at both as they are stored, in all of the
@@ -68,12 +68,12 @@ APART_MM = 25.0
 CLOSE = 0.7
 """Share of the best coarse score that makes another answer worth a climb."""
 
-ENOUGH = 3e-6
+RELATIVE_TOLERANCE = 3e-6
 """Share of itself by which a score must still rise, a few micrometres' worth. Float32 sums tell no less apart; where it
 is asked for, L-BFGS looks for it ten times and ends where it was."""
 
 SIGNIFICANT = 1.005
-"""What a rung must share more than the one below to be kept; fitted to noise alone, it gains less."""
+"""Score of a stage over that of the stage before from which it is kept; fitted to noise alone, it gains less."""
 
 
 @dataclass(frozen=True)
@@ -263,7 +263,7 @@ def _by_voxels(pair: Pair, found: Points) -> Points | None:
     return end if near is pair.fixed else np.asarray(np.linalg.inv(end))
 
 
-def _between_voxels(pair: Pair) -> tuple[Samples, Level]:
+def _between_voxels(pair: Pair) -> tuple[Samples, PyramidLevel]:
     """Samples of the fixed study for the last climb, and the level of the moving one that it looks at."""
     stored, fine = pair.fixed.stored, pair.fixed.fine
     if max(stored.spacing.max(), pair.moving.stored.spacing.max()) <= SHARP_MM:
@@ -273,7 +273,7 @@ def _between_voxels(pair: Pair) -> tuple[Samples, Level]:
     return Samples.draw(fine, mask, pair.centre, LAST_POINTS, pair.seed + 6, LAST_BINS), pair.moving.fine
 
 
-def _last_climb(samples: Samples, level: Level, begin: Points) -> Points:
+def _last_climb(samples: Samples, level: PyramidLevel, begin: Points) -> Points:
     inner = samples.staying(level, begin)
     if len(inner.points) < LEAST_POINTS:
         return begin
@@ -295,7 +295,7 @@ def _climb(centre: Points, start: Points, scored: Callable[[Tensor], Tensor], st
         np.zeros(freedom),
         jac=True,
         method="L-BFGS-B",
-        options={"maxiter": steps, "maxfun": 2 * steps, "ftol": ENOUGH, "gtol": 1e-3},
+        options={"maxiter": steps, "maxfun": 2 * steps, "ftol": RELATIVE_TOLERANCE, "gtol": 1e-3},
     )
     return np.asarray(uncentred(maps(start[None], torch.from_numpy(end.x[None]), centre), centre)[0])
 

@@ -1,4 +1,4 @@
-"""How well two studies fit under many maps at once: mutual information of sampled points, and its gradient.
+"""Compute the similarity of two studies under many maps at once: mutual information at points, and its gradient.
 
 Points are drawn between the voxels of one study, as a rule the fixed one: on its lattice, interpolation would favour
 maps that lay one lattice onto the other. All maps are scored on the same points, so that scores compare; one seed, one
@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from medfuse.registration.pyramid import Level
+from medfuse.registration.pyramid import PyramidLevel
 from medfuse.volume.grid import Points
 
 BINS = 32
@@ -34,7 +34,7 @@ LOCKED = 0.5
 """Length of the mean of phases between voxels, 0 to 1, from which two lattices lie on each other."""
 
 HEAD_MM = 80.0
-"""Half the size of a head: the lever at which a turn is weighed against a shift, and distances are judged."""
+"""Half the size of a head: the radius at which a turn is weighed against a shift, and distances are measured."""
 
 
 @dataclass(frozen=True)
@@ -59,17 +59,19 @@ class Samples:
     bin_count: int = BINS
 
     @classmethod
-    def draw(cls, level: Level, mask: Tensor, centre: Points, count: int, seed: int, bin_count: int = BINS) -> Samples:
+    def draw(
+        cls, level: PyramidLevel, mask: Tensor, centre: Points, count: int, seed: int, bin_count: int = BINS
+    ) -> Samples:
         """Draw ``count`` points within the voxels of ``mask`` (X, Y, Z)."""
         return cls._between(level, _places_within(mask, count, seed), centre, bin_count)
 
     @classmethod
-    def of_field(cls, level: Level, centre: Points, count: int, seed: int, bin_count: int = BINS) -> Samples:
+    def of_field(cls, level: PyramidLevel, centre: Points, count: int, seed: int, bin_count: int = BINS) -> Samples:
         """Draw ``count`` points in all of the field."""
         return cls._between(level, _places(level.shape, count, seed), centre, bin_count)
 
     @classmethod
-    def _between(cls, level: Level, index: Points, centre: Points, bin_count: int) -> Samples:
+    def _between(cls, level: PyramidLevel, index: Points, centre: Points, bin_count: int) -> Samples:
         world = level.world(np.clip(index, 0, level.extent))
         to_unit = level.to_unit()
         values = level.sample(torch.from_numpy(world @ to_unit[:3, :3].T + to_unit[:3, 3]).float()[None])[0]
@@ -77,7 +79,14 @@ class Samples:
 
     @classmethod
     def of_voxels(
-        cls, level: Level, coarse: Level, mask: Tensor, centre: Points, count: int, seed: int, bin_count: int = BINS
+        cls,
+        level: PyramidLevel,
+        coarse: PyramidLevel,
+        mask: Tensor,
+        centre: Points,
+        count: int,
+        seed: int,
+        bin_count: int = BINS,
     ) -> Samples:
         """Draw voxels of ``level`` within the voxels of ``mask``, which is of another level of the same study.
 
@@ -92,13 +101,13 @@ class Samples:
         places = torch.from_numpy(level.world(index) - centre).float()
         return cls(places, _binned(values, bin_count), centre, bin_count)
 
-    def locked(self, moving: Level, matrix: Points) -> bool:
+    def locked(self, moving: PyramidLevel, matrix: Points) -> bool:
         """Whether a map (4, 4), fixed → moving, takes them to the same place between voxels, along any axis."""
         index = np.linalg.inv(moving.affine) @ matrix
         places = (self.points.numpy() + self.centre) @ index[:3, :3].T + index[:3, 3]
         return bool(abs(np.exp(2j * np.pi * places).mean(axis=0)).max() > LOCKED)
 
-    def staying(self, moving: Level, matrix: Points) -> Samples:
+    def staying(self, moving: PyramidLevel, matrix: Points) -> Samples:
         """Those that a map (4, 4), fixed → moving, takes `MARGIN_MM` inside of the moving field, or near its middle."""
         unit = (torch.from_numpy(moving.to_unit()) @ unmoved(matrix[None], self.centre))[0].float()
         places = self.points @ unit[:3, :3].T + unit[:3, 3]
@@ -135,7 +144,7 @@ def maps(base: Points, changes: Tensor, centre: Points) -> Tensor:
         (P, 4, 4), fixed → moving, RAS+ mm.
     changes
         (P, 6) or (P, 12) mm: turn about x, y, z and shift; then three stretches and three shears. Turns, stretches and
-        shears are told by what they do to a point `HEAD_MM` from the centre.
+        shears are given by what they do to a point `HEAD_MM` from the centre.
     """
     turns, shifts, shapes = changes[:, :3], changes[:, 3:6], changes[:, 6:]
     x, y, z = (turns / HEAD_MM).unbind(1)
@@ -164,7 +173,7 @@ def uncentred(matrices: Tensor, centre: Points) -> Points:
     return np.asarray(found)
 
 
-def project(samples: Samples, moving: Level, matrices: Tensor) -> tuple[Tensor, Tensor]:
+def project(samples: Samples, moving: PyramidLevel, matrices: Tensor) -> tuple[Tensor, Tensor]:
     """Values of ``moving`` where maps take the samples, and how far inside its field they are: (P, N) each, 0 to 1."""
     unit = (torch.from_numpy(moving.to_unit()) @ matrices).float()
     places = samples.points @ unit[:, :3, :3].transpose(1, 2) + unit[:, None, :3, 3]
@@ -228,7 +237,7 @@ def _entropies(histograms: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def score(
     samples: Samples,
-    moving: Level,
+    moving: PyramidLevel,
     matrices: Tensor,
     possible: float,
     measure: Measure = shared_share,
@@ -251,7 +260,7 @@ def score(
     return shared * (inside.mean(dim=1) / (FULL_OVERLAP * possible)).clamp(max=1)
 
 
-def shared_information(samples: Samples, moving: Level, matrices: Tensor) -> Tensor:
+def shared_information(samples: Samples, moving: PyramidLevel, matrices: Tensor) -> Tensor:
     """(P,) mutual information H(A) + H(B) − H(A, B), nats: of samples that stay inside the field, whatever the map.
 
     Where points enter and leave, H(A) changes with them, and draws the map towards what happens to be at the border;
@@ -261,7 +270,7 @@ def shared_information(samples: Samples, moving: Level, matrices: Tensor) -> Ten
     return fixed + moving_alone - both
 
 
-def possible_overlap(mask: Tensor, fixed: Level, moving: Level) -> float:
+def possible_overlap(mask: Tensor, fixed: PyramidLevel, moving: PyramidLevel) -> float:
     """Largest share of the fixed head that the moving field can hold, by volume."""
     field = float(np.prod(moving.extent + 1) * abs(np.linalg.det(moving.affine[:3, :3])))
     head = float(mask.sum()) * abs(float(np.linalg.det(fixed.affine[:3, :3])))

@@ -1,4 +1,4 @@
-"""The result of a registration: its map, where it came from, and what the pictures say of it."""
+"""Represent the result of a registration: its map, its origin, and the verdict on it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Registration:
     seconds
         Time spent.
     verdict
-        What the pictures say of it; None where nobody asked.
+        What the pictures say of it; None where it was not assessed.
     warp
         A deformation, applied before the matrix: ``matrix @ (p + displacement(p))``.
 
@@ -129,7 +129,7 @@ class Registration:
         Returns
         -------
         Registration
-            fixed → moving, of the method ``"file"``: nobody has judged it.
+            fixed → moving, of the method ``"file"``, not assessed.
 
         Raises
         ------
@@ -142,7 +142,7 @@ class Registration:
 
     def to_dict(self) -> dict[str, object]:
         """Everything, as JSON can hold it; ``error_mm`` is None where nothing is known."""
-        judged = self.verdict or Verdict("unconfirmed", reasons=("nobody has compared the pictures",))
+        verdict = self.verdict or Verdict("unconfirmed", reasons=("nobody has compared the pictures",))
         return {
             "direction": "fixed to moving, RAS+ mm",
             "matrix": self.matrix.tolist(),
@@ -152,7 +152,7 @@ class Registration:
             "deformation": None if self.warp is None else self.warp.to_dict(),
             "scores": dict(self.scores),
             "seconds": self.seconds,
-        } | judged.to_dict()
+        } | verdict.to_dict()
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Write the map, fixed → moving, to a file that appears whole or not at all.
@@ -200,8 +200,8 @@ class Registration:
 
     def __repr__(self) -> str:
         shift = ", ".join(f"{length:.2f}" for length in self.translation_mm)
-        told = "" if self.verdict is None else f", {self.verdict.opinion}, {self.error_mm:.1f} mm"
-        return f"Registration({self.method}, fixed → moving: {self.rotation_deg:.2f}°, ({shift}) mm RAS+{told})"
+        verdict = "" if self.verdict is None else f", {self.verdict.opinion}, {self.error_mm:.1f} mm"
+        return f"Registration({self.method}, fixed → moving: {self.rotation_deg:.2f}°, ({shift}) mm RAS+{verdict})"
 
 
 def _frame(volume: MetaTensor | None) -> str | None:

@@ -1,4 +1,4 @@
-"""Maps in files: ITK transforms (LPS+ mm) and plain 4×4 text (RAS+ mm), always fixed → moving."""
+"""Read and write maps as files: ITK transforms (LPS+ mm) or 4×4 text (RAS+ mm), always fixed → moving."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import SimpleITK as sitk
 from medfuse.errors import ExportError, RegistrationError
 from medfuse.registration.suffixes import ITK_SUFFIXES, READ_SUFFIXES, WRITTEN_SUFFIXES
 from medfuse.registration.warp import Warp
-from medfuse.runtime.atomic_output import whole
+from medfuse.runtime.atomic_output import atomic_output
 from medfuse.volume.grid import LPS_FROM_RAS, Grid, Points
 
 
@@ -22,18 +22,18 @@ def write_map(path: Path, matrix: Points, warp: Warp | None, overwrite: bool, re
         )
     if path.suffix == ".txt" and warp is not None:
         raise ExportError("4×4 numbers cannot hold a deformation; save it as .h5 or .tfm.")
-    with whole(path, overwrite) as beside:
+    with atomic_output(path, overwrite) as temporary:
         if path.suffix == ".txt":
-            np.savetxt(beside, matrix, fmt="%.17g", header=f"fixed to moving, RAS+ mm{remark}", encoding="utf-8")
+            np.savetxt(temporary, matrix, fmt="%.17g", header=f"fixed to moving, RAS+ mm{remark}", encoding="utf-8")
             return
         transform: sitk.Transform = affine_transform(LPS_FROM_RAS @ matrix @ LPS_FROM_RAS)
         if warp is not None:
             # ITK applies the last one first.
             transform = sitk.CompositeTransform([transform, _field_of(warp)])
         try:
-            sitk.WriteTransform(transform, str(beside))
+            sitk.WriteTransform(transform, str(temporary))
         except RuntimeError as error:
-            raise ExportError(f"ITK cannot write {path}; choose a place with room and permission.") from error
+            raise ExportError(f"ITK cannot write {path}; choose a writable folder with free space.") from error
 
 
 def read_map(path: Path) -> tuple[Points, Warp | None]:

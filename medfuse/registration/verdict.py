@@ -1,4 +1,4 @@
-"""What the pictures say of an alignment."""
+"""Hold the verdict on an alignment: opinion, error, reasons, evidence."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Verdict:
         cannot tell.
     error_mm
         By how much the map may be off, mm: the larger of the typical distance between where it puts a block of the head
-        and where that block fits best (the median over the blocks), and of what another measure, the correlation ratio,
-        would rather have (``measures_apart_mm``); infinite where too few blocks can be judged.
+        and where that block fits best (the median over the blocks), and of the distance to where another measure, the
+        correlation ratio, is best (``measures_apart_mm``); infinite where too few blocks can be assessed.
     reasons
         Why not; empty if aligned.
     places
@@ -36,7 +36,7 @@ class Verdict:
         ``head_overlap`` (share of the fixed head in the moving field), ``misaligned``, ``mirrored`` and ``rival``
         (scores of the pair misaligned on purpose, of its mirror image, and of the best other pose, as shares of the
         score), ``measures_apart_mm`` (mean distance over the head's corners to where the correlation ratio is best),
-        ``blocks`` (how many could be judged).
+        ``blocks`` (how many could be assessed).
     """
 
     opinion: Opinion

@@ -1,4 +1,4 @@
-"""A deformation: how far each point of the fixed world moves before the affine part of a registration is applied."""
+"""Represent a deformation: how far points of the fixed world move before the affine part is applied."""
 
 from __future__ import annotations
 

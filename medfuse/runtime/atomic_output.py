@@ -1,4 +1,4 @@
-"""Outputs appear whole or not at all: written beside their place, then renamed into it."""
+"""Write outputs whole or not at all: into a temporary place, then renamed."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def require_outside(path: Path, inputs: Iterable[Path]) -> None:
 
 
 @contextmanager
-def whole(path: Path, overwrite: bool = False) -> Iterator[Path]:
-    """Offer a temporary path beside ``path``; what was written there takes its place when the block ends well.
+def atomic_output(path: Path, overwrite: bool = False) -> Iterator[Path]:
+    """Offer a temporary path next to ``path``; what was written there replaces it when the block ends without error.
 
     Parameters
     ----------
@@ -51,45 +51,45 @@ def whole(path: Path, overwrite: bool = False) -> Iterator[Path]:
     """
     require_free(path, overwrite)
     with _workplace(path) as workplace:
-        beside = workplace / path.name
-        yield beside
-        _take_place(beside, path, workplace)
+        temporary = workplace / path.name
+        yield temporary
+        _take_place(temporary, path, workplace)
 
 
 @contextmanager
-def whole_entries(folder: Path, overwrite: bool = False, owned: Iterable[str] = ()) -> Iterator[Path]:
-    """Offer a temporary folder whose entries move into ``folder`` when the block ends well.
+def atomic_entries(folder: Path, overwrite: bool = False, owned: Iterable[str] = ()) -> Iterator[Path]:
+    """Offer a temporary folder whose entries move into ``folder`` when the block ends without error.
 
-    As `whole`, but a folder that is there already keeps its other entries, unless ``owned`` names them: results of an
-    earlier run must not stay beside those of this one.
+    As `atomic_output`, but an existing folder keeps its other entries, unless ``owned`` names them: results of an
+    earlier run must not be mixed with those of this one.
     """
     require_free(folder, overwrite)
     folder = folder.resolve()
     at_once = not folder.exists() or _empty_and_replaceable(folder)
     with _workplace(folder if at_once else folder / "entries") as workplace:
-        beside = workplace / folder.name
-        beside.mkdir()
+        temporary = workplace / folder.name
+        temporary.mkdir()
         try:
-            yield beside
+            yield temporary
         except ExportError as error:
-            # Whoever wrote into it knows only the temporary place.
-            raise ExportError(str(error).replace(str(beside), str(folder))) from error
+            # A writer inside the block knows only the temporary path.
+            raise ExportError(str(error).replace(str(temporary), str(folder))) from error
         if at_once:
-            beside.rename(folder)
+            temporary.rename(folder)
         else:
-            _exchange(beside, folder, owned, workplace)
+            _exchange(temporary, folder, owned, workplace)
 
 
 def _empty_and_replaceable(folder: Path) -> bool:
-    """Whether a folder can be renamed onto another's empty place: nothing is in it or mounted there."""
+    """Whether a folder can be renamed onto this one: it is empty, and nothing is mounted there."""
     parent = folder.parent
     same_disk = folder.is_dir() and folder.stat().st_dev == parent.stat().st_dev and not folder.is_mount()
     return same_disk and os.access(parent, os.W_OK) and not any(folder.iterdir())
 
 
-def _exchange(beside: Path, folder: Path, owned: Iterable[str], workplace: Path) -> None:
+def _exchange(temporary: Path, folder: Path, owned: Iterable[str], workplace: Path) -> None:
     """Move entries into a folder whose others stay; all old ones go first, so that no two runs are ever mixed."""
-    new = sorted(entry.name for entry in beside.iterdir())
+    new = sorted(entry.name for entry in temporary.iterdir())
     moved = []
     try:
         for name in dict.fromkeys([*new, *owned]):
@@ -97,11 +97,11 @@ def _exchange(beside: Path, folder: Path, owned: Iterable[str], workplace: Path)
                 (folder / name).rename(workplace / f"replaced-{name}")
                 moved.append(name)
         for name in new:
-            (beside / name).rename(folder / name)
+            (temporary / name).rename(folder / name)
     except OSError:
         for name in new:
-            if (folder / name).exists() and not (beside / name).exists():
-                (folder / name).rename(beside / name)
+            if (folder / name).exists() and not (temporary / name).exists():
+                (folder / name).rename(temporary / name)
         for name in moved:
             (workplace / f"replaced-{name}").rename(folder / name)
         raise
@@ -109,7 +109,7 @@ def _exchange(beside: Path, folder: Path, owned: Iterable[str], workplace: Path)
 
 @contextmanager
 def _workplace(path: Path) -> Iterator[Path]:
-    """A fresh folder beside ``path``, gone in the end together with parents that were made in vain."""
+    """A fresh folder next to ``path``, removed in the end together with parents that were made and stayed empty."""
     made = [parent for parent in path.parents if not parent.exists()]
     workplace: Path | None = None
     try:
@@ -117,7 +117,9 @@ def _workplace(path: Path) -> Iterator[Path]:
         workplace = Path(tempfile.mkdtemp(prefix=".medfuse-", dir=path.parent))
         yield workplace
     except OSError as error:
-        raise ExportError(f"cannot write {path}: {_reason(error)}. Choose a place with room and permission.") from error
+        raise ExportError(
+            f"cannot write {path}: {_reason(error)}. Choose a writable folder with free space."
+        ) from error
     finally:
         if workplace is not None:
             shutil.rmtree(workplace, ignore_errors=True)
@@ -135,15 +137,15 @@ def _reason(error: BaseException | None) -> str:
     return "the system gave no reason"
 
 
-def _take_place(beside: Path, path: Path, workplace: Path) -> None:
+def _take_place(temporary: Path, path: Path, workplace: Path) -> None:
     if not path.is_dir():
-        beside.replace(path)
+        temporary.replace(path)
         return
     # A folder cannot be renamed onto a full one: move the old one away first, and back if the new one cannot follow.
     replaced = workplace / f"replaced-{path.name}"
     path.rename(replaced)
     try:
-        beside.rename(path)
+        temporary.rename(path)
     except OSError:
         replaced.rename(path)
         raise

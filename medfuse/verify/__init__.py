@@ -1,4 +1,4 @@
-"""Does an export say to every reader what it means? Foreign programs are asked, and nothing of ours is believed.
+"""Verify an export with programs of other authors: what they read must be what was written.
 
 `verify` opens a folder with each reader installed, compares what each sees, asks the validators, and compares with the
 sources where they are given.

@@ -1,4 +1,4 @@
-"""The same files through other people's programs: SimpleITK, GDCM, and dcm2niix with nibabel."""
+"""Read DICOM files with other programs: SimpleITK, GDCM, and dcm2niix with nibabel."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ Affine = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class View:
-    """What one program sees: (X, Y, Z, C) values and where they lie, voxel index → RAS+ mm.
+    """What one program reads: (X, Y, Z, C) values and where they lie, voxel index → RAS+ mm.
 
-    ``affine`` is None where the program knows no place; the slices then stand in the order of the files.
+    ``affine`` is None where the program reads no position; the slices then stand in the order of the files.
     """
 
     values: npt.NDArray[Any]
@@ -34,7 +34,7 @@ class View:
 
 
 class ReadingError(Exception):
-    """The program does not open the files; the text says how it put it."""
+    """The program does not read the files; the text holds its reason."""
 
 
 def read_with_simple_itk(paths: list[Path], uid: str) -> View:
@@ -63,7 +63,7 @@ def read_with_simple_itk(paths: list[Path], uid: str) -> View:
 
 def read_with_gdcm(paths: list[Path], uid: str) -> View:
     """Sort by position and decode file by file, as viewers built on GDCM do."""
-    import gdcm  # its import changes how libraries are loaded, so only where it is asked
+    import gdcm  # its import changes how libraries are loaded, so only where it is used
 
     names = [str(path) for path in paths]
     readers = [_open_with_gdcm(name) for name in names[:2]]
@@ -152,7 +152,7 @@ def read_nifti(path: Path) -> View:
 
 
 class _folder_of:  # noqa: N801
-    """A folder in which nothing lies but links to these files, for programs that take folders."""
+    """A folder that holds only links to these files, for programs that take folders."""
 
     def __init__(self, paths: list[Path]) -> None:
         self.paths = paths

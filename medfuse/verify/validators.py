@@ -1,4 +1,4 @@
-"""The validators: dciodvfy for each object, dcentvfy for all of them together, where they are installed."""
+"""Run the validators: dciodvfy on each object, dcentvfy on all of them together, where they are installed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 
-def judge_objects(paths: list[Path]) -> list[str] | None:
+def validate_objects(paths: list[Path]) -> list[str] | None:
     """What dciodvfy says of the files, each remark once and without values; None where it is not installed."""
     if shutil.which("dciodvfy") is None:
         return None
@@ -22,7 +22,7 @@ def judge_objects(paths: list[Path]) -> list[str] | None:
     return remarks
 
 
-def judge_together(paths: list[Path]) -> list[str] | None:
+def validate_together(paths: list[Path]) -> list[str] | None:
     """What dcentvfy says of all files, each remark once and without values; None where it is not installed."""
     if shutil.which("dcentvfy") is None:
         return None

@@ -1,6 +1,6 @@
 from .grid import LPS_FROM_RAS, MOST_VOXELS, Grid, Points
 from .metatensor import NO_DOSE, Source, grid_of, known_of, like, make_volume, meta_of, plain, source_of
-from .modality import MODALITIES, PALETTES, PARTNERS, TRAITS, Modality, PaletteName, Traits, Unit
+from .modality import MODALITIES, MRI, PALETTES, PARTNER_LABELS, PARTNERS, TRAITS, Modality, PaletteName, Traits, Unit
 from .planes import DISPLAY_AXES, PLANES, Plane, as_slices, replane, require_same_grid, slice_batch, turn_of
 from .slabs import LazyVolume, SlicePairs
 
@@ -9,9 +9,11 @@ __all__ = [
     "LPS_FROM_RAS",
     "MODALITIES",
     "MOST_VOXELS",
+    "MRI",
     "NO_DOSE",
     "PALETTES",
     "PARTNERS",
+    "PARTNER_LABELS",
     "PLANES",
     "TRAITS",
     "Grid",

@@ -8,6 +8,8 @@ from typing import Literal, get_args
 Modality = Literal["MR", "CT", "PT", "NM"]
 MODALITIES: tuple[Modality, ...] = get_args(Modality)
 
+MRI: Modality = "MR"
+
 PARTNERS: tuple[Modality, ...] = MODALITIES[1:]
 """What an MRI is fused with."""
 
@@ -18,7 +20,7 @@ PALETTES: tuple[PaletteName, ...] = get_args(PaletteName)
 """The Standard's well-known palettes (PS3.6 Annex B)."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Traits:
     """What sets a modality apart.
 
@@ -27,7 +29,8 @@ class Traits:
     label
         Its name for people.
     outside
-        What it measures where there is nothing, in its own unit: the value outside a field of view.
+        What it measures where there is nothing, in its own unit: the value outside a field of view, and the value that
+        a stored 0 means where that fits.
     top_share
         Share of the tissue's values that stay below 1 by default: in MRI fat and vessels outshine the brain, in PET hot
         spots count.
@@ -36,26 +39,68 @@ class Traits:
     palette
         Its colours by default; None for grey.
     units
-        The units that its values may be in.
+        The units that its values may be in, the usual one first. With HU, windows have names; with SUV, uptake can be
+        converted to it.
     sop_class
         UID of the classic SOP class that its measured values are written as (PS3.4 B.5).
+    enhanced_classes
+        UIDs of the enhanced SOP classes that it is also read from, legacy conversions included.
+    rescale
+        What its classic image module holds to make values of stored numbers: a slope and an intercept, a slope whose
+        intercept is 0, or nothing, so that RealWorldValueMappingSequence alone says it (PS3.3 C.8.2.1, C.8.9.4).
+    emission
+        Whether it measures the radiation of a tracer: when and with what must then come from a DICOM source, and codes
+        say how the patient lies (PS3.3 C.8.4.6).
     """
 
     label: str
-    outside: float
-    top_share: float
-    starts_at_zero: bool
-    palette: PaletteName | None
+    outside: float = 0.0
+    top_share: float = 0.998
+    starts_at_zero: bool = False
+    palette: PaletteName | None = None
     units: tuple[Unit, ...]
     sop_class: str
+    enhanced_classes: tuple[str, ...] = ()
+    rescale: Literal["none", "slope", "slope and intercept"] = "none"
+    emission: bool = False
 
 
 TRAITS: dict[Modality, Traits] = {
-    "MR": Traits("MRI", 0.0, 0.995, False, None, ("arbitrary",), "1.2.840.10008.5.1.4.1.1.4"),
-    "CT": Traits("CT", -1024.0, 0.998, False, None, ("HU", "arbitrary"), "1.2.840.10008.5.1.4.1.1.2"),
-    "PT": Traits(
-        "PET", 0.0, 0.998, True, "hot-iron", ("Bq/ml", "SUV", "counts", "arbitrary"), "1.2.840.10008.5.1.4.1.1.128"
+    "MR": Traits(
+        label="MRI",
+        top_share=0.995,
+        units=("arbitrary",),
+        sop_class="1.2.840.10008.5.1.4.1.1.4",
+        enhanced_classes=("1.2.840.10008.5.1.4.1.1.4.1", "1.2.840.10008.5.1.4.1.1.4.4"),
     ),
-    "NM": Traits("SPECT", 0.0, 0.998, True, "hot-iron", ("counts", "arbitrary"), "1.2.840.10008.5.1.4.1.1.20"),
+    "CT": Traits(
+        label="CT",
+        outside=-1024.0,
+        units=("HU", "arbitrary"),
+        sop_class="1.2.840.10008.5.1.4.1.1.2",
+        enhanced_classes=("1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2"),
+        rescale="slope and intercept",
+    ),
+    "PT": Traits(
+        label="PET",
+        starts_at_zero=True,
+        palette="hot-iron",
+        units=("Bq/ml", "SUV", "counts", "arbitrary"),
+        sop_class="1.2.840.10008.5.1.4.1.1.128",
+        enhanced_classes=("1.2.840.10008.5.1.4.1.1.130", "1.2.840.10008.5.1.4.1.1.128.1"),
+        rescale="slope",
+        emission=True,
+    ),
+    "NM": Traits(
+        label="SPECT",
+        starts_at_zero=True,
+        palette="hot-iron",
+        units=("counts", "arbitrary"),
+        sop_class="1.2.840.10008.5.1.4.1.1.20",
+        emission=True,
+    ),
 }
 """The one table: a new partner modality is a row here, a reader and a writer."""
+
+PARTNER_LABELS = f"{', '.join(TRAITS[one].label for one in PARTNERS[:-1])} or {TRAITS[PARTNERS[-1]].label}"
+"""What an MRI is fused with, for people."""

@@ -10,7 +10,7 @@ from synthetic import acquired, oblique_grid
 from written_series import KINDS, at_world, fused_on, judge, provenance, read_back
 
 import medfuse
-from medfuse.dicom import SliceStream, read_fused, write_series
+from medfuse.dicom import DicomOptions, SliceStream, read_fused, write_series
 from medfuse.dicom.simulate import write_acquisition
 from medfuse.errors import ExportError, GeometryError
 from medfuse.runtime.parallel import WORKERS, for_each_bounded
@@ -45,7 +45,7 @@ def pixels(folder):
 def test_every_form_holds_the_pixels_in_their_place(tmp_path, mri, channels, bits, multiframe, compression):
     image = fused_on(mri, channels)
     form = {"bits": bits, "multiframe": multiframe, "compression": compression}
-    write_series(image, tmp_path / "out", provenance=provenance(palette=None), **form)
+    write_series(image, tmp_path / "out", provenance=provenance(palette=None), options=DicomOptions(**form))
     assert len(list((tmp_path / "out").iterdir())) == (1 if multiframe else 7)
     expected = stored(image, bits)
     along_normal = np.linalg.det(grid_of(image).affine[:3, :3]) > 0
@@ -63,7 +63,8 @@ def test_simple_itk_places_every_form(tmp_path, mri, channels, bits, multiframe)
     import SimpleITK as sitk
 
     image = fused_on(mri, channels)
-    write_series(image, tmp_path / "out", provenance=provenance(palette=None), bits=bits, multiframe=multiframe)
+    options = DicomOptions(bits=bits, multiframe=multiframe)
+    write_series(image, tmp_path / "out", provenance=provenance(palette=None), options=options)
     if multiframe:
         read = sitk.ReadImage(str(tmp_path / "out" / "0001.dcm"))
         affine = np.eye(4)
@@ -86,8 +87,13 @@ def test_validators_accept_every_form(tmp_path, monkeypatch, channels, bits, mul
     for name, modality, study in (("mri", "MR", 1), ("partner", "CT", 4)):
         write_acquisition(acquired(GRID, modality)[0], tmp_path / name, study=study, series_number=2)
     mri, partner = (medfuse.load(tmp_path / name) for name in ("mri", "partner"))
-    form = {"bits": bits, "multiframe": multiframe, "compression": compression}
-    write_series(fused_on(mri, channels), tmp_path / "out", partner=source_of(partner), provenance=provenance(), **form)
+    write_series(
+        fused_on(mri, channels),
+        tmp_path / "out",
+        partner=source_of(partner),
+        provenance=provenance(),
+        options=DicomOptions(bits=bits, multiframe=multiframe, compression=compression),
+    )
     written = sorted((tmp_path / "out").iterdir())
     for path in written[:: max(len(written) - 1, 1)]:
         assert judge(["dciodvfy", "-new", path]) == KINDS[channels, bits, multiframe]
@@ -101,7 +107,8 @@ def test_validators_accept_every_form(tmp_path, monkeypatch, channels, bits, mul
 def test_dcmtk_decodes_what_is_one_file(tmp_path, mri, compression):
     """Another program's decoder finds each frame where the file's table, or its lengths, say."""
     image = fused_on(mri, 3)
-    write_series(image, tmp_path / "out", provenance=provenance(), multiframe=True, compression=compression)
+    options = DicomOptions(multiframe=True, compression=compression)
+    write_series(image, tmp_path / "out", provenance=provenance(), options=options)
     decoded = tmp_path / "decoded.dcm"
     tool = "dcmconv" if compression == "none" else "dcmdjpls"
     assert judge([tool, tmp_path / "out" / "0001.dcm", decoded]) == ""
@@ -111,12 +118,12 @@ def test_dcmtk_decodes_what_is_one_file(tmp_path, mri, compression):
 def test_measured_values_take_no_form_of_pictures(tmp_path, mri):
     for form in ({"bits": 8}, {"multiframe": True}):
         with pytest.raises(ExportError, match="measured values"):
-            write_series(mri, tmp_path / "out", **form)
+            write_series(mri, tmp_path / "out", options=DicomOptions(**form))
     stream = SliceStream.of(mri)
     with pytest.raises(ExportError, match="needs its provenance"):
         write_series(stream, tmp_path / "out")
     with pytest.raises(ExportError, match="8 or 16 bits"):
-        write_series(fused_on(mri, 1), tmp_path / "out", provenance=provenance(), bits=12)
+        DicomOptions(bits=12)
     assert not (tmp_path / "out").exists()
 
 
@@ -134,7 +141,9 @@ def stream_of(image, watch=lambda k: None):
 def test_a_stream_gives_what_its_volume_gives(tmp_path, mri, channels, multiframe):
     image = fused_on(mri, channels)
     for name, volume in (("volume", image), ("stream", stream_of(image))):
-        write_series(volume, tmp_path / name, provenance=provenance(palette=None), multiframe=multiframe)
+        write_series(
+            volume, tmp_path / name, provenance=provenance(palette=None), options=DicomOptions(multiframe=multiframe)
+        )
     assert sorted(path.name for path in (tmp_path / "volume").iterdir()) == sorted(
         path.name for path in (tmp_path / "stream").iterdir()
     )
@@ -177,7 +186,7 @@ def test_slices_are_written_while_later_ones_are_made_and_few_are_held(tmp_path,
         stream_of(image, watch),
         tmp_path / "out",
         provenance=provenance(palette=None),
-        multiframe=multiframe,
+        options=DicomOptions(multiframe=multiframe),
         progress=lambda step, share: done.append(share),
     )
     assert max(ahead) <= WORKERS + 1
@@ -198,7 +207,9 @@ def test_a_stream_that_does_not_fill_its_grid_leaves_nothing(tmp_path, mri, wron
 
     stream = SliceStream(slices(), grid_of(mri), 1, source_of(mri))
     with pytest.raises(RuntimeError if wrong == "raises" else GeometryError):
-        write_series(stream, tmp_path / "out", provenance=provenance(palette=None), multiframe=multiframe)
+        write_series(
+            stream, tmp_path / "out", provenance=provenance(palette=None), options=DicomOptions(multiframe=multiframe)
+        )
     assert [path.name for path in tmp_path.iterdir()] == ["mri"]
 
 
@@ -243,7 +254,7 @@ def test_a_full_disk_ends_one_file_as_it_ends_many(tmp_path, mri, monkeypatch):
 
     monkeypatch.setattr(instances, "save_frames", full)
     with pytest.raises(ExportError, match="No space left"):
-        write_series(fused_on(mri, 3), tmp_path / "out", provenance=provenance(), multiframe=True)
+        write_series(fused_on(mri, 3), tmp_path / "out", provenance=provenance(), options=DicomOptions(multiframe=True))
     assert [path.name for path in tmp_path.iterdir()] == ["mri"]
 
 

@@ -6,6 +6,7 @@ import logging
 import re
 import warnings
 from datetime import datetime
+from pathlib import Path
 
 import pydicom
 import pytest
@@ -17,9 +18,9 @@ from written_series import judge, sources
 
 import medfuse
 from medfuse.cli import app
-from medfuse.dicom import Deidentifier, scan
-from medfuse.dicom.write.identity import CLOCK, MR_ACQUISITION, PATIENT, PLACE, STUDY, identity
-from medfuse.dicom.write.image_modules import CT_ACQUISITION, NM_ACQUISITION, PT_ACQUISITION
+from medfuse.dicom import Deidentifier, DicomSource, Identity, scan
+from medfuse.dicom.write.identity import CLOCK, PATIENT, PLACE, STUDY
+from medfuse.dicom.write.image_modules import CT_ACQUISITION, MR_ACQUISITION, NM_ACQUISITION, PT_ACQUISITION
 from medfuse.errors import MedfuseError
 
 ALLOWED = {*PATIENT, *STUDY, *PLACE, *CLOCK, *MR_ACQUISITION, *CT_ACQUISITION, *PT_ACQUISITION, *NM_ACQUISITION}
@@ -250,12 +251,17 @@ def test_a_day_of_birth_is_emptied_and_days_of_the_examination_are_shifted_alike
 
 
 def test_weight_comes_from_the_partner_of_one_patient_and_never_from_another():
+    def source(header):
+        return DicomSource("PT", None, (), Path(), headers=(header,), grid=oblique_grid(), slices=(((0, None),),))
+
     mri, pet = Dataset(), Dataset()
     mri.PatientID, mri.PatientName, mri.PatientSize = "17", "DOE^JANE", "1.7"
     pet.PatientID, pet.PatientName, pet.PatientSize, pet.PatientWeight = "17", "DOE^JANE", "1.6", "70"
-    assert identity(mri, pet).PatientWeight == 70
-    assert identity(mri, pet).PatientSize == 1.7
+    assert Identity.of(source(mri)).elements(source(pet)).PatientWeight == 70
+    assert Identity.of(source(mri)).elements(source(pet)).PatientSize == 1.7
     pet.PatientID = "P17"
-    assert identity(mri, pet).PatientWeight == 70  # another archive's number for the same name
+    assert (
+        Identity.of(source(mri)).elements(source(pet)).PatientWeight == 70
+    )  # another archive's number for the same name
     pet.PatientName = "ROE^RICHARD"
-    assert "PatientWeight" not in identity(mri, pet)
+    assert "PatientWeight" not in Identity.of(source(mri)).elements(source(pet))

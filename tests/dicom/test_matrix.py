@@ -11,7 +11,7 @@ from written_series import KINDS, judge
 
 import medfuse
 from medfuse import nifti
-from medfuse.dicom import Deidentifier, Identity, write_media
+from medfuse.dicom import Deidentifier, DicomOptions, Identity, write_media
 from medfuse.dicom.simulate import write_acquisition
 from medfuse.volume import grid_of
 
@@ -55,7 +55,7 @@ def fused(folder, form, modality, partner_form):
 @pytest.mark.parametrize(("form", "modality", "partner_form"), SOURCES)
 def test_validators_have_nothing_to_say_of_any_combination(tmp_path, monkeypatch, form, modality, partner_form):
     studies, sources = fused(tmp_path, form, modality, partner_form)
-    like = (
+    who = (
         Identity.given({"PatientID": "17", "PatientName": "A^B", "StudyID": "1", "BodyPartExamined": "HEAD"})
         if form == "nifti"
         else None
@@ -66,15 +66,17 @@ def test_validators_have_nothing_to_say_of_any_combination(tmp_path, monkeypatch
         if channels not in studies:
             continue
         out = tmp_path / f"{channels}-{bits}-{multiframe}-{compression}"
-        options = {"bits": bits, "multiframe": multiframe, "compression": compression}
-        studies[channels].write_dicom(out, like=like, **options)
+        options = DicomOptions(identity=who, bits=bits, multiframe=multiframe, compression=compression)
+        studies[channels].write_dicom(out, options=options)
         files = sorted(out.iterdir())
         assert len(files) == (1 if multiframe else grid_of(studies[channels].image).shape[2])
         assert {judge(["dciodvfy", "-new", path]) for path in files} == {KINDS[channels, bits, multiframe]}
         written += files
     study = studies[3]
     for compression in COMPRESSIONS:
-        study.write_partner(tmp_path / f"moved-{compression}", like=like, compression=compression)
+        study.write_partner(
+            tmp_path / f"moved-{compression}", options=DicomOptions(identity=who, compression=compression)
+        )
         files = sorted((tmp_path / f"moved-{compression}").iterdir())
         assert {judge(["dciodvfy", "-new", path]) for path in files} == {MEASURED[modality]}
         written += files
@@ -95,9 +97,9 @@ def test_validators_have_nothing_to_say_of_any_combination(tmp_path, monkeypatch
 def test_de_identified_and_on_a_medium_they_are_valid_too(tmp_path, form, modality, partner_form):
     studies, _ = fused(tmp_path, form, modality, partner_form)
     hidden = studies[3].deidentified(Deidentifier())
-    like = Identity.given({"PatientID": "X1", "StudyID": "1", "BodyPartExamined": "HEAD"}) if form == "nifti" else None
-    hidden.write_dicom(tmp_path / "a", like=like)
-    hidden.write_partner(tmp_path / "b", like=like)
+    who = Identity.given({"PatientID": "X1", "StudyID": "1", "BodyPartExamined": "HEAD"}) if form == "nifti" else None
+    hidden.write_dicom(tmp_path / "a", options=DicomOptions(identity=who))
+    hidden.write_partner(tmp_path / "b", options=DicomOptions(identity=who))
     files = [path for one in "ab" for path in sorted((tmp_path / one).iterdir())]
     assert {judge(["dciodvfy", "-new", path]) for path in files} == {"SCImage", MEASURED[modality]}
     # The sources themselves are not at hand under their new names.

@@ -11,7 +11,7 @@ from synthetic import acquired, oblique_grid
 from written_series import GRIDS, MATRIX, at_world, fused_on, judge, provenance, read_back, sources
 
 import medfuse
-from medfuse.dicom import Identity, write_alignment, write_partner, write_series
+from medfuse.dicom import DicomOptions, Identity, write_alignment, write_partner, write_series
 from medfuse.errors import ExportError, GeometryError, IntensityError
 from medfuse.registration import Registration, resample
 from medfuse.volume import grid_of, like, make_volume
@@ -184,7 +184,8 @@ def test_anyones_derived_volume(tmp_path, name, modality):
     write_acquisition(source, tmp_path / "source", study=1, series_number=2)
     source = medfuse.load(tmp_path / "source")
     derived = source.as_tensor()[0].numpy() * 0.37
-    write_series(derived, like=source, out=tmp_path / "out", description="halved", number=77)
+    options = DicomOptions(identity=source, description="halved", number=77)
+    write_series(derived, tmp_path / "out", options=options)
     back = medfuse.load(tmp_path / "out")
     assert (back.meta["modality"], back.meta["unit"]) == (modality, source.meta["unit"])
     index, world = everywhere(grid_of(source))
@@ -247,10 +248,10 @@ def test_values_that_dicom_cannot_store_are_refused(tmp_path):
     values[0, 3, 3, 3] = float("nan")
     with pytest.raises(IntensityError, match="not finite"):
         write_series(like(values, mri), tmp_path / "out")
-    with pytest.raises(GeometryError, match="like="):
+    with pytest.raises(GeometryError, match="identity=volume"):
         write_series(values.numpy(), tmp_path / "out")
     with pytest.raises(GeometryError, match="do not fill"):
-        write_series(values.numpy()[:, 1:], tmp_path / "out", like=mri)
+        write_series(values.numpy()[:, 1:], tmp_path / "out", options=DicomOptions(identity=mri))
     assert not (tmp_path / "out").exists()
 
 
@@ -264,7 +265,7 @@ def test_compression_loses_nothing(tmp_path, compression, channels):
     mri = medfuse.load(tmp_path / "mri")
     image = fused_on(mri, channels)
     for name in ("none", compression):
-        write_series(image, tmp_path / name, provenance=provenance(), compression=name)
+        write_series(image, tmp_path / name, provenance=provenance(), options=DicomOptions(compression=name))
     for name in ("0001.dcm", "0005.dcm"):
         packed, loose = (pydicom.dcmread(tmp_path / one / name) for one in (compression, "none"))
         assert packed.file_meta.TransferSyntaxUID.is_compressed
@@ -284,7 +285,8 @@ def test_measured_values_are_compressed_without_loss(tmp_path, compression, moda
     moved = registered(mri, partner)
     done = provenance(modality, matrix=MATRIX)
     for name in ("none", compression):
-        write_partner(moved, tmp_path / name, mri=mri.meta["source"], provenance=done, compression=name)
+        options = DicomOptions(compression=name)
+        write_partner(moved, tmp_path / name, mri=mri.meta["source"], provenance=done, options=options)
     packed, loose = (medfuse.load(tmp_path / name) for name in (compression, "none"))
     assert torch.equal(packed.as_tensor(), loose.as_tensor())
 
@@ -292,14 +294,14 @@ def test_measured_values_are_compressed_without_loss(tmp_path, compression, moda
 def test_what_cannot_be_compressed_is_refused_before_the_first_file(tmp_path):
     mri, _ = sources(tmp_path, GRIDS["oblique"])
     with pytest.raises(ExportError, match="at least 32"):
-        write_series(fused_on(mri, 3), tmp_path / "out", compression="jpeg2000")
+        write_series(fused_on(mri, 3), tmp_path / "out", options=DicomOptions(compression="jpeg2000"))
     with pytest.raises(ExportError, match="expected a compression"):
-        write_series(fused_on(mri, 3), tmp_path / "out", compression="zip")
+        DicomOptions(compression="zip")
     for bad in ("", "x" * 65, "a\\b", "a\nb"):
         with pytest.raises(ExportError, match="series description"):
-            write_series(fused_on(mri, 3), tmp_path / "out", description=bad)
+            DicomOptions(description=bad)
     with pytest.raises(ExportError, match="series number"):
-        write_series(fused_on(mri, 3), tmp_path / "out", number=-1)
+        DicomOptions(number=-1)
     assert not (tmp_path / "out").exists()
 
 
@@ -311,7 +313,7 @@ def without_headers():
 def test_a_volume_without_headers_takes_an_identity(tmp_path):
     who = Identity.given({"PatientID": "17", "PatientName": "Test^One", "BodyPartExamined": "HEAD"})
     for name in "ab":
-        write_series(without_headers(), tmp_path / name, like=who)
+        write_series(without_headers(), tmp_path / name, options=DicomOptions(identity=who))
     a, b = (pydicom.dcmread(tmp_path / name / "0001.dcm") for name in "ab")
     assert (a.PatientID, a.PatientName) == ("17", "Test^One")
     for keyword in ("StudyInstanceUID", "FrameOfReferenceUID"):
@@ -324,7 +326,7 @@ def test_a_volume_without_headers_takes_an_identity(tmp_path):
 
 def test_a_volume_without_headers_takes_a_template_series(tmp_path):
     mri, _ = sources(tmp_path, GRIDS["oblique"])
-    write_series(without_headers(), tmp_path / "out", like=mri)
+    write_series(without_headers(), tmp_path / "out", options=DicomOptions(identity=mri))
     written, source = pydicom.dcmread(tmp_path / "out" / "0001.dcm"), mri.meta["source"].first
     for keyword in ("PatientID", "StudyInstanceUID", "FrameOfReferenceUID"):
         assert written[keyword].value == source[keyword].value
@@ -443,6 +445,7 @@ def test_dcmtk_takes_every_file_for_dicom(tmp_path):
     write_alignment(
         tmp_path / "align", mri=mri.meta["source"], partner=partner.meta["source"], registration=done.registration
     )
-    write_series(fused_on(mri, 3), tmp_path / "out", provenance=done, compression="jpeg-ls")
+    options = DicomOptions(compression="jpeg-ls")
+    write_series(fused_on(mri, 3), tmp_path / "out", provenance=done, options=options)
     files = [path for one in ("moved", "align", "out") for path in sorted((tmp_path / one).iterdir())]
     assert all(line.startswith("yes:") for line in judge(["dcmftest", *files]).splitlines())

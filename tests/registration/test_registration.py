@@ -18,7 +18,7 @@ from synthetic import rotation, world_linear
 from medfuse.errors import ExportError, RegistrationError
 from medfuse.phantom import Head, default_grid, default_pose, render
 from medfuse.registration import Registration, register, resample, resampled
-from medfuse.registration.pyramid import Level, Pyramid
+from medfuse.registration.pyramid import Pyramid, PyramidLevel
 from medfuse.registration.search import Pair, _between_voxels, climb, polish
 from medfuse.registration.similarity import MARGIN_MM, Samples, shared_information, unmoved
 from medfuse.volume import Modality, Source, Unit, grid_of, make_volume, plain
@@ -480,7 +480,7 @@ def test_a_ct_is_laid_to_a_tenth_of_a_millimetre_by_its_own_voxels() -> None:
 
 
 def test_lattices_that_lie_on_each_other_are_told_along_any_axis() -> None:
-    ct = Level(torch.rand(1, 1, 40, 41, 42), grid((40, 41, 42), (1.5, 1.4, 2.0)).affine)
+    ct = PyramidLevel(torch.rand(1, 1, 40, 41, 42), grid((40, 41, 42), (1.5, 1.4, 2.0)).affine)
     mask = torch.ones(40, 41, 42, dtype=torch.bool)
     samples = Samples.of_voxels(ct, ct, mask, np.array([3.0, 4.0, 5.0]), 4000, 3)
     for spacing, matrix, locked in (
@@ -489,14 +489,14 @@ def test_lattices_that_lie_on_each_other_are_told_along_any_axis() -> None:
         ((1.3, 1.1, 1.7), np.eye(4), False),
         ((1.5, 1.4, 2.0), rigid((7, 6, 9), (0, 0, 0)), False),
     ):
-        other = Level(torch.rand(1, 1, 50, 51, 52), grid((50, 51, 52), spacing).affine)
+        other = PyramidLevel(torch.rand(1, 1, 50, 51, 52), grid((50, 51, 52), spacing).affine)
         assert samples.locked(other, matrix) == locked
 
 
 def test_samples_on_voxels_show_what_is_stored_there() -> None:
     lattice = grid((40, 36, 20), (1.2, 1.0, 3.0), flip=(-1, 1, -1), angles=(3, 5, -8))
     numbered = torch.arange(40 * 36 * 20.0).reshape(1, 1, 40, 36, 20)
-    stored = Level(numbered, lattice.affine, (100.0, 20_100.0))
+    stored = PyramidLevel(numbered, lattice.affine, (100.0, 20_100.0))
     coarse = stored.shrunk(6.0)
     mask = torch.zeros(coarse.shape, dtype=torch.bool)
     mask[1:3, 2, :] = True
@@ -535,8 +535,8 @@ def test_the_last_climb_looks_only_at_what_stays_in_the_field(monkeypatch: pytes
     values = torch.rand((12, 12, 12), generator=torch.Generator().manual_seed(8)).round()
     values = values.repeat_interleave(4, 0).repeat_interleave(4, 1).repeat_interleave(4, 2)
     values[:, :, 34:] += 1.5
-    fixed = Level(values[None, None] / 2.5, grid((48, 48, 48), (2, 2, 2)).affine)
-    moving = Level(
+    fixed = PyramidLevel(values[None, None] / 2.5, grid((48, 48, 48), (2, 2, 2)).affine)
+    moving = PyramidLevel(
         fixed.values[..., 4:36], fixed.affine @ np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 4], [0, 0, 0, 1]])
     )
     samples = Samples.draw(fixed, torch.ones(48, 48, 48, dtype=torch.bool), np.zeros(3), 20_000, 3)
@@ -566,6 +566,6 @@ def test_the_last_climb_looks_only_at_what_stays_in_the_field(monkeypatch: pytes
     assert np.array_equal(polish(pair, start), plain_climb)
 
     # Four thin slices have no place that far inside: their middle half is left.
-    thin = Level(fixed.values[..., :4], fixed.affine)
+    thin = PyramidLevel(fixed.values[..., :4], fixed.affine)
     depth = samples.staying(thin, np.eye(4)).points[:, 2] - thin.world(np.zeros(3))[2]
     assert 1.4 < depth.min() < depth.max() < 4.6

@@ -3,7 +3,7 @@ import os
 import pytest
 
 from medfuse.errors import ExportError
-from medfuse.runtime.atomic_output import require_outside, whole, whole_entries
+from medfuse.runtime.atomic_output import atomic_entries, atomic_output, require_outside
 
 
 def names(folder):
@@ -11,13 +11,13 @@ def names(folder):
 
 
 def test_a_file_appears_with_its_parents(tmp_path):
-    with whole(tmp_path / "a" / "b" / "c.txt") as beside:
+    with atomic_output(tmp_path / "a" / "b" / "c.txt") as beside:
         beside.write_text("x")
         assert not (tmp_path / "a" / "b" / "c.txt").exists()
     assert names(tmp_path) == ["a", "a/b", "a/b/c.txt"]
 
 
-@pytest.mark.parametrize("opener", [whole, whole_entries])
+@pytest.mark.parametrize("opener", [atomic_output, atomic_entries])
 def test_a_failure_leaves_nothing_behind(tmp_path, opener):
     def half():
         with opener(tmp_path / "a" / "b") as beside:
@@ -33,9 +33,9 @@ def test_a_failure_leaves_nothing_behind(tmp_path, opener):
 def test_what_is_there_stays_unless_told(tmp_path):
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "old").write_text("old")
-    with pytest.raises(ExportError, match="exists already"), whole(tmp_path / "b"):
+    with pytest.raises(ExportError, match="exists already"), atomic_output(tmp_path / "b"):
         pass
-    with whole(tmp_path / "b", overwrite=True) as beside:
+    with atomic_output(tmp_path / "b", overwrite=True) as beside:
         beside.mkdir()
         (beside / "new").write_text("new")
     assert names(tmp_path) == ["b", "b/new"]
@@ -44,7 +44,7 @@ def test_what_is_there_stays_unless_told(tmp_path):
 def test_a_failed_replacement_keeps_the_old(tmp_path):
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "old").write_text("old")
-    with pytest.raises(ExportError, match="cannot write"), whole(tmp_path / "b", overwrite=True):
+    with pytest.raises(ExportError, match="cannot write"), atomic_output(tmp_path / "b", overwrite=True):
         pass  # nothing was written, so nothing can take the place
     assert names(tmp_path) == ["b", "b/old"]
 
@@ -53,7 +53,7 @@ def test_entries_move_into_a_folder_that_keeps_the_rest(tmp_path):
     (tmp_path / "b" / "dicom").mkdir(parents=True)
     (tmp_path / "b" / "dicom" / "old").write_text("old")
     (tmp_path / "b" / "mine").write_text("mine")
-    with whole_entries(tmp_path / "b", overwrite=True) as beside:
+    with atomic_entries(tmp_path / "b", overwrite=True) as beside:
         (beside / "dicom").mkdir()
         (beside / "dicom" / "new").write_text("new")
     assert names(tmp_path) == ["b", "b/dicom", "b/dicom/new", "b/mine"]
@@ -61,21 +61,21 @@ def test_entries_move_into_a_folder_that_keeps_the_rest(tmp_path):
 
 def test_an_empty_folder_counts_as_free(tmp_path):
     (tmp_path / "b").mkdir()
-    with whole(tmp_path / "b") as beside:
+    with atomic_output(tmp_path / "b") as beside:
         beside.mkdir()
         (beside / "new").write_text("new")
     assert names(tmp_path) == ["b", "b/new"]
 
 
 def test_a_full_disk_is_told_in_a_sentence(tmp_path):
-    with pytest.raises(ExportError, match="No space left on device"), whole(tmp_path / "b"):
+    with pytest.raises(ExportError, match="No space left on device"), atomic_output(tmp_path / "b"):
         raise OSError(28, os.strerror(28))
     assert names(tmp_path) == []
 
 
 def test_a_file_in_the_way_of_a_folder_is_told(tmp_path):
     (tmp_path / "file").write_text("x")
-    with pytest.raises(ExportError, match="cannot write"), whole(tmp_path / "file" / "out"):
+    with pytest.raises(ExportError, match="cannot write"), atomic_output(tmp_path / "file" / "out"):
         pass
 
 

@@ -18,7 +18,7 @@ import medfuse
 from medfuse.cli.choices import DicomChoices, Format
 from medfuse.cli.fuse import RESULTS, write_results
 from medfuse.errors import ExportError
-from medfuse.runtime.atomic_output import whole_entries
+from medfuse.runtime.atomic_output import atomic_entries
 from medfuse.runtime.progress import silent
 
 NOBODY = 65534
@@ -38,7 +38,7 @@ def study(place):
 
 def write(study, out, progress=silent):
     """What the command does with a fused study."""
-    with whole_entries(out, True, RESULTS) as folder:
+    with atomic_entries(out, True, RESULTS) as folder:
         write_results(study, folder, Format.BOTH, progress, DicomChoices())
 
 

@@ -265,7 +265,7 @@ def test_an_export_from_enhanced_sources_is_the_same_and_lies_where_they_do(expo
             assert {one.keyword for one in ours} == {one.keyword for one in classic}
     report = verify(out, sources)
     assert report.faults == []
-    assert [note for note in report.notes if "SimpleITK does not tell the frames" in note] == report.notes != []
+    assert [note for note in report.notes if "SimpleITK does not order the frames" in note] == report.notes != []
     spoil(out / "dicom", shift)
     assert not verify(out, sources).passed
 

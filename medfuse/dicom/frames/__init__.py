@@ -1,1 +1,1 @@
-"""Take a DICOM file apart into frames, and put frames in order: classic, enhanced, nuclear medicine, mosaics."""
+"""Take DICOM files apart into frames, one module a form (`forms` lists them), and stack frames to a volume."""

@@ -1,4 +1,4 @@
-"""Pictures that hold all slices as tiles, placed by private elements: Siemens' mosaic, and the grid of United Imaging.
+"""Place the tiles of pictures that hold all slices, by private elements: Siemens mosaics, United Imaging grids.
 
 The public position of a mosaic is that of a slice as large as all of it (nibabel's documentation of the format
 describes it); its private header (CSA) says how many tiles are slices and to which side they are stacked. A grid states
@@ -15,8 +15,10 @@ import numpy.typing as npt
 from pydicom.dataset import Dataset
 from pydicom.values import convert_SQ
 
+from medfuse.dicom.frames.classic import CLASSIC_TRAITS
+from medfuse.dicom.frames.frame import Frame, matrix_of, place_of, traits_of, usable_rescale
 from medfuse.dicom.frames.no_volume import NoVolumeError
-from medfuse.dicom.header import numbers, texts
+from medfuse.dicom.header import Instance, numbers, texts
 
 CSA_CREATOR = "SIEMENS CSA HEADER"
 CSA_IMAGE_HEADER = 0x10
@@ -26,12 +28,34 @@ MOST_TAGS = 128
 """No CSA header holds more; what claims to is damaged."""
 
 
-def is_mosaic(header: Dataset) -> bool:
+def is_mosaic(instance: Instance) -> bool:
     """Whether the file is a mosaic, as its ImageType says."""
-    return "MOSAIC" in texts(header, "ImageType")
+    return "MOSAIC" in texts(instance.header, "ImageType")
 
 
-def mosaic_layout(header: Dataset, name: str) -> tuple[int, int, npt.NDArray[np.float64]]:
+def mosaic_frames(instance: Instance, name: str) -> list[Frame]:
+    """The slices of a mosaic, each a tile of its picture."""
+    header = instance.header
+    slices, side, normal = _mosaic_layout(header, name)
+    position, row, column, spacing = place_of(header, header, header, f"instance {instance.number}", name)
+    apart = float(header.get("SpacingBetweenSlices") or 0)
+    if apart <= 0:
+        raise NoVolumeError(
+            "no geometry", f"{name} is a Siemens mosaic without SpacingBetweenSlices. Export it as single slices."
+        )
+    columns, rows = (length // side for length in matrix_of(header))
+    # The position is stated as if one slice filled the whole mosaic about the same centre.
+    position = position + row * spacing[1] * columns * (side - 1) / 2 + column * spacing[0] * rows * (side - 1) / 2
+    slope, intercept = usable_rescale(name, header)
+    traits = traits_of(header, CLASSIC_TRAITS)
+    frames = []
+    for index in range(slices):
+        place = (position + index * apart * normal, row, column, spacing)
+        frames.append(Frame(instance, None, divmod(index, side), (columns, rows), *place, slope, intercept, traits))
+    return frames
+
+
+def _mosaic_layout(header: Dataset, name: str) -> tuple[int, int, npt.NDArray[np.float64]]:
     """Read how a mosaic is laid out.
 
     Returns
@@ -66,13 +90,28 @@ def mosaic_layout(header: Dataset, name: str) -> tuple[int, int, npt.NDArray[np.
     return slices, side, normal / np.linalg.norm(normal)
 
 
-def is_grid(header: Dataset) -> bool:
+def is_grid(instance: Instance) -> bool:
     """Whether the file is a grid of United Imaging, as its ImageType says."""
-    return "VFRAME" in texts(header, "ImageType") and (0x0065, 0x0010) in header
+    return "VFRAME" in texts(instance.header, "ImageType") and (0x0065, 0x0010) in instance.header
 
 
-def grid_positions(header: Dataset, name: str) -> tuple[list[npt.NDArray[np.float64]], int, int]:
-    """The position of each slice of a grid, LPS mm, and how many tiles lie beside and below each other.
+def grid_frames(instance: Instance, name: str) -> list[Frame]:
+    """The slices of a grid, each a tile of its picture."""
+    header = instance.header
+    positions, across, down = _grid_positions(header, name)
+    _, row, column, spacing = place_of(header, header, header, f"instance {instance.number}", name)
+    slope, intercept = usable_rescale(name, header)
+    traits = traits_of(header, CLASSIC_TRAITS)
+    columns, rows = matrix_of(header)
+    tile = (columns // across, rows // down)
+    return [
+        Frame(instance, None, divmod(index, across), tile, position, row, column, spacing, slope, intercept, traits)
+        for index, position in enumerate(positions)
+    ]
+
+
+def _grid_positions(header: Dataset, name: str) -> tuple[list[npt.NDArray[np.float64]], int, int]:
+    """The position of each slice of a grid, LPS mm, and how many tiles lie across and down.
 
     Raises
     ------

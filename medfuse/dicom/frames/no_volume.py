@@ -1,4 +1,4 @@
-"""Why files form no volume: in a sentence where it is raised, and in a few words where series are listed."""
+"""Say why files form no volume: in a sentence where it is raised, in a few words where series are listed."""
 
 from __future__ import annotations
 

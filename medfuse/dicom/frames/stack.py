@@ -1,4 +1,4 @@
-"""From frames to one grid: order along the normal, one step between slices, and no gap that nobody asked to fill."""
+"""Sort frames along their normal and fit one grid: refuse gaps, duplicates and mixed planes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from medfuse.dicom.frames.frames import Frame, Vector
+from medfuse.dicom.frames.frame import Frame, Vector
 from medfuse.dicom.frames.no_volume import NoVolumeError
 from medfuse.dicom.header import listed
 from medfuse.volume.grid import LPS_FROM_RAS, Grid

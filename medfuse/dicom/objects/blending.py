@@ -1,7 +1,7 @@
-"""How to look at MRI and partner together: Blending Softcopy Presentation State (PS3.3 A.33.4).
+"""Write a Blending Softcopy Presentation State: how to view MRI and partner together (PS3.3 A.33.4).
 
 No pixels: it names the slices of the MRI, in grey below, and those of the registered partner, in colours above, each in
-the window that the fusion used. Both lie in one frame of reference, so that nothing else has to bring them together.
+the window that the fusion used. Both lie in one frame of reference, so that a viewer needs no registration.
 """
 
 from __future__ import annotations
@@ -15,25 +15,27 @@ from pydicom.sequence import Sequence
 from pydicom.uid import BlendingSoftcopyPresentationStateStorage, generate_uid
 
 from medfuse.dicom.decimals import decimals
-from medfuse.dicom.frames.frames import group_of, rescale_of
+from medfuse.dicom.frames.enhanced import group_of
+from medfuse.dicom.frames.frame import rescale_of
 from medfuse.dicom.header import quiet
 from medfuse.dicom.palettes import describe_palette
 from medfuse.dicom.read.volume import DicomSource
 from medfuse.dicom.write.compression import save
-from medfuse.dicom.write.identity import identity, stamp
+from medfuse.dicom.write.identity import Identity, stamp
 from medfuse.dicom.write.image_modules import srgb_profile
+from medfuse.dicom.write.options import DicomOptions
 from medfuse.dicom.write.references import reference
-from medfuse.dicom.write.series_modules import Naming, series_number
+from medfuse.dicom.write.series_modules import name_series, series_number
 from medfuse.errors import ExportError
 from medfuse.provenance import SOFTWARE, Provenance
-from medfuse.runtime.atomic_output import require_outside, whole
+from medfuse.runtime.atomic_output import atomic_output, require_outside
 from medfuse.volume import Source
 
 BLENDING_AFTER_FUSED = 3000
-"""How far the presentation state's SeriesNumber lies after the numbers of fused series."""
+"""Added to the SeriesNumber of a fused series."""
 
 PALETTE = "hot-iron"
-"""Colours of a partner that was fused without any."""
+"""Colours of a partner that was fused in grey."""
 
 OPACITY = 0.5
 """The partner's share of each pixel."""
@@ -62,7 +64,7 @@ def write_blending(
     provenance
         What was done; it holds windows and palette.
     description, number, overwrite
-        As in `write_series`.
+        As in `DicomOptions` and `write_series`.
 
     Raises
     ------
@@ -79,7 +81,8 @@ def write_blending(
     with quiet():
         dataset = _header(first)
         name = f"BLENDING {provenance.partner_modality} over MR"
-        Naming(description, number).apply(dataset, name, series_number(mri.first) + BLENDING_AFTER_FUSED)
+        options = DicomOptions(description=description, number=number)
+        name_series(dataset, options, name, series_number(mri.first) + BLENDING_AFTER_FUSED)
         below, above = _item("UNDERLYING", mri.headers), _item("SUPERIMPOSED", registered)
         _show(below, _rescales(mri).pop(), "US", provenance.mri_window.level, provenance.mri_window.width)
         # NM has no rescale, and its window is one of stored numbers.
@@ -94,7 +97,7 @@ def write_blending(
         )
         describe_palette(dataset, provenance.palette or PALETTE)
         dataset.ICCProfile = srgb_profile()
-    with whole(out, overwrite) as folder, quiet():
+    with atomic_output(out, overwrite) as folder, quiet():
         folder.mkdir()
         save(dataset, folder / "0001.dcm")
 
@@ -102,13 +105,13 @@ def write_blending(
 def unblendable(mri: Source | None, partner: str | Path) -> str | None:
     """Why an MRI and the registered partner in a folder cannot be blended, in a sentence; None where they can."""
     if not isinstance(mri, DicomSource):
-        return "A presentation state shows DICOM series; the MRI is none."
+        return "A presentation state shows DICOM series; the MRI is not one."
     if not mri.frame_of_reference or mri.frame_of_reference != _headers(Path(partner))[0].get("FrameOfReferenceUID"):
-        return "MRI and registered partner share no frame of reference, so that no viewer could lay one on the other."
+        return "MRI and registered partner share no frame of reference, so that no viewer can overlay them."
     if len({frame for parts in mri.slices for frame in parts}) < len(mri.slices):
         return "The MRI is a mosaic, whose slices a presentation state cannot name."
     if len(_rescales(mri)) > 1:
-        return "The MRI's slices differ in their rescale, and a presentation state has room for one."
+        return "The MRI's slices differ in their rescale, and a presentation state can hold one."
     return None
 
 
@@ -131,7 +134,7 @@ def _rescales(mri: DicomSource) -> set[tuple[float, float]]:
 
 
 def _header(partner: Dataset) -> Dataset:
-    dataset = identity(partner, None)
+    dataset = Identity(partner).elements()
     for keyword in ("FrameOfReferenceUID", "PositionReferenceIndicator", "PatientPosition"):
         if keyword in dataset:
             del dataset[keyword]  # of images alone

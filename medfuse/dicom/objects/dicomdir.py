@@ -1,4 +1,4 @@
-"""A DICOMDIR: results as a File-set (PS3.10 8), with the names and the index that discs and importers ask for."""
+"""Write results as a File-set with a DICOMDIR, as discs and importers ask for (PS3.10 8)."""
 
 from __future__ import annotations
 
@@ -8,16 +8,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from monai.data.meta_tensor import MetaTensor
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.fileset import FileSet
 
 from medfuse.dicom.header import quiet
-from medfuse.dicom.write.series import Like, header_of
+from medfuse.dicom.write.identity import Identity, IdentityLike
 from medfuse.errors import ExportError
-from medfuse.runtime.atomic_output import require_outside, whole
-from medfuse.volume import source_of
+from medfuse.runtime.atomic_output import atomic_output, require_outside
 
 INDEXED = ("PatientID", "StudyInstanceUID", "StudyDate", "StudyTime", "StudyID")
 """Type 1 in the records of an index (PS3.3 F.5), and no more than Type 2 in the files themselves."""
@@ -31,7 +29,7 @@ def write_media(out: str | Path, folders: Iterable[str | Path], *, overwrite: bo
     out
         Folder to appear, with ``DICOMDIR`` and files such as ``PT000000/ST000000/SE000000/IM000000``.
     folders
-        Where `write_series` and its kin have written; they stay.
+        Where `write_series`, `write_partner` and others have written; they stay.
     overwrite
         Whether a folder already there is replaced.
 
@@ -43,7 +41,7 @@ def write_media(out: str | Path, folders: Iterable[str | Path], *, overwrite: bo
     """
     sources = [Path(folder) for folder in folders]
     require_outside(Path(out), sources)
-    with whole(Path(out), overwrite) as beside, quiet(), _index(beside.parent) as index:
+    with atomic_output(Path(out), overwrite) as temporary, quiet(), _index(temporary.parent) as index:
         files: dict[str, Path] = {}
         for path in (path for source in sources for path in _files(source)):
             header = dcmread(path, stop_before_pixels=True)
@@ -56,15 +54,14 @@ def write_media(out: str | Path, folders: Iterable[str | Path], *, overwrite: bo
                     f"a file cannot be listed in a DICOMDIR ({type(error).__name__}); leave the DICOMDIR out."
                 ) from error
             files[str(header.SOPInstanceUID)] = path
-        index.write(beside)
+        index.write(temporary)
         for instance in index:
-            shutil.copyfile(files[str(instance.SOPInstanceUID)], beside / instance.FileID)
+            shutil.copyfile(files[str(instance.SOPInstanceUID)], temporary / instance.FileID)
 
 
-def require_listable(like: Like) -> None:
+def require_listable(identity: IdentityLike) -> None:
     """Raise `ExportError` where a DICOMDIR of what takes this identity cannot be written."""
-    header = header_of(source_of(like) if isinstance(like, MetaTensor) else like)
-    _require_indexed(Dataset() if header is None else header)
+    _require_indexed(Identity.of(identity).header)
 
 
 def _require_indexed(header: Dataset) -> None:
@@ -93,7 +90,7 @@ def _files(folder: Path) -> list[Path]:
 
 @contextmanager
 def _index(folder: Path) -> Iterator[FileSet]:
-    """Make an empty index that keeps the headers it puts aside where they go with the rest, not among everybody's."""
+    """Make an empty index that keeps its temporary files in ``folder`` and not where other users may read them."""
     before = tempfile.tempdir
     tempfile.tempdir = str(folder)
     try:

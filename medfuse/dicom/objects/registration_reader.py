@@ -1,4 +1,4 @@
-"""An alignment read from a DICOM object: Spatial Registration (PS3.3 A.39.1, C.20.2), whoever wrote it."""
+"""Read an alignment from a Spatial Registration object of any program (PS3.3 A.39.1, C.20.2)."""
 
 from __future__ import annotations
 
@@ -108,12 +108,12 @@ def _by_frame(dataset: Dataset) -> dict[str, Matrix]:
     for item in dataset.RegistrationSequence:
         frame = str(item.get("FrameOfReferenceUID") or "")
         if not frame:
-            continue  # refers to images alone: it cannot be told whose they are
+            continue  # refers to images alone: their frame of reference is unknown
         matrix = _matrix_of(item)
         if not np.allclose(found.setdefault(frame, matrix), matrix, rtol=0, atol=SAME):
             raise RegistrationError(
                 "the registration moves images of one frame of reference differently; which of its maps is meant "
-                "cannot be told. Give the alignment as .tfm or .txt."
+                "is unknown. Give the alignment as .tfm or .txt."
             )
     registered = str(dataset.get("FrameOfReferenceUID") or "")
     if registered:

@@ -1,4 +1,4 @@
-"""The alignment as a DICOM object: Spatial Registration (PS3.3 A.39.1), which viewers and planning systems apply."""
+"""Write an alignment as a Spatial Registration object, which viewers and planning systems apply (PS3.3 A.39.1)."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ from pydicom.valuerep import format_number_as_ds
 from medfuse.dicom.header import quiet
 from medfuse.dicom.read.volume import DicomSource
 from medfuse.dicom.write.compression import save
-from medfuse.dicom.write.identity import identity, stamp
+from medfuse.dicom.write.identity import Identity, stamp
+from medfuse.dicom.write.options import DicomOptions
 from medfuse.dicom.write.references import Contribution, equipment, refer_to_series, reference
-from medfuse.dicom.write.series_modules import Naming, series_number
+from medfuse.dicom.write.series_modules import name_series, series_number
 from medfuse.errors import ExportError
 from medfuse.provenance import SOFTWARE, marked
-from medfuse.runtime.atomic_output import require_outside, whole
+from medfuse.runtime.atomic_output import atomic_output, require_outside
 from medfuse.volume import Source
 from medfuse.volume.grid import LPS_FROM_RAS
 
 ALIGNMENT_SUFFIX = ".dcm"
 
 ALIGNMENT_AFTER_FUSED = 2000
-"""How far the registration's SeriesNumber lies after the numbers of fused series."""
+"""Added to the SeriesNumber of a fused series."""
 
 
 def write_alignment(
@@ -52,7 +53,7 @@ def write_alignment(
     registration
         How they are aligned, MRI → partner, RAS+ mm: `medfuse.Registration.to_dict`.
     description, number, overwrite
-        As in `write_series`.
+        As in `DicomOptions` and `write_series`.
 
     Raises
     ------
@@ -69,17 +70,15 @@ def write_alignment(
     require_outside(out, [mri.path, partner.path])
     with quiet():
         dataset = _header(mri, partner, registration)
-        Naming(description, number).apply(
-            dataset,
-            marked(f"ALIGNMENT {partner.modality} to {mri.modality}", registration),
-            series_number(mri.first) + ALIGNMENT_AFTER_FUSED,
-        )
+        options = DicomOptions(description=description, number=number)
+        name = marked(f"ALIGNMENT {partner.modality} to {mri.modality}", registration)
+        name_series(dataset, options, name, series_number(mri.first) + ALIGNMENT_AFTER_FUSED)
         moving_to_fixed = np.linalg.inv(np.array(registration["matrix"], dtype=np.float64))
         dataset.RegistrationSequence = Sequence(
             [_item(mri, np.eye(4)), _item(partner, LPS_FROM_RAS @ moving_to_fixed @ LPS_FROM_RAS)]
         )
         refer_to_series(dataset, [(source.first, [*map(reference, source.headers)]) for source in (mri, partner)])
-    with whole(out, overwrite) as place, quiet():
+    with atomic_output(out, overwrite) as place, quiet():
         if out.suffix == ALIGNMENT_SUFFIX:
             save(dataset, place)
         else:
@@ -108,7 +107,7 @@ def both_placed(mri: Source | None, partner: Source | None) -> bool:
 
 
 def _header(mri: DicomSource, partner: DicomSource, registration: Mapping[str, Any]) -> Dataset:
-    dataset = identity(mri.first, partner.first)
+    dataset = Identity.of(mri).elements(partner)
     if "PatientPosition" in dataset:
         del dataset.PatientPosition
     dataset.SpecificCharacterSet = "ISO_IR 192"
@@ -122,8 +121,8 @@ def _header(mri: DicomSource, partner: DicomSource, registration: Mapping[str, A
     dataset.SoftwareVersions = SOFTWARE
     dataset.DeviceSerialNumber = "0"
     dataset.ContentLabel = "ALIGNMENT"
-    told = f"{partner.modality} to {mri.modality}, {registration['method']}"
-    dataset.ContentDescription = marked(told, registration)[:64]
+    summary = f"{partner.modality} to {mri.modality}, {registration['method']}"
+    dataset.ContentDescription = marked(summary, registration)[:64]
     dataset.ContentCreatorName = None
     contributions = [Contribution(source, np.eye(4), preserved=True) for source in (mri, partner)]
     dataset.ContributingEquipmentSequence = equipment(contributions, SOFTWARE)

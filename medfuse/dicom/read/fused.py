@@ -1,4 +1,4 @@
-"""Read a fused series back: pictures in place, no measured values, and therefore not for `read`."""
+"""Read a fused series back: a picture with its place, but no measured values, which `read` therefore refuses."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pydicom.dataset import Dataset
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import SecondaryCaptureImageStorage
 
-from medfuse.dicom.frames.frames import frames_of
+from medfuse.dicom.frames.forms import frames_of
 from medfuse.dicom.frames.stack import stack
 from medfuse.dicom.header import MULTIFRAME_PICTURES, quiet, series_name
 from medfuse.dicom.read.volume import read_series
 from medfuse.dicom.scan.scan import scan
 from medfuse.dicom.scan.series import Series
 from medfuse.errors import SeriesError
-from medfuse.volume import like, make_volume, plain
+from medfuse.volume import MRI, like, make_volume, plain
 
 
 def read_fused(path: str | Path) -> MetaTensor:
@@ -66,7 +66,7 @@ def _read_picture(series: Series) -> MetaTensor:
                 f"({type(error).__name__}). Fuse the study again."
             ) from error
     picture = torch.from_numpy(values).permute(3, 2, 1, 0)
-    return make_volume(picture if samples == 3 else _as_share(picture, series.first), placed.grid, modality="MR")
+    return make_volume(picture if samples == 3 else _as_share(picture, series.first), placed.grid, modality=MRI)
 
 
 def _as_share(stored: torch.Tensor, header: Dataset) -> torch.Tensor:

@@ -20,7 +20,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from medfuse.dicom.frames.frames import Frame
+from medfuse.dicom.frames.frame import Frame
 from medfuse.dicom.frames.stack import Stack
 from medfuse.dicom.header import Instance, transfer_syntax
 from medfuse.errors import SeriesError
@@ -29,16 +29,16 @@ from medfuse.volume.grid import MOST_VOXELS
 UNCOMPRESSED = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)
 
 THREADS = 4
-"""More gain nothing: disks answer, and numpy converts, about as fast as two of them ask."""
+"""More gain nothing: two threads nearly saturate disk and conversion."""
 
 AT_ONCE = 32
-"""Frames of one file that a thread takes over."""
+"""Frames of one file that a thread reads."""
 
 MOST_COMPRESSED = 1000
-"""No compressed series holds more bytes of pixels than this many times its files; what claims to is a bomb."""
+"""No compressed series holds more bytes of pixels than this many times its files; more is a decompression bomb."""
 
 SMALL_BYTES = 2**26
-"""Volumes up to this size are harmless whatever their files claim: blank slices compress to nearly nothing."""
+"""Volumes up to this size are accepted whatever their files claim: blank slices compress to nearly nothing."""
 
 PIXEL_DATA = b"\xe0\x7f\x10\x00", b"\x7f\xe0\x00\x10"
 """The tag (7FE0,0010) as little- and big-endian files write it."""
@@ -136,7 +136,7 @@ def _decode_all(
 
 
 def _shares(frames: Sequence[Frame]) -> Iterator[list[int]]:
-    """Frames, by place, that one thread takes over: of one file, and of a long uncompressed one only some."""
+    """Frames, by place, that one thread reads: of one file, and of a long uncompressed one only some."""
     files: dict[int, list[int]] = defaultdict(list)
     for place, frame in enumerate(frames):
         files[id(frame.instance)].append(place)

@@ -1,7 +1,7 @@
-"""From what a PET series measures to the SUV: by the vendor-neutral rules of QIBA's FDG-PET/CT profile, body weight.
+"""Compute the factor from a PET's values to SUV (body weight), by the rules of QIBA's FDG-PET/CT profile.
 
-Whatever the rules need and the header lacks is an `IntensityError` that names it. Nothing is assumed but that an
-injection without a date took place in the 24 hours before the scan.
+A value that the rules need and the header lacks raises an `IntensityError` that names it. The only assumption is that
+an injection without a date took place in the 24 hours before the scan.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Read a DICOM series into a volume: stored values become quantities, headers stay beside them."""
+"""Read a DICOM series into a volume: stored values become quantities, and the source keeps the headers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import torch
 from monai.data.meta_tensor import MetaTensor
 from pydicom.dataset import Dataset
 
-from medfuse.dicom.frames.frames import EMPTY, Frame, group_of
+from medfuse.dicom.frames.enhanced import EMPTY, group_of
+from medfuse.dicom.frames.frame import Frame
 from medfuse.dicom.frames.stack import Stack
 from medfuse.dicom.header import READABLE, quiet
 from medfuse.dicom.read.pixels import read_pixels
@@ -21,7 +22,7 @@ from medfuse.dicom.scan.scan import choose
 from medfuse.dicom.scan.series import Series
 from medfuse.errors import MedfuseError, SeriesError
 from medfuse.runtime.progress import Progress, step_of
-from medfuse.volume import Modality, Source, Unit, make_volume
+from medfuse.volume import TRAITS, Modality, Source, Unit, make_volume
 from medfuse.volume.grid import Grid
 
 PET_UNITS: dict[str, Unit] = {"BQML": "Bq/ml", "CNTS": "counts"}
@@ -86,8 +87,8 @@ def read(
     -------
     MetaTensor
         (1, columns, rows, slices) float32 in the series' unit: HU, Bq/ml, counts, or arbitrary. MONOCHROME1 is a way of
-        display and does not change the values; nor does padding, whose value ``meta["padding"]`` tells where the header
-        does.
+        display and does not change the values; nor does padding, whose value ``meta["padding"]`` holds where the header
+        says it.
 
     Raises
     ------
@@ -160,15 +161,15 @@ def _unit(frame: Frame, modality: Modality) -> Unit:
         for keyword in ("PixelValueTransformationSequence", "RealWorldValueMappingSequence")
     )
     holder = values if "RescaleSlope" in values else header
-    if modality == "CT":
+    if "HU" in TRAITS[modality].units:
         rescaled = "RescaleSlope" in holder and "RescaleIntercept" in holder
         return "HU" if rescaled and str(holder.get("RescaleType") or "HU") == "HU" else "arbitrary"
-    if modality == "PT":
+    if "SUV" in TRAITS[modality].units:
         if header.get("Units") == "GML" and str(header.get("SUVType") or "BW") == "BW":
             return "SUV"  # by default of body weight (PS3.3 C.8.9.1)
         said = str(header.get("Units") or "") or str(values.get("RescaleType") or "")
         return PET_UNITS.get(said, "Bq/ml" if _maps_to_activity(mapping, frame) else "arbitrary")
-    return "counts" if modality == "NM" else "arbitrary"
+    return TRAITS[modality].units[0]
 
 
 def _maps_to_activity(mapping: Dataset, frame: Frame) -> bool:

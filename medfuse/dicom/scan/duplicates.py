@@ -1,4 +1,4 @@
-"""Slices that a folder holds twice: copies of a file, and one slice exported again under another UID."""
+"""Remove duplicate slices: copies of a file, and slices exported again under another UID."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import suppress
 import numpy as np
 from pydicom import dcmread
 
-from medfuse.dicom.frames.frames import Frame
+from medfuse.dicom.frames.frame import Frame
 from medfuse.dicom.frames.no_volume import NoVolumeError
 from medfuse.dicom.frames.stack import SAME_POSITION_MM, same_plane
 from medfuse.dicom.header import Instance, said
@@ -20,8 +20,8 @@ PLACED = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Re
 def without_copies(instances: Sequence[Instance], name: str) -> list[Instance]:
     """Drop files that are copies of another: one SOPInstanceUID names one object (PS3.5 9).
 
-    Archives hand out one slice in several transfer syntaxes and with headers that they mended; a copy is what puts the
-    same pixels into the same place.
+    Archives return one slice in several transfer syntaxes and with corrected headers; a copy is a file with the same
+    pixels at the same position.
 
     Raises
     ------
@@ -30,20 +30,20 @@ def without_copies(instances: Sequence[Instance], name: str) -> list[Instance]:
     """
     known: dict[str, Instance] = {}
     for instance in instances:
-        twin = known.setdefault(said(instance.header, "SOPInstanceUID"), instance)
-        if twin is not instance and not _same(twin, instance):
+        original = known.setdefault(said(instance.header, "SOPInstanceUID"), instance)
+        if original is not instance and not _same(original, instance):
             raise NoVolumeError(
                 "two files of one name",
-                f"{name} holds two different files, instances {twin.number} and {instance.number}, with one "
+                f"{name} holds two different files, instances {original.number} and {instance.number}, with one "
                 "SOPInstanceUID: which of them is meant is unknown. Remove one.",
             )
     return list(known.values())
 
 
-def _same(twin: Instance, instance: Instance) -> bool:
-    if twin.header == instance.header and twin.path.read_bytes() == instance.path.read_bytes():
+def _same(original: Instance, instance: Instance) -> bool:
+    if original.header == instance.header and original.path.read_bytes() == instance.path.read_bytes():
         return True
-    first, second = (dcmread(one.path, force=True) for one in (twin, instance))
+    first, second = (dcmread(one.path, force=True) for one in (original, instance))
     if first == second:
         return True
     if first.get("NumberOfFrames") or any(first.get(keyword) != second.get(keyword) for keyword in PLACED):
@@ -53,16 +53,16 @@ def _same(twin: Instance, instance: Instance) -> bool:
     return False
 
 
-def without_twins(frames: Sequence[Frame]) -> list[Frame]:
+def without_duplicates(frames: Sequence[Frame]) -> list[Frame]:
     """Drop slices whose place, rescale and stored pixels are those of another: nothing is lost, whichever is kept.
 
     All of them are kept where two at one position differ: then they belong to several volumes, and equal ones among
-    them are their empty margins. This is found at the first of such pairs, before all pixels were read.
+    them are their empty margins. The first such pair shows it, before all pixels are read.
     """
     kept: list[Frame] = []
     for frame in sorted(frames, key=lambda one: tuple(np.round(one.position, 2))):
         if kept and _at_one_place(kept[-1], frame):
-            if not _twins(kept[-1], frame):
+            if not _duplicates(kept[-1], frame):
                 return list(frames)
         else:
             kept.append(frame)
@@ -73,7 +73,7 @@ def _at_one_place(frame: Frame, other: Frame) -> bool:
     return same_plane(frame, other) and bool(np.abs(frame.position - other.position).max() <= SAME_POSITION_MM)
 
 
-def _twins(frame: Frame, other: Frame) -> bool:
+def _duplicates(frame: Frame, other: Frame) -> bool:
     if frame.number or other.number or frame.tile or other.tile:
         return False
     if (frame.slope, frame.intercept) != (other.slope, other.intercept):

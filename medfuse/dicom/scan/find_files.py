@@ -1,4 +1,4 @@
-"""Where the files of a study lie: in a folder tree, named by a DICOMDIR, or packed into a zip archive."""
+"""Find the files of a study: in a folder tree, by a DICOMDIR, or in a zip archive."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from pydicom.uid import MediaStorageDirectoryStorage
 from medfuse.errors import SeriesError
 
 MOST_INFLATED_TIMES = 200
-"""An archive of pictures never shrinks to less than this part of itself; what claims to is a bomb."""
+"""An archive of pictures is never compressed further than this; one that claims it is a decompression bomb."""
 
 HARMLESS_BYTES = 2**26
-"""An archive up to this size, unpacked, is harmless however well it is packed."""
+"""An archive up to this size, unpacked, is accepted whatever its compression."""
 
 OFFSETS = ("OffsetOfTheNextDirectoryRecord", "OffsetOfReferencedLowerLevelDirectoryEntity")
 """Where in a DICOMDIR its next record and its first child begin, in bytes."""
 
 
 class Unpacked:
-    """A folder of an archive's files, which goes when the last who knows it is gone."""
+    """A temporary folder of an archive's files, removed when no object refers to it any more."""
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="medfuse-"))
@@ -38,7 +38,7 @@ class Unpacked:
 
 @dataclass(frozen=True)
 class Files:
-    """Regular files in a stable order; ``kept`` must be held on to for as long as they are needed."""
+    """Regular files in a stable order; ``kept`` must be referred to for as long as they are needed."""
 
     paths: tuple[Path, ...]
     kept: object = None
@@ -113,7 +113,7 @@ def _listed(path: Path) -> tuple[Path, ...] | None:
         named = [record.ReferencedFileID for record in records if record.get("ReferencedFileID")]
     except (InvalidDicomError, OSError):
         return None
-    except Exception as error:  # pydicom raises many kinds on damaged files; a picture is judged where it is read
+    except Exception as error:  # pydicom raises many kinds on damaged files; a picture is checked where it is read
         if path.name.upper() != "DICOMDIR":
             return None
         raise SeriesError(f"{path} is damaged or cut short; give the folder of its files.") from error
@@ -121,7 +121,7 @@ def _listed(path: Path) -> tuple[Path, ...] | None:
     missing = files.count(None)
     if missing:
         raise SeriesError(
-            f"{missing} of the {len(files)} files that {path} names are not beside it; give a complete copy of the "
+            f"{missing} of the {len(files)} files that {path} names are missing; give a complete copy of the "
             "medium, or the folder of the files that there are."
         )
     return tuple(file for file in files if file is not None)

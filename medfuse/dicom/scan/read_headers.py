@@ -1,4 +1,4 @@
-"""Read the headers of many files: threads fetch the bytes ahead, for archives answer many requests as fast as one."""
+"""Read the headers of many files; threads fetch the bytes ahead, for archives serve many requests at once."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ MOST_INFLATED = 2**31
 """A deflated file holds one slice or one volume, and no more bytes than this."""
 
 ALWAYS_READ = ("Rows", "Columns", "BitsAllocated")
-"""What every image is asked for; pydicom finds damage only where a value is asked for."""
+"""Read of every image, because pydicom finds damage only where a value is read."""
 
 LARGE_BYTES = 2**14
 """Private elements and overlays longer than this are protocols, spectra and pictures, which nothing here needs."""
@@ -83,7 +83,7 @@ def _read_header(path: Path, head: bytes | None, kept: object) -> Instance | Non
     try:
         deflated = DeflatedExplicitVRLittleEndian.encode() in head[:1024]
         if deflated:
-            _require_modest(path, head)
+            _require_inflatable(path, head)
         # Files without the DICM mark are taken only if they still parse as an image.
         header, end = _parse(path, head, force=not marked)
         image = "Rows" in header and "SOPInstanceUID" in header
@@ -117,19 +117,19 @@ def _parse(path: Path, head: bytes, *, force: bool) -> tuple[Dataset, int]:
             header = dcmread(stream, stop_before_pixels=True, force=force)
             end = stream.tell()
     header.buffer, header.filename = None, str(path)  # else each header would keep the bytes it was read from
-    for tag in [tag for tag, element in header.items() if _is_ballast(tag, element)]:
+    for tag in [tag for tag, element in header.items() if _is_unneeded(tag, element)]:
         del header[tag]
     return header, end
 
 
-def _is_ballast(tag: BaseTag, element: DataElement | RawDataElement) -> bool:
+def _is_unneeded(tag: BaseTag, element: DataElement | RawDataElement) -> bool:
     """Whether an element is private or an overlay, and long."""
     apart = tag.is_private or tag.group >> 8 == 0x60
     return apart and tag != MOSAIC_LAYOUT and isinstance(element, RawDataElement) and element.length > LARGE_BYTES
 
 
-def _require_modest(path: Path, head: bytes) -> None:
-    """Raise where a deflated file swells beyond all use: pydicom inflates it whole to read its header."""
+def _require_inflatable(path: Path, head: bytes) -> None:
+    """Raise where a deflated file inflates beyond `MOST_INFLATED`: pydicom inflates all of it to read its header."""
     (length,) = struct.unpack_from("<I", head, 140)  # of the meta group, which alone is not deflated
     inflate, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
     with path.open("rb") as stream:

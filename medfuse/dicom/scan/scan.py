@@ -19,8 +19,8 @@ MOST_LISTED = 12
 
 
 @contextmanager
-def _collector_at_rest() -> Iterator[None]:
-    """Keep Python's cycle collector from going through all headers again and again while they come in."""
+def _without_garbage_collection() -> Iterator[None]:
+    """Keep Python's cycle collector from visiting all headers again and again while they are read."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -46,7 +46,7 @@ def scan(path: Place, *, fill_gaps: bool = False) -> Scan:
     ----------
     path
         A folder, searched with all its subfolders; a DICOMDIR, whose files are read; a zip archive, which is unpacked
-        into a temporary folder for as long as the series are held; one DICOM file; or a list of such. Pixels are not
+        into a temporary folder that lasts as long as the series do; one DICOM file; or a list of such. Pixels are not
         read. A series that holds several volumes (echoes, times, b-values, stacks, kinds of picture) is listed once for
         each.
     fill_gaps
@@ -55,11 +55,11 @@ def scan(path: Place, *, fill_gaps: bool = False) -> Scan:
     Raises
     ------
     SeriesError
-        If the path does not exist, or its files cannot be got at.
+        If the path does not exist, or its files cannot be accessed.
     """
     groups: dict[tuple[str, str], list[Instance]] = defaultdict(list)
     ignored = damaged = 0
-    with quiet(), _collector_at_rest():
+    with quiet(), _without_garbage_collection():
         for found in read_headers(find_files(path)):
             if isinstance(found, SeriesError):
                 damaged += 1
@@ -97,8 +97,8 @@ def choose(
         As of `scan`.
     series
         SeriesInstanceUID or SeriesNumber; needed where the path holds several series. ``:2`` after it chooses the
-        second volume of a series that holds several; scouts and pictures of another kind beside one volume need no
-        choice.
+        second volume of a series that holds several; scouts and pictures of another kind with one volume need
+        no choice.
     modalities
         Where the path holds several series, the one of these modalities is meant; where there are several of them, or
         another that is no volume, it must be said which. Scouts, single pictures and overviews are no candidates.
@@ -122,7 +122,7 @@ def choose(
         meant = [one for one in candidates if one.modality in modalities and not _is_overview(one)]
         candidates = meant or candidates
     if len({one.uid for one in candidates}) == 1 and len(candidates) > 1:
-        candidates = [one for one in candidates if not one.beside]
+        candidates = [one for one in candidates if not one.skipped]
     if not found.series:
         files = (
             f"{found.ignored} file{'s' if found.ignored != 1 else ''} but no DICOM image"
@@ -147,5 +147,6 @@ def choose(
 
 
 def _is_overview(series: Series) -> bool:
-    """No volume, and not meant to be one: a scout, one picture, or computed pictures beside the measured ones."""
-    return series.stack is None and (series.aside or (len(series.instances) == 1 and series.instances[0].frames == 1))
+    """No volume, and not meant to be one: a scout, one picture, or computed pictures."""
+    single = len(series.instances) == 1 and series.instances[0].frames == 1
+    return series.stack is None and (series.auxiliary or single)

@@ -1,4 +1,4 @@
-"""One DICOM series, or a part of it that is one volume: its frames in order, its grid, or why it is no volume."""
+"""Assemble a DICOM series, or a part of it that is one volume: frames in order and grid, or why there is none."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
-from medfuse.dicom.frames.frames import Frame, frames_of
+from medfuse.dicom.frames.forms import frames_of
+from medfuse.dicom.frames.frame import Frame
 from medfuse.dicom.frames.no_volume import NoVolumeError, no_volume
 from medfuse.dicom.frames.stack import Stack, stack
 from medfuse.dicom.header import READABLE, Instance, said, series_name, short_text, texts, transfer_syntax
-from medfuse.dicom.scan.duplicates import without_copies, without_twins
-from medfuse.dicom.scan.split_volumes import CODE, OVERVIEWS, by_kind, by_part, is_aside
+from medfuse.dicom.scan.duplicates import without_copies, without_duplicates
+from medfuse.dicom.scan.split_volumes import CODE, OVERVIEWS, by_kind, by_part, is_auxiliary
 from medfuse.errors import GeometryError, SeriesError
 from medfuse.volume.grid import Grid
 
@@ -27,8 +28,8 @@ class Series:
 
     ``stack`` holds the frames in order where they form one volume; ``problem`` says otherwise why they do not, and
     ``brief`` says it in a few words; ``instances`` stand in the same order. A series that holds several volumes is
-    several of these: ``part`` counts them from 1 and ``traits`` says what tells each from the others. ``beside`` marks
-    what lies in a series without being one of its slices: scouts, and pictures of another kind. ``copies`` counts the
+    several of these: ``part`` counts them from 1 and ``traits`` says what tells each from the others. ``skipped``
+    marks a part that is no volume and never chosen: scouts, and pictures of another kind. ``copies`` counts the
     files that were left out because another holds the same slice, ``missing`` the slices that seem to be missing.
     """
 
@@ -38,14 +39,14 @@ class Series:
     problem: str | None
     part: int | None = None
     traits: str = ""
-    beside: bool = False
+    skipped: bool = False
     brief: str = ""
     copies: int = 0
     missing: int = 0
 
     @classmethod
     def assemble(cls, uid: str, instances: Sequence[Instance], *, fill_gaps: bool = False) -> list[Series]:
-        """Order the frames and work out the grid of each volume among them, or note what stands against it."""
+        """Order the frames and work out the grid of each volume among them, or note why there is none."""
         name = series_name(instances)
         try:
             _require_one_patient(instances, name)
@@ -54,7 +55,7 @@ class Series:
         except Exception as error:  # hostile headers fail in many ways
             return [cls._refused(uid, instances, no_volume(error, name))]
         parts = [part for traits, kind in kinds for part in cls._assemble(uid, kind, traits, fill_gaps)]
-        # Which part lost a copy is not told; the first stands for the series.
+        # Which part a copy belonged to is unknown; the first stands for the series.
         parts[0] = replace(parts[0], copies=parts[0].copies + len(instances) - len(once))
         return parts if len(kinds) == 1 else _numbered(parts)
 
@@ -91,13 +92,13 @@ class Series:
 
     @property
     def transfer_syntaxes(self) -> list[str]:
-        """The names of the ways that its files store pixels."""
+        """The names of the transfer syntaxes of its files."""
         return sorted({UID(transfer_syntax(one)).name for one in self.instances})
 
     @property
-    def aside(self) -> bool:
-        """Whether these are pictures that lie beside measured ones: scouts, copies of screens, computed pictures."""
-        return self.instances[0].sop_class not in READABLE or is_aside(texts(self.first, "ImageType"))
+    def auxiliary(self) -> bool:
+        """Whether these are no measured slices: scouts, screen copies, computed pictures."""
+        return self.instances[0].sop_class not in READABLE or is_auxiliary(texts(self.first, "ImageType"))
 
     @property
     def modality(self) -> str:
@@ -133,7 +134,7 @@ def _volumes(cls: type[Series], uid: str, frames: Sequence[Frame], name: str, fi
         return [_volume(cls, uid, stack(frames, name, fill_gaps=fill_gaps))]
     except (SeriesError, GeometryError) as error:
         reason = error
-    once = without_twins(frames)
+    once = without_duplicates(frames)
     if len(once) < len(frames):
         first, *others = _volumes(cls, uid, once, name, fill_gaps)
         return [replace(first, copies=len(frames) - len(once)), *others]
@@ -204,9 +205,9 @@ def _parts(cls: type[Series], uid: str, frames: Sequence[Frame], name: str, fill
 
 
 def _numbered(parts: Sequence[Series]) -> list[Series]:
-    """Count the parts of a series, and tell those that are not its slices: what is no volume, and of another kind."""
-    aside = any(part.stack and not part.aside for part in parts)
+    """Number the parts of a series, and mark those that are no volume and of another kind."""
+    measured = any(part.stack and not part.auxiliary for part in parts)
     return [
-        replace(part, part=number, beside=aside and part.stack is None and part.aside)
+        replace(part, part=number, skipped=measured and part.stack is None and part.auxiliary)
         for number, part in enumerate(parts, start=1)
     ]

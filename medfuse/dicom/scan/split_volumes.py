@@ -1,4 +1,4 @@
-"""What tells the volumes of one series apart: kind of picture, plane, what the headers say, and at last their order."""
+"""Split a series into its volumes: by kind of picture, plane, header values, and last by order."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from medfuse.dicom.frames.frames import CLASSIC_TRAITS, ENHANCED_TRAITS, NM_TRAITS, Frame
+from medfuse.dicom.frames.classic import CLASSIC_TRAITS
+from medfuse.dicom.frames.enhanced import ENHANCED_TRAITS
+from medfuse.dicom.frames.frame import Frame
+from medfuse.dicom.frames.nuclear import NM_TRAITS
 from medfuse.dicom.frames.stack import SAME_POSITION_MM, same_plane
 from medfuse.dicom.header import Instance, said
 
@@ -16,7 +19,7 @@ ONE_PER_VOLUME = ("SOPClassUID", "Modality", "SamplesPerPixel", "Units", "Rescal
 """What all files of one volume must agree on; some may leave out the last."""
 
 TRAITS = (*(keyword for _, keyword in ENHANCED_TRAITS), *CLASSIC_TRAITS, *NM_TRAITS, "file")
-"""What tells the volumes of one series apart, the most telling first."""
+"""What distinguishes the volumes of one series, the most specific first."""
 
 CODE = re.compile(r"[A-Z0-9_ .+\\-]{1,64}")
 """Code strings and decimal numbers of the Standard (PS3.5 6.2), several joined by backslashes."""
@@ -29,7 +32,7 @@ OVERVIEWS = {"LOCALIZER", "PROJECTION IMAGE", "MIP", "SCREEN SAVE", "CSA REPORT"
 
 
 def by_kind(instances: Sequence[Instance]) -> list[tuple[str, list[Instance]]]:
-    """Files that agree on all that those of one volume must, together, with what tells each group from the others."""
+    """Files that agree on all that those of one volume must, together, with what distinguishes each group."""
     types = {said(instance.header, "RescaleType") for instance in instances} - {""}
     kinds: dict[tuple[str, ...], list[Instance]] = {}
     for instance in instances:
@@ -50,13 +53,13 @@ def by_kind(instances: Sequence[Instance]) -> list[tuple[str, list[Instance]]]:
 
 
 def by_part(frames: Sequence[Frame]) -> Iterator[tuple[str, list[Frame]]]:
-    """Frames that may form one volume, together, with what tells each group from the others."""
+    """Frames that may form one volume, together, with what distinguishes each group."""
     for plane in _by_plane(frames):
         for traits, group in _by_traits(plane):
             yield from _by_order(traits, group)
 
 
-def is_aside(image_type: Sequence[str]) -> bool:
+def is_auxiliary(image_type: Sequence[str]) -> bool:
     """Whether pictures of this ImageType are an overview, or were computed from others (PS3.3 C.7.6.1.1.2)."""
     return image_type[:1] == ["DERIVED"] or image_type[1:2] == ["SECONDARY"] or not OVERVIEWS.isdisjoint(image_type)
 
@@ -78,7 +81,7 @@ def _by_traits(frames: list[Frame]) -> list[tuple[str, list[Frame]]]:
     """Split frames at one position by the first trait that leaves none, or as far as traits go.
 
     A trait counts only where each of its values has several frames: one that differs from slice to slice, such as a
-    time, tells slices apart and not volumes.
+    time, distinguishes slices and not volumes.
     """
     groups = [("", frames)]
     for trait in TRAITS:
@@ -100,7 +103,7 @@ def _by_traits(frames: list[Frame]) -> list[tuple[str, list[Frame]]]:
 
 
 def _by_order(traits: str, frames: list[Frame]) -> list[tuple[str, list[Frame]]]:
-    """Split frames that nothing in their headers tells apart by their numbers, where these leave one way only.
+    """Split frames whose headers do not differ by their numbers, where these allow one way only.
 
     Dynamic series of some scanners say in no other way which slices were measured together. Each position must have
     equally many frames; the first of each make the first volume, and so on. The numbers must run through volume after

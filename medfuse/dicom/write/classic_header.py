@@ -1,7 +1,7 @@
-"""What a classic header would say of a slice of an enhanced file, from its functional groups and new attributes.
+"""Translate a slice's header from enhanced to classic form: functional groups and newer attributes.
 
-The registered partner is written in classic form, which more programs read; what enhanced forms say elsewhere, or in
-other words, is translated here (PS3.3 C.8.9 and C.8.22 for PET, C.8.2 and C.8.15 for CT).
+The registered partner is written in classic form, which more programs read; what enhanced forms say elsewhere or
+otherwise is translated here (PS3.3 C.8.9 and C.8.22 for PET, C.8.2 and C.8.15 for CT).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
 from medfuse.dicom.decimals import decimals
-from medfuse.dicom.frames.frames import group_of
+from medfuse.dicom.frames.enhanced import group_of
 from medfuse.dicom.header import ENHANCED
 from medfuse.dicom.read.volume import DicomSource
 from medfuse.errors import ExportError
@@ -55,7 +55,7 @@ UNCONVERTED = (
 
 
 def classic_header(source: DicomSource, k: int) -> Dataset:
-    """Say of slice ``k`` what a classic header would; the header itself where it is one.
+    """Return slice ``k``'s header in classic form; the header itself where it is classic.
 
     Raises
     ------

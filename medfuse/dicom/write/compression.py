@@ -1,4 +1,4 @@
-"""Pixels without loss in less room: the transfer syntaxes that are written, and the files themselves."""
+"""Write DICOM files, compressed without loss where asked for, and spool the frames of one file on disk."""
 
 from __future__ import annotations
 
@@ -43,10 +43,8 @@ ITEM, END = bytes.fromhex("feff00e0"), bytes.fromhex("feffdde0")
 """Tags as they stand in a little-endian file (PS3.5 7.5, A.4)."""
 
 
-def require_compressible(compression: str, rows: int, columns: int) -> None:
-    """Raise `ExportError` unless slices of this size can be written so, before the first one is."""
-    if compression not in COMPRESSIONS:
-        raise ExportError(f"expected a compression of {', '.join(COMPRESSIONS)}; found {compression!r}.")
+def require_compressible(compression: Compression, rows: int, columns: int) -> None:
+    """Raise `ExportError` unless slices of this size can be compressed so, before the first one is."""
     if compression == "jpeg2000" and min(rows, columns) < LEAST_JPEG_2000:
         raise ExportError(
             f"JPEG 2000 needs slices of at least {LEAST_JPEG_2000} × {LEAST_JPEG_2000} pixels; found "

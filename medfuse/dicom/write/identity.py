@@ -1,6 +1,6 @@
-"""Who and where: the attributes that a derived series takes over from its sources, by allow-list.
+"""Take patient, study and frame of reference over from sources or from the user, by allow-list.
 
-Never a cloned header: what is not named here (private tags, institutions, operators, comments) does not pass.
+A header is never cloned: what is not named here (private tags, institutions, operators, comments) is not copied.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from datetime import datetime
-from math import isfinite
 
+from monai.data.meta_tensor import MetaTensor
 from pydicom import config
 from pydicom.datadict import dictionary_VR
 from pydicom.dataset import Dataset
@@ -18,9 +18,10 @@ from pydicom.multival import MultiValue
 from pydicom.uid import generate_uid
 from pydicom.valuerep import STR_VR, validate_value
 
-from medfuse.dicom.decimals import decimals
-from medfuse.dicom.frames.frames import group_of
+from medfuse.dicom.header import quiet
+from medfuse.dicom.read.volume import DicomSource
 from medfuse.errors import ExportError
+from medfuse.volume import Source, source_of
 
 PATIENT = (
     "PatientName",
@@ -61,65 +62,16 @@ REQUIRED_IF_EMPTY = (
 )
 """Type 2: present even where nothing is known."""
 
-MR_ACQUISITION = (
-    "ScanningSequence",
-    "SequenceVariant",
-    "ScanOptions",
-    "MRAcquisitionType",
-    "SequenceName",
-    "AngioFlag",
-    "RepetitionTime",
-    "EchoTime",
-    "EchoTrainLength",
-    "InversionTime",
-    "TriggerTime",
-    "ImagingFrequency",
-    "ImagedNucleus",
-    "EchoNumbers",
-    "MagneticFieldStrength",
-    "NumberOfAverages",
-    "NumberOfPhaseEncodingSteps",
-    "PercentSampling",
-    "PercentPhaseFieldOfView",
-    "PixelBandwidth",
-    "ReconstructionDiameter",
-    "ReceiveCoilName",
-    "TransmitCoilName",
-    "AcquisitionMatrix",
-    "InPlanePhaseEncodingDirection",
-    "FlipAngle",
-    "VariableFlipAngleFlag",
-    "SAR",
-)
 
-MR_ACQUISITION_UNKNOWN = {
-    "ScanningSequence": "RM",
-    "SequenceVariant": "NONE",
-    "ScanOptions": None,
-    "MRAcquisitionType": None,
-    "RepetitionTime": None,
-    "EchoTime": None,
-    "EchoTrainLength": None,
-}
-"""Type 1 and 2 of the MR Image module (PS3.3 C.8.3.1) where the source does not say."""
-
-
-MR_FRAME_ACQUISITION = {
-    "EchoTime": ("MREchoSequence", "EffectiveEchoTime"),
-    "RepetitionTime": ("MRTimingAndRelatedParametersSequence", "RepetitionTime"),
-    "FlipAngle": ("MRTimingAndRelatedParametersSequence", "FlipAngle"),
-}
-"""Where an enhanced MR keeps them: functional group and attribute (PS3.3 C.8.13.5)."""
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Identity:
-    """Whose a series is, said by the user where no source's headers say it; series written with one share a study.
+    """Whose a series is: patient, study and frame of reference. Series written with one identity share all three.
 
-    ``header`` holds the elements as a source's header would.
+    ``header`` holds their elements, as a source's header does; ``source`` is the series that they come from, if any.
     """
 
     header: Dataset
+    source: Source | None = None
 
     @classmethod
     def given(cls, values: Mapping[str, str] | None = None) -> Identity:
@@ -146,11 +98,33 @@ class Identity:
                 raise ExportError(
                     f"the value given for {keyword} is not as DICOM wants it; check its length and characters."
                 ) from None
-        return cls(identity(header, None))
+        return cls(_elements(header, None))
+
+    @classmethod
+    def of(cls, origin: IdentityLike | None, partner: Source | None = None) -> Identity:
+        """Take the identity of a volume or its source; where that is not DICOM, what the partner knows, placed anew."""
+        if isinstance(origin, Identity):
+            return origin
+        source = source_of(origin) if isinstance(origin, MetaTensor) else origin
+        if isinstance(source, DicomSource):
+            return cls(source.first, source)
+        with quiet():
+            return cls(_elements(None, _header_of(partner)), source)
+
+    def elements(self, partner: Source | None = None) -> Dataset:
+        """Patient, study and frame of reference of a derived series; weight, size and age may be the partner's.
+
+        These three come from the partner where they are not known otherwise and its headers name the same patient.
+        """
+        return _elements(self.header, _header_of(partner))
+
+
+IdentityLike = Identity | Source | MetaTensor
+"""What `Identity.of` takes."""
 
 
 def copy_elements(source: Dataset, target: Dataset, keywords: Sequence[str]) -> None:
-    """Copy the named elements that the source holds, decimal strings with their text; ill-formed values stay behind."""
+    """Copy the named elements that the source holds, decimal strings with their text; ill-formed values not."""
     for keyword in keywords:
         if keyword in source and _well_formed(source, keyword):
             target[keyword] = deepcopy(source[keyword])
@@ -171,34 +145,6 @@ def _well_formed(source: Dataset, keyword: str) -> bool:
     return True
 
 
-def identity(base: Dataset | None, partner: Dataset | None) -> Dataset:
-    """Patient, study and frame of reference of a series derived from two sources.
-
-    The base gives all of it; weight, size and age that it does not know come from the partner, if that is of the same
-    patient. Without a DICOM base, patient and study are the partner's and the frame of reference is new; without
-    either, identity is empty and the UIDs are new.
-    """
-    dataset = Dataset()
-    person = base if base is not None else partner
-    if person is not None:
-        copy_elements(person, dataset, (*PATIENT, *STUDY, *CLOCK))
-    if partner is not None and not (base is not None and name_different_patients(base, partner)):
-        # The partner's values need them, as SUV does; one study has one answer in all its series.
-        copy_elements(partner, dataset, [keyword for keyword in BODY if not dataset.get(keyword)])
-    if base is not None:
-        copy_elements(base, dataset, PLACE)
-    _fill_study(dataset)
-    if not dataset.get("FrameOfReferenceUID"):
-        dataset.FrameOfReferenceUID = generate_uid(prefix=None)
-    if not dataset.get("BodyPartExamined"):
-        # Type 2C: needed unless the body part is known not to be paired.
-        dataset.Laterality = None
-    for keyword in REQUIRED_IF_EMPTY:
-        if keyword not in dataset:
-            setattr(dataset, keyword, None)
-    return dataset
-
-
 def name_different_patients(one: Dataset, other: Dataset) -> bool:
     """Whether two headers hold both identifier and name, and differ in both: one alone often does between archives."""
     for keyword in ("PatientID", "PatientName"):
@@ -211,8 +157,8 @@ def name_different_patients(one: Dataset, other: Dataset) -> bool:
 def stamp(dataset: Dataset, *keywords: str) -> None:
     """Write when a new object was made into the dates and times of these names.
 
-    That is now; in a study whose dates were shifted it is the study's own, for a true date beside them would tell how
-    far.
+    That is now; in a study whose dates were shifted it is the study's own: a true date in one of its series would
+    reveal by how much.
     """
     now = datetime.now()
     day, time = now.strftime("%Y%m%d"), now.strftime("%H%M%S.%f")
@@ -236,22 +182,33 @@ def _fill_study(dataset: Dataset) -> None:
         dataset.StudyID = "1"
 
 
-def acquisition(base: Dataset | None, frame: int | None = None) -> Dataset:
-    """Acquisition attributes of the base MR, or that they are unknown; an enhanced one has them in a frame's groups.
+def _elements(base: Dataset | None, partner: Dataset | None) -> Dataset:
+    """Patient, study and frame of reference of a series derived from two sources, by their headers.
 
-    ``frame`` counts from 1.
+    The base gives all of it; weight, size and age that it does not know come from the partner, if that is of the same
+    patient. Without a base, patient and study are the partner's and the frame of reference is new; without either,
+    values are empty and the UIDs are new.
     """
     dataset = Dataset()
+    person = base if base is not None else partner
+    if person is not None:
+        copy_elements(person, dataset, (*PATIENT, *STUDY, *CLOCK))
+    if partner is not None and not (base is not None and name_different_patients(base, partner)):
+        # The partner's values need them, as SUV does; one study has one answer in all its series.
+        copy_elements(partner, dataset, [keyword for keyword in BODY if not dataset.get(keyword)])
     if base is not None:
-        copy_elements(base, dataset, MR_ACQUISITION)
-        if frame is not None:
-            for keyword, (group, element) in MR_FRAME_ACQUISITION.items():
-                found = group_of(base, frame - 1, group).get(element)
-                if isinstance(found, (int, float)) and isfinite(found):
-                    setattr(dataset, keyword, decimals([found])[0])
-        if "IR" not in str(dataset.get("ScanningSequence", "")) and "InversionTime" in dataset:
-            del dataset.InversionTime  # may not be present otherwise (PS3.3 C.8.3.1)
-    for keyword, unknown in MR_ACQUISITION_UNKNOWN.items():
+        copy_elements(base, dataset, PLACE)
+    _fill_study(dataset)
+    if not dataset.get("FrameOfReferenceUID"):
+        dataset.FrameOfReferenceUID = generate_uid(prefix=None)
+    if not dataset.get("BodyPartExamined"):
+        # Type 2C: needed unless the body part is known not to be paired.
+        dataset.Laterality = None
+    for keyword in REQUIRED_IF_EMPTY:
         if keyword not in dataset:
-            setattr(dataset, keyword, unknown)
+            setattr(dataset, keyword, None)
     return dataset
+
+
+def _header_of(source: Source | None) -> Dataset | None:
+    return source.first if isinstance(source, DicomSource) else None

@@ -1,9 +1,11 @@
-"""Which kind of object a volume becomes, and what that kind must say: SOP class, modality, acquisition, pixels."""
+"""Fill the image modules of each SOP class that is written: class, modality, acquisition, pixels."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from functools import cache
+from math import isfinite
 
 import numpy as np
 from PIL import ImageCms
@@ -11,30 +13,67 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.sr.codedict import codes
 from pydicom.tag import Tag
-from pydicom.uid import (
-    CTImageStorage,
-    MRImageStorage,
-    NuclearMedicineImageStorage,
-    PositronEmissionTomographyImageStorage,
-    SecondaryCaptureImageStorage,
-)
+from pydicom.uid import SecondaryCaptureImageStorage
 
 from medfuse.dicom.decimals import decimals
+from medfuse.dicom.frames.enhanced import group_of
 from medfuse.dicom.header import MULTIFRAME_COLOUR, MULTIFRAME_GREY
 from medfuse.dicom.read.volume import DicomSource
 from medfuse.dicom.write.classic_header import classic_header
-from medfuse.dicom.write.identity import acquisition, copy_elements
+from medfuse.dicom.write.identity import copy_elements
 from medfuse.dicom.write.references import coded
 from medfuse.errors import ExportError, GeometryError
-from medfuse.volume import Modality, Unit
+from medfuse.volume import MRI, TRAITS, Modality, Unit
 from medfuse.volume.grid import Grid
 
-CLASSES: Mapping[Modality, str] = {
-    "MR": MRImageStorage,
-    "CT": CTImageStorage,
-    "PT": PositronEmissionTomographyImageStorage,
-    "NM": NuclearMedicineImageStorage,
+MR_ACQUISITION = (
+    "ScanningSequence",
+    "SequenceVariant",
+    "ScanOptions",
+    "MRAcquisitionType",
+    "SequenceName",
+    "AngioFlag",
+    "RepetitionTime",
+    "EchoTime",
+    "EchoTrainLength",
+    "InversionTime",
+    "TriggerTime",
+    "ImagingFrequency",
+    "ImagedNucleus",
+    "EchoNumbers",
+    "MagneticFieldStrength",
+    "NumberOfAverages",
+    "NumberOfPhaseEncodingSteps",
+    "PercentSampling",
+    "PercentPhaseFieldOfView",
+    "PixelBandwidth",
+    "ReconstructionDiameter",
+    "ReceiveCoilName",
+    "TransmitCoilName",
+    "AcquisitionMatrix",
+    "InPlanePhaseEncodingDirection",
+    "FlipAngle",
+    "VariableFlipAngleFlag",
+    "SAR",
+)
+
+MR_ACQUISITION_UNKNOWN = {
+    "ScanningSequence": "RM",
+    "SequenceVariant": "NONE",
+    "ScanOptions": None,
+    "MRAcquisitionType": None,
+    "RepetitionTime": None,
+    "EchoTime": None,
+    "EchoTrainLength": None,
 }
+"""Type 1 and 2 of the MR Image module (PS3.3 C.8.3.1) where the source does not say."""
+
+MR_FRAME_ACQUISITION = {
+    "EchoTime": ("MREchoSequence", "EffectiveEchoTime"),
+    "RepetitionTime": ("MRTimingAndRelatedParametersSequence", "RepetitionTime"),
+    "FlipAngle": ("MRTimingAndRelatedParametersSequence", "FlipAngle"),
+}
+"""Where an enhanced MR keeps them: functional group and attribute (PS3.3 C.8.13.5)."""
 
 CT_ACQUISITION = (
     *("AcquisitionDate", "AcquisitionTime", "AcquisitionNumber", "KVP", "ConvolutionKernel", "FilterType"),
@@ -52,7 +91,6 @@ PT_ACQUISITION = (
     *("DoseCalibrationFactor",),
 )
 PT_SLICE = ("FrameReferenceTime", "ActualFrameDuration", "DecayFactor", "AcquisitionDate", "AcquisitionTime")
-"""What each slice of PET says of itself: taken from the source slice in its place."""
 NM_ACQUISITION = (
     *EMISSION,
     *("EnergyWindowInformationSequence", "NumberOfEnergyWindows", "NumberOfRotations", "RotationInformationSequence"),
@@ -95,7 +133,7 @@ def _describe_capture(dataset: Dataset, sop_class: str) -> None:
 
 def describe_grey(dataset: Dataset, base: DicomSource | None) -> None:
     """MR Image Storage of a fused picture in [0, 1]."""
-    describe_mr(dataset, base)
+    _describe_mr(dataset, base)
     dataset.ImageType = ["DERIVED", "SECONDARY", "OTHER", "FUSED"]
     _describe_fused_pixels(dataset, 16)
 
@@ -117,42 +155,56 @@ def describe_measured(dataset: Dataset, modality: Modality, unit: Unit, source: 
         If PET or NM has no source: when and with what was measured can only be copied, never made up.
     """
     require_times(modality, source)
-    DESCRIBE[modality](dataset, source)
-    dataset.SOPClassUID = CLASSES[modality]
+    IMAGE_MODULES[modality].describe(dataset, source, unit)
+    dataset.SOPClassUID = TRAITS[modality].sop_class
     dataset.Modality = modality
-    if modality in ("PT", "NM"):
-        _lay_down(dataset)
-    if modality == "PT" and source is not None:
-        dataset.Units = PT_UNITS.get(unit) or source.first.get("Units") or "PROPCNTS"
-        if unit == "SUV":
-            dataset.SUVType = "BW"
+    if TRAITS[modality].emission:
+        _describe_position(dataset)
 
 
 def require_times(modality: Modality, source: DicomSource | None) -> None:
-    """Raise `ExportError` where what such a series must say of its acquisition is known to nobody."""
-    if source is None and modality in ("PT", "NM"):
+    """Raise `ExportError` where what such a series must say of its acquisition is unknown."""
+    if source is None and TRAITS[modality].emission:
         raise ExportError(
             f"a DICOM series of {modality} says when and with what was measured, which only DICOM sources know; found "
             "none. Write NIfTI, or give a DICOM source of the same modality."
         )
 
 
-def describe_mr(dataset: Dataset, source: DicomSource | None) -> None:
+def _describe_mr(dataset: Dataset, source: DicomSource | None, unit: Unit = "arbitrary") -> None:
     """The MR Image module (PS3.3 C.8.3.1)."""
-    dataset.SOPClassUID = MRImageStorage
-    dataset.Modality = "MR"
+    dataset.SOPClassUID = TRAITS[MRI].sop_class
+    dataset.Modality = MRI
     dataset.ImageType = ["DERIVED", "SECONDARY", "OTHER"]
-    dataset.update(acquisition(source.first, source.first_frame) if source else acquisition(None))
+    dataset.update(_mr_acquisition(source.first, source.first_frame) if source else _mr_acquisition(None))
 
 
-def _describe_ct(dataset: Dataset, source: DicomSource | None) -> None:
+def _mr_acquisition(base: Dataset | None, frame: int | None = None) -> Dataset:
+    """Acquisition attributes of the base MR, or that they are unknown; ``frame`` of an enhanced file counts from 1."""
+    dataset = Dataset()
+    if base is not None:
+        copy_elements(base, dataset, MR_ACQUISITION)
+        if frame is not None:
+            for keyword, (group, element) in MR_FRAME_ACQUISITION.items():
+                found = group_of(base, frame - 1, group).get(element)
+                if isinstance(found, (int, float)) and isfinite(found):
+                    setattr(dataset, keyword, decimals([found])[0])
+        if "IR" not in str(dataset.get("ScanningSequence", "")) and "InversionTime" in dataset:
+            del dataset.InversionTime  # may not be present otherwise (PS3.3 C.8.3.1)
+    for keyword, unknown in MR_ACQUISITION_UNKNOWN.items():
+        if keyword not in dataset:
+            setattr(dataset, keyword, unknown)
+    return dataset
+
+
+def _describe_ct(dataset: Dataset, source: DicomSource | None, unit: Unit) -> None:
     dataset.ImageType = ["DERIVED", "SECONDARY", "AXIAL"]
     dataset.KVP = dataset.AcquisitionNumber = None
     if source is not None:
         copy_elements(classic_header(source, 0), dataset, CT_ACQUISITION)
 
 
-def _describe_pt(dataset: Dataset, source: DicomSource | None) -> None:
+def _describe_pt(dataset: Dataset, source: DicomSource | None, unit: Unit) -> None:
     assert source is not None
     # Values of PET stay PRIMARY by the Standard's enumeration (PS3.3 C.8.9.4.1.1).
     dataset.ImageType = ["DERIVED", "PRIMARY"]
@@ -162,9 +214,12 @@ def _describe_pt(dataset: Dataset, source: DicomSource | None) -> None:
         dataset.SeriesType = ["STATIC", "IMAGE"]
     typed = ("CorrectedImage", "CollimatorType", "AcquisitionDate", "AcquisitionTime", "ActualFrameDuration")
     _leave_empty(dataset, (*typed, "RadiopharmaceuticalInformationSequence"))
+    dataset.Units = PT_UNITS.get(unit) or source.first.get("Units") or "PROPCNTS"
+    if unit == "SUV":
+        dataset.SUVType = "BW"
 
 
-def _describe_nm(dataset: Dataset, source: DicomSource | None) -> None:
+def _describe_nm(dataset: Dataset, source: DicomSource | None, unit: Unit) -> None:
     assert source is not None
     dataset.ImageType = ["DERIVED", "PRIMARY", "RECON TOMO", "EMISSION"]
     copy_elements(source.first, dataset, NM_ACQUISITION)
@@ -174,8 +229,8 @@ def _describe_nm(dataset: Dataset, source: DicomSource | None) -> None:
     dataset.DetectorInformationSequence = Sequence([detector])
 
 
-def _lay_down(dataset: Dataset) -> None:
-    """Say in codes how the patient lies, as PET and NM do (PS3.3 C.8.4.6), and not in its Patient Position beside."""
+def _describe_position(dataset: Dataset) -> None:
+    """Say in codes how the patient lies, as PET and NM do (PS3.3 C.8.4.6), instead of in Patient Position."""
     position = str(dataset.pop("PatientPosition").value or "")
     if "PatientOrientationCodeSequence" not in dataset and position[:2] in FIRST and position[2:] in LYING:
         dataset.PatientOrientationCodeSequence = coded(codes.cid19.Recumbent)
@@ -192,11 +247,30 @@ def _leave_empty(dataset: Dataset, keywords: Iterable[str]) -> None:
             setattr(dataset, keyword, [] if keyword.endswith("Sequence") else None)
 
 
-DESCRIBE = {"MR": describe_mr, "CT": _describe_ct, "PT": _describe_pt, "NM": _describe_nm}
+@dataclass(frozen=True)
+class ImageModule:
+    """How measured values of one modality are described.
+
+    ``describe`` writes what the module asks for of the whole series; ``per_slice`` names what each slice takes from the
+    source slice in its place; ``multiframe`` says that one file holds all slices.
+    """
+
+    describe: Callable[[Dataset, DicomSource | None, Unit], None]
+    per_slice: tuple[str, ...] = ()
+    multiframe: bool = False
 
 
-def stack_frames(dataset: Dataset, grid: Grid, first_position: list[str], along_normal: bool) -> None:
-    """Place the frames of one NM reconstruction (PS3.3 C.8.4.8 vectors, C.8.4.15): the detector knows where.
+IMAGE_MODULES: Mapping[str, ImageModule] = {
+    "MR": ImageModule(_describe_mr),
+    "CT": ImageModule(_describe_ct),
+    "PT": ImageModule(_describe_pt, per_slice=PT_SLICE),
+    "NM": ImageModule(_describe_nm, multiframe=True),
+}
+"""The writer of each modality."""
+
+
+def place_reconstruction(dataset: Dataset, grid: Grid, first_position: list[str], along_normal: bool) -> None:
+    """Place the frames of one NM reconstruction by its detector (PS3.3 C.8.4.8 vectors, C.8.4.15).
 
     The spacing is negative where frames run against the normal.
     """

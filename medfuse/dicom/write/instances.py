@@ -1,4 +1,4 @@
-"""From slices and what they share to files: one a slice, or one for all frames."""
+"""Write the files of a series from its slices and what they share: one a slice, or one for all frames."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from medfuse.dicom.header import MULTIFRAME_PICTURES, quiet
 from medfuse.dicom.write.classic_header import classic_header
 from medfuse.dicom.write.compression import Compression, Spool, Stored, require_compressible, save, save_frames
 from medfuse.dicom.write.identity import copy_elements
-from medfuse.dicom.write.image_modules import PT_SLICE, stack_frames
+from medfuse.dicom.write.image_modules import IMAGE_MODULES, place_reconstruction
 from medfuse.dicom.write.multiframe import place_frames
 from medfuse.dicom.write.references import Contribution, refer
 from medfuse.errors import GeometryError
-from medfuse.runtime.atomic_output import require_outside, whole
+from medfuse.runtime.atomic_output import atomic_output, require_outside
 from medfuse.runtime.parallel import for_each_bounded
 from medfuse.volume.grid import LPS_FROM_RAS, Grid
 
@@ -49,26 +49,32 @@ class Draft:
         require_outside(out, inputs)
         columns, rows, _ = require_slices(self.grid).shape
         require_compressible(self.compression, rows, columns)
-        with whole(out, overwrite) as folder, quiet():
+        with atomic_output(out, overwrite) as folder, quiet():
             folder.mkdir()
-            one_file = self.template.SOPClassUID in MULTIFRAME_PICTURES or self.template.Modality == "NM"
+            one_file = self.template.SOPClassUID in MULTIFRAME_PICTURES or self._reconstruction
             write = self._write_frames if one_file else self._write_slices
             write(folder, report)
+
+    @property
+    def _reconstruction(self) -> bool:
+        """Whether one file holds measured values of all slices, placed by the detector."""
+        return self.template.Modality in IMAGE_MODULES and IMAGE_MODULES[self.template.Modality].multiframe
 
     def _write_slices(self, folder: Path, report: Callable[[float], None]) -> None:
         slices = self.grid.shape[2]
         digits = max(4, len(str(slices)))
         numbers = {k: number for number, k in enumerate(_along_normal(self.grid), start=1)}
+        per_slice = IMAGE_MODULES[self.template.Modality].per_slice if self.template.Modality in IMAGE_MODULES else ()
 
         def write(item: tuple[int, Tensor]) -> None:
             k, values = item
             dataset = self._instance(numbers[k])
             dataset.ImagePositionPatient = _position(self.grid, k)
-            if dataset.Modality == "PT":
-                dataset.ImageIndex = numbers[k]
+            if per_slice:
+                dataset.ImageIndex, dataset.NumberOfSlices = numbers[k], slices
                 for one in self.contributions:
                     used = one.slices(self.grid, k)
-                    copy_elements(classic_header(one.source, used[len(used) // 2]), dataset, PT_SLICE)
+                    copy_elements(classic_header(one.source, used[len(used) // 2]), dataset, per_slice)
             refer(dataset, self.contributions, self.grid, [k])
             _set_pixels(dataset, self._stored(values))
             save(dataset, folder / f"{numbers[k]:0{digits}d}.dcm", self.compression)
@@ -76,12 +82,11 @@ class Draft:
         for_each_bounded(write, self._complete(), lambda done: report(done / slices))
 
     def _write_frames(self, folder: Path, report: Callable[[float], None]) -> None:
-        nuclear = self.template.Modality == "NM"
-        order = _towards_left_back_head(self.grid) if nuclear else list(_along_normal(self.grid))
+        order = _towards_left_back_head(self.grid) if self._reconstruction else list(_along_normal(self.grid))
         dataset = self._instance(1)
-        if nuclear:
+        if self._reconstruction:
             along_normal = order == list(_along_normal(self.grid))
-            stack_frames(dataset, self.grid, _position(self.grid, order[0]), along_normal)
+            place_reconstruction(dataset, self.grid, _position(self.grid, order[0]), along_normal)
         else:
             place_frames(dataset, [_position(self.grid, k) for k in order])
         refer(dataset, self.contributions, self.grid, order)
@@ -145,8 +150,7 @@ def _along_normal(grid: Grid) -> range:
 def _towards_left_back_head(grid: Grid) -> list[int]:
     """The order in which slices run to the patient's left, back or head, whichever they follow most.
 
-    dcm2niix takes that for granted of NM and mirrors other stacks; readers that heed the sign of the spacing do not
-    mind.
+    dcm2niix assumes that order in NM and mirrors other stacks; readers that use the sign of the spacing accept any.
     """
     step = LPS_FROM_RAS[:3, :3] @ grid.directions[:, 2]
     order = list(range(grid.shape[2]))

@@ -1,6 +1,6 @@
-"""One file for all slices of a picture: multi-frame Secondary Capture (PS3.3 A.8.3 to A.8.5).
+"""Place the frames of multi-frame Secondary Capture: one file for all slices of a picture (PS3.3 A.8.3 to A.8.5).
 
-Fewer programs read it than single slices, and some without its place; so it is written on request alone.
+Fewer programs read it than single slices, and some ignore its position; so it is written on request only.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ PLANE = ("ImageOrientationPatient", "PixelSpacing", "SliceThickness")
 def place_frames(dataset: Dataset, positions: list[list[str]]) -> None:
     """Say where each frame lies (PS3.3 C.7.6.16); ``positions`` are their ImagePositionPatient, in order.
 
-    These classes have no group for what a frame alone was computed from: the sources stand beside the whole.
+    These classes have no group for what a frame alone was computed from: the sources are referred to by the whole file.
     """
     shared = Dataset()
     shared.PixelMeasuresSequence = _item(PixelSpacing=dataset.PixelSpacing, SliceThickness=dataset.SliceThickness)

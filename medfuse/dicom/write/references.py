@@ -1,4 +1,4 @@
-"""From what: which source instances and frames each fused slice was computed from, and on which machines."""
+"""Refer to the source instances and frames that each fused slice was computed from, and to the machines used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Measured values as 16-bit numbers, and the way back: rescale, real-world values, units."""
+"""Store measured values as 16-bit numbers, and describe the way back: rescale, real-world values, units."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch import Tensor
 from medfuse.dicom.decimals import decimals
 from medfuse.dicom.write.references import coded
 from medfuse.errors import IntensityError
-from medfuse.volume import Modality, Unit
+from medfuse.volume import TRAITS, Modality, Unit
 
 UNIT_CODES: dict[Unit, Code] = {
     "HU": Code("[hnsf'U]", "UCUM", "Hounsfield unit"),
@@ -25,12 +25,6 @@ UNIT_CODES: dict[Unit, Code] = {
     "counts": Code("{counts}", "UCUM", "Counts"),
     "arbitrary": Code("1", "UCUM", "no units"),
 }
-
-RESCALED: tuple[Modality, ...] = ("CT", "PT")
-"""Whose image modules hold RescaleSlope; MR and NM have none and say the same in RealWorldValueMappingSequence."""
-
-HU_OF_ZERO = -1024
-"""The customary intercept of CT, taken where it fits."""
 
 
 @dataclass(frozen=True)
@@ -64,14 +58,16 @@ def choose_storage(values: Tensor, modality: Modality) -> Storage:
     if not bool(values.isfinite().all()):
         raise IntensityError("the volume holds values that are not finite, which DICOM cannot store; replace them.")
     lowest, highest = float(values.min()), float(values.max())
+    traits = TRAITS[modality]
+    no_intercept = traits.rescale == "slope"
     if bool((values == values.round()).all()):
-        start = HU_OF_ZERO if modality == "CT" and lowest >= HU_OF_ZERO else min(lowest, 0.0)
-        if highest - start <= 65535 and (start == 0 or modality != "PT"):
+        start = min(lowest, traits.outside)
+        if highest - start <= 65535 and (start == 0 or not no_intercept):
             return Storage(1.0, start, signed=False)
-    if modality == "PT" and lowest < 0:
+    if no_intercept and lowest < 0:
         # The intercept of PET is 0 by the Standard (PS3.3 C.8.9.4), so that negative values need the sign.
         return Storage(_slope(max(-lowest, highest) / 32767), 0.0, signed=True)
-    start = 0.0 if modality == "PT" else lowest
+    start = 0.0 if no_intercept else lowest
     slope = _slope((highest - start) / 65534)
     return Storage(slope, float(decimals([slope * np.floor(start / slope)])[0]), signed=False)
 
@@ -87,10 +83,10 @@ def describe_storage(dataset: Dataset, storage: Storage, modality: Modality, uni
     dataset.PhotometricInterpretation = "MONOCHROME2"
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, 16, 15
     dataset.PixelRepresentation = int(storage.signed)
-    if modality in RESCALED:
+    if TRAITS[modality].rescale != "none":
         dataset.RescaleSlope = decimals([storage.slope])[0]
         dataset.RescaleIntercept = decimals([storage.intercept])[0]
-    if modality == "CT":
+    if "HU" in TRAITS[modality].units:
         dataset.RescaleType = "HU" if unit == "HU" else "US"
     mapping = Dataset()
     mapping.LUTExplanation, mapping.LUTLabel = "Measured values", "VALUES"
@@ -104,7 +100,7 @@ def describe_storage(dataset: Dataset, storage: Storage, modality: Modality, uni
 
 def describe_window(dataset: Dataset, storage: Storage, modality: Modality, lower: float, upper: float) -> None:
     """Write the window that shows ``lower`` as black and ``upper`` as white, in the units that viewers apply it to."""
-    if modality not in RESCALED:
+    if TRAITS[modality].rescale == "none":
         lower, upper = ((end - storage.intercept) / storage.slope for end in (lower, upper))
     dataset.WindowCenter = decimals([(lower + upper) / 2])[0]
     dataset.WindowWidth = decimals([max(upper - lower, 1.0)])[0]

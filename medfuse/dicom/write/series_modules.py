@@ -1,8 +1,6 @@
-"""What all instances of a derived series say: series, derivation, equipment, and the plane they lie in."""
+"""Fill what all instances of a derived series share: series, derivation, equipment, image plane."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -11,8 +9,8 @@ from pydicom.uid import generate_uid
 
 from medfuse.dicom.decimals import decimals
 from medfuse.dicom.write.identity import stamp
+from medfuse.dicom.write.options import DicomOptions
 from medfuse.dicom.write.references import SPATIAL_RESAMPLING, Contribution, coded, equipment
-from medfuse.errors import ExportError
 from medfuse.provenance import SOFTWARE
 from medfuse.volume.grid import LPS_FROM_RAS, Grid
 
@@ -20,23 +18,10 @@ SERIES_NUMBER_OFFSET = 9000
 """Added to the base's SeriesNumber: sorts after what scanners number."""
 
 
-@dataclass(frozen=True)
-class Naming:
-    """What a series is called: SeriesDescription and SeriesNumber; None where medfuse chooses."""
-
-    description: str | None = None
-    number: int | None = None
-
-    def apply(self, dataset: Dataset, description: str, number: int) -> None:
-        """Write what was asked for, or else the given defaults."""
-        if self.description is not None and not (0 < len(self.description) <= 64 and self.description.isprintable()):
-            raise ExportError("a series description has 1 to 64 printable characters; shorten or mend it.")
-        if self.description is not None and "\\" in self.description:
-            raise ExportError("a series description holds no backslash, which separates values in DICOM; leave it out.")
-        if self.number is not None and not 0 <= self.number < 2**31:
-            raise ExportError(f"a series number is a whole number from 0 to 2147483647; found {self.number}.")
-        dataset.SeriesDescription = description if self.description is None else self.description
-        dataset.SeriesNumber = number if self.number is None else self.number
+def name_series(dataset: Dataset, options: DicomOptions, description: str, number: int) -> None:
+    """Write SeriesDescription and SeriesNumber as the options say, or else the given defaults."""
+    dataset.SeriesDescription = description if options.description is None else options.description
+    dataset.SeriesNumber = number if options.number is None else options.number
 
 
 def begin_series(person: Dataset, contributions: list[Contribution], derivation: str) -> Dataset:
@@ -58,10 +43,10 @@ def begin_series(person: Dataset, contributions: list[Contribution], derivation:
     return dataset
 
 
-def series_number(header: Dataset | None) -> int:
+def series_number(header: Dataset) -> int:
     """Number after those of scanners, from a source's; an absent or ill-formed number counts as 0."""
     try:
-        number = int(header.get("SeriesNumber") or 0) if header is not None else 0
+        number = int(header.get("SeriesNumber") or 0)
     except (ValueError, TypeError):
         number = 0
     return SERIES_NUMBER_OFFSET + number % SERIES_NUMBER_OFFSET

@@ -1,4 +1,4 @@
-"""The JSON file beside a NIfTI file: what it says of a PET's uptake, under the names of BIDS and dcm2niix."""
+"""Read what a NIfTI file's JSON sidecar says of a PET's uptake, under the names of BIDS and dcm2niix."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def sidecar_path(path: Path) -> Path:
 
 
 def read_pet_sidecar(path: Path) -> dict[str, object]:
-    """What the JSON file beside a PET says of its uptake; nothing where there is none."""
-    beside = sidecar_path(path)
-    if not beside.is_file():
+    """Read what the JSON sidecar of a PET says of its uptake; nothing where there is none."""
+    sidecar = sidecar_path(path)
+    if not sidecar.is_file():
         return {}
     try:
-        said = json.loads(beside.read_text())
+        said = json.loads(sidecar.read_text())
     except (OSError, ValueError) as error:
-        raise IntensityError(f"{beside} is not readable JSON; mend or remove it.") from error
+        raise IntensityError(f"{sidecar} is not readable JSON; correct or remove it.") from error
     return {name: said[name] for name in PET_FIELDS if name in said} if isinstance(said, dict) else {}
 
 
@@ -52,14 +52,14 @@ def suv_factor(said: Mapping[str, object], unit: Unit, weight_kg: float | None =
         If the sidecar does not say what the factor is made of.
     """
     if unit != "Bq/ml":
-        raise IntensityError("an SUV needs Units of Bq/mL in a JSON file beside the PET; leave the SUV out.")
+        raise IntensityError("an SUV needs Units of Bq/mL in the JSON sidecar of the PET; leave the SUV out.")
 
     def needed(*names: str) -> float:
         for name in names:
             value = said.get(name)
             if isinstance(value, int | float) and math.isfinite(value):
                 return float(value)
-        raise IntensityError(f"an SUV needs {' or '.join(names)}, which the JSON file beside the PET lacks; add it.")
+        raise IntensityError(f"an SUV needs {' or '.join(names)}, which the JSON sidecar of the PET lacks; add it.")
 
     dose = needed("RadionuclideTotalDose", "InjectedRadioactivity")
     if "RadionuclideTotalDose" not in said:
@@ -78,5 +78,5 @@ def suv_factor(said: Mapping[str, object], unit: Unit, weight_kg: float | None =
             dose *= 2.0 ** (-delay / needed("RadionuclideHalfLife"))
     weight = weight_kg if weight_kg and "PatientWeight" not in said else needed("PatientWeight")
     if min(dose, weight) <= 0:
-        raise IntensityError("dose and weight of an SUV must be positive; mend the JSON file, or leave the SUV out.")
+        raise IntensityError("dose and weight of an SUV must be positive; correct the JSON file, or leave the SUV out.")
     return weight * 1000 / dose

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from medfuse.cli.console import EXIT_CODES, app, refusing, stdout, steps
-from medfuse.gesenet.training.config import TrainingConfig
+from medfuse.gesenet.training.config import RENAMED, TrainingConfig, with_new_names
 from medfuse.pipeline.train import train as run
 from medfuse.provenance import DISCLAIMER
 
@@ -36,11 +36,18 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
             kind, help_ = str, f"{help_}; separated by commas"
         text = f"{help_} (by default {_shown(each.default)})" if each.default not in ("", ()) else help_
         option = typer.Option(help=text, show_default=False, metavar=None if kind is bool else kind.__name__.upper())
-        annotation = Annotated[kind | None, option]
-        flags.append(inspect.Parameter(each.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
+        flags.append(_flag(each.name, kind, option))
+        # Flags by the names of before are taken, and not listed.
+        flags += [_flag(old, kind, typer.Option(hidden=True)) for old, new in RENAMED.items() if new == each.name]
+    flags.append(_flag("compact", bool, typer.Option(hidden=True)))
     command.__signature__ = inspect.Signature([*own, *flags])  # type: ignore[attr-defined]
     command.__annotations__ |= {flag.name: flag.annotation for flag in flags}
     return command
+
+
+def _flag(name: str, kind: Any, option: Any) -> inspect.Parameter:
+    annotation = Annotated[kind | None, option]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
 def _shown(default: object) -> str:
@@ -55,6 +62,7 @@ def train(
     **flags: Any,
 ) -> None:
     """Train GeSeNet as CONFIG says; a flag goes before the file's setting. Resumes where it was cut."""
+    flags = with_new_names({name: value for name, value in flags.items() if value is not None})
     for each in fields(TrainingConfig):
         if isinstance(each.default, tuple) and flags.get(each.name) is not None:
             numbers = each.name == "patch_sizes"

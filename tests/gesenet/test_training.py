@@ -2,6 +2,8 @@ import csv
 import hashlib
 import json
 import math
+import subprocess
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -23,7 +25,7 @@ from medfuse.gesenet.masks import CoupleMaskConvolutions, watch_masks, work_shar
 from medfuse.gesenet.network import GeSeNet
 from medfuse.gesenet.training.compact import compact_file, compacted
 from medfuse.gesenet.training.config import TrainingConfig
-from medfuse.gesenet.training.dataset import PatchSampler, read_pairs, read_picture, with_classes
+from medfuse.gesenet.training.dataset import read_pairs, read_picture, with_classes
 from medfuse.gesenet.training.losses import (
     FusionLoss,
     LossByTask,
@@ -32,13 +34,14 @@ from medfuse.gesenet.training.losses import (
     complement_loss,
     content_loss,
     gradient_loss,
+    headroom_loss,
     preservation_loss,
-    room_loss,
     semantic_loss,
     sobel,
     spatial_mask_loss,
     structure,
 )
+from medfuse.gesenet.training.patches import PatchSampler
 from medfuse.gesenet.training.pruning import Pruning
 from medfuse.gesenet.training.semantic import TISSUES, SemanticModule, TissueClasses
 from medfuse.gesenet.training.trainer import Trainer
@@ -267,6 +270,36 @@ def test_settings_come_from_yaml_and_flags_go_first(tmp_path):
     read = TrainingConfig.from_yaml(tmp_path / "a.yaml", seed=4, steps=None)
     assert (read.steps, read.seed, read.learning_rate, read.validation_cases) == (7, 4, 1e-4, ("MRI-CT/1",))
     assert read.pairs == str(tmp_path / "p.csv")
+
+
+def test_settings_by_their_old_names_are_taken_with_a_warning(tmp_path):
+    old = {"drawn_twice": ["MRI-CT"], "room_from": 0.8, "compact": False, "seed": 3}
+    old |= {"for_tasks": [{"task": "MRI-CT", "mri_must_exceed": 2.0, "room_weight": 5}]}
+    (tmp_path / "a.yaml").write_text(json.dumps(old))
+    with pytest.warns(FutureWarning) as said:
+        read = TrainingConfig.from_yaml(tmp_path / "a.yaml", room_from=0.7)
+    assert len(said) == 6
+    assert any("the training setting room_weight is now headroom_weight" in str(each.message) for each in said)
+    assert any("compact is no setting any more" in str(each.message) for each in said)
+    assert (read.oversampled_tasks, read.headroom_from, read.seed) == (("MRI-CT",), 0.7, 3)
+    own = read.for_task("MRI-CT")
+    assert (own.mri_gradient_margin, own.headroom_weight) == (2.0, 5.0)
+
+
+def test_flags_by_their_old_names_are_taken(pairs, tmp_path):
+    (tmp_path / "a.yaml").write_text(json.dumps({"pairs": pairs.name, "out": "run"}))
+    flags = ["--drawn-twice", "MRI-MR,MRI-CT", "--room-weight", "2", "--no-compact", "--patch-sizes", "24"]
+    with pytest.warns(FutureWarning) as said:
+        done = CliRunner().invoke(app, ["train", str(tmp_path / "a.yaml"), *flags])
+    assert len(said) == 3
+    assert done.exit_code == 3
+    assert "found MRI-MR, MRI-CT" in " ".join(done.output.split())
+    assert "--room-weight" not in CliRunner().invoke(app, ["train", "--help"]).output
+
+
+def test_settings_are_read_without_pytorch():
+    program = "import sys; import medfuse.gesenet.training.config; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_the_resolved_settings_read_back_the_same(pairs, tmp_path):
@@ -514,9 +547,9 @@ def test_tasks_can_be_drawn_twice_as_often(pairs):
     found = read_pairs(pairs)
     told_apart = [replace(each, mri=torch.full_like(each.mri, 255 * (each.task == "MRI-CT"))) for each in found]
     shares = []
-    for drawn_twice in ((), ("MRI-PET",)):
+    for oversampled_tasks in ((), ("MRI-PET",)):
         generator = torch.Generator().manual_seed(4)
-        batch = PatchSampler(told_apart, (24,), 900 * 24 * 24, 0.0, generator, drawn_twice).draw()
+        batch = PatchSampler(told_apart, (24,), 900 * 24 * 24, 0.0, generator, oversampled_tasks).draw()
         shares.append(float((batch.mri.amax((1, 2, 3)) == 0).float().mean()))
         assert batch.tasks.count("MRI-PET") == round(900 * shares[-1])  # each patch says whose it is
     assert shares == pytest.approx([1 / 2, 2 / 3], abs=0.05)
@@ -615,7 +648,7 @@ def test_losses_are_zero_where_nothing_can_be_better():
     weights = LossWeights(complement=0)  # what is the same in both sources has no complement
     total, terms = FusionLoss(weights)(mri, mri, mri)
     assert total == pytest.approx(0, abs=1e-6)
-    assert set(terms) == {"content", "gradient", "ssim", "complement", "preservation", "room"}
+    assert set(terms) == {"content", "gradient", "ssim", "complement", "preservation", "headroom"}
     assert FusionLoss()(1 - brighter, mri, partner)[0] > FusionLoss()(brighter, mri, partner)[0]
 
 
@@ -696,22 +729,22 @@ def test_edges_under_the_bright_part_of_the_other_source_count_more():
     torch.testing.assert_close(*alike, atol=1e-4, rtol=0)
 
 
-def test_the_room_loss_asks_for_texture_below_white_where_both_are_bright():
+def test_the_headroom_loss_asks_for_texture_below_white_where_both_are_bright():
     wave = 0.1 * torch.sin(torch.arange(64.0))[None, None, None].expand(1, 1, 64, -1)
     mri, hot = 0.7 + wave, torch.ones(1, 1, 64, 64)
     white, flat, textured = torch.ones_like(hot), torch.full_like(hot, 0.9), 0.9 + 0.8 * wave
-    lost = [room_loss(fused, mri, hot).item() for fused in (white, flat, textured)]
+    lost = [headroom_loss(fused, mri, hot).item() for fused in (white, flat, textured)]
     assert lost[0] > lost[1] > 5 * lost[2]
-    exchanged = [room_loss(fused, hot, mri).item() for fused in (white, flat, textured)]
+    exchanged = [headroom_loss(fused, hot, mri).item() for fused in (white, flat, textured)]
     assert exchanged == pytest.approx(lost)
-    assert room_loss(hot, mri - 0.6, hot) == 0  # a dark MRI leaves white where it is
-    assert room_loss(white, mri, hot - 0.4) == 0
+    assert headroom_loss(hot, mri - 0.6, hot) == 0  # a dark MRI leaves white where it is
+    assert headroom_loss(white, mri, hot - 0.4) == 0
 
 
-def test_the_room_loss_pulls_out_of_saturation():
+def test_the_headroom_loss_pulls_out_of_saturation():
     mri, hot = (torch.full((1, 1, 32, 32), value) for value in (0.7, 1.0))
     logits = torch.full_like(mri, 4.0).requires_grad_()  # 0.9997 of the range
-    room_loss(logits.tanh() / 2 + 0.5, mri, hot).backward()
+    headroom_loss(logits.tanh() / 2 + 0.5, mri, hot).backward()
     assert logits.grad.sum() > 0.05
 
 

@@ -1,8 +1,9 @@
-"""All settings of a training run in one flat record, so that YAML file, flags and weights agree on their names."""
+"""Read and check the settings of a training run: one flat record for YAML file, flags and weights; needs no PyTorch."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -11,19 +12,50 @@ import yaml
 
 from medfuse.errors import TrainingError
 from medfuse.gesenet.architecture import Parts
-from medfuse.gesenet.training.losses import (
-    MRI_MUST_EXCEED,
-    ROOM_FROM,
-    UNDER_BRIGHT,
-    FusionLoss,
-    LossByTask,
-    LossWeights,
-)
 from medfuse.gesenet.weights import DEFAULT
 
+MRI_GRADIENT_MARGIN = 1.3
+"""By what factor the MRI's gradient must exceed the partner's to be followed: the MRI has texture everywhere, which
+would else cover the few soft edges of the partner."""
+
+UNDER_BRIGHT = 1.0
+"""How much more an edge counts where the other source is bright, and most likely to cover it."""
+
+HEADROOM_FROM = 0.85
+"""Local mean of the brighter source from which headroom is asked for below white; it counts fully from 0.2 above."""
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """What each term counts; 0 leaves it out.
+
+    In the paper's letters: γ is ``gradient`` (over ``content``), α is ``ssim``, β is ``semantic`` and δ ``subsidiary``.
+    ``complement``, ``preservation``, ``headroom`` and ``mask`` are not in the paper's sum.
+    """
+
+    content: float = 5.0
+    gradient: float = 7.0
+    ssim: float = 0.6
+    complement: float = 0.2
+    preservation: float = 0.0
+    headroom: float = 0.0
+    semantic: float = 0.3
+    subsidiary: float = 0.5
+    mask: float = 0.3
+
+
+RENAMED = {
+    "drawn_twice": "oversampled_tasks",
+    "mri_must_exceed": "mri_gradient_margin",
+    "room_from": "headroom_from",
+    "room_weight": "headroom_weight",
+    "compact": "",
+}
+"""Settings by the names that they had before, still taken for one release; empty where a setting has gone."""
+
 OF_A_TASK = {
-    *(f"{term}_weight" for term in ("content", "gradient", "ssim", "complement", "preservation", "room")),
-    *("mri_must_exceed", "mri_under_bright", "partner_under_bright", "room_from"),
+    *(f"{term}_weight" for term in ("content", "gradient", "ssim", "complement", "preservation", "headroom")),
+    *("mri_gradient_margin", "mri_under_bright", "partner_under_bright", "headroom_from"),
 }
 """Settings that a task may have of its own: those by which pictures are judged."""
 
@@ -39,12 +71,12 @@ RANGES = {
     **dict.fromkeys(("steps", "batch_pixels", "validate_every", "semantic_every"), COUNT),
     **dict.fromkeys(("semantic_pretraining", "patience", "threads"), (0, 10**9)),
     "seed": (0, 2**63 - 1),
-    "room_from": (0.0, 0.99),
+    "headroom_from": (0.0, 0.99),
     **dict.fromkeys(("air_share", "hot_share", "hard_share", "float32_share", "principal_share"), SHARE),
     **dict.fromkeys(("validate_share", "kept_share"), (1e-6, 1.0)),
     **dict.fromkeys(("first_temperature", "last_temperature"), POSITIVE),
     **dict.fromkeys(("learning_rate", "final_learning_rate", "semantic_learning_rate", "weight_decay"), ANY),
-    **dict.fromkeys(("mri_must_exceed", "mri_under_bright", "partner_under_bright"), ANY),
+    **dict.fromkeys(("mri_gradient_margin", "mri_under_bright", "partner_under_bright"), ANY),
     **{f"{each.name}_weight": ANY for each in fields(LossWeights)},
 }
 """Between what each setting that is a number must lie."""
@@ -72,7 +104,7 @@ class TrainingConfig:
     hot_share: float = setting(
         0.0, "share of patches in which one source gets a hot blob over bright tissue of the other"
     )
-    drawn_twice: tuple[str, ...] = setting((), "tasks drawn twice as often as others; else all are drawn alike")
+    oversampled_tasks: tuple[str, ...] = setting((), "tasks drawn twice as often as others; else all are drawn alike")
     coloured: bool = setting(True, "judge fused patches in the partner's colours, cut to what a screen shows")
     learning_rate: float = setting(1e-3, "first learning rate; it falls along a cosine")
     final_learning_rate: float = setting(1e-5, "last learning rate")
@@ -84,12 +116,16 @@ class TrainingConfig:
     float32_share: float = setting(0.2, "last share of the steps, in which arithmetic is float32 in any case")
     content_weight: float = setting(LossWeights.content, "content loss")
     gradient_weight: float = setting(LossWeights.gradient, "gradient loss, γ in the paper")
-    mri_must_exceed: float = setting(MRI_MUST_EXCEED, "how much stronger the MRI's gradient must be to be followed")
+    mri_gradient_margin: float = setting(
+        MRI_GRADIENT_MARGIN, "factor by which the MRI's gradient must be stronger to be followed"
+    )
     ssim_weight: float = setting(LossWeights.ssim, "SSIM loss, α in the paper")
     complement_weight: float = setting(LossWeights.complement, "complement loss")
     preservation_weight: float = setting(LossWeights.preservation, "edge preservation loss")
-    room_weight: float = setting(LossWeights.room, "loss of room below white where both sources are bright")
-    room_from: float = setting(ROOM_FROM, "mean of the brighter source from which it counts")
+    headroom_weight: float = setting(
+        LossWeights.headroom, "headroom loss: room below white where both sources are bright"
+    )
+    headroom_from: float = setting(HEADROOM_FROM, "local mean of the brighter source from which headroom counts")
     mri_under_bright: float = setting(UNDER_BRIGHT, "how much more the MRI's edges under a bright partner count in it")
     partner_under_bright: float = setting(
         UNDER_BRIGHT, "how much more the partner's edges under bright MRI count in it"
@@ -99,7 +135,6 @@ class TrainingConfig:
     subsidiary_weight: float = setting(LossWeights.subsidiary, "subsidiary head in the semantic loss, δ in the paper")
     mask_weight: float = setting(LossWeights.mask, "penalty on couple masks that do not follow the sources' detail")
     principal_share: float = setting(0.25, "share of the channels that may be principal without a penalty")
-    compact: bool = setting(True, "compute only channels that are left, once none is to go and masks are settled")
     kept_share: float = setting(1.0, "share of the channels of E, M, R and decoder that are left in the end")
     semantic_pretraining: int = setting(400, "steps in which the semantic module first learns alone")
     semantic_every: int = setting(4, "the semantic module learns once in so many steps of the fusion network")
@@ -156,12 +191,14 @@ class TrainingConfig:
         if not isinstance(values, dict):
             raise TrainingError(f"{path.name} must map settings to values, in lines such as 'steps: 20000'.")
         _resolve(values, path.parent)
-        values |= {name: value for name, value in flags.items() if value is not None}
+        given = {name: value for name, value in flags.items() if value is not None}
+        values = with_new_names(values) | with_new_names(given)
         return cls.from_mapping(values)
 
     @classmethod
     def from_mapping(cls, values: dict[str, Any]) -> TrainingConfig:
         """Check names and types, and build the record; `TrainingError` says which setting is wrong."""
+        values = with_new_names(values)
         defaults = {each.name: each.default for each in fields(cls)}
         unknown = values.keys() - defaults.keys()
         if unknown:
@@ -198,26 +235,25 @@ class TrainingConfig:
                 own |= {name: _as_type_of(0.0, name, value) for name, value in each.items() if name != "task"}
         return replace(self, **own)
 
-    def loss_by_task(self, tasks: Sequence[str]) -> LossByTask:
-        """How each of the tasks is judged; `TrainingError` where ``for_tasks`` names others."""
-        losses: dict[tuple[Any, ...], FusionLoss] = {}
-        by_task = {}
-        for task in tasks:
-            own = self.for_task(task)
-            under_bright = own.mri_under_bright, own.partner_under_bright
-            settings = own.loss_weights, own.mri_must_exceed, *under_bright, own.room_from
-            by_task[task] = losses.setdefault(settings, FusionLoss(*settings))
-        if strange := {each["task"] for each in self.for_tasks} - set(tasks):
-            raise TrainingError(
-                f"for_tasks must name tasks among {', '.join(tasks)}; found {', '.join(sorted(strange))}."
-            )
-        return LossByTask(by_task)
-
     def to_yaml(self) -> str:
         """The resolved settings, in the form that `from_yaml` reads; paths are absolute, so the file may be moved."""
         values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
         _resolve(values, Path.cwd())
         return yaml.safe_dump(values, sort_keys=False)
+
+
+def with_new_names(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings, and those of tasks among them, by the names that they have now; warn of old ones."""
+    named = {}
+    for name, value in values.items():
+        if name in RENAMED:
+            now = f"is now {RENAMED[name]}" if RENAMED[name] else "is no setting any more, and is ignored"
+            warnings.warn(f"the training setting {name} {now}.", FutureWarning, stacklevel=3)
+        if name == "for_tasks" and isinstance(value, list | tuple):
+            value = [with_new_names(each) if isinstance(each, Mapping) else each for each in value]
+        if new := RENAMED.get(name, name):
+            named[new] = value
+    return named
 
 
 def _resolve(values: dict[str, Any], folder: Path) -> None:

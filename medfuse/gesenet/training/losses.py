@@ -1,4 +1,4 @@
-"""What a good fused slice is, as differentiable terms.
+"""Measure how far a fused slice is from a good one, by differentiable terms.
 
 Li et al. (GeSeNet, doi:10.1109/TNNLS.2023.3293274), Eq. 9–17. Images are (N, 1, H, W) in [0, 1]; every term a scalar.
 """
@@ -7,56 +7,34 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import Any
 
 import torch
 from monai.losses.ssim_loss import SSIMLoss
 from torch import Tensor, nn
 from torch.nn import functional
 
+from medfuse.errors import TrainingError
+from medfuse.gesenet.training.config import (
+    HEADROOM_FROM,
+    MRI_GRADIENT_MARGIN,
+    UNDER_BRIGHT,
+    LossWeights,
+    TrainingConfig,
+)
+
 DETAIL = 0.04
 """Ten grey levels of 256 a pixel: above noise and shading, below the faintest gyrus of a T1 image."""
 
-
-MRI_MUST_EXCEED = 1.3
-"""How much steeper than the partner the MRI must be to be followed: its texture is everywhere, and would else drown the
-few soft edges of the other."""
-
-UNDER_BRIGHT = 1.0
-"""How much more an edge counts where the other source is bright, and most likely to cover it."""
-
-
-@dataclass(frozen=True)
-class LossWeights:
-    """What each term counts; 0 leaves it out.
-
-    In the paper's letters: γ is ``gradient`` (over ``content``), α is ``ssim``, β is ``semantic`` and δ ``subsidiary``.
-    ``complement``, ``preservation``, ``room`` and ``mask`` are not in the paper's sum.
-    """
-
-    content: float = 5.0
-    gradient: float = 7.0
-    ssim: float = 0.6
-    complement: float = 0.2
-    preservation: float = 0.0
-    room: float = 0.0
-    semantic: float = 0.3
-    subsidiary: float = 0.5
-    mask: float = 0.3
-
-
-ROOM_FROM = 0.85
-"""From what mean of its surroundings the brighter source leaves no room for another's texture, if the darker one's is
-`DARKER_BY` less or more; wholly so 0.2 further on."""
-
 DARKER_BY = 0.45
+"""How much below ``headroom_from`` the local mean of the darker source may be where the headroom loss begins."""
 
 SURROUNDINGS = 11
-"""Pixels along a side, over which those means are taken; what differs from them is texture."""
+"""Pixels along a side, over which local means are taken; what differs from them is texture."""
 
-HEADROOM, KEPT_TEXTURE, LEAST_ROOM = 0.1, 0.8, 0.01
-"""How far below the brighter source the fused image is wanted there, and how much of the darker one's texture; and what
-room counts as none."""
+HEADROOM, KEPT_TEXTURE, LEAST_HEADROOM = 0.1, 0.8, 0.01
+"""How far below the brighter source the fused image is wanted there, how much of the darker one's texture, and what
+headroom counts as none."""
 
 
 def content_loss(fused: Tensor, mri: Tensor, partner: Tensor) -> Tensor:
@@ -68,7 +46,7 @@ def content_loss(fused: Tensor, mri: Tensor, partner: Tensor) -> Tensor:
     return functional.l1_loss(fused, torch.maximum(mri, partner))
 
 
-def room_loss(fused: Tensor, mri: Tensor, partner: Tensor, room_from: float = ROOM_FROM) -> Tensor:
+def headroom_loss(fused: Tensor, mri: Tensor, partner: Tensor, headroom_from: float = HEADROOM_FROM) -> Tensor:
     """How far the room below white is from what it should be, where both sources are bright: mean ratio, as logarithm.
 
     There the content loss asks for the screen's white, and the darker source's texture is lost in it. This asks for
@@ -76,11 +54,11 @@ def room_loss(fused: Tensor, mri: Tensor, partner: Tensor, room_from: float = RO
     saturation has no slope left for differences to climb.
     """
     means = [_surroundings(side) for side in (mri, partner)]
-    crowded = _rising(torch.maximum(*means), room_from, min(room_from + 0.2, 1.0))
-    crowded = crowded * _rising(torch.minimum(*means), room_from - DARKER_BY, room_from - DARKER_BY + 0.2)
+    crowded = _rising(torch.maximum(*means), headroom_from, min(headroom_from + 0.2, 1.0))
+    crowded = crowded * _rising(torch.minimum(*means), headroom_from - DARKER_BY, headroom_from - DARKER_BY + 0.2)
     texture = torch.where(mri < partner, mri - means[0], partner - means[1])
     wanted = torch.maximum(mri, partner) - HEADROOM + KEPT_TEXTURE * texture
-    ratio = ((1 + LEAST_ROOM - fused) / (1 + LEAST_ROOM - wanted.clamp(0, 1))).log().abs()
+    ratio = ((1 + LEAST_HEADROOM - fused) / (1 + LEAST_HEADROOM - wanted.clamp(0, 1))).log().abs()
     # A few crowded pixels count as few.
     return (crowded * ratio).mean() / (crowded.mean() + 0.01)
 
@@ -100,15 +78,17 @@ def sobel(image: Tensor) -> Tensor:
     return functional.conv2d(functional.pad(image, (1, 1, 1, 1), mode="replicate"), kernels)
 
 
-def gradient_loss(fused: Tensor, mri: Tensor, partner: Tensor, mri_must_exceed: float = MRI_MUST_EXCEED) -> Tensor:
+def gradient_loss(
+    fused: Tensor, mri: Tensor, partner: Tensor, mri_gradient_margin: float = MRI_GRADIENT_MARGIN
+) -> Tensor:
     """Eq. 12 with directions: mean difference between the fused gradient and the stronger of the sources'.
 
     The paper compares magnitudes. They are the same for a dark line on a bright ground and a bright line on a dark one,
     so a network may reach the right strength with the wrong picture; the vector of the stronger source cannot be
-    reached that way. The MRI counts as stronger where it exceeds the partner by the factor ``mri_must_exceed``.
+    reached that way. The MRI counts as stronger where it exceeds the partner by the factor ``mri_gradient_margin``.
     """
     of_mri, of_partner = sobel(mri), sobel(partner)
-    stronger = of_mri.abs().sum(1, keepdim=True) > mri_must_exceed * of_partner.abs().sum(1, keepdim=True)
+    stronger = of_mri.abs().sum(1, keepdim=True) > mri_gradient_margin * of_partner.abs().sum(1, keepdim=True)
     wanted = torch.where(stronger, of_mri, of_partner)
     return (sobel(fused) - wanted).abs().sum(1).mean()
 
@@ -203,7 +183,7 @@ def semantic_loss(main: Tensor, subsidiary: Tensor, classes: Tensor, subsidiary_
 
 
 class FusionLoss(nn.Module):
-    """The weighted sum of the terms that compare pictures: content, gradient, SSIM, complement, preservation, room.
+    """The weighted sum of the terms that compare pictures: content, gradient, SSIM, complement, preservation, headroom.
 
     Called as ``loss(fused, mri, partner)``; returns the sum and the unweighted terms by name (detached).
     """
@@ -211,27 +191,27 @@ class FusionLoss(nn.Module):
     def __init__(
         self,
         weights: LossWeights | None = None,
-        mri_must_exceed: float = MRI_MUST_EXCEED,
+        mri_gradient_margin: float = MRI_GRADIENT_MARGIN,
         mri_under_bright: float = UNDER_BRIGHT,
         partner_under_bright: float = UNDER_BRIGHT,
-        room_from: float = ROOM_FROM,
+        headroom_from: float = HEADROOM_FROM,
     ) -> None:
         super().__init__()
         self.weights = weights or LossWeights()
-        self.mri_must_exceed = mri_must_exceed
-        self.room_from = room_from
+        self.mri_gradient_margin = mri_gradient_margin
+        self.headroom_from = headroom_from
         self.under_bright = mri_under_bright, partner_under_bright
         self.dissimilarity = SSIMLoss(spatial_dims=2, data_range=1.0, kernel_type="uniform", win_size=7)
 
     def forward(self, fused: Tensor, mri: Tensor, partner: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         terms = {
             "content": content_loss(fused, mri, partner),
-            "gradient": gradient_loss(fused, mri, partner, self.mri_must_exceed),
+            "gradient": gradient_loss(fused, mri, partner, self.mri_gradient_margin),
             # Eq. 13: one minus SSIM, summed over both sources.
             "ssim": self.dissimilarity(fused, mri) + self.dissimilarity(fused, partner),
             "complement": complement_loss(fused, mri, partner),
             "preservation": preservation_loss(fused, mri, partner, *self.under_bright),
-            "room": room_loss(fused, mri, partner, self.room_from),
+            "headroom": headroom_loss(fused, mri, partner, self.headroom_from),
         }
         total = torch.stack([getattr(self.weights, name) * term for name, term in terms.items()]).sum()
         return total, {name: term.detach() for name, term in terms.items()}
@@ -265,3 +245,17 @@ class LossByTask(nn.Module):
             total = total + share * part
             terms = {name: terms.get(name, 0.0) + share * term for name, term in its_terms.items()}
         return total, terms
+
+
+def loss_by_task(config: TrainingConfig, tasks: Sequence[str]) -> LossByTask:
+    """How each of the tasks is judged by the settings; `TrainingError` where ``for_tasks`` names others."""
+    losses: dict[tuple[Any, ...], FusionLoss] = {}
+    by_task = {}
+    for task in tasks:
+        own = config.for_task(task)
+        under_bright = own.mri_under_bright, own.partner_under_bright
+        settings = own.loss_weights, own.mri_gradient_margin, *under_bright, own.headroom_from
+        by_task[task] = losses.setdefault(settings, FusionLoss(*settings))
+    if strange := {each["task"] for each in config.for_tasks} - set(tasks):
+        raise TrainingError(f"for_tasks must name tasks among {', '.join(tasks)}; found {', '.join(sorted(strange))}.")
+    return LossByTask(by_task)

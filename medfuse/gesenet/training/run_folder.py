@@ -1,4 +1,4 @@
-"""The folder of a training run: what lies in it, and the refusal of one that holds what no such run wrote."""
+"""Read and write the folder of a training run; refuse one that holds what no such run wrote."""
 
 from __future__ import annotations
 

@@ -20,9 +20,10 @@ from medfuse.gesenet.masks import watch_masks
 from medfuse.gesenet.network import GeSeNet
 from medfuse.gesenet.training.compact import compacted
 from medfuse.gesenet.training.config import TrainingConfig
-from medfuse.gesenet.training.dataset import Batch, Pair, PatchSampler, whole_pairs, with_classes
+from medfuse.gesenet.training.dataset import Pair, with_classes
 from medfuse.gesenet.training.isolation import Isolation
-from medfuse.gesenet.training.losses import channel_mask_loss, semantic_loss, spatial_mask_loss
+from medfuse.gesenet.training.losses import channel_mask_loss, loss_by_task, semantic_loss, spatial_mask_loss
+from medfuse.gesenet.training.patches import Batch, PatchSampler, whole_pairs
 from medfuse.gesenet.training.pruning import Pruning
 from medfuse.gesenet.training.run_folder import RunFolder
 from medfuse.gesenet.training.semantic import SemanticModule
@@ -83,7 +84,7 @@ class Trainer:
             config.batch_pixels,
             config.air_share,
             torch.Generator().manual_seed(config.seed),
-            config.drawn_twice,
+            config.oversampled_tasks,
             config.hot_share,
         )
         self.origins: list[dict[str, str]] = []
@@ -91,7 +92,7 @@ class Trainer:
             self.network = self._placed(self._first_network())
             self.semantic = self._placed(SemanticModule())
         self.pruning = Pruning(self.network, config.kept_share)
-        self.loss = config.loss_by_task(sorted({pair.task for pair in pairs})).to(self.device)
+        self.loss = loss_by_task(config, sorted({pair.task for pair in pairs})).to(self.device)
         logits = [value for name, value in self.network.named_parameters() if name.endswith("channel_logits")]
         for each in logits:
             each.requires_grad_(config.learn_channel_masks)

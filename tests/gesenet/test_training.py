@@ -288,7 +288,7 @@ def test_settings_by_their_old_names_are_taken_with_a_warning(tmp_path):
 
 def test_flags_by_their_old_names_are_taken(pairs, tmp_path):
     (tmp_path / "a.yaml").write_text(json.dumps({"pairs": pairs.name, "out": "run"}))
-    flags = ["--drawn-twice", "MRI-MR,MRI-CT", "--room-weight", "2", "--no-compact"]
+    flags = ["--drawn-twice", "MRI-MR,MRI-CT", "--room-weight", "2", "--no-compact", "--patch-sizes", "24"]
     with pytest.warns(FutureWarning) as said:
         done = CliRunner().invoke(app, ["train", str(tmp_path / "a.yaml"), *flags])
     assert len(said) == 3

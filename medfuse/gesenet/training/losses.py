@@ -26,7 +26,6 @@ from medfuse.gesenet.training.config import (
 DETAIL = 0.04
 """Ten grey levels of 256 a pixel: above noise and shading, below the faintest gyrus of a T1 image."""
 
-
 DARKER_BY = 0.45
 """How much below ``headroom_from`` the local mean of the darker source may be where the headroom loss begins."""
 
@@ -34,8 +33,8 @@ SURROUNDINGS = 11
 """Pixels along a side, over which local means are taken; what differs from them is texture."""
 
 HEADROOM, KEPT_TEXTURE, LEAST_HEADROOM = 0.1, 0.8, 0.01
-"""How far below the brighter source the fused image is wanted there, how much of the darker one's texture is wanted,
-and what headroom counts as none."""
+"""How far below the brighter source the fused image is wanted there, how much of the darker one's texture, and what
+headroom counts as none."""
 
 
 def content_loss(fused: Tensor, mri: Tensor, partner: Tensor) -> Tensor:

@@ -33,7 +33,7 @@ class CompressionName(str, Enum):
 class DicomChoices:
     """What was asked of the DICOM output: how series are written, and what is written beside the fused one."""
 
-    options: dicom.DicomOptions = dicom.DicomOptions()
+    options: dicom.DicomOptions
     with_partner: bool = False
     as_media: bool = False
 

@@ -23,6 +23,7 @@ def demo(
     as_json: Json = False,
 ) -> None:
     """Make a phantom study, fuse it, and write DICOM, NIfTI and a picture into OUT."""
+    from medfuse import dicom
     from medfuse.phantom import phantom_study
 
     owned = (*RESULTS, "study", "picture.png")
@@ -33,7 +34,7 @@ def demo(
         mri = medfuse.load(folder / "study" / "mri", progress=part_of(progress, 0, 0.5, "MRI"))
         other = medfuse.load(folder / "study" / "partner", progress=part_of(progress, 0.5, 1, "partner"))
         study = medfuse.fuse(mri, other, progress=progress)
-        write_results(study, folder, Format.BOTH, progress, DicomChoices())
+        write_results(study, folder, Format.BOTH, progress, DicomChoices(dicom.DicomOptions()))
         study.write_picture(folder / "picture.png")
         written = [entry.name for entry in folder.iterdir()]
     result = summary(study, out, written)

@@ -1,4 +1,4 @@
-"""``medfuse warm-up``: compile the engine before it is needed."""
+"""Compile the engine before it is needed: ``medfuse warm-up``."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def warm_up(
     from medfuse.errors import ExportError
     from medfuse.gesenet.engines.registry import ENGINES, compiled_code_folder, load_engine
 
-    with refusing(as_json), steps() as tell:
+    with refusing(as_json), steps() as progress:
         started = time.perf_counter()
-        ready = load_engine(engine, device, progress=tell)
+        ready = load_engine(engine, device, progress=progress)
         seconds = time.perf_counter() - started
         folder = compiled_code_folder(ready.name)
         if folder is None and ENGINES[ready.name].compiled_by:

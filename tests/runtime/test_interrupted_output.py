@@ -17,6 +17,7 @@ import pytest
 import medfuse
 from medfuse.cli.choices import DicomChoices, Format
 from medfuse.cli.fuse import RESULTS, write_results
+from medfuse.dicom import DicomOptions
 from medfuse.errors import ExportError
 from medfuse.runtime.atomic_output import atomic_entries
 from medfuse.runtime.progress import silent
@@ -39,7 +40,7 @@ def study(place):
 def write(study, out, progress=silent):
     """What the command does with a fused study."""
     with atomic_entries(out, True, RESULTS) as folder:
-        write_results(study, folder, Format.BOTH, progress, DicomChoices())
+        write_results(study, folder, Format.BOTH, progress, DicomChoices(DicomOptions()))
 
 
 def in_a_child(work):

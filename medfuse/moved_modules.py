@@ -5,8 +5,6 @@ from __future__ import annotations
 import importlib
 import sys
 import warnings
-from collections.abc import Sequence
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
@@ -27,21 +25,20 @@ MOVED = {
 """What the documentation named, and where it is now."""
 
 
-class _MovedModules(MetaPathFinder, Loader):
-    """Import the new module where the old one is asked for."""
+class _MovedModules:
+    """Import the new module where the old one is asked for. Its base classes in importlib.abc are slow to import."""
 
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        return ModuleSpec(fullname, self) if fullname in MOVED else None
+    def find_spec(self, fullname: str, path: object, target: object = None) -> ModuleSpec | None:
+        return ModuleSpec(fullname, self) if fullname in MOVED else None  # type: ignore[arg-type]
 
-    def create_module(self, spec: ModuleSpec) -> ModuleType:
-        new = MOVED[spec.name]
-        warnings.warn(f"{spec.name} is now {new}; import it from there.", DeprecationWarning, stacklevel=2)
-        return importlib.import_module(new)
+    def create_module(self, spec: ModuleSpec) -> None:
+        """Let Python make an empty module, which takes the place of nothing."""
 
     def exec_module(self, module: ModuleType) -> None:
-        """Nothing: the new module ran when it was imported."""
+        """Put the new module in the place of the empty one."""
+        old, new = module.__name__, MOVED[module.__name__]
+        warnings.warn(f"{old} is now {new}; import it from there.", DeprecationWarning, stacklevel=2)
+        sys.modules[old] = importlib.import_module(new)
 
 
 def answer_old_names() -> None:

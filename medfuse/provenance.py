@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from dataclasses import asdict, dataclass, field
+from functools import cache
 from typing import Any
 
-from medfuse.intensity import Window
+from medfuse.intensity.presets import Window
 
 DISCLAIMER = "Research use only: not a medical device, not for diagnosis or treatment."
 
 NOT_ALIGNED = "NOT ALIGNED"
 
-SOFTWARE = f"medfuse {version('medfuse')}"
+
+@cache
+def software() -> str:
+    """Name and version of this program; looked up late, for that takes longer than printing a help text."""
+    from importlib.metadata import version
+
+    return f"medfuse {version('medfuse')}"
 
 
 def marked(name: str, registration: Mapping[str, Any]) -> str:
@@ -48,7 +54,7 @@ class Provenance:
     mri_straightened: bool = False
     mri_filled_slices: int = 0
     partner_filled_slices: int = 0
-    software: str = SOFTWARE
+    software: str = field(default_factory=software)
 
     def to_dict(self) -> dict[str, Any]:
         """The same as plain values for JSON."""

@@ -15,7 +15,7 @@ from monai.data.meta_tensor import MetaTensor
 from medfuse.errors import ExportError
 from medfuse.nifti.header import SUFFIXES, NiftiSource
 from medfuse.nifti.pet_sidecar import sidecar_path
-from medfuse.provenance import DISCLAIMER, SOFTWARE
+from medfuse.provenance import DISCLAIMER, software
 from medfuse.runtime.atomic_output import atomic_output
 from medfuse.volume import grid_of, plain, source_of
 
@@ -95,7 +95,7 @@ def _save(nifti: nib.nifti1.Nifti1Image, path: Path, sidecar: Mapping[str, objec
 
 def dataset_description() -> dict[str, object]:
     """What a BIDS derivative dataset says of itself (dataset_description.json)."""
-    name, version = SOFTWARE.split(" ")
+    name, version = software().split(" ")
     return {
         "Name": "Studies fused by medfuse",
         "BIDSVersion": "1.10.0",

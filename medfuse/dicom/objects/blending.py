@@ -27,7 +27,7 @@ from medfuse.dicom.write.options import DicomOptions
 from medfuse.dicom.write.references import reference
 from medfuse.dicom.write.series_modules import name_series, series_number
 from medfuse.errors import ExportError
-from medfuse.provenance import SOFTWARE, Provenance
+from medfuse.provenance import Provenance, software
 from medfuse.runtime.atomic_output import atomic_output, require_outside
 from medfuse.volume import Source
 
@@ -146,7 +146,7 @@ def _header(partner: Dataset) -> Dataset:
     dataset.Modality = "PR"
     dataset.InstanceNumber = 1
     dataset.Manufacturer = dataset.ManufacturerModelName = "medfuse"
-    dataset.SoftwareVersions = SOFTWARE
+    dataset.SoftwareVersions = software()
     dataset.ContentLabel = "BLENDING"
     dataset.ContentDescription = "Registered partner over MR"
     dataset.ContentCreatorName = None

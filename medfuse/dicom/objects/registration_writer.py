@@ -21,7 +21,7 @@ from medfuse.dicom.write.options import DicomOptions
 from medfuse.dicom.write.references import Contribution, equipment, refer_to_series, reference
 from medfuse.dicom.write.series_modules import name_series, series_number
 from medfuse.errors import ExportError
-from medfuse.provenance import SOFTWARE, marked
+from medfuse.provenance import marked, software
 from medfuse.runtime.atomic_output import atomic_output, require_outside
 from medfuse.volume import Source
 from medfuse.volume.grid import LPS_FROM_RAS
@@ -118,14 +118,14 @@ def _header(mri: DicomSource, partner: DicomSource, registration: Mapping[str, A
     dataset.Modality = "REG"
     dataset.InstanceNumber = 1
     dataset.Manufacturer = dataset.ManufacturerModelName = "medfuse"
-    dataset.SoftwareVersions = SOFTWARE
+    dataset.SoftwareVersions = software()
     dataset.DeviceSerialNumber = "0"
     dataset.ContentLabel = "ALIGNMENT"
     summary = f"{partner.modality} to {mri.modality}, {registration['method']}"
     dataset.ContentDescription = marked(summary, registration)[:64]
     dataset.ContentCreatorName = None
     contributions = [Contribution(source, np.eye(4), preserved=True) for source in (mri, partner)]
-    dataset.ContributingEquipmentSequence = equipment(contributions, SOFTWARE)
+    dataset.ContributingEquipmentSequence = equipment(contributions, software())
     return dataset
 
 

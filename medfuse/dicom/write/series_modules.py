@@ -11,7 +11,7 @@ from medfuse.dicom.decimals import decimals
 from medfuse.dicom.write.identity import stamp
 from medfuse.dicom.write.options import DicomOptions
 from medfuse.dicom.write.references import SPATIAL_RESAMPLING, Contribution, coded, equipment
-from medfuse.provenance import SOFTWARE
+from medfuse.provenance import software
 from medfuse.volume.grid import LPS_FROM_RAS, Grid
 
 SERIES_NUMBER_OFFSET = 9000
@@ -33,10 +33,10 @@ def begin_series(person: Dataset, contributions: list[Contribution], derivation:
     dataset.SeriesInstanceUID = generate_uid(prefix=None)
     dataset.Manufacturer = "medfuse"
     dataset.ManufacturerModelName = "medfuse"
-    dataset.SoftwareVersions = SOFTWARE
+    dataset.SoftwareVersions = software()
     dataset.DerivationDescription = derivation
     dataset.DerivationCodeSequence = coded(SPATIAL_RESAMPLING)
-    dataset.ContributingEquipmentSequence = equipment(contributions, SOFTWARE)
+    dataset.ContributingEquipmentSequence = equipment(contributions, software())
     burned = any(one.source.first.get("BurnedInAnnotation") == "YES" for one in contributions)
     dataset.BurnedInAnnotation = "YES" if burned else "NO"
     _note_lossy_sources(dataset, contributions)

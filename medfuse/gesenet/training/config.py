@@ -8,8 +8,6 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from medfuse.errors import TrainingError
 from medfuse.gesenet.architecture import Parts
 from medfuse.gesenet.weights import DEFAULT
@@ -182,6 +180,8 @@ class TrainingConfig:
         TrainingError
             If the file is no mapping, names unknown settings, or a value has another type than its setting.
         """
+        import yaml  # only here: the command's help lists the settings, and is to be quick
+
         try:
             values = yaml.safe_load(path.read_text())
         except OSError as error:
@@ -237,6 +237,8 @@ class TrainingConfig:
 
     def to_yaml(self) -> str:
         """The resolved settings, in the form that `from_yaml` reads; paths are absolute, so the file may be moved."""
+        import yaml
+
         values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
         _resolve(values, Path.cwd())
         return yaml.safe_dump(values, sort_keys=False)

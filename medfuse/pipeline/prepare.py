@@ -10,7 +10,7 @@ from monai.data.meta_tensor import MetaTensor
 
 from medfuse.intensity import AirMask, Window, choose_window, known_window, outside_value
 from medfuse.pipeline.steps import blacken_air, choose_palette, split_luma, window_slab
-from medfuse.registration import Align, Registration, judge, register, resample, resampled
+from medfuse.registration import Align, Registration, assess_registration, register, resample, resampled
 from medfuse.runtime.progress import Progress, step_of
 from medfuse.volume import (
     PLANES,
@@ -143,7 +143,7 @@ def align_pair(
 ) -> Registration:
     """Find the registration fixed → moving, or assess the one given; see `medfuse.register`."""
     if isinstance(align, Registration):
-        return judge(align, fixed, moving)
+        return assess_registration(align, fixed, moving)
     return register(fixed, moving, align, force=force, progress=progress)
 
 

@@ -1,4 +1,4 @@
-from .align import Align, judge, register
+from .align import Align, assess_registration, register
 from .resampling import Resampled, resample, resampled
 from .suffixes import READ_SUFFIXES, WRITTEN_SUFFIXES
 from .transform import Registration
@@ -13,7 +13,7 @@ __all__ = [
     "Resampled",
     "Verdict",
     "Warp",
-    "judge",
+    "assess_registration",
     "register",
     "resample",
     "resampled",

@@ -114,7 +114,7 @@ def register(
 
 
 @one_thread()
-def judge(registration: Registration, fixed: MetaTensor, moving: MetaTensor) -> Registration:
+def assess_registration(registration: Registration, fixed: MetaTensor, moving: MetaTensor) -> Registration:
     """Add to a registration what the pictures say of it, and the overlap of the fields of view.
 
     A registration that is given is trusted: where the pictures speak against it, the verdict is ``"unconfirmed"``;

@@ -14,7 +14,7 @@ from monai.data.meta_tensor import MetaTensor
 from medfuse.errors import RegistrationError
 from medfuse.phantom import Head, default_grid, default_pose, render
 from medfuse.phantom.scanner import rigid
-from medfuse.registration import Registration, judge, register
+from medfuse.registration import Registration, assess_registration, register
 from medfuse.registration.poses import closer, poses
 from medfuse.registration.pyramid import Pyramid
 from medfuse.registration.search import Pair, _best_apart, climb
@@ -223,7 +223,7 @@ def test_the_error_grows_with_a_misalignment_that_is_given(mri: MetaTensor) -> N
     for distance in (0.0, 3.0, 6.0):
         shifted = np.array(truth)
         shifted[:3, 3] += (distance, 0, 0)
-        verdict = judge(Registration(shifted, "file"), mri, study).verdict
+        verdict = assess_registration(Registration(shifted, "file"), mri, study).verdict
         assert verdict is not None
         told.append(verdict.error_mm)
         assert verdict.opinion == ("aligned" if distance < 3 else "unconfirmed")
@@ -236,7 +236,7 @@ def test_the_error_grows_with_a_misalignment_that_is_given(mri: MetaTensor) -> N
 def test_a_map_that_is_given_the_wrong_way_round_is_named_as_such(mri: MetaTensor) -> None:
     pose = rigid((20.0, -8.0, 12.0), (25.0, 10.0, -18.0))
     inverted = Registration(pose @ np.linalg.inv(default_pose("MR")), "file").inverse()
-    verdict = judge(inverted, mri, partner("PT", pose)).verdict
+    verdict = assess_registration(inverted, mri, partner("PT", pose)).verdict
     assert verdict is not None
     assert verdict.opinion == "unconfirmed"
     assert "inverse" in verdict.reasons[-1]

@@ -107,7 +107,7 @@ class LoadStudyd(MapTransform):
 class Registerd(MapTransform):
     """Align the moving volume to the fixed one; leaves a `Registration` (fixed → moving), moves no voxel.
 
-    A registration that is given is taken as it is, if the studies overlap under it, and judged by the pictures.
+    A registration that is given is taken as it is, if the studies overlap under it, and assessed by the pictures.
     """
 
     def __init__(

@@ -75,7 +75,7 @@ def alignment_picture(fixed: MetaTensor, moving: MetaTensor, registration: Regis
     fixed, moving
         (1, X, Y, Z) volumes in their own units.
     registration
-        Fixed → moving; where it was judged, blocks of the head within 24 mm of a slice show their errors.
+        Fixed → moving; where it was assessed, blocks of the head within 24 mm of a slice show their errors.
 
     Returns
     -------
@@ -125,7 +125,7 @@ def _errors_near(
     point: Pixels,
     registration: Registration,
 ) -> PathCollection | None:
-    """Blocks near a slice as dots in the colour of their error; None where nothing was judged."""
+    """Blocks near a slice as dots in the colour of their error; None where nothing was assessed."""
     axis.imshow(here * 0.6, aspect=aspect)
     verdict = registration.verdict
     if verdict is None or not len(verdict.places):

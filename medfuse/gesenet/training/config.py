@@ -55,7 +55,7 @@ OF_A_TASK = {
     *(f"{term}_weight" for term in ("content", "gradient", "ssim", "complement", "preservation", "headroom")),
     *("mri_gradient_margin", "mri_under_bright", "partner_under_bright", "headroom_from"),
 }
-"""Settings that a task may have of its own: those by which pictures are judged."""
+"""Settings that a task may have of its own: those by which the loss looks at pictures."""
 
 
 PRECISIONS = ("auto", "float32", "bfloat16")
@@ -103,7 +103,7 @@ class TrainingConfig:
         0.0, "share of patches in which one source gets a hot blob over bright tissue of the other"
     )
     oversampled_tasks: tuple[str, ...] = setting((), "tasks drawn twice as often as others; else all are drawn alike")
-    coloured: bool = setting(True, "judge fused patches in the partner's colours, cut to what a screen shows")
+    coloured: bool = setting(True, "compare fused patches in the partner's colours, cut to what a screen shows")
     learning_rate: float = setting(1e-3, "first learning rate; it falls along a cosine")
     final_learning_rate: float = setting(1e-5, "last learning rate")
     weight_decay: float = setting(1e-5, "of the fusion network; the couple masks' logits do not decay")

@@ -221,7 +221,7 @@ class LossByTask(nn.Module):
     """Each patch of a batch by the `FusionLoss` of its task.
 
     Called as ``loss(fused, mri, partner, tasks)`` with one task a patch; returns what `FusionLoss` does, each mean over
-    all patches. Tasks that share a loss are judged at once.
+    all patches. Tasks that share a loss are computed at once.
     """
 
     def __init__(self, losses: Mapping[str, FusionLoss]) -> None:
@@ -248,7 +248,7 @@ class LossByTask(nn.Module):
 
 
 def loss_by_task(config: TrainingConfig, tasks: Sequence[str]) -> LossByTask:
-    """How each of the tasks is judged by the settings; `TrainingError` where ``for_tasks`` names others."""
+    """The loss of each task by the settings; `TrainingError` where ``for_tasks`` names others."""
     losses: dict[tuple[Any, ...], FusionLoss] = {}
     by_task = {}
     for task in tasks:

@@ -20,7 +20,7 @@ TISSUE_LUMA = 0.1
 
 
 class Batch(NamedTuple):
-    """What the network is shown at once, and what its result is judged by.
+    """What the network is shown at once, and what the loss sees of its result.
 
     MRI and partner (N, 1, H, W) float32 in [0, 1], tissue classes (N, H, W) int64, what the partner's colours add to
     luma, (N, 3, H, W) float32 in [-1, 1], and each one's task.

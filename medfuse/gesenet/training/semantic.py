@@ -1,4 +1,4 @@
-"""Find tissue classes in a source pair, and judge by a small network whether the fused slice still shows them.
+"""Find tissue classes in a source pair, and tell by a small network whether the fused slice still shows them.
 
 The pairs carry no labels. Clustering both sources together gives classes that neither shows alone; the semantic module
 (after Tang et al., "Image fusion in the loop of high-level vision tasks", 2022, doi:10.1016/j.inffus.2021.12.004) must

@@ -1,4 +1,4 @@
-"""Train GeSeNet, and in turn with it the semantic module that judges its results."""
+"""Train GeSeNet, and in turn with it the semantic module that classifies its results."""
 
 from __future__ import annotations
 

@@ -47,13 +47,15 @@ def test_code_is_written_to_the_first_folder_that_takes_it_and_read_from_any(kep
     (file,) = second.iterdir()
     assert folder_of(function) == second
     assert file.stat().st_mode & 0o444 == 0o444 & ~_umask()
-    kept_in(tmp_path / "absent", second)
+    kept_in(first, tmp_path / "named later", second)
     again = entry_point(doubled)
     assert again(3) == 6
     assert again.stats.cache_hits
     assert not again.stats.cache_misses
     assert again(3.5) == 7  # other numbers, another file
-    assert len(list((tmp_path / "absent").iterdir())) == 1
+    # What the older folder had was copied.
+    assert len(list((tmp_path / "named later").iterdir())) == 2
+    assert len(list(second.iterdir())) == 1
 
 
 def test_damaged_code_is_compiled_anew(kept_in, tmp_path):

@@ -7,7 +7,7 @@ import logging
 import pickle
 import sys
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -43,9 +43,10 @@ def _fingerprint() -> str:
 class DiskCache(NullCache):  # type: ignore[misc] # Numba has no annotations
     """The machine code of one function: a file for each signature and processor, by a name made of all it depends on.
 
-    It is read from the first folder that has it, and written, whole or not at all, to the first that takes it. So
-    nothing breaks where no folder can be written, or where two processes compile at once: they write the same.
-    Numba's own cache has an index a function, which two processes may overwrite, and stops where it cannot write.
+    It is read from the first folder that has it, and written, whole or not at all, to the first that takes it; what a
+    later folder has is copied there, so that a folder that was named ahead holds everything. Thus nothing breaks where
+    no folder can be written, or where two processes compile at once: they write the same. Numba's own cache has an
+    index a function, which two processes may overwrite, and stops where it cannot write.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -55,32 +56,41 @@ class DiskCache(NullCache):  # type: ignore[misc] # Numba has no annotations
         """Return compiled code, or None. Name and arguments are Numba's."""
         target_context.refresh()
         name = self.name(sig, target_context.codegen())
+        without = []
         for folder in cache_folders(config.CACHE_DIR):
             try:
-                stored = pickle.loads((folder / name).read_bytes())
+                content = (folder / name).read_bytes()
+                stored = pickle.loads(content)
             except UNREADABLE:
+                without.append(folder)
                 continue
+            _kept(content, name, without)
             return CompileResult._rebuild(target_context, *stored)
         return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
         """Keep compiled code, if there is a folder for it. Name and arguments are Numba's."""
-        stored, name = dumps(data._reduce()), self.name(sig, data.codegen)
-        for folder in cache_folders(config.CACHE_DIR, create=True):
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-                _write_at_once(folder / name, stored)
-            except OSError as error:
-                log.debug("compiled code cannot be kept in %s: %s", folder, error)
-                continue
-            log.debug("compiled %s, kept in %s", self._function.__name__, folder)
-            return
-        log.warning("no folder takes compiled code, so every run compiles anew; name one in NUMBA_CACHE_DIR")
+        name = self.name(sig, data.codegen)
+        if not _kept(dumps(data._reduce()), name, cache_folders(config.CACHE_DIR, create=True)):
+            log.warning("no folder takes compiled code, so every run compiles anew; name one in NUMBA_CACHE_DIR")
 
     def name(self, signature: Any, codegen: Any) -> str:
         """Of the file for a signature."""
         key = repr((_fingerprint(), self._function.__qualname__, str(signature), codegen.magic_tuple()))
         return f"{self._function.__name__}-{hashlib.sha256(key.encode()).hexdigest()[:32]}.bin"
+
+
+def _kept(content: bytes, name: str, folders: Iterable[Path]) -> bool:
+    """Write a file to the first of the folders that takes it, and say whether one did."""
+    for folder in folders:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            _write_at_once(folder / name, content)
+        except OSError as error:
+            log.debug("compiled code cannot be kept in %s: %s", folder, error)
+        else:
+            return True
+    return False
 
 
 def _write_at_once(path: Path, content: bytes) -> None:

@@ -25,10 +25,7 @@ READERS = {
         "reader.SetFileNames(reader.GetGDCMSeriesFileNames(folder))\n"
         "sitk.Cast(reader.Execute(), sitk.sitkFloat32)",
     ),
-    "MONAI": (
-        "from monai.data import PydicomReader",
-        "reader = PydicomReader()\nreader.get_data(reader.read(folder))",
-    ),
+    "MONAI": ("from monai.data import PydicomReader", "reader = PydicomReader()\nreader.get_data(reader.read(folder))"),
 }
 
 PROGRAM = """

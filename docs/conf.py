@@ -14,13 +14,7 @@ author = "The medfuse developers"
 copyright = "the medfuse developers"
 release = version = installed_version("medfuse")
 
-extensions = [
-    "from_code",
-    "myst_parser",
-    "numpydoc",
-    "sphinx.ext.autodoc",
-    "sphinx_gallery.gen_gallery",
-]
+extensions = ["from_code", "myst_parser", "numpydoc", "sphinx.ext.autodoc", "sphinx_gallery.gen_gallery"]
 exclude_patterns = ["_build", "quality/mri-*.md", "quality/patients.md", "quality/volumes.md", "quality/ablations.md"]
 default_role = "py:obj"
 
@@ -47,6 +41,4 @@ sphinx_gallery_conf = {
 html_theme = "furo"
 html_title = f"medfuse {release}"
 html_static_path = ["_static"]
-html_theme_options = {
-    "announcement": "Research use only: not a medical device, not for diagnosis or treatment.",
-}
+html_theme_options = {"announcement": "Research use only: not a medical device, not for diagnosis or treatment."}

@@ -10,15 +10,7 @@ import matplotlib.pyplot as plt
 from monai.transforms import Compose, MapTransform
 
 import medfuse
-from medfuse.pipeline.transforms import (
-    FuseSlicesd,
-    JoinColourd,
-    Registerd,
-    Replaned,
-    ResampleOntod,
-    Scaled,
-    SplitLumad,
-)
+from medfuse.pipeline.transforms import FuseSlicesd, JoinColourd, Registerd, Replaned, ResampleOntod, Scaled, SplitLumad
 from medfuse.volume import like, plain
 
 # %%

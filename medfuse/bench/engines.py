@@ -313,11 +313,7 @@ def one_study(
 
 
 def _work(
-    published: Engine,
-    network: Engine,
-    folded: FoldedGeSeNet,
-    skipping: FoldedGeSeNet,
-    pair: tuple[Tensor, Tensor],
+    published: Engine, network: Engine, folded: FoldedGeSeNet, skipping: FoldedGeSeNet, pair: tuple[Tensor, Tensor]
 ) -> dict[str, Any]:
     """GFLOP a slice of each form of the network, and GFLOP/s of this machine's matrix products."""
     everything = *pair, torch.ones(1), torch.zeros(2, folded.channels)

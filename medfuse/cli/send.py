@@ -18,8 +18,7 @@ from medfuse.cli.console import EXIT_CODES, EXIT_NOT_SENT, Json, app, refusing, 
 def send(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The export to send.", show_default=False)],
     to: Annotated[
-        str,
-        typer.Option(help="HOST:PORT or HOST:PORT/AET for C-STORE; https://… for STOW-RS.", show_default=False),
+        str, typer.Option(help="HOST:PORT or HOST:PORT/AET for C-STORE; https://… for STOW-RS.", show_default=False)
     ],
     retries: Annotated[int, typer.Option(min=0, help="How often failed instances are sent again.")] = 3,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for an answer.")] = 30.0,

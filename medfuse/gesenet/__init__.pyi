@@ -3,10 +3,4 @@ from .engines.registry import Engine, load_engine
 from .loading import load_network
 from .network import GeSeNet
 
-__all__ = [
-    "Engine",
-    "GeSeNet",
-    "fuse_slices",
-    "load_engine",
-    "load_network",
-]
+__all__ = ["Engine", "GeSeNet", "fuse_slices", "load_engine", "load_network"]

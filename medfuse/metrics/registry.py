@@ -87,11 +87,7 @@ _DEFINITIONS = (
     Score("fmi_edge", "features", "of thin Sobel edges", FEATURE_MUTUAL, smallest=3),
     Score("fmi_dct", "features", "of cosine transform coefficients", FEATURE_MUTUAL, smallest=3),
     Score(
-        "vif",
-        "information",
-        "visual information fidelity, pixels, sum over the sources",
-        VISUAL,
-        smallest=FOUR_SCALES,
+        "vif", "information", "visual information fidelity, pixels, sum over the sources", VISUAL, smallest=FOUR_SCALES
     ),
     Score("vif_mean", "information", "mean over the sources instead of sum: vif / 2", VISUAL, smallest=FOUR_SCALES),
     Score(
@@ -133,12 +129,7 @@ CORE = ("ssim", "sd", "mi", "vif", "scd", "qabf")
 
 
 def score(
-    fused: Tensor,
-    mri: Tensor,
-    partner: Tensor,
-    names: Iterable[str] | None = None,
-    *,
-    batch_size: int = BATCH_SIZE,
+    fused: Tensor, mri: Tensor, partner: Tensor, names: Iterable[str] | None = None, *, batch_size: int = BATCH_SIZE
 ) -> dict[str, Tensor]:
     """Score fused pictures by name.
 

@@ -132,12 +132,7 @@ def rigid(turns: Triple, offset: Triple) -> Matrix:
 
 
 def render(
-    head: Head,
-    modality: Modality,
-    grid: Grid | None = None,
-    pose: Matrix | None = None,
-    *,
-    seed: int = 0,
+    head: Head, modality: Modality, grid: Grid | None = None, pose: Matrix | None = None, *, seed: int = 0
 ) -> MetaTensor:
     """Image the head.
 

@@ -150,11 +150,7 @@ class FusedStudy:
         """Write the registration as a DICOM object; see `medfuse.dicom.write_alignment`."""
         mri, partner = self.sources
         dicom.write_alignment(
-            folder,
-            mri=mri,
-            partner=partner,
-            registration=self.provenance.registration,
-            overwrite=overwrite,
+            folder, mri=mri, partner=partner, registration=self.provenance.registration, overwrite=overwrite
         )
 
     def write_blending(self, folder: str | Path, partner: str | Path, *, overwrite: bool = False) -> None:

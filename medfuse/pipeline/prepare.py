@@ -12,18 +12,7 @@ from medfuse.intensity import AirMask, Window, choose_window, known_window, outs
 from medfuse.pipeline.steps import blacken_air, choose_palette, split_luma, window_slab
 from medfuse.registration import Align, Registration, assess_registration, register, resample, resampled
 from medfuse.runtime.progress import Progress, step_of
-from medfuse.volume import (
-    PLANES,
-    LazyVolume,
-    Plane,
-    SlicePairs,
-    Source,
-    grid_of,
-    like,
-    make_volume,
-    plain,
-    replane,
-)
+from medfuse.volume import PLANES, LazyVolume, Plane, SlicePairs, Source, grid_of, like, make_volume, plain, replane
 
 
 @dataclass(frozen=True)

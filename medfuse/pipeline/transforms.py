@@ -283,11 +283,7 @@ class JoinColourd(MapTransform):
     """
 
     def __init__(
-        self,
-        luma: str = "fused",
-        uptake: str = "partner",
-        palette: str | None = None,
-        progress: Progress | None = None,
+        self, luma: str = "fused", uptake: str = "partner", palette: str | None = None, progress: Progress | None = None
     ) -> None:
         super().__init__((luma, uptake))
         self.luma, self.uptake, self.palette = luma, uptake, palette

@@ -236,11 +236,7 @@ def _entropies(histograms: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def score(
-    samples: Samples,
-    moving: PyramidLevel,
-    matrices: Tensor,
-    possible: float,
-    measure: Measure = shared_share,
+    samples: Samples, moving: PyramidLevel, matrices: Tensor, possible: float, measure: Measure = shared_share
 ) -> Tensor:
     """(P,) normalised mutual information above 1, less where the studies overlap by less than half of what they could.
 

@@ -25,12 +25,7 @@ Pixels = npt.NDArray[np.float64]
 
 
 def study_picture(
-    mri: MetaTensor,
-    partner: MetaTensor,
-    fused: MetaTensor,
-    *,
-    palette: str | None,
-    dots_per_inch: int = 110,
+    mri: MetaTensor, partner: MetaTensor, fused: MetaTensor, *, palette: str | None, dots_per_inch: int = 110
 ) -> bytes:
     """Draw MRI, partner and fused volume in the three planes through the middle of the head, as PNG.
 
@@ -51,11 +46,7 @@ def study_picture(
     axes = figure.subplots(len(planes), 3)
     through = _middle_of_head(mri)
     for row, plane in zip(axes, planes, strict=True):
-        columns = (
-            ("MR", mri, None),
-            (meta_of(partner)["modality"], partner, palette),
-            ("fused", fused, None),
-        )
+        columns = (("MR", mri, None), (meta_of(partner)["modality"], partner, palette), ("fused", fused, None))
         for axis, (title, volume, palette) in zip(row, columns, strict=True):
             slice_rgb, aspect = _slice_through(volume, plane, through, palette)
             axis.imshow(slice_rgb, aspect=aspect, interpolation="bilinear")
@@ -117,13 +108,7 @@ def _checkerboard(axis: Axes, here: Pixels, there: Pixels, aspect: float) -> Non
 
 
 def _errors_near(
-    axis: Axes,
-    here: Pixels,
-    aspect: float,
-    volume: MetaTensor,
-    plane: Plane,
-    point: Pixels,
-    registration: Registration,
+    axis: Axes, here: Pixels, aspect: float, volume: MetaTensor, plane: Plane, point: Pixels, registration: Registration
 ) -> PathCollection | None:
     """Blocks near a slice as dots in the colour of their error; None where nothing was assessed."""
     axis.imshow(here * 0.6, aspect=aspect)
@@ -216,10 +201,7 @@ def bench_picture(found: Mapping[str, Any]) -> bytes:
         for name in dict.fromkeys(row["engine"] for row in found["growth"]):
             own = [row for row in found["growth"] if row["engine"] == name and row[key] == value]
             axis.plot(
-                [row[counted] for row in own],
-                [1000 * row["processor_seconds"] for row in own],
-                marker=".",
-                label=name,
+                [row[counted] for row in own], [1000 * row["processor_seconds"] for row in own], marker=".", label=name
             )
         axis.set(xlabel=label, ylabel="processor time, ms", xscale="log", yscale="log")
         marked = sorted({row[counted] for row in found["growth"] if row[key] == value})

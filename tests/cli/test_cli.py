@@ -52,7 +52,7 @@ def test_a_study_is_fused(run, study, tmp_path):
     assert done.stderr == ""
     files = left(tmp_path / "out")
     assert [name for name in files if not name.startswith("dicom/")] == [
-        *("dataset_description.json", "dicom", "fused.json", "fused.nii.gz"),
+        *("dataset_description.json", "dicom", "fused.json", "fused.nii.gz")
     ]
     assert len([name for name in files if name.endswith(".dcm")]) == result["grid"]["shape"][2]
     assert left(tmp_path) == ["out", *(f"out/{name}" for name in files)]
@@ -280,7 +280,7 @@ def test_the_demo_leaves_a_study_and_its_fusion(run, tmp_path):
     done = run("demo", "--out", tmp_path / "demo")
     assert done.exit_code == 0, done.output
     assert {path.name for path in (tmp_path / "demo").iterdir()} == {
-        *("study", "dicom", "fused.nii.gz", "fused.json", "dataset_description.json", "picture.png"),
+        *("study", "dicom", "fused.nii.gz", "fused.json", "dataset_description.json", "picture.png")
     }
     for name in ("dicom", "picture.png"):
         assert str(tmp_path / "demo" / name) in done.stdout

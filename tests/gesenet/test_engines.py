@@ -53,14 +53,7 @@ def test_every_engine_makes_the_same_pictures(engine_named, name):
 
 @pytest.mark.parametrize("skip", [False, True])
 @pytest.mark.parametrize(
-    "parts",
-    [
-        Parts(),
-        Parts(edge=False),
-        Parts(region=False),
-        Parts(refinement=False, skip=False),
-        Parts(swapped=True),
-    ],
+    "parts", [Parts(), Parts(edge=False), Parts(region=False), Parts(refinement=False, skip=False), Parts(swapped=True)]
 )
 def test_folding_changes_no_picture(parts, skip):
     network = shuffled(parts)

@@ -344,8 +344,7 @@ def test_shear_padding_and_nan_in_the_moving_volume_do_not_mislead() -> None:
 
 
 @pytest.mark.parametrize(
-    ("turned", "moved_mm", "exact"),
-    [(0.0, (0, 0, 0), True), (2.5, (0, 0, 0), False), (0.0, (1.5, -1.0, 0.5), False)],
+    ("turned", "moved_mm", "exact"), [(0.0, (0, 0, 0), True), (2.5, (0, 0, 0), False), (0.0, (1.5, -1.0, 0.5), False)]
 )
 def test_voxels_are_laid_on_voxels_where_only_the_header_differs(
     turned: float, moved_mm: tuple[float, float, float], exact: bool

@@ -244,10 +244,7 @@ def enhance_ct(folder: Path, path: Path) -> Path:
         ImageFilter="NONE",
     )
     shared.CTExposureSequence = one(
-        ExposureTimeInms=1000.0,
-        XRayTubeCurrentInmA=250.25,
-        ExposureInmAs=250.25,
-        ExposureModulationType="NONE",
+        ExposureTimeInms=1000.0, XRayTubeCurrentInmA=250.25, ExposureInmAs=250.25, ExposureModulationType="NONE"
     )
     shared.CTXRayDetailsSequence = one(KVP="120", FocalSpots=[1.2], FilterType="FLAT", FilterMaterial="ALUMINUM")
     whole.SharedFunctionalGroupsSequence = Items([shared])

@@ -83,11 +83,7 @@ def scan(path: Place, *, fill_gaps: bool = False) -> Scan:
 
 
 def choose(
-    path: Place,
-    series: str | None = None,
-    *,
-    modalities: Collection[str] = (),
-    fill_gaps: bool = False,
+    path: Place, series: str | None = None, *, modalities: Collection[str] = (), fill_gaps: bool = False
 ) -> Series:
     """Find the one series under ``path`` that is meant.
 

@@ -47,10 +47,7 @@ CORRECTIONS: Mapping[str, str] = {
 }
 """Flags of an enhanced PET, and the values of CorrectedImage that say the same (PS3.3 C.8.9.1.1.3)."""
 
-UNCONVERTED = (
-    "UnassignedSharedConvertedAttributesSequence",
-    "UnassignedPerFrameConvertedAttributesSequence",
-)
+UNCONVERTED = ("UnassignedSharedConvertedAttributesSequence", "UnassignedPerFrameConvertedAttributesSequence")
 """Where a legacy conversion keeps classic attributes that have no group."""
 
 

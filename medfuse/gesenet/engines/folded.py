@@ -77,10 +77,7 @@ class FoldedGeSeNet(nn.Module):
         """
         features = self.before(mri, partner)
         gates = torch.stack(
-            (
-                self.mri.gate(features[0][1], seen, unseen[0]),
-                self.partner.gate(features[1][1], seen, unseen[1]),
-            )
+            (self.mri.gate(features[0][1], seen, unseen[0]), self.partner.gate(features[1][1], seen, unseen[1]))
         )
         return self.after(features, gates), gates
 

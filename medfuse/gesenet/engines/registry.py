@@ -142,11 +142,7 @@ FASTEST_FIRST = {"cpu": ("tiled", "masked"), "cuda": ("half",)}
 
 
 def load_engine(
-    engine: str = AUTO,
-    device: str = "cpu",
-    weights: str | Path = "default",
-    *,
-    progress: Progress | None = None,
+    engine: str = AUTO, device: str = "cpu", weights: str | Path = "default", *, progress: Progress | None = None
 ) -> Engine:
     """Load weights into an engine, and run it once so that the first picture does not wait.
 

@@ -9,15 +9,7 @@ from typing import Any
 
 from medfuse.gesenet.engines.winograd import simd_gemm, simd_transforms
 from medfuse.gesenet.engines.winograd.compile_cache import compiled, compiled_inline, entry_point
-from medfuse.gesenet.engines.winograd.layout import (
-    ADD,
-    MASK,
-    PUT,
-    Integers,
-    channel_offset,
-    lines_around,
-    tile_offset,
-)
+from medfuse.gesenet.engines.winograd.layout import ADD, MASK, PUT, Integers, channel_offset, lines_around, tile_offset
 from medfuse.gesenet.engines.winograd.simd import CHANNEL_BLOCK, HAS_AVX512, SIMD_WIDTH
 from medfuse.gesenet.engines.winograd.simd_gemm import ROWS
 from medfuse.gesenet.engines.winograd.simd_transforms import PATCH_STRIDE, POSITIONS

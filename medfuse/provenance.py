@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any
 
 from medfuse.intensity.presets import Window
+from medfuse.volume.modality import MRI
 
 DISCLAIMER = "Research use only: not a medical device, not for diagnosis or treatment."
 
@@ -84,7 +85,7 @@ class Provenance:
         accepted = "Sources that name different patients were accepted. " if self.different_patients else ""
         filled = "".join(
             f"{name} slices missing and interpolated: {count}. "
-            for name, count in (("MR", self.mri_filled_slices), (self.partner_modality, self.partner_filled_slices))
+            for name, count in ((MRI, self.mri_filled_slices), (self.partner_modality, self.partner_filled_slices))
             if count
         )
         black_air = "What shows in neither source set to black. " if self.black_air else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from monai.data.meta_tensor import MetaTensor
 
 from medfuse.errors import IntensityError
-from medfuse.volume import NO_DOSE, like, meta_of, plain, source_of
+from medfuse.volume import NO_DOSE, TRAITS, like, meta_of, plain, source_of
 
 
 def to_suv(volume: MetaTensor, *, weight_kg: float | None = None) -> MetaTensor:
@@ -29,7 +29,7 @@ def to_suv(volume: MetaTensor, *, weight_kg: float | None = None) -> MetaTensor:
         If it is no PET, or its source does not say what an SUV is made of; the message names it.
     """
     meta, source = meta_of(volume), source_of(volume)
-    if meta["modality"] != "PT":
+    if "SUV" not in TRAITS[meta["modality"]].units:
         raise IntensityError(f"an SUV is a measure of PET; found {meta['modality']}. Leave the SUV out.")
     if source is None:
         raise IntensityError(NO_DOSE)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from medfuse.errors import IntensityError
 from medfuse.intensity.presets import CT_WINDOWS_HU, DEFAULT_CT_WINDOW, Window, parse_window
-from medfuse.volume import TRAITS, LazyVolume, Modality, like, meta_of, plain
+from medfuse.volume import MRI, TRAITS, LazyVolume, Modality, like, meta_of, plain
 
 SAMPLED_VOXELS = 8_000_000
 """A partner's range is chosen by whole slices that hold about as many voxels."""
@@ -26,9 +26,9 @@ MAXIMUM_SAMPLES = 2_000_000
 def outside_value(volume: MetaTensor) -> float:
     """The value that stands for "nothing here" in a volume: air."""
     meta = meta_of(volume)
-    modality: Modality = meta["modality"]
+    traits = TRAITS[meta["modality"]]
     # A CT in some unit other than HU starts at its own minimum.
-    return float(plain(volume).min()) if modality == "CT" and meta["unit"] != "HU" else TRAITS[modality].outside
+    return float(plain(volume).min()) if "HU" in traits.units and meta["unit"] != "HU" else traits.outside
 
 
 def choose_window(volume: MetaTensor | LazyVolume, window: str | Window | None = None) -> Window:
@@ -56,24 +56,23 @@ def choose_window(volume: MetaTensor | LazyVolume, window: str | Window | None =
 def _looked_at(volume: MetaTensor | LazyVolume) -> MetaTensor:
     """The slices that a range is chosen by."""
     if isinstance(volume, MetaTensor):
-        return volume if meta_of(volume)["modality"] == "MR" else LazyVolume.of(volume).sample(SAMPLED_VOXELS)
+        return volume if meta_of(volume)["modality"] == MRI else LazyVolume.of(volume).sample(SAMPLED_VOXELS)
     return volume.sample(SAMPLED_VOXELS)
 
 
 def known_window(volume: MetaTensor | LazyVolume, window: str | Window | None) -> Window | None:
     """`choose_window` where that needs no look at the values, else None; raises as it does."""
     meta = meta_of(volume)
-    modality: Modality = meta["modality"]
     if isinstance(window, Window):
         return window
     if window is not None:
         if window in CT_WINDOWS_HU and meta["unit"] != "HU":
             raise IntensityError(
-                f"the window {window!r} is in HU, but the {modality} volume is in {meta['unit']} units; give "
+                f"the window {window!r} is in HU, but the {meta['modality']} volume is in {meta['unit']} units; give "
                 "LEVEL,WIDTH in the volume's own unit, or leave the window out."
             )
         return parse_window(window)
-    return CT_WINDOWS_HU[DEFAULT_CT_WINDOW] if modality == "CT" and meta["unit"] == "HU" else None
+    return CT_WINDOWS_HU[DEFAULT_CT_WINDOW] if meta["unit"] == "HU" else None
 
 
 def _robust_window(volume: MetaTensor, modality: Modality) -> Window:
@@ -86,12 +85,12 @@ def _robust_window(volume: MetaTensor, modality: Modality) -> Window:
     if lowest == highest:
         raise IntensityError(f"the {modality} volume is constant ({lowest:g}); check that it is the image you mean.")
     # Air fills most of a volume: percentiles of everything would follow the field of view, not the head.
-    air = lowest + 0.05 * (float(torch.quantile(sample, 0.999)) - lowest) if modality == "MR" else max(lowest, 0.0)
+    air = lowest + 0.05 * (float(torch.quantile(sample, 0.999)) - lowest) if modality == MRI else max(lowest, 0.0)
     tissue = sample[sample > air]
     top = float(torch.quantile(tissue, TRAITS[modality].top_share)) if len(tissue) else highest
     if TRAITS[modality].starts_at_zero:
         return Window(0.0, top if top > 0 else highest)
-    return Window(lowest if modality == "CT" else float(torch.quantile(sample, 0.01)), top)
+    return Window(lowest if "HU" in TRAITS[modality].units else float(torch.quantile(sample, 0.01)), top)
 
 
 def scale(volume: MetaTensor, window: Window) -> MetaTensor:

@@ -23,7 +23,7 @@ from medfuse.metrics.registry import BATCH_SIZE
 from medfuse.pipeline.fused_study import FusedStudy
 from medfuse.pipeline.prepare import PreparedPair, on_one_grid
 from medfuse.runtime.progress import Progress, part_of
-from medfuse.volume import LazyVolume, Modality, grid_of, plain
+from medfuse.volume import MRI, LazyVolume, Modality, grid_of, plain
 from medfuse.volume.planes import PLANES, as_slices, replane
 
 PICTURES = (".png", ".bmp", ".tif", ".tiff", ".jpg", ".jpeg")
@@ -131,7 +131,7 @@ def score_files(
     if kinds[0] == "volume":
         fused_volume = nifti.read_fused(paths[0]) if nifti.is_nifti(paths[0]) else dicom.read_fused(paths[0])
         halves = part_of(progress, 0, 0.5, "MRI"), part_of(progress, 0.5, 1, "partner")
-        mri_volume = load(paths[1], "MR" if nifti.is_nifti(paths[1]) else None, progress=halves[0])
+        mri_volume = load(paths[1], MRI if nifti.is_nifti(paths[1]) else None, progress=halves[0])
         partner_volume = load(paths[2], modality, progress=halves[1])
         return score_volumes(
             *(fused_volume, mri_volume, partner_volume, names),

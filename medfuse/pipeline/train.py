@@ -21,7 +21,7 @@ from medfuse.pipeline.prepare import prepare_pair
 from medfuse.registration import Align
 from medfuse.report import figures
 from medfuse.runtime.progress import Progress
-from medfuse.volume import PALETTES, PARTNERS, TRAITS, meta_of
+from medfuse.volume import MRI, PALETTES, PARTNERS, TRAITS, meta_of
 
 STUDY_SETTINGS = {"mri", "partner", "case", "modality", "window", "palette", "align"}
 
@@ -87,7 +87,7 @@ def study_pairs(study: Mapping[str, Any]) -> Iterator[Pair]:
             f"{', '.join(sorted(STUDY_SETTINGS - {'mri', 'partner', 'case'}))}."
         )
     _require_known(study)
-    mri = load(study["mri"], "MR")
+    mri = load(study["mri"], MRI)
     partner = load(study["partner"], study.get("modality", PARTNERS))
     require_pair(mri, partner)
     chosen = {name: study[name] for name in ("align", "window", "palette") if name in study}

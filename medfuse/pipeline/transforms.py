@@ -19,17 +19,17 @@ leaves volumes by key, so that a transform of yours can stand between any two.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Hashable, Mapping
-from typing import Any, cast
+from typing import Any
 
 import torch
 from monai.config.type_definitions import KeysCollection
-from monai.transforms.compose import Compose
+from monai.data.meta_tensor import MetaTensor
 from monai.transforms.transform import MapTransform
 from torch import Tensor, nn
 
 from medfuse import load_study
-from medfuse.errors import MedfuseError
 from medfuse.gesenet.batches import DEFAULT_BATCH_SIZE, fuse_slices
 from medfuse.gesenet.engines.registry import Engine, load_engine
 from medfuse.intensity import AirMask, Window, choose_window, outside_value, scale, to_suv
@@ -61,23 +61,21 @@ __all__ = [
 Data = Mapping[Hashable, Any]
 
 
-def run(line: Compose, data: dict[str, Any]) -> dict[str, Any]:
-    """Send data through a line of transforms; what a step of medfuse raises arrives as it is.
+class PerVolume(MapTransform):
+    """Change each volume by itself, whatever its key."""
 
-    Raises
-    ------
-    MedfuseError
-        As the steps do. MONAI wraps it, and the reader wants the reason.
-    """
-    try:
-        return cast("dict[str, Any]", line(data))
-    except RuntimeError as error:
-        if isinstance(error.__cause__, MedfuseError):
-            raise error.__cause__ from None
-        raise
+    def __call__(self, data: Data) -> dict[Hashable, Any]:
+        changed = dict(data)
+        for key in self.key_iterator(changed):
+            changed[key] = self.changed(changed[key], changed)
+        return changed
+
+    @abstractmethod
+    def changed(self, volume: Any, data: Data) -> MetaTensor:
+        """What takes the volume's place; ``data`` holds the others."""
 
 
-class LoadStudyd(MapTransform):
+class LoadStudyd(PerVolume):
     """Load the study whose path stands under each key; see `medfuse.load`."""
 
     def __init__(
@@ -95,13 +93,8 @@ class LoadStudyd(MapTransform):
         self.volume = volume
         self.fill_gaps = fill_gaps
 
-    def __call__(self, data: Data) -> dict[Hashable, Any]:
-        loaded = dict(data)
-        for key in self.key_iterator(loaded):
-            loaded[key] = load_study.load(
-                loaded[key], self.modality, self.series, volume=self.volume, fill_gaps=self.fill_gaps
-            )
-        return loaded
+    def changed(self, volume: Any, data: Data) -> MetaTensor:
+        return load_study.load(volume, self.modality, self.series, volume=self.volume, fill_gaps=self.fill_gaps)
 
 
 class Registerd(MapTransform):
@@ -131,45 +124,36 @@ class Registerd(MapTransform):
         return dict(data) | {self.registration: found}
 
 
-class Straightend(MapTransform):
+class Straightend(PerVolume):
     """Interpolate a volume once onto an upright grid if its slices are tilted; see `medfuse.pipeline.prepare`."""
 
-    def __call__(self, data: Data) -> dict[Hashable, Any]:
-        straight = dict(data)
-        for key in self.key_iterator(straight):
-            straight[key] = straighten(straight[key])
-        return straight
+    def changed(self, volume: MetaTensor, data: Data) -> MetaTensor:
+        return straighten(volume)
 
 
-class ToSuvd(MapTransform):
+class ToSuvd(PerVolume):
     """Convert PET to SUV, body weight; see `medfuse.intensity.suv.to_suv`."""
 
     def __init__(self, keys: KeysCollection, weight_kg: float | None = None) -> None:
         super().__init__(keys)
         self.weight_kg = weight_kg
 
-    def __call__(self, data: Data) -> dict[Hashable, Any]:
-        converted = dict(data)
-        for key in self.key_iterator(converted):
-            converted[key] = to_suv(converted[key], weight_kg=self.weight_kg)
-        return converted
+    def changed(self, volume: MetaTensor, data: Data) -> MetaTensor:
+        return to_suv(volume, weight_kg=self.weight_kg)
 
 
-class Replaned(MapTransform):
+class Replaned(PerVolume):
     """Turn the axes so that the last one runs through the slices of a plane; see `medfuse.volume.planes.replane`."""
 
     def __init__(self, keys: KeysCollection, plane: Plane = "native") -> None:
         super().__init__(keys)
         self.plane = plane
 
-    def __call__(self, data: Data) -> dict[Hashable, Any]:
-        turned = dict(data)
-        for key in self.key_iterator(turned):
-            turned[key] = replane(turned[key], self.plane)
-        return turned
+    def changed(self, volume: MetaTensor, data: Data) -> MetaTensor:
+        return replane(volume, self.plane)
 
 
-class ResampleOntod(MapTransform):
+class ResampleOntod(PerVolume):
     """Bring each volume onto another's grid by one linear interpolation, through the registration if there is one."""
 
     def __init__(self, keys: KeysCollection, onto: str = "mri", registration: str = "registration") -> None:
@@ -177,28 +161,19 @@ class ResampleOntod(MapTransform):
         self.onto = onto
         self.registration = registration
 
-    def __call__(self, data: Data) -> dict[Hashable, Any]:
-        moved = dict(data)
-        grid = grid_of(moved[self.onto])
-        for key in self.key_iterator(moved):
-            volume = moved[key]
-            moved[key] = resample(volume, grid, moved.get(self.registration), outside=outside_value(volume))
-        return moved
+    def changed(self, volume: MetaTensor, data: Data) -> MetaTensor:
+        return resample(volume, grid_of(data[self.onto]), data.get(self.registration), outside=outside_value(volume))
 
 
-class Scaled(MapTransform):
+class Scaled(PerVolume):
     """Map each volume as a whole onto [0, 1]; see `medfuse.intensity.choose_window`."""
 
     def __init__(self, keys: KeysCollection, window: str | Window | None = None) -> None:
         super().__init__(keys)
         self.window = window
 
-    def __call__(self, data: Data) -> dict[Hashable, Any]:
-        scaled = dict(data)
-        for key in self.key_iterator(scaled):
-            volume = scaled[key]
-            scaled[key] = scale(volume, choose_window(volume, self.window))
-        return scaled
+    def changed(self, volume: MetaTensor, data: Data) -> MetaTensor:
+        return scale(volume, choose_window(volume, self.window))
 
 
 class FindAird(MapTransform):

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from monai.data.meta_tensor import MetaTensor
@@ -32,11 +31,18 @@ class FusedStudy:
         Maps MRI → partner world points, RAS+ mm.
     provenance
         The steps taken.
+    identity
+        Whose patient, study and frame of reference all DICOM series of this study take, unless told otherwise.
     """
 
     slices: FusedSlices
     registration: Registration
     provenance: Provenance
+    identity: dicom.Identity = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        # Once for all that is written: without DICOM sources, its UIDs are new.
+        object.__setattr__(self, "identity", dicom.Identity.of(*self.sources))
 
     @property
     def image(self) -> MetaTensor:
@@ -65,11 +71,6 @@ class FusedStudy:
     def sources(self) -> tuple[Source | None, Source | None]:
         """Where MRI and partner came from, as far as they know."""
         return source_of(self.slices.pair.mri), source_of(self.slices.pair.partner)
-
-    @cached_property
-    def identity(self) -> dicom.Identity:
-        """Whose patient, study and frame of reference all DICOM series of this study take, unless told otherwise."""
-        return dicom.Identity.of(*self.sources)
 
     def deidentified(self, by: dicom.Deidentifier | None = None) -> FusedStudy:
         """The same study as if its sources had been de-identified: all that it writes is so, and consistent.

@@ -107,8 +107,7 @@ def _reference(network: GeSeNet, _: Progress | None) -> Fuse:
 
 
 def _masked(network: GeSeNet, _: Progress | None) -> Fuse:
-    folded = FoldedGeSeNet(network, skip=True)
-    return AirCrop(folded, folded)
+    return AirCrop(FoldedGeSeNet(network, skip=True))
 
 
 def _tiled(network: GeSeNet, progress: Progress | None) -> Fuse:
@@ -120,11 +119,7 @@ def _tiled(network: GeSeNet, progress: Progress | None) -> Fuse:
 
 
 def _half(network: GeSeNet, _: Progress | None) -> Fuse:
-    # To find the air, the processor would have to wait for the device: that costs more than the air.
-    folded = FoldedGeSeNet(network)
-    run = CudaGraphs(folded, folded.device)
-    whole = torch.ones(1, device=folded.device), torch.zeros(2, folded.channels, device=folded.device)
-    return lambda mri, partner: run(mri, partner, *whole)[0]
+    return CudaGraphs(FoldedGeSeNet(network))
 
 
 EXACT, HALF = 1e-4, 0.05
@@ -173,9 +168,6 @@ def load_engine(
         If the weights are not GeSeNet's.
     """
     target = resolve_device(device)
-    obstacle = "" if engine == AUTO else why_not(engine, target)
-    if obstacle:
-        raise DeviceError(obstacle)
     network = load_network(weights, str(target))
     if engine == AUTO:
         engine = next(name for name in FASTEST_FIRST[target.type] if not why_not(name, target, network.parts))

@@ -25,6 +25,7 @@ from medfuse.gesenet.engines.cuda_graph import CudaGraphs
 from medfuse.gesenet.engines.folded import FoldedGeSeNet
 from medfuse.gesenet.loading import load_network
 from medfuse.gesenet.network import GeSeNet
+from medfuse.runtime.progress import Progress
 
 log = logging.getLogger(__name__)
 
@@ -34,9 +35,6 @@ SLACK = 1e-3
 ALL_PARTS = Parts()
 
 Fuse = Callable[[Tensor, Tensor], Tensor]
-
-Progress = Callable[[str, float], None]
-"""Called with the name of the step under way and the share of it that is done."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,14 +100,6 @@ class EngineKind:
     """Whether it runs only networks that have all their `Parts`."""
 
 
-def _reference(network: GeSeNet, _: Progress | None) -> Fuse:
-    return network
-
-
-def _masked(network: GeSeNet, _: Progress | None) -> Fuse:
-    return AirCrop(FoldedGeSeNet(network, skip=True))
-
-
 def _tiled(network: GeSeNet, progress: Progress | None) -> Fuse:
     from medfuse.gesenet.engines.winograd.tiled import Tiled
 
@@ -118,17 +108,13 @@ def _tiled(network: GeSeNet, progress: Progress | None) -> Fuse:
     return tiled
 
 
-def _half(network: GeSeNet, _: Progress | None) -> Fuse:
-    return CudaGraphs(FoldedGeSeNet(network))
-
-
 EXACT, HALF = 1e-4, 0.05
 
 ENGINES: dict[str, EngineKind] = {
-    "reference": EngineKind(0.0, _reference, cpu_only=False),
-    "masked": EngineKind(EXACT, _masked),
+    "reference": EngineKind(0.0, lambda network, _: network, cpu_only=False),
+    "masked": EngineKind(EXACT, lambda network, _: AirCrop(FoldedGeSeNet(network, skip=True))),
     "tiled": EngineKind(EXACT, _tiled, compiled_by="numba", whole_only=True),
-    "half": EngineKind(HALF, _half, cpu_only=False),
+    "half": EngineKind(HALF, lambda network, _: CudaGraphs(FoldedGeSeNet(network)), cpu_only=False),
 }
 """All engines by name, in the order of `ENGINE_NAMES`."""
 

@@ -221,15 +221,19 @@ def _growth(
     ]
 
 
+def _apart(work: Callable[..., dict[str, Any]], *given: Any) -> dict[str, Any]:
+    """Work in a process of its own, for the peak of its memory, with as many threads as here."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(work, *given, torch.get_num_threads()).result()
+
+
 def _stacks(chosen: Sequence[str], weights: str, device: str, tell: Callable[[float], None]) -> list[dict[str, Any]]:
-    """Volumes of more and more slices, each in a process of its own for the peak of its memory."""
+    """Volumes of more and more slices."""
     found = []
     pair = head_slice(STACK_SIDE)
     cases = [(name, slices) for name in chosen for slices in STACKS]
     for place, case in enumerate(cases):
-        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-            arguments = (pair, *case, weights, device, torch.get_num_threads())
-            found.append(pool.submit(one_stack, *arguments).result())
+        found.append(_apart(one_stack, pair, *case, weights, device))
         tell((place + 1) / len(cases))
     return found
 
@@ -267,14 +271,12 @@ def one_stack(
 def _studies(
     chosen: Sequence[str], weights: str, device: str, coarsen: float, tell: Callable[[float], None]
 ) -> list[dict[str, Any]]:
-    """A phantom study from DICOM to DICOM with each engine, in a process of its own for the peak of its memory."""
+    """A phantom study from DICOM to DICOM with each engine."""
     with tempfile.TemporaryDirectory() as place:
         phantom_study("PT", coarsen=coarsen).write_dicom(place)
         found = []
         for index, name in enumerate(chosen):
-            with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-                arguments = (f"{place}/mri", f"{place}/partner", name, weights, device, torch.get_num_threads())
-                found.append(pool.submit(one_study, *arguments).result())
+            found.append(_apart(one_study, f"{place}/mri", f"{place}/partner", name, weights, device))
             tell((index + 1) / len(chosen))
     return found
 
@@ -316,8 +318,7 @@ def _work(
     published: Engine, network: Engine, folded: FoldedGeSeNet, skipping: FoldedGeSeNet, pair: tuple[Tensor, Tensor]
 ) -> dict[str, Any]:
     """GFLOP a slice of each form of the network, and GFLOP/s of this machine's matrix products."""
-    everything = *pair, torch.ones(1), torch.zeros(2, folded.channels)
-    given = tuple(part.to(folded.device) for part in everything)
+    given = [part.to(folded.device) for part in (*pair, torch.ones(1), torch.zeros(2, folded.channels))]
     forms: dict[str, Callable[[], object]] = {
         PUBLISHED: lambda: published(*pair),
         "dense": lambda: network(*pair),

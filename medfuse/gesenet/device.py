@@ -20,8 +20,8 @@ def resolve_device(device: str) -> torch.device:
     try:
         resolved = torch.device(device)
     except RuntimeError:
-        raise DeviceError(f"expected a device auto, cpu or cuda; found {device!r}.") from None
-    if resolved.type not in ("cpu", "cuda"):
+        resolved = None
+    if resolved is None or resolved.type not in ("cpu", "cuda"):
         raise DeviceError(f"expected a device auto, cpu or cuda; found {device!r}.")
     if resolved.type == "cuda" and (resolved.index or 0) >= torch.cuda.device_count():
         raise DeviceError(

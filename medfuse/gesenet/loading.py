@@ -105,9 +105,7 @@ def load_network(weights: str | Path = "default", device: str = "cpu") -> GeSeNe
 
 
 def _build(path: Path, name: str, device: torch.device) -> GeSeNet:
-    parts, widths = _architecture(path)
-    state = _read(path)
-    network = build_network(state, parts, widths, name)
+    network = build_network(*_read(path), name)
     network.origin = {"name": name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
     network.eval().requires_grad_(False).to(device)
     # Channels-last is faster on every device, and its annotation is missing in torch.
@@ -132,49 +130,32 @@ def save_network(
     save_file(state, path, {**(metadata or {}), "format": "medfuse GeSeNet 2", **own})
 
 
-def _is_safetensors(path: Path) -> bool:
-    """Whatever the name: the header's length in 8 bytes, then the header, which is JSON."""
+def _read(path: Path) -> tuple[dict[str, Tensor], Parts, Widths]:
+    """Arrays, modules and widths; files that do not say what they hold have the paper's."""
     try:
         with path.open("rb") as file:
-            return file.read(9)[8:] == b"{"
-    except OSError:  # said where the weights are read
-        return False
-
-
-def _architecture(path: Path) -> tuple[Parts, Widths]:
-    """Modules and widths of the network whose weights these are; files that do not say have the paper's."""
-    if not _is_safetensors(path):
-        return Parts(), Widths()
-    try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-        parts = json.loads(metadata.get("parts", "{}"))
-        if not all(isinstance(value, bool) for value in parts.values()):
-            raise TypeError
-        return Parts(**parts), Widths(**json.loads(metadata.get("widths", "{}")))
+            # Whatever the name: the header's length in 8 bytes, then the header, which is JSON.
+            is_safetensors = file.read(9)[8:] == b"{"
+        if is_safetensors:
+            with safe_open(path, "pt") as opened:
+                metadata = opened.metadata() or {}
+            parts = json.loads(metadata.get("parts", "{}"))
+            if not all(isinstance(value, bool) for value in parts.values()):
+                raise TypeError
+            return load_file(path), Parts(**parts), Widths(**json.loads(metadata.get("widths", "{}")))
+        arrays = torch.load(path, map_location="cpu", weights_only=True)
     except (*UNREADABLE, AttributeError, TypeError) as error:
         raise WeightsError(
-            f"{path.name} is no readable weights file, or names unknown parts or widths ({type(error).__name__}); give "
-            "a file that `medfuse train` wrote."
-        ) from error
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    try:
-        if _is_safetensors(path):
-            return load_file(path)
-        arrays = torch.load(path, map_location="cpu", weights_only=True)
-    except UNREADABLE as error:
-        raise WeightsError(
-            f"{path.name} is no readable weights file, or holds more than arrays ({type(error).__name__}); give a "
-            ".safetensors file, or the published GeSeNet.pth."
+            f"{path.name} is no readable weights file, holds more than arrays, or names unknown parts or widths "
+            f"({type(error).__name__}); give a .safetensors file that `medfuse train` wrote, or the published "
+            "GeSeNet.pth."
         ) from error
     named = isinstance(arrays, dict) and all(isinstance(name, str) for name in arrays)
     if not named or not all(isinstance(array, Tensor) for array in arrays.values()):
         raise WeightsError(
             f"{path.name} does not hold named arrays; give the published GeSeNet.pth or a .safetensors file."
         )
-    return from_published(arrays, path.name)
+    return from_published(arrays, path.name), Parts(), Widths()
 
 
 def from_published(arrays: dict[str, Tensor], name: str = "the file") -> dict[str, Tensor]:

@@ -104,13 +104,9 @@ def test_air_is_left_out_and_put_back(size, place, inner, parts):
     network = shuffled(parts)
     folded = FoldedGeSeNet(network)
     seen = []
-
-    def watched(*given):
-        seen.append(given[0].shape)
-        return folded(*given)
-
+    folded.register_forward_pre_hook(lambda _, given: seen.append(given[0].shape))
     sources = framed(*size, *place, inner, count=2)
-    fused = AirCrop(folded, watched)(*sources)
+    fused = AirCrop(folded)(*sources)
     assert seen[0][-2] * seen[0][-1] < 0.85 * size[0] * size[1]
     torch.testing.assert_close(fused, network(*sources), atol=ROUNDING, rtol=0)
 
@@ -120,12 +116,8 @@ def test_a_black_slice_costs_next_to_nothing():
     folded = FoldedGeSeNet(network)
     black = torch.zeros(3, 1, 140, 121)
     seen = []
-
-    def watched(*given):
-        seen.append(given[0].shape[-2:].numel())
-        return folded(*given)
-
-    torch.testing.assert_close(AirCrop(folded, watched)(black, black), network(black, black), atol=ROUNDING, rtol=0)
+    folded.register_forward_pre_hook(lambda _, given: seen.append(given[0].shape[-2:].numel()))
+    torch.testing.assert_close(AirCrop(folded)(black, black), network(black, black), atol=ROUNDING, rtol=0)
     assert seen == [256]
 
 
@@ -179,10 +171,9 @@ def test_auto_takes_the_first_that_is_here_and_says_so(monkeypatch, caplog):
 def test_half_precision_keeps_the_interface_of_graphs():
     network = shuffled()
     folded = FoldedGeSeNet(network)
-    run = CudaGraphs(folded, CPU)
     sources = pair(30, 41)
-    fused, gates = run(*sources, torch.ones(1), torch.zeros(2, folded.channels))
-    assert fused.dtype == gates.dtype == torch.float32
+    fused = CudaGraphs(folded)(*sources)
+    assert fused.dtype == torch.float32
     assert (fused - network(*sources)).abs().mean() < 0.02
 
 

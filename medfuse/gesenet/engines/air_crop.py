@@ -8,8 +8,9 @@ that of the whole picture up to rounding.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -20,29 +21,17 @@ REACH = RADIUS + RADIUS % 2
 """The network's reach, rounded up to the pairs of pixels that its spatial masks are decided in."""
 
 STEP = 16
-"""Crops begin and end at multiples of it: few sizes are met, and each is compiled once."""
+"""Crops begin and end at multiples of it, so that few sizes are met: libraries plan for each."""
 
 WORTHWHILE = 0.85
 """Crops that keep more than this share of a picture are not worth the copies."""
 
-Run = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
-"""As `FoldedGeSeNet.forward`."""
-
 
 class AirCrop:
-    """Run a folded network on the part of a picture that holds anything.
+    """Run a folded network on the part of a picture that holds anything."""
 
-    Parameters
-    ----------
-    network
-        Tells what black becomes.
-    run
-        Does the work for the part: the network itself, or what a compiler made of it.
-    """
-
-    def __init__(self, network: FoldedGeSeNet, run: Run) -> None:
+    def __init__(self, network: FoldedGeSeNet) -> None:
         self.network = network
-        self.run = run
         self.device = network.device
         self._all_seen = torch.ones(1, device=self.device)
         self._none_unseen = torch.zeros(2, network.channels, device=self.device)
@@ -58,29 +47,24 @@ class AirCrop:
         part_height, part_width = (extent.stop - extent.start for extent in part)
         share = part_height * part_width / (height * width)
         if share > WORTHWHILE:
-            return self.run(mri, partner, self._all_seen, self._none_unseen)[0]
+            fused, _ = self.network(mri, partner, self._all_seen, self._none_unseen)
+            return cast("Tensor", fused)
         unseen = self._black_means(height, width) - share * self._black_means(part_height, part_width)
-        inside, gates = self.run(
-            mri[..., part[0], part[1]], partner[..., part[0], part[1]], share * self._all_seen, unseen
-        )
+        window = ..., *part
+        inside, gates = self.network(mri[window], partner[window], share * self._all_seen, unseen)
         fused = self._black(gates, height, width)
-        within = tuple(
-            slice(inner.start - outer.start, inner.stop - outer.start)
-            for inner, outer in zip(reached, part, strict=True)
-        )
-        fused[..., reached[0], reached[1]] = inside[..., within[0], within[1]]
+        sides = zip(reached, part, strict=True)
+        within = (slice(inner.start - outer.start, inner.stop - outer.start) for inner, outer in sides)
+        fused[(..., *reached)] = inside[(..., *within)]
         return fused
 
     def _means_of_black(self, height: int, width: int) -> Tensor:
         """Means over a black picture of what the attention looks at: (2, channels)."""
         rows, columns = (_spread(length, self.device) for length in (height, width))
         weights = torch.bincount(rows)[:, None] * torch.bincount(columns) / (height * width)
-        return torch.stack(
-            [
-                (collected[0] * weights).sum((1, 2))[: self.network.channels]
-                for _, collected in self._features_of_black(weights.shape)
-            ]
-        )
+        branches = self._features_of_black(weights.shape)
+        means = [(collected[0] * weights).sum((1, 2))[: self.network.channels] for _, collected in branches]
+        return torch.stack(means)
 
     def _black(self, gates: Tensor, height: int, width: int) -> Tensor:
         """What a black picture becomes under given gates: (N, 1, height, width)."""

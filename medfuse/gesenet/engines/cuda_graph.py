@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from medfuse.gesenet.engines.air_crop import Run
+from medfuse.gesenet.engines.folded import FoldedGeSeNet
 
 MOST_SHAPES = 4
 """Graphs kept; each holds the memory of all its feature maps."""
@@ -18,58 +17,43 @@ WARM_UPS = 3
 """Runs before a capture, so that no library decides or allocates anything inside it."""
 
 
-@dataclass(frozen=True)
-class Recording:
-    """A captured run and the places that it reads from and writes to."""
-
-    graph: torch.cuda.CUDAGraph
-    inputs: tuple[Tensor, ...]
-    outputs: tuple[Tensor, Tensor]
-
-    def replay(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        for place, given in zip(self.inputs, inputs, strict=True):
-            place.copy_(given, non_blocking=True)
-        self.graph.replay()
-        # The next replay writes over them.
-        return self.outputs[0].clone(), self.outputs[1].clone()
-
-
 class CudaGraphs:
-    """Run with half-precision convolutions, as one graph for each shape met.
+    """Run a folded network with half-precision convolutions, as one graph for each shape met.
+
+    On CUDA arithmetic is float16 and runs are captured; on a CPU it is bfloat16 and they are not.
 
     Parameters
     ----------
-    run
-        As `FoldedGeSeNet.forward`, without decisions that depend on values.
-    device
-        Where it runs. On CUDA arithmetic is float16 and runs are captured; on a CPU it is bfloat16 and they are not.
+    network
+        One that does not skip, which would be a decision that depends on values.
     """
 
-    def __init__(self, run: Run, device: torch.device) -> None:
-        self.run = run
-        self.device = device
+    def __init__(self, network: FoldedGeSeNet) -> None:
+        self.network = network
+        self.device = device = network.device
         self.half = torch.float16 if device.type == "cuda" else torch.bfloat16
-        self._recordings: OrderedDict[tuple[torch.Size, ...], Recording] = OrderedDict()
+        # To find the air, the processor would have to wait for the device: that costs more than the air.
+        self._all_seen = torch.ones(1, device=device), torch.zeros(2, network.channels, device=device)
+        self._recording = lru_cache(MOST_SHAPES)(self._record)
 
-    def __call__(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, mri: Tensor, partner: Tensor) -> Tensor:
+        """Fuse (N, 1, H, W) pictures on the network's device."""
         if self.device.type != "cuda":
-            return self._in_half(*inputs)
-        shapes = tuple(given.shape for given in inputs)
-        recording = self._recordings.get(shapes) or self._record(inputs)
-        self._recordings[shapes] = recording
-        self._recordings.move_to_end(shapes)
-        if len(self._recordings) > MOST_SHAPES:
-            self._recordings.popitem(last=False)
-        return recording.replay(inputs)
+            return self._in_half(mri, partner)
+        graph, places, fused = self._recording(mri.shape)
+        for place, given in zip(places, (mri, partner), strict=True):
+            place.copy_(given, non_blocking=True)
+        graph.replay()
+        return fused.clone()  # the next replay writes over it
 
-    def _in_half(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+    def _in_half(self, mri: Tensor, partner: Tensor) -> Tensor:
         with torch.autocast(self.device.type, self.half):
-            mri, partner, seen, unseen = inputs
-            fused, gates = self.run(mri, partner, seen, unseen)
-        return fused.float(), gates.float()
+            fused, _ = self.network(mri, partner, *self._all_seen)
+        return cast("Tensor", fused).float()
 
-    def _record(self, inputs: tuple[Tensor, ...]) -> Recording:
-        places = tuple(given.clone() for given in inputs)
+    def _record(self, shape: torch.Size) -> tuple[torch.cuda.CUDAGraph, tuple[Tensor, Tensor], Tensor]:
+        """Capture a run: its graph, and the places that it reads from and writes to."""
+        places = torch.zeros(shape, device=self.device), torch.zeros(shape, device=self.device)
         aside = cast("Any", torch.cuda).Stream(self.device)  # untyped in torch
         aside.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(aside):
@@ -78,5 +62,5 @@ class CudaGraphs:
         torch.cuda.current_stream(self.device).wait_stream(aside)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
-            outputs = self._in_half(*places)
-        return Recording(graph, places, outputs)
+            fused = self._in_half(*places)
+        return graph, places, fused

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medfuse.gesenet.engines.masked_tiles import add_in_tiles
-from medfuse.gesenet.masks import CoupleMaskConvolutions, SpatialMask
+from medfuse.gesenet.masks import CoupleMaskConvolutions
 from medfuse.gesenet.network import Branch, EdgeEnhancement, GeSeNet, RegionMask
 
 RADIUS = 15
@@ -33,8 +33,8 @@ class FoldedGeSeNet(nn.Module):
     network
         Any GeSeNet, with or without some of its `Parts`.
     skip
-        Compute redundant channels only in tiles where the spatial mask is set; else everywhere, times the mask, for
-        compilers that want a graph of fixed shapes.
+        Compute redundant channels only in tiles where the spatial mask is set; else everywhere, times the mask, by
+        steps that do not depend on values.
     """
 
     def __init__(self, network: GeSeNet, *, skip: bool = False) -> None:
@@ -112,7 +112,7 @@ class FoldedBranch(nn.Module):
         self.channels = 1
         if region:
             self.channels = region.body.collect.out_channels
-            self.spatial = FoldedMask(region.spatial)
+            self.spatial = region.spatial
             self.body = FoldedBody(region.body, skip)
             self.attention = region.attention
 
@@ -160,23 +160,6 @@ class FoldedEdge(nn.Module):
         second = functional.leaky_relu(self.second(torch.cat((features, first), dim=1)), 0.2)
         parts = (features, first, second, self.x(features).abs() + self.y(features).abs())
         return functional.leaky_relu(self.down(torch.cat(parts, dim=1)), 0.1)
-
-
-class FoldedMask(nn.Module):
-    """The decided spatial mask, (N, C, H, W) → (N, 1, H, W), by operations that are the same for odd and even sizes."""
-
-    def __init__(self, mask: SpatialMask) -> None:
-        super().__init__()
-        self.enter, self.middle = mask.enter, mask.middle
-        leave = mask.leave
-        self.leave = nn.ConvTranspose2d(leave.in_channels, leave.out_channels, 3, stride=2, padding=1, output_padding=1)
-        self.leave.load_state_dict(leave.state_dict())
-
-    def forward(self, features: Tensor) -> Tensor:
-        hidden = functional.avg_pool2d(self.enter(features).relu(), 2, ceil_mode=True)
-        logits = self.leave(self.middle(hidden).relu())[:, :, : features.shape[2], : features.shape[3]]
-        mask: Tensor = logits[:, 1:] > logits[:, :1]
-        return mask.to(features.dtype)
 
 
 class FoldedBody(nn.Module):

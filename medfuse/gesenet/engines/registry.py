@@ -25,6 +25,7 @@ from medfuse.gesenet.engines.cuda_graph import CudaGraphs
 from medfuse.gesenet.engines.folded import FoldedGeSeNet
 from medfuse.gesenet.loading import load_network
 from medfuse.gesenet.network import GeSeNet
+from medfuse.runtime.progress import Progress
 
 log = logging.getLogger(__name__)
 
@@ -34,9 +35,6 @@ SLACK = 1e-3
 ALL_PARTS = Parts()
 
 Fuse = Callable[[Tensor, Tensor], Tensor]
-
-Progress = Callable[[str, float], None]
-"""Called with the name of the step under way and the share of it that is done."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,15 +100,6 @@ class EngineKind:
     """Whether it runs only networks that have all their `Parts`."""
 
 
-def _reference(network: GeSeNet, _: Progress | None) -> Fuse:
-    return network
-
-
-def _masked(network: GeSeNet, _: Progress | None) -> Fuse:
-    folded = FoldedGeSeNet(network, skip=True)
-    return AirCrop(folded, folded)
-
-
 def _tiled(network: GeSeNet, progress: Progress | None) -> Fuse:
     from medfuse.gesenet.engines.winograd.tiled import Tiled
 
@@ -119,21 +108,13 @@ def _tiled(network: GeSeNet, progress: Progress | None) -> Fuse:
     return tiled
 
 
-def _half(network: GeSeNet, _: Progress | None) -> Fuse:
-    # To find the air, the processor would have to wait for the device: that costs more than the air.
-    folded = FoldedGeSeNet(network)
-    run = CudaGraphs(folded, folded.device)
-    whole = torch.ones(1, device=folded.device), torch.zeros(2, folded.channels, device=folded.device)
-    return lambda mri, partner: run(mri, partner, *whole)[0]
-
-
 EXACT, HALF = 1e-4, 0.05
 
 ENGINES: dict[str, EngineKind] = {
-    "reference": EngineKind(0.0, _reference, cpu_only=False),
-    "masked": EngineKind(EXACT, _masked),
+    "reference": EngineKind(0.0, lambda network, _: network, cpu_only=False),
+    "masked": EngineKind(EXACT, lambda network, _: AirCrop(FoldedGeSeNet(network, skip=True))),
     "tiled": EngineKind(EXACT, _tiled, compiled_by="numba", whole_only=True),
-    "half": EngineKind(HALF, _half, cpu_only=False),
+    "half": EngineKind(HALF, lambda network, _: CudaGraphs(FoldedGeSeNet(network)), cpu_only=False),
 }
 """All engines by name, in the order of `ENGINE_NAMES`."""
 
@@ -173,9 +154,6 @@ def load_engine(
         If the weights are not GeSeNet's.
     """
     target = resolve_device(device)
-    obstacle = "" if engine == AUTO else why_not(engine, target)
-    if obstacle:
-        raise DeviceError(obstacle)
     network = load_network(weights, str(target))
     if engine == AUTO:
         engine = next(name for name in FASTEST_FIRST[target.type] if not why_not(name, target, network.parts))

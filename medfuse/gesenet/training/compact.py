@@ -35,16 +35,19 @@ def compacted(network: GeSeNet) -> GeSeNet:
     GeSeNet
         On the same device, in the same mode, with the origin and the parameters' ``requires_grad`` of the first.
     """
-    wiring = _of_branch("mri", network.mri) | _of_branch("partner", network.partner) | _of_trunk(network)
+    wiring = _wiring(network)
     state = {name: array.detach().cpu() for name, array in network.state_dict().items()}
-    alive = _alive(wiring, state)
-    widths = asdict(network.widths) | dict.fromkeys(map(_width, alive), 0)
+    alive = {}
+    for group, names in makers(network).items():
+        parts = [state[key] for name in names for key in (f"{name}.weight", f"{name}.bias") if key in state]
+        alive[group] = torch.cat([part.reshape(len(part), -1) for part in parts], dim=1).ne(0).any(dim=1)
+    widths = asdict(network.widths) | dict.fromkeys(map(width_of, alive), 0)
     for group, found in alive.items():
-        width, multiple = _width(group), MULTIPLES.get(_width(group), 1)
+        width, multiple = width_of(group), MULTIPLES.get(width_of(group), 1)
         widths[width] = max(widths[width], multiple, -(-int(found.sum()) // multiple) * multiple)
     # Those that are not zero come first, each kind in order.
     order = {group: found.logical_not().int().argsort(stable=True) for group, found in alive.items()}
-    kept = {group: places[: widths[_width(group)]].sort().values for group, places in order.items()}
+    kept = {group: places[: widths[width_of(group)]].sort().values for group, places in order.items()}
     state |= _cut(wiring, state, kept)
     for name in [name for name in state if name.endswith("channel_logits")]:
         groups = [f"{name.split('.')[0]}.body.{layer}" for layer in range(state[name].shape[2])]
@@ -67,20 +70,18 @@ def compact_file(source: Path, target: Path) -> None:
     save_network(network, target, metadata, dtype)
 
 
-def _width(group: str) -> str:
+def width_of(group: str) -> str:
     """Which width says how many channels a group has; empty where all stay."""
     return next((part for part in group.split(".") if part in asdict(Widths())), "")
 
 
-def _alive(wiring: Wiring, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """For each group that may lose channels: which (channels,) have a kernel or a bias that is not zero."""
-    alive: dict[str, Tensor] = {}
-    for name, (made, _) in wiring.items():
-        if _width(made) and not name.endswith("excite"):  # which weighs the channels that others make
-            parts = [state[key] for key in (f"{name}.weight", f"{name}.bias") if key in state]
-            found = torch.cat([part.reshape(len(part), -1) for part in parts], dim=1).ne(0).any(dim=1)
-            alive[made] = alive.get(made, found) | found
-    return alive
+def makers(network: GeSeNet) -> dict[str, list[str]]:
+    """For each group that may lose channels, the convolutions that make it: their outputs are added."""
+    found: dict[str, list[str]] = {}
+    for name, (made, _) in _wiring(network).items():
+        if width_of(made) and not name.endswith("excite"):  # which weighs the channels that others make
+            found.setdefault(made, []).append(name)
+    return found
 
 
 def _cut(wiring: Wiring, state: dict[str, Tensor], kept: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -98,41 +99,43 @@ def _cut(wiring: Wiring, state: dict[str, Tensor], kept: dict[str, Tensor]) -> d
     return cut
 
 
-def _of_branch(name: str, branch: Branch) -> Wiring:
-    stem, first, second, edge, mask, gate = (
-        f"{name}.{group}" for group in ("stem", "first", "second", "edge", "mask", "gate")
-    )
-    if isinstance(branch.edge, EdgeEnhancement):
-        wiring: Wiring = {
-            f"{name}.edge.dense.first": (first, [stem]),
-            f"{name}.edge.dense.second": (second, [stem, first]),
-            f"{name}.edge.down": (edge, [stem, first, second]),
-            f"{name}.edge.up": (edge, [stem]),
-        }
-    else:
-        wiring = {f"{name}.edge.0": (edge, [stem])}
-    if isinstance(branch.region, RegionMask):
-        entering, region = stem if branch.swapped else edge, f"{name}.region"
-        bodies = [f"{name}.body.{layer}" for layer in range(len(branch.region.body.convolutions))]
-        for layer, (body, into) in enumerate(zip(bodies, [entering, *bodies], strict=False)):
-            wiring[f"{region}.body.convolutions.{layer}"] = (body, [into])
-        wiring[f"{region}.body.collect"] = (entering, bodies)
-        wiring[f"{region}.spatial.enter"] = (mask, [entering])
-        wiring[f"{region}.attention.squeeze"] = (gate, [entering])
-        wiring[f"{region}.attention.excite"] = (entering, [gate])
-    return wiring
-
-
-def _of_trunk(network: GeSeNet) -> Wiring:
-    wiring: Wiring = {}
+def _wiring(network: GeSeNet) -> Wiring:
+    wiring = _of_branch("mri", network.mri) | _of_branch("partner", network.partner)
     features = ["partner.edge", "mri.edge"]
     if network.parts.refinement:
         wiring["refinement.scale.0"] = ("scale", ["mri.edge"])
         wiring["refinement.scale.2"] = ("scaled", ["scale"])
         wiring["refinement.shift.0"] = ("shift", ["mri.edge"])
-        wiring["refinement.shift.2"] = ("merged", ["shift"])
         wiring["refinement.merge"] = ("merged", [*features, "scaled"])
+        wiring["refinement.shift.2"] = ("merged", ["shift"])
         features = ["merged"]
     if network.parts.skip:
         features = [*features, "partner.edge"]
     return wiring | {"decoder.0": ("decoder", features), "decoder.2": ("picture", ["decoder"])}
+
+
+def _of_branch(name: str, branch: Branch) -> Wiring:
+    """Convolutions of one branch, in the order in which checkpoints hold what `Pruning` has learnt of them."""
+    stem, first, second, edge, mask, gate = (
+        f"{name}.{group}" for group in ("stem", "first", "second", "edge", "mask", "gate")
+    )
+    entering, region = stem if branch.swapped else edge, f"{name}.region"
+    wiring: Wiring = {}
+    bodies: list[str] = []
+    if isinstance(branch.region, RegionMask):
+        bodies = [f"{name}.body.{layer}" for layer in range(len(branch.region.body.convolutions))]
+        for layer, (body, into) in enumerate(zip(bodies, [entering, *bodies], strict=False)):
+            wiring[f"{region}.body.convolutions.{layer}"] = (body, [into])
+    if isinstance(branch.edge, EdgeEnhancement):
+        wiring[f"{name}.edge.down"] = (edge, [stem, first, second])
+        wiring[f"{name}.edge.up"] = (edge, [stem])
+        wiring[f"{name}.edge.dense.first"] = (first, [stem])
+        wiring[f"{name}.edge.dense.second"] = (second, [stem, first])
+    else:
+        wiring[f"{name}.edge.0"] = (edge, [stem])
+    if bodies:
+        wiring[f"{region}.body.collect"] = (entering, bodies)
+        wiring[f"{region}.spatial.enter"] = (mask, [entering])
+        wiring[f"{region}.attention.squeeze"] = (gate, [entering])
+        wiring[f"{region}.attention.excite"] = (entering, [gate])
+    return wiring

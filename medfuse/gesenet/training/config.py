@@ -192,8 +192,7 @@ class TrainingConfig:
             raise TrainingError(f"{path.name} must map settings to values, in lines such as 'steps: 20000'.")
         _resolve(values, path.parent)
         given = {name: value for name, value in flags.items() if value is not None}
-        values = with_new_names(values) | with_new_names(given)
-        return cls.from_mapping(values)
+        return cls.from_mapping(with_new_names(values) | given)
 
     @classmethod
     def from_mapping(cls, values: dict[str, Any]) -> TrainingConfig:

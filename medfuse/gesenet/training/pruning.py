@@ -6,13 +6,14 @@ always zero. The paper has no such step.
 
 from __future__ import annotations
 
-from typing import NamedTuple, cast
+from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from medfuse.gesenet.architecture import STEM_CHANNELS, Widths
-from medfuse.gesenet.network import Branch, EdgeEnhancement, GeSeNet, RegionMask
+from medfuse.gesenet.network import GeSeNet
+from medfuse.gesenet.training.compact import makers, width_of
 
 FIRST, LAST = 0.05, 0.5
 """Between which shares of the steps channels go: then the network has time left to make up for them."""
@@ -20,15 +21,8 @@ FIRST, LAST = 0.05, 0.5
 MEMORY = 0.98
 """How much of what a channel has mattered so far counts beside the present step."""
 
-Layers = tuple[nn.Conv2d, ...]
-
-
-class Group(NamedTuple):
-    """Layers whose output channels go together; how many there are in the paper, and how few may be left."""
-
-    layers: Layers
-    most: int
-    least: int = 1
+LEAST = {"edge": STEM_CHANNELS, "first": STEM_CHANNELS // 2, "second": STEM_CHANNELS // 2}
+"""Channels of a width that are left in any case: as many of E as enter it; of the others one."""
 
 
 class Pruning:
@@ -48,18 +42,25 @@ class Pruning:
 
     def __init__(self, network: GeSeNet, kept_share: float) -> None:
         self.kept_share = kept_share
-        self.groups = _groups(network) if kept_share < 1 else []
+        self.groups = {
+            group: [network.get_submodule(name) for name in names]
+            for group, names in makers(network).items()
+            if kept_share < 1 and (network.parts.edge or width_of(group) != "edge")
+        }
+        """Layers whose output channels go together, by their group; what widens the stem in E's place stays."""
+        self.swapped = network.parts.swapped
         self.done = kept_share == 1
         """Whether all channels have gone that are to go."""
-        self.worth = [torch.zeros(len(layers[0].weight), device=layers[0].weight.device) for layers, *_ in self.groups]
+        first = [cast("Tensor", layers[0].weight) for layers in self.groups.values()]
+        self.worth = [torch.zeros(len(kernels), device=kernels.device) for kernels in first]
 
     @torch.no_grad()
     def weigh(self) -> None:
         """Learn from the gradients of a step how much each channel matters."""
-        for group, worth in zip(self.groups, self.worth, strict=True):
+        for layers, worth in zip(self.groups.values(), self.worth, strict=True):
             change = sum(
                 (part * part.grad).reshape(len(part), -1).sum(1)
-                for layer in group.layers
+                for layer in layers
                 for part in layer.parameters()
                 if part.grad is not None
             )
@@ -71,40 +72,12 @@ class Pruning:
         left = 1 - min(1.0, max(0.0, (progress - FIRST) / (LAST - FIRST)))
         self.done = left == 0 or self.kept_share == 1
         share = self.kept_share + (1 - self.kept_share) * left**3
-        for (layers, most, least), worth in zip(self.groups, self.worth, strict=True):
-            gone = worth.argsort(descending=True, stable=True)[max(least, round(share * most)) :]
+        for (group, layers), worth in zip(self.groups.items(), self.worth, strict=True):
+            width = width_of(group)
+            most = STEM_CHANNELS if self.swapped and width == "body" else getattr(Widths, width)
+            gone = worth.argsort(descending=True, stable=True)[max(LEAST.get(width, 1), round(share * most)) :]
             # What is gone has a gradient still, and matters no more.
             worth[gone] = 0
             for layer in layers:
                 for part in layer.parameters():
                     part[gone] = 0
-
-
-def _groups(network: GeSeNet) -> list[Group]:
-    """Layers whose output channels may go, together where they are added."""
-    found: list[Group] = []
-    for branch in (network.mri, network.partner):
-        found += _of_branch(branch)
-    if network.parts.refinement:
-        part = network.refinement
-        found += [_group(Widths.scale, part.scale[0]), _group(Widths.scaled, part.scale[2])]
-        found += [_group(Widths.shift, part.shift[0]), _group(Widths.merged, part.merge, part.shift[2])]
-    return [*found, _group(Widths.decoder, network.decoder[0])]
-
-
-def _of_branch(branch: Branch) -> list[Group]:
-    region = branch.region if isinstance(branch.region, RegionMask) else None
-    most = STEM_CHANNELS if branch.swapped else Widths.body
-    found = [_group(most, layer) for layer in region.body.convolutions] if region else []
-    if isinstance(branch.edge, EdgeEnhancement):
-        # M adds what it makes to what enters it, which is what leaves E.
-        after = [region.body.collect] if region and not branch.swapped else []
-        edge = branch.edge
-        found.append(_group(Widths.edge, edge.down, edge.up, *after, least=STEM_CHANNELS))
-        for most, layer in ((Widths.first, edge.dense.first), (Widths.second, edge.dense.second)):
-            found.append(_group(most, layer, least=STEM_CHANNELS // 2))
-    return found
-
-
-def _group(most: int, *layers: nn.Module, least: int = 1) -> Group:
-    return Group(cast("Layers", layers), most, least)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,31 +17,19 @@ MAY_CHANGE = {"out", "pairs", "start", "threads", "device", "patience"}
 """Settings that a resumed run may have other than before."""
 
 
-@dataclass(frozen=True)
 class RunFolder:
     """Checkpoint, log, weights and resolved settings of one training run."""
 
-    path: Path
-
-    @property
-    def checkpoint(self) -> Path:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.checkpoint = path / "checkpoint.pt"
         """Everything that a resumed run needs."""
-        return self.path / "checkpoint.pt"
-
-    @property
-    def log(self) -> Path:
+        self.log = path / "log.jsonl"
         """One JSON object a line and validation."""
-        return self.path / "log.jsonl"
-
-    @property
-    def best_weights(self) -> Path:
+        self.best_weights = path / "best.safetensors"
         """The weights with the lowest validation loss so far."""
-        return self.path / "best.safetensors"
-
-    @property
-    def config(self) -> Path:
+        self.config = path / "config.yaml"
         """The resolved settings."""
-        return self.path / "config.yaml"
 
     def rows(self) -> list[dict[str, float]]:
         """Read the log."""

@@ -95,20 +95,22 @@ class Trainer:
         for each in logits:
             each.requires_grad_(config.learn_channel_masks)
         others = [value for name, value in self.network.named_parameters() if not name.endswith("channel_logits")]
-        self.optimizer = torch.optim.Adam(
-            [
-                {"params": others, "weight_decay": config.weight_decay, "speed": 1.0},
-                {"params": logits, "speed": MASK_SPEED},
-            ],
-            config.learning_rate,
+        groups = (
+            {"params": others, "weight_decay": config.weight_decay, "speed": 1.0},
+            {"params": logits, "speed": MASK_SPEED},
         )
+        self.optimizer = torch.optim.Adam(groups, config.learning_rate)
         self.semantic_optimizer = torch.optim.SGD(
             self.semantic.parameters(), config.semantic_learning_rate, momentum=0.9, weight_decay=5e-4
         )
         self.recorded: Callable[[], None] = lambda: None
-        self.step = 0
-        self.best = math.inf
-        self.without_better = 0
+        self.step, self.best, self.without_better = 0, math.inf, 0
+        self.learners = {
+            "network": self.network,
+            "semantic": self.semantic,
+            "optimizer": self.optimizer,
+            "semantic_optimizer": self.semantic_optimizer,
+        }
         state = self.folder.open(config, self.device)
         if state is not None:
             self._resume(state)
@@ -149,25 +151,20 @@ class Trainer:
 
     def run(self) -> None:
         """Train to the last step, or until validation stops improving."""
+        config = self.config
         with self.isolation.entered():
-            self._run()
-
-    def _run(self) -> None:
-        if self.step == 0 and self.config.semantic_weight:
-            self._pretrain()
-        sums: dict[str, float] = {}
-        since = self.step
-        while self.step < self.config.steps and not self._stopped_early():
-            for name, value in self._learn().items():
-                sums[name] = sums.get(name, 0.0) + float(value)
-            self.step += 1
-            self.progress("train", self.step / self.config.steps)
-            if self.step % self.config.validate_every == 0 or self.step == self.config.steps:
-                self._record({f"train_{name}": value / (self.step - since) for name, value in sums.items()})
-                sums, since = {}, self.step
-
-    def _stopped_early(self) -> bool:
-        return 0 < self.config.patience <= self.without_better
+            if self.step == 0 and config.semantic_weight:
+                self._pretrain()
+            sums: dict[str, float] = {}
+            since = self.step
+            while self.step < config.steps and not 0 < config.patience <= self.without_better:
+                for name, value in self._learn().items():
+                    sums[name] = sums.get(name, 0.0) + float(value)
+                self.step += 1
+                self.progress("train", self.step / config.steps)
+                if self.step % config.validate_every == 0 or self.step == config.steps:
+                    self._record({f"train_{name}": value / (self.step - since) for name, value in sums.items()})
+                    sums, since = {}, self.step
 
     def _pretrain(self) -> None:
         """Teach the semantic module on the brighter source, which is what the fused slice will roughly be."""
@@ -256,8 +253,7 @@ class Trainer:
     def _validate(self) -> dict[str, float]:
         self.network.eval()
         sums: dict[str, float] = {}
-        for pair in whole_pairs(self.validation):
-            batch = pair.to(self.device)
+        for batch in (pair.to(self.device) for pair in whole_pairs(self.validation)):
             with watch_masks(self.network) as masks:
                 fused = self.network(batch.mri, batch.partner)
             total, terms = self.loss(_as_shown(fused, batch), batch.mri, batch.partner, batch.tasks)
@@ -291,11 +287,8 @@ class Trainer:
             "step": self.step,
             "best": self.best,
             "without_better": self.without_better,
-            "network": self.network.state_dict(),
-            "semantic": self.semantic.state_dict(),
+            **{name: learner.state_dict() for name, learner in self.learners.items()},
             "pruning": self.pruning.worth,
-            "optimizer": self.optimizer.state_dict(),
-            "semantic_optimizer": self.semantic_optimizer.state_dict(),
             "sampler": self.sampler.generator.get_state(),
             "random": self.isolation.states(),
             "config": json.dumps(asdict(self.config)),
@@ -318,12 +311,10 @@ class Trainer:
     def _resume(self, state: dict[str, Any]) -> None:
         try:
             self.step, self.best, self.without_better = state["step"], state["best"], state["without_better"]
-            self.network.load_state_dict(state["network"])
-            self.semantic.load_state_dict(state["semantic"])
+            for name, learner in self.learners.items():
+                learner.load_state_dict(state[name])
             for worth, before in zip(self.pruning.worth, state["pruning"], strict=True):
                 worth.copy_(before)
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.semantic_optimizer.load_state_dict(state["semantic_optimizer"])
             self.sampler.generator.set_state(state["sampler"].cpu())
             self.isolation.restore(state["random"])
         except (KeyError, ValueError, RuntimeError, TypeError, AttributeError) as error:

@@ -8,7 +8,7 @@ import pickle
 import sys
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -21,6 +21,7 @@ from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
 
 from medfuse.runtime.cache_folders import cache_folders
+from medfuse.runtime.progress import Progress, silent
 
 log = logging.getLogger(__name__)
 
@@ -81,26 +82,22 @@ class DiskCache(NullCache):  # type: ignore[misc] # Numba has no annotations
 
 
 def _kept(content: bytes, name: str, folders: Iterable[Path]) -> bool:
-    """Write a file to the first of the folders that takes it, and say whether one did."""
+    """Write a file, whole or not at all, to the first of the folders that takes it; say whether one did.
+
+    Its permissions let those read it who may read the folder.
+    """
     for folder in folders:
+        beside = folder / f"{name}.{uuid.uuid4().hex[:8]}"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            _write_at_once(folder / name, content)
+            beside.write_bytes(content)
+            beside.replace(folder / name)
+            return True
         except OSError as error:
             log.debug("compiled code cannot be kept in %s: %s", folder, error)
-        else:
-            return True
+            with suppress(OSError):
+                beside.unlink()
     return False
-
-
-def _write_at_once(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all, under permissions that let those read it who may read the folder."""
-    beside = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        beside.write_bytes(content)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def compiled(function: Function) -> Function:
@@ -121,7 +118,7 @@ def entry_point(function: Function) -> Function:
 
 
 def folder_of(function: Any) -> Path | None:
-    """Folder that keeps the code of an entry pointwise that was called; None if none does."""
+    """Folder that keeps the code of an entry point that was called; None if none does."""
     codegen = function.targetctx.codegen()
     names = [function._cache.name(signature, codegen) for signature in function.signatures]
     folders = cache_folders(config.CACHE_DIR)
@@ -131,32 +128,32 @@ def folder_of(function: Any) -> Path | None:
 class _Compiling(event.Listener):  # type: ignore[misc] # Numba has no annotations
     """Is told by Numba when it begins and ends to compile a function."""
 
-    def __init__(self, progress: Callable[[str, float], None] | None) -> None:
+    def __init__(self, progress: Progress) -> None:
         self.progress = progress
-        self.begun = self.done = 0
-
-    def tell(self, share: float) -> None:
-        if self.progress:
-            self.progress("compile", share)
+        self.begun, self.done = False, 0
 
     def on_start(self, event: Any) -> None:
-        if event.data["dispatcher"].py_func.__module__.startswith(f"{__package__}."):
-            self.begun += 1
-            if self.begun == 1:
-                log.info("compiling the engine for this machine, once: about 15 s")
-                self.tell(0.0)
+        if _is_ours(event) and not self.begun:
+            self.begun = True
+            log.info("compiling the engine for this machine, once: about 15 s")
+            self.progress("compile", 0.0)
 
     def on_end(self, event: Any) -> None:
-        if event.data["dispatcher"].py_func.__module__.startswith(f"{__package__}."):
+        if _is_ours(event):
             self.done += 1
-            self.tell(min(self.done / FUNCTIONS, 0.99))
+            self.progress("compile", min(self.done / FUNCTIONS, 0.99))
+
+
+def _is_ours(event: Any) -> bool:
+    """Whether it is a function of this package that is compiled."""
+    return bool(event.data["dispatcher"].py_func.__module__.startswith(f"{__package__}."))
 
 
 @contextmanager
-def telling(progress: Callable[[str, float], None] | None) -> Iterator[None]:
+def telling(progress: Progress | None) -> Iterator[None]:
     """Log and tell ``progress`` what is compiled meanwhile: ``compile`` and the share that is done."""
-    compiling = _Compiling(progress)
+    compiling = _Compiling(progress or silent)
     with event.install_listener("numba:compile", compiling):
         yield
     if compiling.begun:
-        compiling.tell(1.0)
+        compiling.progress("compile", 1.0)

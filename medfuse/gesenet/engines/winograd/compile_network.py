@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, cast
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
@@ -101,9 +102,8 @@ class CompiledNetwork:
         self.late = self._map(self.width + refinement.merge.out_channels)
         self.edges = Place(self._map(self.width)), Place(self.late)
         self.collected: list[int] = []
-        for branch, source, edges in zip(
-            (self.network.mri, self.network.partner), self.sources, self.edges, strict=True
-        ):
+        branches = self.network.mri, self.network.partner
+        for branch, source, edges in zip(branches, self.sources, self.edges, strict=True):
             steps: list[Step] = []
             self._branch(branch, steps, source, edges)
             self.before.append(table(Step, steps))
@@ -112,7 +112,7 @@ class CompiledNetwork:
         added = self.after["lag"] <= self.after["lag"][adding].max()
         self.after_parts = [self.after[added], self.after[~added]]
         self.lasting |= {*self.sources, *(place.map for place in self.edges), *self.collected, self.fused}
-        self.attention = [_attention(branch) for branch in (self.network.mri, self.network.partner)]
+        self.attention = [_attention(branch) for branch in branches]
         """Of each branch: kernels and biases of the two layers between means and gates."""
 
     def _map(self, channels: int, tile: int = TILE) -> int:
@@ -145,19 +145,16 @@ class CompiledNetwork:
         stem, layers = branch.stem, (edge.first, edge.second)
         begins = np.cumsum([stem.out_channels, *(layer.out_channels for layer in layers)])
         dense = self._map(edge.down.in_channels)
-        taps = self._small(
-            stem.weight[:, 0].permute(1, 2, 0), cast("Tensor", stem.bias), stem.weight[:, 0, 0, 0] * 0 + 0.2
-        )
+        slope = torch.full((stem.out_channels,), 0.2)
+        taps = self._small(stem.weight[:, 0].permute(1, 2, 0), cast("Tensor", stem.bias), slope)
         steps.append(self._blacken(dense, 0, Fill(0, 0, 1)))
         steps.append(Step(WIDEN, 0, 0, source, 0, dense, 0, taps, 0, stem.out_channels, dense, 0, -1))
         for lag, (convolution, to) in enumerate(zip(layers, begins[:-1], strict=True), start=1):
             spec = winograd_layer(convolution.weight, convolution.bias, 0.2)
             steps.append(self._convolve(spec, 0, lag, Place(dense), Place(dense, int(to))))
-        filters = (each.weight[:, 0].permute(1, 2, 0) for each in (edge.x, edge.y))
-        taps = self._small(*filters)
+        taps = self._small(*(each.weight[:, 0].permute(1, 2, 0) for each in (edge.x, edge.y)))
         steps.append(Step(GRADIENT, 0, 2, dense, 0, dense, int(begins[-1]), taps, 0, stem.out_channels, dense, 0, -1))
-        spec = winograd_layer(edge.down.weight, edge.down.bias, 0.1)
-        steps.append(self._convolve(spec, 0, 2, Place(dense), edges))
+        steps.append(self._convolve(winograd_layer(edge.down.weight, edge.down.bias, 0.1), 0, 2, Place(dense), edges))
         self.settled.append(Settled(edges.map, 0))
         mask = self._mask(branch, steps, edges)
         self._body(branch, steps, edges, mask)
@@ -207,14 +204,9 @@ class CompiledNetwork:
         collect[0, np.concatenate(places)] = weights
         constants = np.zeros((3, self.width))
         constants[0], constants[1] = cast("Tensor", body.collect.bias).detach().double().numpy(), 1.0
-        collecting = self._layer(Spec(collect, constants, 0, self.width))
-        lag = 4 + len(layers)
-        branch_number = len(self.collected)
-        steps.append(
-            Step(
-                CONVOLVE, 5, lag, made, 0, collected, 0, collecting, 0, PUT, collected, 0, self.width * branch_number,
-            )
-        )  # fmt: skip
+        spec = Spec(collect, constants, 0, self.width)
+        collecting = self._convolve(spec, 5, 4 + len(layers), Place(made), Place(collected))
+        steps.append(collecting._replace(total=self.width * len(self.collected)))
         self.collected.append(collected)
 
     def _trunk(self) -> list[Step]:

@@ -50,15 +50,10 @@ def winograd_layer(kernels: Tensor, bias: Tensor | None, slope: float) -> Spec:
     if bias is not None:
         constants[0] = bias.detach().double().numpy()
     constants[1] = slope
-    return padded(Spec(spread, constants, 0, 0))
-
-
-def padded(spec: Spec) -> Spec:
-    """Fill depth and columns up to whole vectors."""
-    depth, columns = -spec.kernels.shape[1] % SIMD_WIDTH, -spec.kernels.shape[2] % SIMD_WIDTH
-    kernels = np.pad(spec.kernels, ((0, 0), (0, depth), (0, columns)))
-    constants = np.pad(spec.constants, ((0, 0), (0, columns)))
-    return Spec(kernels, constants, spec.aside, max(spec.filled, kernels.shape[2] - spec.aside))
+    # Fill depth and columns up to whole vectors.
+    depth, columns = (-length % SIMD_WIDTH for length in spread.shape[1:])
+    kernels_padded = np.pad(spread, ((0, 0), (0, depth), (0, columns)))
+    return Spec(kernels_padded, np.pad(constants, ((0, 0), (0, columns))), 0, kernels_padded.shape[2])
 
 
 def masked_layer(layer: FoldedLayer) -> tuple[Spec, Spec]:
@@ -68,13 +63,10 @@ def masked_layer(layer: FoldedLayer) -> tuple[Spec, Spec]:
     marked = winograd_layer(kernels, None, 0.0)
     filled = marked.kernels.shape[2]
     marked.constants[2, :out] = 0.0 if layer.mixed else 1.0
-    if out == 0:
-        nothing = Spec(np.zeros((POSITIONS, SIMD_WIDTH, 0)), np.zeros((3, 0)), 0, filled)
-        return marked, nothing
-    among = kernels[:out] if layer.everywhere is None else layer.everywhere.weight[:out]
-    if layer.mixed and layer.everywhere is None:  # no principal channel enters
+    if out == 0 or (layer.mixed and layer.everywhere is None):  # no principal channel leaves, or none enters
         return marked, Spec(np.zeros((POSITIONS, SIMD_WIDTH, 0)), np.zeros((3, 0)), 0, filled)
-    plain = winograd_layer(among, None, 0.0)._replace(filled=filled)
+    among = kernels if layer.everywhere is None else layer.everywhere.weight
+    plain = winograd_layer(among[:out], None, 0.0)._replace(filled=filled)
     if not layer.mixed:
         return marked, plain
     aside = plain.kernels.shape[2]

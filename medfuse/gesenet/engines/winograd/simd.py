@@ -74,8 +74,7 @@ class Code:
     """
 
     def __init__(self, context: Any, builder: Any, signature: Any, given: Sequence[Any], width: int) -> None:
-        self.builder = builder
-        self._set_width(width)
+        self.builder, self.width = builder, width
         arrays = cgutils.unpack_tuple(builder, given[0], len(signature.args[0]))
         self.arrays = [
             context.make_array(kind)(context, builder, value).data
@@ -83,14 +82,15 @@ class Code:
         ]
         self.numbers = cgutils.unpack_tuple(builder, given[1], len(signature.args[1]))
 
-    def _set_width(self, width: int) -> None:
-        self.width = width
-        self.float_kind = ir.VectorType(ir.FloatType(), width)
+    @property
+    def float_kind(self) -> Any:
+        """The type of its vectors."""
+        return ir.VectorType(ir.FloatType(), self.width)
 
     def of_width(self, width: int) -> Code:
         """The same with vectors of other lengths."""
         other = copy(self)
-        other._set_width(width)
+        other.width = width
         return other
 
     def place(self, start: Any, *steps: tuple[Any, int]) -> Any:
@@ -143,12 +143,15 @@ class Code:
         return self.builder.extract_element(value, ir.Constant(ir.IntType(32), 0))
 
 
-def inline(write: Callable[[Code], None], width: int = SIMD_WIDTH) -> Any:
-    """Make a function of a tuple of arrays and a tuple of places, which Numba puts in line."""
+def inline(write: Callable[..., None], width: int = SIMD_WIDTH, **options: Any) -> Any:
+    """Make a function of a tuple of arrays and a tuple of places, which Numba puts in line.
+
+    ``write`` is called with a `Code` of vectors of a width, and the options.
+    """
 
     def typed(context: Any, arrays: Any, places: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, given: Any) -> Any:
-            write(Code(context, builder, signature, given, width))
+            write(Code(context, builder, signature, given, width), **options)
             return context.get_dummy_value()
 
         return types.void(arrays, places), generate

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
+from operator import add
 from typing import Any
 
 from llvmlite import ir
@@ -18,11 +20,14 @@ def _around(code: Code) -> dict[tuple[int, int], Vector]:
     return {(i, j): code.floats(0, code.place(line, (pixel, j))) for i, line in lines for j in range(PATCH)}
 
 
+def _broadcast(code: Code, place: Any) -> Vector:
+    """A number of the first array in all elements of a vector."""
+    return Vector(code.builder, code.broadcast(code.load(0, place, ir.FloatType())))
+
+
 def _filtered(around: dict[tuple[int, int], Vector], taps: Sequence[Vector], i: int, j: int) -> Vector:
-    found = around[i, j] * taps[0]
-    for place, tap in enumerate(taps[1:], start=1):
-        found = found + around[i + place // 3, j + place % 3] * tap
-    return found
+    """A 3 × 3 filter's sum at a pixel of the tile."""
+    return reduce(add, (around[i + place // 3, j + place % 3] * tap for place, tap in enumerate(taps)))
 
 
 def _gradient(code: Code) -> None:
@@ -43,12 +48,7 @@ def _widen(code: Code) -> None:
     at, from_row, kernel, step, to, row, pixel = code.numbers
     constants = [code.floats(1, code.place(kernel, (step, tap))) for tap in range(11)]
     around = {
-        (i, j): Vector(
-            code.builder,
-            code.broadcast(
-                code.load(0, code.builder.add(code.place(at, (from_row, i)), ir.Constant(at.type, j)), ir.FloatType())
-            ),
-        )
+        (i, j): _broadcast(code, code.behind(code.place(at, (from_row, i)), j))
         for i in range(PATCH)
         for j in range(PATCH)
     }
@@ -74,7 +74,7 @@ def narrow(code: Code) -> None:
     for i in range(TILE):
         for j in range(TILE):
             horizontal_sum = code.horizontal_sum(_filtered(around, taps, i, j))
-            place = code.builder.add(code.place(to, (row, i)), ir.Constant(to.type, j))
+            place = code.behind(code.place(to, (row, i)), j)
             before = code.load(2, place, ir.FloatType())
             code.store(2, place, code.builder.fadd(before, horizontal_sum))
 
@@ -100,25 +100,18 @@ def mix(code: Code) -> None:
     """
     kernel, to, row = code.numbers[4:]
     lines = lines_of(code, 4)
-    bias = code.floats(1, code.place(kernel, (ir.Constant(kernel.type, SIMD_WIDTH), 9 * SIMD_WIDTH)))
+    bias = code.floats(1, code.behind(kernel, 9 * SIMD_WIDTH * SIMD_WIDTH))
     sums = [bias] * 4
     for tap in range(9):
         for channel in range(SIMD_WIDTH):
-            of_tap = ir.Constant(kernel.type, (tap * SIMD_WIDTH + channel) * SIMD_WIDTH)
-            weights = code.floats(1, code.builder.add(kernel, of_tap))
+            weights = code.floats(1, code.behind(kernel, (tap * SIMD_WIDTH + channel) * SIMD_WIDTH))
             for pixel in range(4):
                 i, j = pixel // 2 + tap // 3, pixel % 2 + tap % 3
-                place = code.behind(lines[i], j * SIMD_WIDTH + channel)
-                value = Vector(code.builder, code.broadcast(code.load(0, place, ir.FloatType())))
+                value = _broadcast(code, code.behind(lines[i], j * SIMD_WIDTH + channel))
                 sums[pixel] = sums[pixel] + value * weights
     for pixel, found in enumerate(sums):
-        place = code.builder.add(code.place(to, (row, pixel // 2)), ir.Constant(to.type, pixel % 2 * SIMD_WIDTH))
+        place = code.behind(code.place(to, (row, pixel // 2)), pixel % 2 * SIMD_WIDTH)
         code.store(2, place, found.maximum(0.0 * found).value)
-
-
-def _beside(code: Code, place: Any, pixels: int) -> Any:
-    """A place so many pixels of `SIMD_WIDTH` channels further on."""
-    return code.builder.add(place, ir.Constant(place.type, pixels * SIMD_WIDTH))
 
 
 @inline
@@ -127,10 +120,11 @@ def pool(code: Code) -> None:
     at, from_row, to, row = code.numbers
     for i in range(2):
         for j in range(2):
-            upper, lower = (code.place(at, (from_row, 2 * i + down)) for down in range(2))
-            four = [code.floats(0, _beside(code, line, 2 * j + k)) for line in (upper, lower) for k in range(2)]
-            mean = ((four[0] + four[1]) + (four[2] + four[3])) * 0.25
-            code.store(1, _beside(code, code.place(to, (row, i)), j), mean.value)
+            lines = [code.place(at, (from_row, 2 * i + down)) for down in range(2)]
+            places = [code.behind(line, (2 * j + k) * SIMD_WIDTH) for line in lines for k in range(2)]
+            first, second, third, fourth = (code.floats(0, place) for place in places)
+            mean = ((first + second) + (third + fourth)) * 0.25
+            code.store(1, code.behind(code.place(to, (row, i)), j * SIMD_WIDTH), mean.value)
 
 
 @inline
@@ -140,10 +134,10 @@ def decide(code: Code) -> None:
     It has twice the resolution: a transposed convolution of `SIMD_WIDTH` channels: (9 taps, channels), then the bias.
     """
     kernel, to, row = code.numbers[4:]
-    taps = [code.floats(1, _beside(code, kernel, tap)) for tap in range(9)]
-    bias = code.load(1, _beside(code, kernel, 9), ir.FloatType())
-    inner = lines_of(code, 4)[1:]
-    around = {(i, j): code.floats(0, _beside(code, line, 1 + j)) for i, line in enumerate(inner) for j in range(3)}
+    taps = [code.floats(1, code.behind(kernel, tap * SIMD_WIDTH)) for tap in range(9)]
+    bias = code.load(1, code.behind(kernel, 9 * SIMD_WIDTH), ir.FloatType())
+    inner = enumerate(lines_of(code, 4)[1:])
+    around = {(i, j): code.floats(0, code.behind(line, (1 + j) * SIMD_WIDTH)) for i, line in inner for j in range(3)}
     # An even row or column takes the middle of the kernel, an odd one both ends.
     reads = {0: ((0, 1),), 1: ((0, 2), (1, 0))}
     zero, one = (ir.Constant(ir.FloatType(), value) for value in (0.0, 1.0))
@@ -154,9 +148,6 @@ def decide(code: Code) -> None:
                 for down, tap_row in reads[i % 2]
                 for across, tap_column in reads[j % 2]
             ]
-            total = products[0]
-            for product in products[1:]:
-                total = total + product
-            logit = code.builder.fadd(code.horizontal_sum(total), bias)
+            logit = code.builder.fadd(code.horizontal_sum(reduce(add, products)), bias)
             marked = code.builder.select(code.builder.fcmp_ordered(">", logit, zero), one, zero)
-            code.store(2, code.builder.add(code.place(to, (row, i)), ir.Constant(to.type, j)), marked)
+            code.store(2, code.behind(code.place(to, (row, i)), j), marked)

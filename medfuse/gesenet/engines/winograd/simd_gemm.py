@@ -60,21 +60,18 @@ def _added_pairs(code: Code, one: Any, other: Any) -> Any:
     return code.builder.fadd(even, odd)
 
 
-def _gemm_intrinsic(columns: int, rows: int) -> Any:
-    def write(code: Code) -> None:
-        _gemm(code, columns, rows)
+VECTOR = CHANNEL_BLOCK if HAS_AVX512 else SIMD_WIDTH
 
-    return inline(write, CHANNEL_BLOCK if HAS_AVX512 else SIMD_WIDTH)
-
-
-gemm_block, gemm_half = _gemm_intrinsic(CHANNEL_BLOCK, ROWS), _gemm_intrinsic(SIMD_WIDTH, ROWS)
+gemm_block = inline(_gemm, VECTOR, columns=CHANNEL_BLOCK, rows=ROWS)
+gemm_half = inline(_gemm, VECTOR, columns=SIMD_WIDTH, rows=ROWS)
 """(a, b, c), (a at, a step, b at, parts, c at): `ROWS` rows of a times a block of columns of b, or half a block.
 
 Each row of a is `CHANNEL_BLOCK` numbers in every block, ``a step`` apart; a part is half of them, `SIMD_WIDTH`. Rows
 lie `PATCH_STRIDE` apart, in a and c, but halves of blocks are two to a row of c.
 """
 
-gemm_block_tall, gemm_half_tall = _gemm_intrinsic(CHANNEL_BLOCK, 2 * ROWS), _gemm_intrinsic(SIMD_WIDTH, 2 * ROWS)
+gemm_block_tall = inline(_gemm, VECTOR, columns=CHANNEL_BLOCK, rows=2 * ROWS)
+gemm_half_tall = inline(_gemm, VECTOR, columns=SIMD_WIDTH, rows=2 * ROWS)
 """The same with twice the rows."""
 
 
@@ -120,25 +117,18 @@ def _pointwise(code: Code, columns: int, add: bool) -> None:
                 code.store(0, place, value.value)
 
 
-def _pointwise_intrinsic(columns: int, add: bool, width: int = SIMD_WIDTH) -> Any:
-    def write(code: Code) -> None:
-        _pointwise(code, columns, add)
-
-    return inline(write, width)
-
-
-pointwise, pointwise_half = _pointwise_intrinsic(CHANNEL_BLOCK, False), _pointwise_intrinsic(SIMD_WIDTH, False)
+pointwise = inline(_pointwise, columns=CHANNEL_BLOCK, add=False)
+pointwise_half = inline(_pointwise, columns=SIMD_WIDTH, add=False)
 """(maps, constants), (at, row, pixel, block, part, parts, kernels, bias, slope, to, to, row, pixel): 1 × 1 kernels.
 
 A tile's pixels times a matrix of a block of columns, or half a block, with bias and leaky ReLU, from `SIMD_WIDTH`
 channels a part, of which the first is ``part``. Each half of the columns has a place of its own to go to.
 """
 
-add_pointwise, add_pointwise_half = _pointwise_intrinsic(CHANNEL_BLOCK, True), _pointwise_intrinsic(SIMD_WIDTH, True)
+add_pointwise = inline(_pointwise, columns=CHANNEL_BLOCK, add=True)
+add_pointwise_half = inline(_pointwise, columns=SIMD_WIDTH, add=True)
 """(maps, constants), (…, residual, residual, row, pixel): the same, and adds what is there."""
 
-pointwise_block, add_pointwise_block = (
-    _pointwise_intrinsic(CHANNEL_BLOCK, False, CHANNEL_BLOCK),
-    _pointwise_intrinsic(CHANNEL_BLOCK, True, CHANNEL_BLOCK),
-)
+pointwise_block = inline(_pointwise, CHANNEL_BLOCK, columns=CHANNEL_BLOCK, add=False)
+add_pointwise_block = inline(_pointwise, CHANNEL_BLOCK, columns=CHANNEL_BLOCK, add=True)
 """The same, where a block of columns goes to one."""

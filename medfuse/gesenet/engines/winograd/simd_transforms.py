@@ -151,11 +151,7 @@ def _mask_output_beside(code: Code) -> None:
 
 def _three_ways(write: Callable[..., None]) -> tuple[Any, Any, Any]:
     """For half a block, for a block, and for half a block of two tiles."""
-
-    def of_pair(code: Code) -> None:
-        write(code, pair=True)
-
-    return inline(write), inline(write, CHANNEL_BLOCK), inline(of_pair, CHANNEL_BLOCK)
+    return inline(write), inline(write, CHANNEL_BLOCK), inline(write, CHANNEL_BLOCK, pair=True)
 
 
 store_output, store_output_block, store_output_pair = _three_ways(_store_output)

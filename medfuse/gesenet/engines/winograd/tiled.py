@@ -26,6 +26,7 @@ from medfuse.gesenet.engines.winograd.layout import aligned_zeros
 from medfuse.gesenet.engines.winograd.pack_weights import pack
 from medfuse.gesenet.engines.winograd.simd_transforms import TILE
 from medfuse.gesenet.engines.winograd.small_filters import copy_tiles, grown, listed, tiles_near
+from medfuse.runtime.progress import Progress
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float32]
@@ -213,7 +214,7 @@ class Tiled:
         self.packed = pack(self.network.specs, self.network.small)
         self._idle: dict[tuple[int, int, int], SimpleQueue[Workspace]] = {}
 
-    def compile(self, progress: Callable[[str, float], None] | None = None) -> None:
+    def compile(self, progress: Progress | None = None) -> None:
         """Have all compiled that any picture needs, on any number of threads, and tell of it; see `telling`."""
         black = np.zeros((32, 32), np.float32)
         with telling(progress):

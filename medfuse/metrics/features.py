@@ -22,17 +22,8 @@ def fmi_pixel(fused: Tensor, mri: Tensor, partner: Tensor) -> Tensor:
     The values of a 3 × 3 neighbourhood are taken as a distribution over its nine places; the joint distribution is the
     one between independence and the extreme that has the correlation found. Haghighat et al. 2011,
     doi:10.1016/j.compeleceng.2011.07.012, in the fast form of Haghighat and Razian 2014,
-    doi:10.1109/ICAICT.2014.7036000.
-
-    Parameters
-    ----------
-    fused, mri, partner
-        (N, 1, H, W) on the 8-bit scale, at least 3 × 3.
-
-    Returns
-    -------
-    Tensor
-        (N,), 1 where every neighbourhood equals the sources'.
+    doi:10.1109/ICAICT.2014.7036000. (N, 1, H, W) on the 8-bit scale, at least 3 × 3 → (N,), 1 where every neighbourhood
+    equals the sources'.
     """
     return _fmi(fused, mri, partner)
 

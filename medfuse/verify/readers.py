@@ -5,9 +5,10 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -151,20 +152,13 @@ def read_nifti(path: Path) -> View:
     return View(values, np.asarray(image.affine, dtype=np.float64))
 
 
-class _folder_of:  # noqa: N801
+@contextmanager
+def _folder_of(paths: list[Path]) -> Iterator[str]:
     """A folder that holds only links to these files, for programs that take folders."""
-
-    def __init__(self, paths: list[Path]) -> None:
-        self.paths = paths
-
-    def __enter__(self) -> str:
-        self.folder = tempfile.mkdtemp(prefix="medfuse-verify-")
-        for number, path in enumerate(self.paths):
-            Path(self.folder, f"{number:05d}.dcm").symlink_to(path.resolve())
-        return self.folder
-
-    def __exit__(self, *_: object) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix="medfuse-verify-", ignore_cleanup_errors=True) as folder:
+        for number, path in enumerate(paths):
+            Path(folder, f"{number:05d}.dcm").symlink_to(path.resolve())
+        yield folder
 
 
 Reader = Callable[[list[Path], str], View]
@@ -178,15 +172,8 @@ READERS: Mapping[str, Reader] = {
 
 def installed() -> dict[str, Reader]:
     """The readers that this machine has."""
-    there = {"SimpleITK": True, "GDCM": _has("python-gdcm"), "dcm2niix, nibabel": shutil.which("dcm2niix") is not None}
+    there = {"SimpleITK": True, "GDCM": find_spec("gdcm"), "dcm2niix, nibabel": shutil.which("dcm2niix")}
     return {name: reader for name, reader in READERS.items() if there[name]}
-
-
-def _has(distribution: str) -> bool:
-    try:
-        return bool(version(distribution))
-    except PackageNotFoundError:
-        return False
 
 
 def resampled(source: list[Path], uid: str, to_moving: Affine, shape: tuple[int, int, int], onto: Affine) -> View:

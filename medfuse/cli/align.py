@@ -64,21 +64,11 @@ def align(
         for path in (out, picture):
             require_outside(path, [fixed, moving])
         usual = MRI if nifti.is_nifti(fixed) else None
+        kinds = [cast("Modality | None", name) for name in (fixed_modality or usual, modality)]
+        halves = part_of(progress, 0, 0.5, "fixed"), part_of(progress, 0.5, 1, "moving")
         read = partial(medfuse.load, fill_gaps=fill_gaps)
-        here = read(
-            fixed,
-            cast("Modality | None", fixed_modality or usual),
-            fixed_series,
-            volume=fixed_volume,
-            progress=part_of(progress, 0, 0.5, "fixed"),
-        )
-        there = read(
-            moving,
-            cast("Modality | None", modality),
-            moving_series,
-            volume=moving_volume,
-            progress=part_of(progress, 0.5, 1, "moving"),
-        )
+        here = read(fixed, kinds[0], fixed_series, volume=fixed_volume, progress=halves[0])
+        there = read(moving, kinds[1], moving_series, volume=moving_volume, progress=halves[1])
         require_one_patient(here, there, different_patients=different_patients)
         sources = source_of(here), source_of(there)
         if out.suffix == DICOM_SUFFIX:

@@ -74,3 +74,7 @@ class PlaneName(str, Enum):
 
 PartnerModality = Enum("PartnerModality", {name: name for name in PARTNERS}, type=str)  # type: ignore[misc]
 """Modalities of a partner study."""
+
+PartnerOption = Annotated[
+    PartnerModality | None, typer.Option(help="The partner's modality; needed where it is NIfTI.")
+]

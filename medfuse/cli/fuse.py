@@ -19,7 +19,7 @@ from medfuse.cli.choices import (
     FillGaps,
     Force,
     Format,
-    PartnerModality,
+    PartnerOption,
     PlaneName,
     Way,
 )
@@ -54,9 +54,7 @@ def fuse(
     partner: Annotated[Path, typer.Argument(help="Its CT, PET or SPECT, in the same forms.", show_default=False)],
     out: Annotated[Path, typer.Option("--out", help="Folder for the results.", show_default=False)],
     format_: Annotated[Format, typer.Option("--format", help="What to write.")] = Format.BOTH,
-    modality: Annotated[
-        PartnerModality | None, typer.Option(help="The partner's modality; needed where it is NIfTI.")
-    ] = None,
+    modality: PartnerOption = None,
     align: Annotated[
         str,
         typer.Option(

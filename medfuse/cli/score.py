@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medfuse.cli.choices import PartnerModality
+from medfuse.cli.choices import PartnerOption
 from medfuse.cli.console import EXIT_CODES, Json, app, print_json, refusing, stdout, steps
 from medfuse.metrics import CORE, SCORES
 
@@ -25,9 +25,7 @@ def score(
     scores: Annotated[
         str, typer.Option(help="Names of scores, separated by commas, or all.", metavar="NAME,…")
     ] = ",".join(CORE),
-    modality: Annotated[
-        PartnerModality | None, typer.Option(help="The partner's modality; needed where it is NIfTI.")
-    ] = None,
+    modality: PartnerOption = None,
     window: Annotated[
         str | None, typer.Option(help="Values of a partner volume shown, as for fuse.", metavar="LEVEL,WIDTH")
     ] = None,

@@ -75,15 +75,7 @@ def default_pose(modality: Modality) -> Matrix:
 
 
 def default_grid(modality: Modality, coarsen: float = 1.0) -> Grid:
-    """The lattice that scanner acquires by default, in its world.
-
-    Parameters
-    ----------
-    modality
-        Whose.
-    coarsen
-        Factor on every voxel size; the field of view stays.
-    """
+    """The lattice that scanner acquires by default, in its world, every voxel size times ``coarsen``."""
     scanner = SCANNERS[modality]
     shape = tuple(max(2, round(length / coarsen)) for length in scanner.shape)
     steps = np.zeros((3, 3))

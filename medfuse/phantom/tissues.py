@@ -31,13 +31,7 @@ TISSUES = tuple(CONTRAST)
 
 
 class Layers:
-    """Paint tissues front to back over N points; a later layer shows only where the earlier ones do not cover.
-
-    Parameters
-    ----------
-    count
-        Number of points.
-    """
+    """Paint tissues front to back over ``count`` points; a later layer shows where the earlier ones do not cover."""
 
     def __init__(self, count: int) -> None:
         self.fractions = torch.zeros(len(TISSUES), count)

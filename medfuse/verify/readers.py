@@ -109,12 +109,7 @@ def _gdcm_pixels(image: Any) -> npt.NDArray[Any]:
     """(frames, rows, columns, channels) of one file, rescaled as GDCM understands it."""
     import gdcm
 
-    kinds = {
-        gdcm.PixelFormat.UINT8: np.uint8,
-        gdcm.PixelFormat.INT8: np.int8,
-        gdcm.PixelFormat.UINT16: np.uint16,
-        gdcm.PixelFormat.INT16: np.int16,
-    }
+    kinds = {getattr(gdcm.PixelFormat, kind.upper()): kind for kind in ("uint8", "int8", "uint16", "int16")}
     kind = kinds.get(image.GetPixelFormat().GetScalarType())
     if kind is None:
         raise ReadingError("an unexpected pixel format")

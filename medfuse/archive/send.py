@@ -191,13 +191,9 @@ def _transfers(folder: Path) -> Iterator[Transfer]:
                 dataset = dcmread(path)  # to its end: a file that was cut short must not leave
                 if dataset.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
                     continue  # an index of files, which archives make for themselves
-                uid, kind, series = (
-                    str(dataset.SOPInstanceUID),
-                    str(dataset.SOPClassUID),
-                    str(dataset.SeriesInstanceUID),
-                )
-                syntax, number = str(dataset.file_meta.TransferSyntaxUID), str(dataset.get("InstanceNumber") or "")
-                found.append(Transfer(path, uid, kind, syntax, series, number))
+                uid, kind = str(dataset.SOPInstanceUID), str(dataset.SOPClassUID)
+                series, number = str(dataset.SeriesInstanceUID), str(dataset.get("InstanceNumber") or "")
+                found.append(Transfer(path, uid, kind, str(dataset.file_meta.TransferSyntaxUID), series, number))
                 if "Rows" in dataset and "PixelData" not in dataset:
                     raise ValueError("no pixels")
             except Exception as error:  # pydicom raises many kinds on hostile bytes

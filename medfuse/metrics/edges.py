@@ -19,9 +19,12 @@ class Edges(NamedTuple):
     direction: Tensor
 
 
-def gradient(picture: Tensor) -> tuple[Tensor, Tensor]:
-    """Differences along rows (left minus right) and columns (below minus above) by Sobel filters, zeros beyond."""
-    padded = functional.pad(picture, (1, 1, 1, 1))
+def gradient(picture: Tensor, beyond: str = "constant") -> tuple[Tensor, Tensor]:
+    """Differences along rows (left minus right) and columns (below minus above) by Sobel filters.
+
+    Zeros lie ``beyond`` the picture, or, with ``"replicate"``, its outermost pixels once more.
+    """
+    padded = functional.pad(picture, (1, 1, 1, 1), mode=beyond)
     across = padded[..., :-2] - padded[..., 2:]
     across = across[..., :-2, :] + 2 * across[..., 1:-1, :] + across[..., 2:, :]
     down = padded[..., 2:, :] - padded[..., :-2, :]

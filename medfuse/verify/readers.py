@@ -82,16 +82,16 @@ def read_with_gdcm(paths: list[Path], uid: str) -> View:
         image = reader.GetImage()
         slices.append(_gdcm_pixels(image))
         origins.append(np.array(image.GetOrigin()))
+    values = np.concatenate(slices).transpose(2, 1, 0, 3)
     if not placed:  # what it holds of Secondary Capture: a picture without a place
-        return View(np.concatenate(slices).transpose(2, 1, 0, 3), None)
+        return View(values, None)
     cosines, spacing = np.array(image.GetDirectionCosines()), image.GetSpacing()
-    values = np.concatenate(slices)
     step = np.cross(cosines[:3], cosines[3:]) * spacing[2]
     if len(origins) > 1:
         step = (origins[-1] - origins[0]) / (len(origins) - 1)
     affine = np.eye(4)
     affine[:3] = np.stack((cosines[:3] * spacing[0], cosines[3:] * spacing[1], step, origins[0]), axis=1)
-    return View(values.transpose(2, 1, 0, 3), LPS_FROM_RAS @ affine)
+    return View(values, LPS_FROM_RAS @ affine)
 
 
 def _open_with_gdcm(name: str) -> Any:

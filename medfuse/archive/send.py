@@ -191,16 +191,9 @@ def _transfers(folder: Path) -> Iterator[Transfer]:
                 dataset = dcmread(path)  # to its end: a file that was cut short must not leave
                 if dataset.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
                     continue  # an index of files, which archives make for themselves
-                found.append(
-                    Transfer(
-                        path,
-                        str(dataset.SOPInstanceUID),
-                        str(dataset.SOPClassUID),
-                        str(dataset.file_meta.TransferSyntaxUID),
-                        str(dataset.SeriesInstanceUID),
-                        str(dataset.get("InstanceNumber") or ""),
-                    )
-                )
+                uid, kind = str(dataset.SOPInstanceUID), str(dataset.SOPClassUID)
+                series, number = str(dataset.SeriesInstanceUID), str(dataset.get("InstanceNumber") or "")
+                found.append(Transfer(path, uid, kind, str(dataset.file_meta.TransferSyntaxUID), series, number))
                 if "Rows" in dataset and "PixelData" not in dataset:
                     raise ValueError("no pixels")
             except Exception as error:  # pydicom raises many kinds on hostile bytes

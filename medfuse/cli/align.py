@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from functools import partial
 from math import isfinite
 from pathlib import Path
@@ -13,11 +11,12 @@ import typer
 
 import medfuse
 from medfuse.cli.choices import DifferentPatients, FillGaps, Force, Way
-from medfuse.cli.console import EXIT_CODES, Json, Overwrite, app, refusing, stdout, steps
+from medfuse.cli.console import EXIT_CODES, Json, Overwrite, app, print_json, refusing, stdout, steps
 from medfuse.provenance import DISCLAIMER
 from medfuse.registration.suffixes import WRITTEN_SUFFIXES
 from medfuse.runtime.atomic_output import atomic_output, require_outside
 from medfuse.runtime.progress import part_of
+from medfuse.volume import MRI
 
 if TYPE_CHECKING:
     from medfuse.registration import Registration
@@ -64,22 +63,12 @@ def align(
     with refusing(as_json), steps() as progress:
         for path in (out, picture):
             require_outside(path, [fixed, moving])
-        usual = "MR" if nifti.is_nifti(fixed) else None
+        usual = MRI if nifti.is_nifti(fixed) else None
+        kinds = [cast("Modality | None", name) for name in (fixed_modality or usual, modality)]
+        halves = part_of(progress, 0, 0.5, "fixed"), part_of(progress, 0.5, 1, "moving")
         read = partial(medfuse.load, fill_gaps=fill_gaps)
-        here = read(
-            fixed,
-            _modality(fixed_modality or usual),
-            fixed_series,
-            volume=fixed_volume,
-            progress=part_of(progress, 0, 0.5, "fixed"),
-        )
-        there = read(
-            moving,
-            _modality(modality),
-            moving_series,
-            volume=moving_volume,
-            progress=part_of(progress, 0.5, 1, "moving"),
-        )
+        here = read(fixed, kinds[0], fixed_series, volume=fixed_volume, progress=halves[0])
+        there = read(moving, kinds[1], moving_series, volume=moving_volume, progress=halves[1])
         require_one_patient(here, there, different_patients=different_patients)
         sources = source_of(here), source_of(there)
         if out.suffix == DICOM_SUFFIX:
@@ -94,13 +83,9 @@ def align(
                 found.save(beside)
     result = {"out": str(out), "picture": str(picture)} | found.to_dict() | {"disclaimer": DISCLAIMER}
     if as_json:
-        sys.stdout.write(json.dumps(result, indent=2) + "\n")
+        print_json(result)
         return
     _print(found, out, picture)
-
-
-def _modality(name: str | None) -> Modality | None:
-    return cast("Modality | None", name)
 
 
 def _print(found: Registration, out: Path, picture: Path) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from medfuse.cli.console import EXIT_CODES, Json, Overwrite, app, refusing, stdout, steps
+from medfuse.cli.console import EXIT_CODES, Json, Overwrite, app, print_json, refusing, stdout, steps
 from medfuse.runtime.atomic_output import atomic_entries
 
 OWNED = ("bench.json", "bench.png")
@@ -50,7 +49,7 @@ def bench(
                 (folder / "bench.json").write_text(json.dumps(found, indent=1) + "\n")
                 (folder / "bench.png").write_bytes(figures.bench_picture(found))
     if as_json:
-        sys.stdout.write(json.dumps(found, indent=2) + "\n")
+        print_json(found)
         return
     _print(found)
 

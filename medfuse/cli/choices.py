@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from medfuse.volume import PARTNERS
+
 if TYPE_CHECKING:
     from medfuse import dicom
 
@@ -70,9 +72,9 @@ class PlaneName(str, Enum):
     SAGITTAL = "sagittal"
 
 
-class PartnerModality(str, Enum):
-    """Modalities of a partner study."""
+PartnerModality = Enum("PartnerModality", {name: name for name in PARTNERS}, type=str)  # type: ignore[misc]
+"""Modalities of a partner study."""
 
-    CT = "CT"
-    PT = "PT"
-    NM = "NM"
+PartnerOption = Annotated[
+    PartnerModality | None, typer.Option(help="The partner's modality; needed where it is NIfTI.")
+]

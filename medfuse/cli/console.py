@@ -40,6 +40,11 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on sta
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results of an earlier run.")]
 
 
+def print_json(found: dict[str, Any]) -> None:
+    """Print what a command found as one JSON object."""
+    sys.stdout.write(json.dumps(found, indent=2) + "\n")
+
+
 def describe(grid: Grid | None) -> dict[str, Any]:
     """Say where a grid lies, in the words of ``--json``; None for what is no volume."""
     if grid is None:
@@ -85,18 +90,16 @@ def refusing(as_json: bool) -> Iterator[None]:
         _refuse(error, as_json)
 
 
+EXITS = {RegistrationError: EXIT_NOT_ALIGNED, ExportError: EXIT_EXPORT, DeviceError: EXIT_USAGE}
+"""Which exit code an error becomes; `EXIT_INPUT` where it is none of these."""
+
+
 def _refuse(error: MedfuseError, as_json: bool) -> NoReturn:
-    code = EXIT_INPUT
-    if isinstance(error, RegistrationError):
-        code = EXIT_NOT_ALIGNED
-    elif isinstance(error, ExportError):
-        code = EXIT_EXPORT
-    elif isinstance(error, DeviceError):
-        code = EXIT_USAGE
+    code = next((code for kind, code in EXITS.items() if isinstance(error, kind)), EXIT_INPUT)
     if as_json:
         failure: dict[str, object] = {"error": {"kind": type(error).__name__, "message": str(error), "exit_code": code}}
         if isinstance(error, RegistrationError) and error.found is not None:
             failure["refused"] = error.found
-        sys.stdout.write(json.dumps(failure, indent=2) + "\n")
+        print_json(failure)
     stderr.print(f"{type(error).__name__}: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
     raise typer.Exit(code)

@@ -18,7 +18,7 @@ from medfuse.runtime.progress import part_of
 @app.command(epilog=EXIT_CODES)
 def demo(
     out: Annotated[Path, typer.Option("--out", help="Folder for study and results.")] = Path("medfuse-demo"),
-    partner: Annotated[PartnerModality, typer.Option(help="Which partner to simulate.")] = PartnerModality.PT,
+    partner: Annotated[PartnerModality, typer.Option(help="Which partner to simulate.")] = PartnerModality["PT"],
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
@@ -37,5 +37,4 @@ def demo(
         write_results(study, folder, Format.BOTH, progress, DicomChoices(dicom.DicomOptions()))
         study.write_picture(folder / "picture.png")
         written = [entry.name for entry in folder.iterdir()]
-    result = summary(study, out, written)
-    print_result(result, as_json)
+    print_result(summary(study, out, written), as_json)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -20,18 +19,18 @@ from medfuse.cli.choices import (
     FillGaps,
     Force,
     Format,
-    PartnerModality,
+    PartnerOption,
     PlaneName,
     Way,
 )
-from medfuse.cli.console import EXIT_CODES, Json, Overwrite, app, describe, refusing, stdout, steps
+from medfuse.cli.console import EXIT_CODES, Json, Overwrite, app, describe, print_json, refusing, stdout, steps
 from medfuse.gesenet.engines import AUTO, ENGINE_NAMES
 from medfuse.intensity import CT_WINDOWS_HU
 from medfuse.provenance import DISCLAIMER
 from medfuse.registration.suffixes import READ_SUFFIXES
 from medfuse.runtime.atomic_output import atomic_entries, require_outside
 from medfuse.runtime.progress import Progress, part_of
-from medfuse.volume import PALETTES, PARTNERS
+from medfuse.volume import MRI, PALETTES, PARTNERS
 
 if TYPE_CHECKING:
     from monai.data.meta_tensor import MetaTensor
@@ -55,9 +54,7 @@ def fuse(
     partner: Annotated[Path, typer.Argument(help="Its CT, PET or SPECT, in the same forms.", show_default=False)],
     out: Annotated[Path, typer.Option("--out", help="Folder for the results.", show_default=False)],
     format_: Annotated[Format, typer.Option("--format", help="What to write.")] = Format.BOTH,
-    modality: Annotated[
-        PartnerModality | None, typer.Option(help="The partner's modality; needed where it is NIfTI.")
-    ] = None,
+    modality: PartnerOption = None,
     align: Annotated[
         str,
         typer.Option(
@@ -160,8 +157,8 @@ def fuse(
             read = partial(medfuse.load, fill_gaps=fill_gaps)
             grey = [luma and nifti.is_nifti(path) for path in (mri, partner)]
             halves = part_of(progress, 0, 0.5, "MRI"), part_of(progress, 0.5, 1, "partner")
-            loaded = read(mri, "MR", mri_series, volume=mri_volume, luma=grey[0], progress=halves[0])
-            wanted = [one for one in PARTNERS if modality in (None, one)]
+            loaded = read(mri, MRI, mri_series, volume=mri_volume, luma=grey[0], progress=halves[0])
+            wanted = [one for one in PARTNERS if modality is None or modality.value == one]
             other = read(partner, wanted, partner_series, volume=partner_volume, luma=grey[1], progress=halves[1])
             other = to_suv(other) if suv else other
             if format_ is not Format.NIFTI:
@@ -295,18 +292,14 @@ ENTRIES = {
 def summary(study: FusedStudy, out: Path, written: list[str]) -> dict[str, Any]:
     """Say what was written where, and how it was made, in the words of ``--json``."""
     places = {name: str(out / entry) for name, entry in ENTRIES.items() if entry in written}
-    grid = study.slices.grid
-    return (
-        {"out": str(out)}
-        | places
-        | {"grid": describe(grid), "verdict": study.provenance.alignment, "provenance": study.provenance.to_dict()}
-    )
+    made = {"verdict": study.provenance.alignment, "provenance": study.provenance.to_dict()}
+    return {"out": str(out)} | places | {"grid": describe(study.slices.grid)} | made
 
 
 def print_result(result: dict[str, Any], as_json: bool) -> None:
     """Print what `summary` says, for people or as JSON."""
     if as_json:
-        sys.stdout.write(json.dumps(result, indent=2) + "\n")
+        print_json(result)
         return
     for name in ENTRIES:
         if name in result:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from medfuse.cli.console import EXIT_CODES, Json, app, describe, refusing, stdout
+from medfuse.cli.console import EXIT_CODES, Json, app, describe, print_json, refusing, stdout
 from medfuse.errors import MedfuseError, SeriesError
 from medfuse.volume import MODALITIES
 
@@ -34,7 +32,7 @@ def inspect(
         rows, ignored, damaged = _inspect_nifti(paths[0]) if alone else _inspect_dicom(paths)
     if as_json:
         found = {"path": [str(path) for path in paths] if len(paths) > 1 else str(paths[0]), "series": rows}
-        sys.stdout.write(json.dumps(found | {"ignored_files": ignored, "damaged_files": damaged}, indent=2) + "\n")
+        print_json(found | {"ignored_files": ignored, "damaged_files": damaged})
         return
     _print_table(rows)
     if ignored:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medfuse.cli.choices import PartnerModality
-from medfuse.cli.console import EXIT_CODES, Json, app, refusing, stdout, steps
+from medfuse.cli.choices import PartnerOption
+from medfuse.cli.console import EXIT_CODES, Json, app, print_json, refusing, stdout, steps
 from medfuse.metrics import CORE, SCORES
 
 if TYPE_CHECKING:
     from medfuse.pipeline.scoring import Scores
-    from medfuse.volume import Modality
 
 
 @app.command(epilog=EXIT_CODES)
@@ -28,9 +25,7 @@ def score(
     scores: Annotated[
         str, typer.Option(help="Names of scores, separated by commas, or all.", metavar="NAME,…")
     ] = ",".join(CORE),
-    modality: Annotated[
-        PartnerModality | None, typer.Option(help="The partner's modality; needed where it is NIfTI.")
-    ] = None,
+    modality: PartnerOption = None,
     window: Annotated[
         str | None, typer.Option(help="Values of a partner volume shown, as for fuse.", metavar="LEVEL,WIDTH")
     ] = None,
@@ -45,14 +40,14 @@ def score(
     with refusing(as_json), steps() as progress:
         found = score_files(
             *(fused, mri, partner, names),
-            modality=cast("Modality | None", modality and modality.value),
+            modality=modality.value if modality else None,
             window=window,
             palette=palette,
             device=device,
             progress=progress,
         )
     if as_json:
-        sys.stdout.write(json.dumps(found.to_dict(), indent=2) + "\n")
+        print_json(found.to_dict())
         return
     _print(found)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections import defaultdict
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +9,7 @@ from typing import Annotated
 import typer
 
 from medfuse.archive.transfer import CALLING_AET, Options
-from medfuse.cli.console import EXIT_CODES, EXIT_NOT_SENT, Json, app, refusing, stdout, steps
+from medfuse.cli.console import EXIT_CODES, EXIT_NOT_SENT, Json, app, print_json, refusing, stdout, steps
 
 
 @app.command(epilog=EXIT_CODES)
@@ -36,7 +34,7 @@ def send(
         options = Options(aet, timeout, tls, ca)
         delivery = deliver(folder, to, retries=retries, options=options, progress=progress)
     if as_json:
-        sys.stdout.write(json.dumps(delivery.to_dict(), indent=2) + "\n")
+        print_json(delivery.to_dict())
     else:
         from rich.table import Table
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import fields
@@ -13,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from medfuse.cli.console import EXIT_CODES, app, refusing, stdout, steps
+from medfuse.cli.console import EXIT_CODES, app, print_json, refusing, stdout, steps
 from medfuse.gesenet.training.config import RENAMED, TrainingConfig, with_new_names
 from medfuse.provenance import DISCLAIMER
 
@@ -79,7 +78,7 @@ def train(
     result = {"weights": str(weights), "first": rows[0], "last": rows[-1]}
     result["seconds"] = round(time.perf_counter() - started, 2)
     if as_json:
-        sys.stdout.write(json.dumps(result, indent=2) + "\n")
+        print_json(result)
         return
     for name in ("train_total", "validation_total"):
         if name in rows[-1]:

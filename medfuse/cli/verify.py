@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from medfuse.cli.console import EXIT_CODES, EXIT_FAULTS, Json, app, refusing, stdout
+from medfuse.cli.console import EXIT_CODES, EXIT_FAULTS, Json, app, print_json, refusing, stdout
 
 
 @app.command(epilog=EXIT_CODES)
@@ -27,7 +25,7 @@ def verify(
     with refusing(as_json):
         report = check(folder, source or ())
     if as_json:
-        sys.stdout.write(json.dumps(report.to_dict(), indent=2) + "\n")
+        print_json(report.to_dict())
     else:
         from rich.table import Table
 

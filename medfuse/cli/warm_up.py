@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 from typing import Annotated
 
 import typer
 
-from medfuse.cli.console import EXIT_CODES, Json, app, refusing, stdout, steps
+from medfuse.cli.console import EXIT_CODES, Json, app, print_json, refusing, stdout, steps
 from medfuse.gesenet.engines import AUTO, ENGINE_NAMES
 
 
@@ -37,7 +35,7 @@ def warm_up(
         "cache": None if folder is None else str(folder),
     }
     if as_json:
-        sys.stdout.write(json.dumps(found, indent=2) + "\n")
+        print_json(found)
         return
     for name, value in found.items():
         stdout.print(f"{name:8} {'nothing to keep' if value is None else value}", highlight=False, soft_wrap=True)

@@ -193,20 +193,14 @@ def _holder(header: Dataset, keyword: str, group: str) -> Dataset:
 
 def _order_faults(placed: Stack, header: Dataset, found: Exported) -> Iterator[str]:
     """Numbers run along the slice normal, and slices are as thick as they lie apart, where medfuse wrote them."""
-    if (
-        header.get("Manufacturer") != "medfuse"
-        or found.grid is None
-        or header.get("SOPClassUID") == NuclearMedicineImageStorage
-    ):
+    if header.get("Manufacturer") != "medfuse" or header.get("SOPClassUID") == NuclearMedicineImageStorage:
         return
     frames = placed.frames
-    if len(frames) < 2:
-        return
     numbers = [frame.number or int(frame.instance.header.get("InstanceNumber") or 0) for frame in frames]
     if numbers != list(range(1, len(frames) + 1)):
         yield f"{found.name}: the numbers of slices do not run along their normal: slices are reversed or missing."
-    columns, rows, _ = found.grid.directions.T
-    apart = abs(float(np.cross(columns, rows) @ found.grid.affine[:3, 2]))
+    columns, rows, _ = placed.grid.directions.T
+    apart = abs(float(np.cross(columns, rows) @ placed.grid.affine[:3, 2]))
     measures = _holder(header, "SliceThickness", "PixelMeasuresSequence")
     if not np.isclose(float(measures.get("SliceThickness") or 0), apart, rtol=1e-3):
         yield f"{found.name}: SliceThickness is not the {apart:.4g} mm that the slices lie apart."

@@ -15,19 +15,20 @@ import numpy as np
 import numpy.typing as npt
 from monai.data.meta_tensor import MetaTensor
 from pydicom.dataset import Dataset
-from pydicom.sequence import Sequence
 from pydicom.sr.coding import Code
-from pydicom.tag import Tag
 from pydicom.uid import UID
 
 from medfuse.dicom.decimals import decimals
 from medfuse.dicom.write.compression import save
-from medfuse.dicom.write.image_modules import IMAGE_MODULES
-from medfuse.dicom.write.references import coded
+from medfuse.dicom.write.image_modules import IMAGE_MODULES, describe_position, place_reconstruction
+from medfuse.dicom.write.instances import position, set_pixels
+from medfuse.dicom.write.references import coded, item
+from medfuse.dicom.write.rescale import describe_pixels
+from medfuse.dicom.write.series_modules import place
 from medfuse.errors import GeometryError, IntensityError
 from medfuse.runtime.atomic_output import atomic_output
 from medfuse.volume import TRAITS, Modality, grid_of, make_volume, meta_of, plain
-from medfuse.volume.grid import LPS_FROM_RAS, Grid
+from medfuse.volume.grid import Grid
 
 Stored = npt.NDArray[np.uint16]
 
@@ -72,9 +73,14 @@ def write_acquisition(
     modality: Modality = meta_of(volume)["modality"]
     volume = _along_normal(volume)
     grid = grid_of(volume)
-    _require_writable(grid, modality)
+    columns, rows, _ = grid.directions.T
+    if abs(columns @ rows) > 1e-4:
+        raise GeometryError("rows and columns are not perpendicular; DICOM cannot place such slices. Resample first.")
     template = _template(modality, study, series_number)
-    _place(template, grid)
+    place(template, grid)
+    template.SpacingBetweenSlices = template.SliceThickness
+    del template.PatientOrientation
+    template.PatientPosition = "HFS"
     PROTOCOLS[modality].describe(template)
     # Rows of a slice are contiguous in DICOM: (slices, rows, columns).
     values = plain(volume)[0].permute(2, 1, 0).double().numpy()
@@ -95,14 +101,6 @@ def _along_normal(volume: MetaTensor) -> MetaTensor:
     reverse[2, 2:] = -1, grid.shape[2] - 1
     turned = Grid(grid.shape, grid.affine @ reverse)
     return make_volume(plain(volume).flip(3), turned, modality=volume.meta["modality"], unit=volume.meta["unit"])
-
-
-def _require_writable(grid: Grid, modality: Modality) -> None:
-    columns, rows, slices = grid.directions.T
-    if abs(columns @ rows) > 1e-4:
-        raise GeometryError("rows and columns are not perpendicular; DICOM cannot place such slices. Resample first.")
-    if IMAGE_MODULES[modality].multiframe and abs(np.cross(columns, rows) @ slices) < 1 - 1e-6:
-        raise GeometryError("NM slices must be stacked along their normal; resample the volume first.")
 
 
 def _template(modality: Modality, study: int, series_number: int) -> Dataset:
@@ -127,25 +125,8 @@ def _template(modality: Modality, study: int, series_number: int) -> Dataset:
     dataset.BodyPartExamined = "HEAD"
     dataset.Manufacturer, dataset.ManufacturerModelName = "medfuse", "phantom"
     dataset.AcquisitionNumber = 1
-    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
-    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 16, 16, 15, 0
+    describe_pixels(dataset, 16)
     return dataset
-
-
-def _place(dataset: Dataset, grid: Grid) -> None:
-    """Matrix, spacing and orientation (PS3.3 C.7.6.2); where each slice lies follows from its index."""
-    dataset.Columns, dataset.Rows, _ = grid.shape
-    between_columns, between_rows, between_slices = grid.spacing
-    dataset.PixelSpacing = decimals([between_rows, between_columns])
-    directions = LPS_FROM_RAS[:3, :3] @ grid.directions
-    dataset.ImageOrientationPatient = decimals([*directions[:, 0], *directions[:, 1]])
-    apart = between_slices * abs(float(np.cross(directions[:, 0], directions[:, 1]) @ directions[:, 2]))
-    dataset.SliceThickness = dataset.SpacingBetweenSlices = decimals([apart])[0]
-
-
-def _position(grid: Grid, k: int) -> list[str]:
-    """ImagePositionPatient of slice ``k``: the centre of its first voxel, LPS mm."""
-    return decimals(LPS_FROM_RAS[:3, :3] @ grid.world((0, 0, k)))
 
 
 def _describe_mr(dataset: Dataset) -> None:
@@ -155,13 +136,11 @@ def _describe_mr(dataset: Dataset) -> None:
     dataset.RepetitionTime, dataset.EchoTime, dataset.InversionTime = "2300", "2.98", "900"
     dataset.EchoTrainLength, dataset.FlipAngle, dataset.MagneticFieldStrength = 1, "9", "3"
     dataset.ImagedNucleus = "1H"
-    dataset.PatientPosition = "HFS"
     dataset.WindowCenter, dataset.WindowWidth = "450", "900"
 
 
 def _describe_ct(dataset: Dataset) -> None:
     dataset.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
-    dataset.PatientPosition = "HFS"
     dataset.KVP, dataset.ConvolutionKernel = "120", "H30"
     dataset.RescaleIntercept, dataset.RescaleSlope, dataset.RescaleType = str(round(TRAITS["CT"].outside)), "1", "HU"
     dataset.WindowCenter, dataset.WindowWidth = "40", "80"
@@ -179,7 +158,7 @@ def _describe_pt(dataset: Dataset) -> None:
     dataset.AttenuationCorrectionMethod, dataset.ReconstructionMethod = "measured", "OSEM"
     dataset.ActualFrameDuration, dataset.FrameReferenceTime = 600000, "300000"
     del dataset.SpacingBetweenSlices
-    _describe_position(dataset)
+    describe_position(dataset)
     drug = _injection(dataset, Code("35321007", "SCT", "Fluorodeoxyglucose F^18^"), "Fluorodeoxyglucose", "250000000")
     drug.RadionuclideCodeSequence = coded(Code("77004003", "SCT", "^18^Fluorine"))
     drug.RadiopharmaceuticalStartDateTime = DATE + INJECTION_TIME
@@ -190,26 +169,20 @@ def _describe_nm(dataset: Dataset) -> None:
     """NM series, detector, isotope and reconstruction modules (PS3.3 C.8.4)."""
     dataset.ImageType = ["ORIGINAL", "PRIMARY", "RECON TOMO", "EMISSION"]
     dataset.CorrectedImage = ["UNIF", "COR", "ATTN", "SCAT"]
-    _describe_position(dataset)
+    describe_position(dataset)
     drug = _injection(dataset, Code("71054000", "SCT", "Technetium Tc^99m^ exametazime"), "Exametazime", "740")
     drug.RadionuclideCodeSequence = coded(Code("72454004", "SCT", "^99m^Technetium"))
 
 
-def _describe_position(dataset: Dataset) -> None:
-    """NM/PET Patient Orientation module (PS3.3 C.8.4.6): on the back, head first."""
-    dataset.PatientOrientationCodeSequence = coded(Code("102538003", "SCT", "recumbent"))
-    supine = coded(Code("40199007", "SCT", "supine"))
-    dataset.PatientOrientationCodeSequence[0].PatientOrientationModifierCodeSequence = supine
-    dataset.PatientGantryRelationshipCodeSequence = coded(Code("102540008", "SCT", "headfirst"))
-
-
 def _injection(dataset: Dataset, code: Code, name: str, dose: str) -> Dataset:
     """What was injected, when and how much: Bq in PET, MBq in NM, as their modules ask (PS3.3 C.8.9.2, C.8.4.10)."""
-    drug = Dataset()
-    drug.Radiopharmaceutical, drug.RadiopharmaceuticalCodeSequence = name, coded(code)
-    drug.RadiopharmaceuticalStartTime = INJECTION_TIME
-    drug.RadionuclideTotalDose = dose
-    dataset.RadiopharmaceuticalInformationSequence = Sequence([drug])
+    drug = item(
+        Radiopharmaceutical=name,
+        RadiopharmaceuticalCodeSequence=coded(code),
+        RadiopharmaceuticalStartTime=INJECTION_TIME,
+        RadionuclideTotalDose=dose,
+    )
+    dataset.RadiopharmaceuticalInformationSequence = [drug]
     return drug
 
 
@@ -240,42 +213,34 @@ def _save_slices(
     for k, plane in enumerate(values):
         template.InstanceNumber = k + 1
         template.SOPInstanceUID = _uid(template.SeriesInstanceUID, k + 1)
-        template.ImagePositionPatient = _position(grid, k)
+        template.ImagePositionPatient = position(grid, k)
         slope, intercept = 1.0, TRAITS[modality].outside
         if slope_per_slice:
             template.ImageIndex = k + 1
             template.RescaleSlope = decimals([max(float(plane.max()), 1e-3) / PET_STEPS])[0]
             template.RescaleIntercept = "0"
             slope = float(template.RescaleSlope)
-        _save(template, _stored(plane, slope, intercept), folder / f"{k + 1:04d}.dcm")
+        set_pixels(template, _stored(plane, slope, intercept))
+        save(template, folder / f"{k + 1:04d}.dcm")
 
 
 def _save_frames(template: Dataset, values: npt.NDArray[np.float64], grid: Grid, folder: Path) -> None:
-    """One file for all slices, placed by the detector (PS3.3 C.8.4.8 vectors, C.8.4.15 reconstruction)."""
-    slices = len(values)
-    detector = Dataset()
-    detector.CollimatorType = "PARA"
-    detector.ImageOrientationPatient = template.ImageOrientationPatient
-    detector.ImagePositionPatient = _position(grid, 0)
-    del template.ImageOrientationPatient
-    template.DetectorInformationSequence = Sequence([detector])
-    energies = Dataset()
-    energies.EnergyWindowLowerLimit, energies.EnergyWindowUpperLimit = "126", "154"
-    window = Dataset()
-    window.EnergyWindowName, window.EnergyWindowRangeSequence = "Tc99m", Sequence([energies])
-    template.EnergyWindowInformationSequence = Sequence([window])
-    rotation = Dataset()
-    rotation.StartAngle, rotation.AngularStep, rotation.ScanArc, rotation.RotationDirection = "0", "3", "360", "CC"
+    """One file for all slices, placed by the detector."""
+    template.DetectorInformationSequence = [item(CollimatorType="PARA")]
+    place_reconstruction(template, grid, position(grid, 0), along_normal=True)
+    template.SpacingBetweenSlices = template.SliceThickness
+    energies = item(EnergyWindowLowerLimit="126", EnergyWindowUpperLimit="154")
+    window = item(EnergyWindowName="Tc99m", EnergyWindowRangeSequence=[energies])
+    template.EnergyWindowInformationSequence = [window]
+    rotation = item(StartAngle="0", AngularStep="3", ScanArc="360", RotationDirection="CC")
     rotation.ActualFrameDuration, rotation.NumberOfFramesInRotation = 20000, 120
-    template.RotationInformationSequence = Sequence([rotation])
+    template.RotationInformationSequence = [rotation]
     template.NumberOfEnergyWindows = template.NumberOfDetectors = template.NumberOfRotations = 1
-    template.NumberOfFrames = template.NumberOfSlices = slices
-    template.FrameIncrementPointer = Tag("SliceVector")
-    template.SliceVector = list(range(1, slices + 1))
     template.InstanceNumber = 1
     template.SOPInstanceUID = _uid(template.SeriesInstanceUID, 1)
     template.CountsAccumulated = int(min(values.sum(), 2**31 - 1))
-    _save(template, _stored(values, 1.0, 0), folder / "0001.dcm")
+    set_pixels(template, _stored(values, 1.0, 0))
+    save(template, folder / "0001.dcm")
 
 
 def _stored(values: npt.NDArray[np.float64], slope: float, intercept: float) -> Stored:
@@ -286,12 +251,6 @@ def _stored(values: npt.NDArray[np.float64], slope: float, intercept: float) -> 
             f"{values.max():g}. Scale or clip the volume first."
         )
     return stored.astype("<u2")
-
-
-def _save(dataset: Dataset, pixels: Stored, path: Path) -> None:
-    dataset.PixelData = pixels.tobytes()
-    dataset["PixelData"].VR = "OW"
-    save(dataset, path)
 
 
 def _uid(*what: object) -> UID:

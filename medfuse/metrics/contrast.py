@@ -9,18 +9,7 @@ from medfuse.metrics.pictures import LEVELS, mean, total
 
 
 def sd(fused: Tensor) -> Tensor:
-    """Standard deviation of the grey levels, population.
-
-    Parameters
-    ----------
-    fused
-        (N, 1, H, W) on the 8-bit scale.
-
-    Returns
-    -------
-    Tensor
-        (N,) at least 0.
-    """
+    """Standard deviation of the grey levels, population: (N, 1, H, W) on the 8-bit scale → (N,) at least 0."""
     return mean((fused - _mean_level(fused)) ** 2).sqrt()
 
 

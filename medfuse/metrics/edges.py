@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from medfuse.metrics.pictures import total
+from medfuse.metrics.pictures import share, total
 
 
 class Edges(NamedTuple):
@@ -19,9 +19,12 @@ class Edges(NamedTuple):
     direction: Tensor
 
 
-def gradient(picture: Tensor) -> tuple[Tensor, Tensor]:
-    """Differences along rows (left minus right) and columns (below minus above) by Sobel filters, zeros beyond."""
-    padded = functional.pad(picture, (1, 1, 1, 1))
+def gradient(picture: Tensor, beyond: str = "constant") -> tuple[Tensor, Tensor]:
+    """Differences along rows (left minus right) and columns (below minus above) by Sobel filters.
+
+    Zeros lie ``beyond`` the picture, or, with ``"replicate"``, its outermost pixels once more.
+    """
+    padded = functional.pad(picture, (1, 1, 1, 1), mode=beyond)
     across = padded[..., :-2] - padded[..., 2:]
     across = across[..., :-2, :] + 2 * across[..., 1:-1, :] + across[..., 2:, :]
     down = padded[..., 2:, :] - padded[..., :-2, :]
@@ -55,23 +58,14 @@ def edge_preservation(fused: Edges, source: Edges) -> Tensor:
 def qabf(fused: Tensor, mri: Tensor, partner: Tensor) -> Tensor:
     """Edge preservation from both sources, weighted by the strength of their edges.
 
-    Xydeas and Petrović 2000, doi:10.1049/el:20000267, with L = 1.
-
-    Parameters
-    ----------
-    fused, mri, partner
-        (N, 1, H, W) on the 8-bit scale.
-
-    Returns
-    -------
-    Tensor
-        (N,) in [0, 1); 0 where neither source has an edge.
+    (N, 1, H, W) on the 8-bit scale → (N,) in [0, 1); 0 where neither source has an edge. Xydeas and Petrović 2000,
+    doi:10.1049/el:20000267, with L = 1.
     """
-    of_fused, of_mri, of_partner = sobel(fused), sobel(mri), sobel(partner)
+    of_fused, of_mri, of_partner = (sobel(picture) for picture in (fused, mri, partner))
     kept = total(edge_preservation(of_fused, of_mri) * of_mri.strength)
     kept = kept + total(edge_preservation(of_fused, of_partner) * of_partner.strength)
     there = total(of_mri.strength + of_partner.strength)
-    return torch.where(there > 0, kept / there, torch.zeros_like(kept))
+    return share(kept, there)
 
 
 BRIGHT = 0.5
@@ -82,17 +76,8 @@ def detail_mri(fused: Tensor, mri: Tensor, partner: Tensor) -> Tensor:
     """Which of the MRI's edges survive where the partner is bright, where they are lost first.
 
     Edge preservation from the MRI, weighted by the strength of the MRI's edges, over the inner pixels at which the
-    partner is above half of its own maximum.
-
-    Parameters
-    ----------
-    fused, mri, partner
-        (N, 1, H, W) on the 8-bit scale.
-
-    Returns
-    -------
-    Tensor
-        (N,) in [0, 1); 0 where the MRI has no edge there.
+    partner is above half of its own maximum: (N, 1, H, W) on the 8-bit scale → (N,) in [0, 1); 0 where the MRI has no
+    edge there.
     """
     return _edges_kept(fused, mri, partner)
 
@@ -125,9 +110,7 @@ def _where_bright(source: Tensor) -> Tensor:
 def _edges_kept(fused: Tensor, source: Tensor, other: Tensor) -> Tensor:
     of_source = sobel(source)
     weight = of_source.strength * _where_bright(other)
-    there = total(weight)
-    kept = total(edge_preservation(sobel(fused), of_source) * weight)
-    return torch.where(there > 0, kept / there, torch.zeros_like(kept))
+    return share(total(edge_preservation(sobel(fused), of_source) * weight), total(weight))
 
 
 def _gradients_agree(fused: Tensor, source: Tensor, other: Tensor) -> Tensor:
@@ -138,4 +121,4 @@ def _gradients_agree(fused: Tensor, source: Tensor, other: Tensor) -> Tensor:
         for one, two in ((of_fused, of_source), (of_fused, of_fused), (of_source, of_source))
     )
     length = (powers[0] * powers[1]).sqrt()
-    return torch.where(length > 0, product / length, torch.zeros_like(length))
+    return share(product, length)

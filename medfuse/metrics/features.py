@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from medfuse.metrics.edges import gradient
 from medfuse.metrics.pictures import mean
 
 Pair = tuple[Tensor, Tensor]
@@ -22,17 +23,8 @@ def fmi_pixel(fused: Tensor, mri: Tensor, partner: Tensor) -> Tensor:
     The values of a 3 × 3 neighbourhood are taken as a distribution over its nine places; the joint distribution is the
     one between independence and the extreme that has the correlation found. Haghighat et al. 2011,
     doi:10.1016/j.compeleceng.2011.07.012, in the fast form of Haghighat and Razian 2014,
-    doi:10.1109/ICAICT.2014.7036000.
-
-    Parameters
-    ----------
-    fused, mri, partner
-        (N, 1, H, W) on the 8-bit scale, at least 3 × 3.
-
-    Returns
-    -------
-    Tensor
-        (N,), 1 where every neighbourhood equals the sources'.
+    doi:10.1109/ICAICT.2014.7036000. (N, 1, H, W) on the 8-bit scale, at least 3 × 3 → (N,), 1 where every neighbourhood
+    equals the sources'.
     """
     return _fmi(fused, mri, partner)
 
@@ -54,11 +46,7 @@ def fmi_dct(fused: Tensor, mri: Tensor, partner: Tensor) -> Tensor:
 
 def thin_edges(picture: Tensor) -> Tensor:
     """Pixels whose Sobel gradient is above twice its quadratic mean and largest across the edge; 0 or 1."""
-    padded = functional.pad(picture, (1, 1, 1, 1), mode="replicate")
-    across = (padded[..., 2:] - padded[..., :-2]) / 8
-    across = (across[..., :-2, :] + 2 * across[..., 1:-1, :] + across[..., 2:, :]).abs()
-    down = (padded[..., 2:, :] - padded[..., :-2, :]) / 8
-    down = (down[..., :-2] + 2 * down[..., 1:-1] + down[..., 2:]).abs()
+    across, down = (one.abs() / 8 for one in gradient(picture, "replicate"))
     power = across**2 + down**2
     strong = power > 4 * power.mean(dim=(1, 2, 3), keepdim=True)
     inner = power[..., 1:-1, 1:-1]

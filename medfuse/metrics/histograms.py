@@ -21,17 +21,8 @@ def en(fused: Tensor) -> Tensor:
 def mi(fused: Tensor, mri: Tensor, partner: Tensor) -> Tensor:
     """Mutual information with the MRI plus that with the partner, 256 levels, in bits.
 
-    Qu et al. 2002, doi:10.1049/el:20020212. Each of the two is at most the entropy of its source.
-
-    Parameters
-    ----------
-    fused, mri, partner
-        (N, 1, H, W) on the 8-bit scale; rounded.
-
-    Returns
-    -------
-    Tensor
-        (N,) at least 0.
+    (N, 1, H, W) on the 8-bit scale, rounded → (N,) at least 0. Each of the two is at most the entropy of its source.
+    Qu et al. 2002, doi:10.1049/el:20020212.
     """
     with_mri, with_partner, *_ = _shared(fused, mri, partner)
     return with_mri + with_partner

@@ -26,18 +26,9 @@ def vif(fused: Tensor, mri: Tensor, partner: Tensor) -> Tensor:
     """Pixel-domain visual information fidelity of the fused picture to the MRI plus that to the partner.
 
     Sheikh and Bovik 2006, doi:10.1109/TIP.2005.859378, in the simplified form of its authors ("vifp_mscale"): four
-    scales, no padding, noise variance 2.
-
-    Parameters
-    ----------
-    fused, mri, partner
-        (N, 1, H, W) on the 8-bit scale, at least 41 × 41.
-
-    Returns
-    -------
-    Tensor
-        (N,) at least 0; 1 for each source that is kept unchanged, above 1 where its contrast is raised. A constant
-        source counts as kept: it has no information.
+    scales, no padding, noise variance 2. (N, 1, H, W) on the 8-bit scale, at least 41 × 41 → (N,) at least 0; 1 for
+    each source that is kept unchanged, above 1 where its contrast is raised. A constant source counts as kept: it has
+    no information.
     """
     kept = torch.zeros_like(total(fused)).expand(2, -1).clone()
     there = torch.zeros_like(kept)
@@ -63,17 +54,8 @@ def viff(fused: Tensor, mri: Tensor, partner: Tensor) -> Tensor:
     """Visual information fidelity for fusion: at each place, that to the source that reaches the result more strongly.
 
     After Han et al. 2013, doi:10.1016/j.inffus.2011.08.002: noise variance 325, the source of larger gain, mean over
-    the scales of `vif`. Its authors' program does otherwise, see `viff_program`.
-
-    Parameters
-    ----------
-    fused, mri, partner
-        (N, 1, H, W) on the 8-bit scale, at least 41 × 41.
-
-    Returns
-    -------
-    Tensor
-        (N,) at least 0.
+    the scales of `vif`. (N, 1, H, W) on the 8-bit scale, at least 41 × 41 → (N,) at least 0. Its authors' program does
+    otherwise, see `viff_program`.
     """
     scales = _pyramids(fused, mri, partner)
     return torch.stack([_chosen(mri, partner, mri[0] > partner[0]) for mri, partner in scales]).mean(0)

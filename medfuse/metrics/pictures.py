@@ -52,3 +52,8 @@ def mean(values: Tensor) -> Tensor:
 def total(values: Tensor) -> Tensor:
     """The sum over each picture: (N, 1, H, W) → (N,)."""
     return values.sum(dim=(1, 2, 3))
+
+
+def share(part: Tensor, whole: Tensor) -> Tensor:
+    """What a part is of the whole; 0 where there is none."""
+    return torch.where(whole > 0, part / whole, torch.zeros_like(part))

@@ -22,18 +22,8 @@ ROUND_WINDOW = gaussian(11, 1.5)
 def ssim(fused: Tensor, mri: Tensor, partner: Tensor) -> Tensor:
     """SSIM with each source, averaged: 7 × 7 flat window, sample covariance.
 
-    The mean leaves out the border where the window does not fit. Wang et al. 2004, doi:10.1109/TIP.2003.819861, as
-    scikit-image computes it by default.
-
-    Parameters
-    ----------
-    fused, mri, partner
-        (N, 1, H, W) on the 8-bit scale, at least 7 × 7.
-
-    Returns
-    -------
-    Tensor
-        (N,) in [-1, 1].
+    (N, 1, H, W) on the 8-bit scale, at least 7 × 7 → (N,) in [-1, 1]. The mean leaves out the border where the window
+    does not fit. Wang et al. 2004, doi:10.1109/TIP.2003.819861, as scikit-image computes it by default.
     """
     count = len(FLAT_WINDOW) ** 2
     return _mean_ssim(fused, mri, partner, FLAT_WINDOW, count / (count - 1))
@@ -78,18 +68,8 @@ def mef_ssim(fused: Tensor, mri: Tensor, partner: Tensor) -> Tensor:
 
     At each place an ideal patch is made: the sum of the sources' structures, the stronger one favoured, with the
     contrast of the stronger one. Brightness does not count. This is what several papers on medical fusion print as
-    "SSIM": values near 0.95 are likely it. Ma et al. 2015, doi:10.1109/TIP.2015.2442920; Gaussian window 11 × 11,
-    K = 0.03.
-
-    Parameters
-    ----------
-    fused, mri, partner
-        (N, 1, H, W) on the 8-bit scale, at least 11 × 11.
-
-    Returns
-    -------
-    Tensor
-        (N,) in [-1, 1].
+    "SSIM": values near 0.95 are likely it. (N, 1, H, W) on the 8-bit scale, at least 11 × 11 → (N,) in [-1, 1]. Ma et
+    al. 2015, doi:10.1109/TIP.2015.2442920; Gaussian window 11 × 11, K = 0.03.
     """
     window = ROUND_WINDOW
     share_mri, share_partner, contrast = _ideal_patch(mri, partner, uniform(len(window)))

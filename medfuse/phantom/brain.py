@@ -71,7 +71,8 @@ class Brain:
         layers.paint("brain_stem", coverage(stem, blur))
         self._paint_cerebellum(layers, points, blur)
         self._paint_cerebrum(layers, points, sides, blur)
-        layers.paint("dura", self._dura(points, sides, blur))
+        falx = torch.maximum(sides.x - 0.35, 14 - _callosal_oval(points))
+        layers.paint("dura", coverage(falx, blur))
         return layers.fill("csf")
 
     def _paint_middle(self, layers: Layers, points: Points, sides: Points, blur: float) -> None:
@@ -138,10 +139,6 @@ class Brain:
         # None reaches the nuclei and ventricles.
         sulci = overlap(sulci, -ellipsoid(points, (0, -9, 5), (28, 40, 23)), 6)
         return overlap(smooth, -torch.minimum(sulci, _sylvian_fissure(sides.shifted(0.8 * bend, 0.0, bend))), 2.5)
-
-    def _dura(self, points: Points, sides: Points, blur: float) -> Tensor:
-        falx = torch.maximum(sides.x - 0.35, 14 - _callosal_oval(points))
-        return coverage(falx, blur)
 
 
 def hemispheres(points: Points) -> Tensor:

@@ -15,33 +15,12 @@ from torch.nn import functional
 
 from medfuse.phantom.head import Head
 from medfuse.phantom.shapes import Points, Triple, Waves
-from medfuse.phantom.tissues import TISSUES
+from medfuse.phantom.tissues import CONTRAST, TISSUES
 from medfuse.runtime.parallel import one_thread
 from medfuse.volume import MODALITIES, Modality, Unit, make_volume
 from medfuse.volume.grid import Grid
 
 Matrix = npt.NDArray[np.float64]
-
-CONTRAST: dict[str, tuple[float, float, float, float]] = {
-    # T1-weighted MR (arbitrary), CT (HU), FDG PET (Bq/ml), HMPAO SPECT (counts)
-    "air": (4, -1000, 0, 0),
-    "skin": (400, 40, 1800, 9),
-    "fat": (860, -90, 900, 4),
-    "muscle": (340, 55, 2400, 11),
-    "compact_bone": (45, 1350, 700, 3),
-    "marrow": (420, 700, 2600, 9),
-    "dura": (300, 60, 2500, 12),
-    "csf": (130, 8, 500, 2),
-    "cortex": (470, 38, 21000, 110),
-    "white_matter": (680, 28, 5250, 32),
-    "deep_grey": (535, 40, 22500, 112),
-    "cerebellar_cortex": (470, 39, 17500, 124),
-    "brain_stem": (640, 30, 8500, 60),
-    "vitreous": (115, 12, 600, 2),
-    "lens": (300, 85, 800, 2),
-    "marker": (960, 300, 0, 0),
-}
-"""Value of each tissue in the order of `MODALITIES`."""
 
 AXES = "LPS"
 """Axis codes of all lattices before the tilt."""
@@ -96,15 +75,7 @@ def default_pose(modality: Modality) -> Matrix:
 
 
 def default_grid(modality: Modality, coarsen: float = 1.0) -> Grid:
-    """The lattice that scanner acquires by default, in its world.
-
-    Parameters
-    ----------
-    modality
-        Whose.
-    coarsen
-        Factor on every voxel size; the field of view stays.
-    """
+    """The lattice that scanner acquires by default, in its world, every voxel size times ``coarsen``."""
     scanner = SCANNERS[modality]
     shape = tuple(max(2, round(length / coarsen)) for length in scanner.shape)
     steps = np.zeros((3, 3))

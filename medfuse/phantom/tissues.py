@@ -1,39 +1,37 @@
-"""List the tissues of the head, and compute how layers of them share a voxel."""
+"""List the tissues of the head, with their contrast, and compute how layers of them share a voxel."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-TISSUES = (
-    "air",
-    "skin",
-    "fat",
-    "muscle",
-    "compact_bone",
-    "marrow",
-    "dura",
-    "csf",
-    "cortex",
-    "white_matter",
-    "deep_grey",
-    "cerebellar_cortex",
-    "brain_stem",
-    "vitreous",
-    "lens",
-    "marker",
-)
+CONTRAST: dict[str, tuple[float, float, float, float]] = {
+    # T1-weighted MR (arbitrary), CT (HU), FDG PET (Bq/ml), HMPAO SPECT (counts)
+    "air": (4, -1000, 0, 0),
+    "skin": (400, 40, 1800, 9),
+    "fat": (860, -90, 900, 4),
+    "muscle": (340, 55, 2400, 11),
+    "compact_bone": (45, 1350, 700, 3),
+    "marrow": (420, 700, 2600, 9),
+    "dura": (300, 60, 2500, 12),
+    "csf": (130, 8, 500, 2),
+    "cortex": (470, 38, 21000, 110),
+    "white_matter": (680, 28, 5250, 32),
+    "deep_grey": (535, 40, 22500, 112),
+    "cerebellar_cortex": (470, 39, 17500, 124),
+    "brain_stem": (640, 30, 8500, 60),
+    "vitreous": (115, 12, 600, 2),
+    "lens": (300, 85, 800, 2),
+    "marker": (960, 300, 0, 0),
+}
+"""Value of each tissue in the order of `MODALITIES`."""
+
+TISSUES = tuple(CONTRAST)
 """Names of the tissues, in the order of the first axis of the fractions."""
 
 
 class Layers:
-    """Paint tissues front to back over N points; a later layer shows only where the earlier ones do not cover.
-
-    Parameters
-    ----------
-    count
-        Number of points.
-    """
+    """Paint tissues front to back over ``count`` points; a later layer shows where the earlier ones do not cover."""
 
     def __init__(self, count: int) -> None:
         self.fractions = torch.zeros(len(TISSUES), count)

@@ -113,13 +113,8 @@ def _smooth(image: sitk.Image, index: Points) -> sitk.Image:
 
 def _pull(image: sitk.Image, index: Points, rows: int, columns: int, outside: float) -> Floats:
     """(rows, columns) values of an index-space image at ``index @ (column, row, 0, 1)``; linear."""
-    pulled = sitk.Resample(
-        image,
-        (columns, rows, 1),
-        affine_transform(index[[2, 1, 0, 3]]),
-        sitk.sitkLinear,
-        defaultPixelValue=float(outside),
-    )
+    transform = affine_transform(index[[2, 1, 0, 3]])
+    pulled = sitk.Resample(image, (columns, rows, 1), transform, sitk.sitkLinear, defaultPixelValue=float(outside))
     return np.asarray(sitk.GetArrayFromImage(pulled)[0])
 
 

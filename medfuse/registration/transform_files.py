@@ -113,18 +113,10 @@ def _warp_of(transform: sitk.Transform) -> Warp:
         image = transform.GetDisplacementField()
     elif isinstance(transform, sitk.BSplineTransform):
         size = [4 * mesh + 1 for mesh in transform.GetTransformDomainMeshSize()]
-        spacing = [
-            length / (count - 1)
-            for length, count in zip(transform.GetTransformDomainPhysicalDimensions(), size, strict=True)
-        ]
-        image = sitk.TransformToDisplacementField(
-            transform,
-            sitk.sitkVectorFloat64,
-            size,
-            transform.GetTransformDomainOrigin(),
-            spacing,
-            transform.GetTransformDomainDirection(),
-        )
+        lengths = transform.GetTransformDomainPhysicalDimensions()
+        spacing = [length / (count - 1) for length, count in zip(lengths, size, strict=True)]
+        origin, direction = transform.GetTransformDomainOrigin(), transform.GetTransformDomainDirection()
+        image = sitk.TransformToDisplacementField(transform, sitk.sitkVectorFloat64, size, origin, spacing, direction)
     else:
         raise ValueError(f"a {transform.GetName()} is no displacement field")
     affine = np.eye(4)

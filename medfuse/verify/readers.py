@@ -5,9 +5,10 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -81,16 +82,16 @@ def read_with_gdcm(paths: list[Path], uid: str) -> View:
         image = reader.GetImage()
         slices.append(_gdcm_pixels(image))
         origins.append(np.array(image.GetOrigin()))
+    values = np.concatenate(slices).transpose(2, 1, 0, 3)
     if not placed:  # what it holds of Secondary Capture: a picture without a place
-        return View(np.concatenate(slices).transpose(2, 1, 0, 3), None)
+        return View(values, None)
     cosines, spacing = np.array(image.GetDirectionCosines()), image.GetSpacing()
-    values = np.concatenate(slices)
     step = np.cross(cosines[:3], cosines[3:]) * spacing[2]
     if len(origins) > 1:
         step = (origins[-1] - origins[0]) / (len(origins) - 1)
     affine = np.eye(4)
     affine[:3] = np.stack((cosines[:3] * spacing[0], cosines[3:] * spacing[1], step, origins[0]), axis=1)
-    return View(values.transpose(2, 1, 0, 3), LPS_FROM_RAS @ affine)
+    return View(values, LPS_FROM_RAS @ affine)
 
 
 def _open_with_gdcm(name: str) -> Any:
@@ -108,12 +109,7 @@ def _gdcm_pixels(image: Any) -> npt.NDArray[Any]:
     """(frames, rows, columns, channels) of one file, rescaled as GDCM understands it."""
     import gdcm
 
-    kinds = {
-        gdcm.PixelFormat.UINT8: np.uint8,
-        gdcm.PixelFormat.INT8: np.int8,
-        gdcm.PixelFormat.UINT16: np.uint16,
-        gdcm.PixelFormat.INT16: np.int16,
-    }
+    kinds = {getattr(gdcm.PixelFormat, kind.upper()): kind for kind in ("uint8", "int8", "uint16", "int16")}
     kind = kinds.get(image.GetPixelFormat().GetScalarType())
     if kind is None:
         raise ReadingError("an unexpected pixel format")
@@ -151,20 +147,13 @@ def read_nifti(path: Path) -> View:
     return View(values, np.asarray(image.affine, dtype=np.float64))
 
 
-class _folder_of:  # noqa: N801
+@contextmanager
+def _folder_of(paths: list[Path]) -> Iterator[str]:
     """A folder that holds only links to these files, for programs that take folders."""
-
-    def __init__(self, paths: list[Path]) -> None:
-        self.paths = paths
-
-    def __enter__(self) -> str:
-        self.folder = tempfile.mkdtemp(prefix="medfuse-verify-")
-        for number, path in enumerate(self.paths):
-            Path(self.folder, f"{number:05d}.dcm").symlink_to(path.resolve())
-        return self.folder
-
-    def __exit__(self, *_: object) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix="medfuse-verify-", ignore_cleanup_errors=True) as folder:
+        for number, path in enumerate(paths):
+            Path(folder, f"{number:05d}.dcm").symlink_to(path.resolve())
+        yield folder
 
 
 Reader = Callable[[list[Path], str], View]
@@ -178,15 +167,8 @@ READERS: Mapping[str, Reader] = {
 
 def installed() -> dict[str, Reader]:
     """The readers that this machine has."""
-    there = {"SimpleITK": True, "GDCM": _has("python-gdcm"), "dcm2niix, nibabel": shutil.which("dcm2niix") is not None}
+    there = {"SimpleITK": True, "GDCM": find_spec("gdcm"), "dcm2niix, nibabel": shutil.which("dcm2niix")}
     return {name: reader for name, reader in READERS.items() if there[name]}
-
-
-def _has(distribution: str) -> bool:
-    try:
-        return bool(version(distribution))
-    except PackageNotFoundError:
-        return False
 
 
 def resampled(source: list[Path], uid: str, to_moving: Affine, shape: tuple[int, int, int], onto: Affine) -> View:

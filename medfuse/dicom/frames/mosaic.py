@@ -56,18 +56,9 @@ def mosaic_frames(instance: Instance, name: str) -> list[Frame]:
 
 
 def _mosaic_layout(header: Dataset, name: str) -> tuple[int, int, npt.NDArray[np.float64]]:
-    """Read how a mosaic is laid out.
+    """The number of slices of a mosaic, of tiles along each side, and the unit vector of the stack, LPS.
 
-    Returns
-    -------
-    tuple
-        The number of slices, the number of tiles along each side, and the unit vector along which the slices are
-        stacked, LPS.
-
-    Raises
-    ------
-    SeriesError
-        If the private header is absent, as after some de-identification, or damaged.
+    `SeriesError` where the private header is absent, as after some de-identification, or damaged.
     """
     try:
         block = header.private_block(0x0029, CSA_CREATOR)
@@ -113,10 +104,7 @@ def grid_frames(instance: Instance, name: str) -> list[Frame]:
 def _grid_positions(header: Dataset, name: str) -> tuple[list[npt.NDArray[np.float64]], int, int]:
     """The position of each slice of a grid, LPS mm, and how many tiles lie across and down.
 
-    Raises
-    ------
-    SeriesError
-        If the private sequence that holds the positions is absent or disagrees with the number of slices.
+    `SeriesError` where the private sequence that holds the positions is absent or disagrees with the number of slices.
     """
     try:
         block = header.private_block(0x0065, UIH_CREATOR)

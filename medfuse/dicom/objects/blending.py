@@ -6,13 +6,12 @@ the window that the fusion used. Both lie in one frame of reference, so that a v
 
 from __future__ import annotations
 
-from collections.abc import Sequence as Items
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.sequence import Sequence
-from pydicom.uid import BlendingSoftcopyPresentationStateStorage, generate_uid
+from pydicom.uid import BlendingSoftcopyPresentationStateStorage
 
 from medfuse.dicom.decimals import decimals
 from medfuse.dicom.frames.enhanced import group_of
@@ -21,13 +20,13 @@ from medfuse.dicom.header import quiet
 from medfuse.dicom.palettes import describe_palette
 from medfuse.dicom.read.volume import DicomSource
 from medfuse.dicom.write.compression import save
-from medfuse.dicom.write.identity import Identity, stamp
+from medfuse.dicom.write.identity import Identity
 from medfuse.dicom.write.image_modules import srgb_profile
 from medfuse.dicom.write.options import DicomOptions
-from medfuse.dicom.write.references import reference
-from medfuse.dicom.write.series_modules import name_series, series_number
+from medfuse.dicom.write.references import item, reference
+from medfuse.dicom.write.series_modules import begin_object, name_series, series_number
 from medfuse.errors import ExportError
-from medfuse.provenance import Provenance, software
+from medfuse.provenance import Provenance
 from medfuse.runtime.atomic_output import atomic_output, require_outside
 from medfuse.volume import Source
 
@@ -83,18 +82,15 @@ def write_blending(
         name = f"BLENDING {provenance.partner_modality} over MR"
         options = DicomOptions(description=description, number=number)
         name_series(dataset, options, name, series_number(mri.first) + BLENDING_AFTER_FUSED)
-        below, above = _item("UNDERLYING", mri.headers), _item("SUPERIMPOSED", registered)
-        _show(below, _rescales(mri).pop(), "US", provenance.mri_window.level, provenance.mri_window.width)
+        shown = provenance.mri_window
+        below = _item("UNDERLYING", mri.headers, _rescales(mri).pop(), "US", shown.level, shown.width)
         # NM has no rescale, and its window is one of stored numbers.
         rescale = float(first.get("RescaleSlope", 1)), float(first.get("RescaleIntercept", 0))
-        _show(above, rescale, first.get("RescaleType", "US"), float(first.WindowCenter), float(first.WindowWidth))
-        dataset.BlendingSequence = Sequence([below, above])
+        window = float(first.WindowCenter), float(first.WindowWidth)
+        above = _item("SUPERIMPOSED", registered, rescale, first.get("RescaleType", "US"), *window)
+        dataset.BlendingSequence = [below, above]
         dataset.RelativeOpacity = OPACITY
-        columns, rows, _ = mri.grid.shape
-        along_columns, along_rows, _ = mri.grid.spacing
-        dataset.DisplayedAreaSelectionSequence = Sequence(
-            [_area(mri.headers, columns, rows, along_rows, along_columns)]
-        )
+        dataset.DisplayedAreaSelectionSequence = [_area(mri)]
         describe_palette(dataset, provenance.palette or PALETTE)
         dataset.ICCProfile = srgb_profile()
     with atomic_output(out, overwrite) as folder, quiet():
@@ -134,52 +130,44 @@ def _rescales(mri: DicomSource) -> set[tuple[float, float]]:
 
 
 def _header(partner: Dataset) -> Dataset:
-    dataset = Identity(partner).elements()
+    person = Identity(partner).elements()
     for keyword in ("FrameOfReferenceUID", "PositionReferenceIndicator", "PatientPosition"):
-        if keyword in dataset:
-            del dataset[keyword]  # of images alone
-    dataset.SpecificCharacterSet = "ISO_IR 192"
-    stamp(dataset, "Series", "PresentationCreation", "InstanceCreation")
-    dataset.SOPClassUID = BlendingSoftcopyPresentationStateStorage
-    dataset.SOPInstanceUID = generate_uid(prefix=None)
-    dataset.SeriesInstanceUID = generate_uid(prefix=None)
+        person.pop(keyword, None)  # of images alone
+    kind, description = BlendingSoftcopyPresentationStateStorage, "Registered partner over MR"
+    dataset = begin_object(person, kind, "PresentationCreation", "BLENDING", description)
     dataset.Modality = "PR"
-    dataset.InstanceNumber = 1
-    dataset.Manufacturer = dataset.ManufacturerModelName = "medfuse"
-    dataset.SoftwareVersions = software()
-    dataset.ContentLabel = "BLENDING"
-    dataset.ContentDescription = "Registered partner over MR"
-    dataset.ContentCreatorName = None
     return dataset
 
 
-def _item(position: str, headers: Items[Dataset]) -> Dataset:
-    """One of the two sets of images (PS3.3 C.11.14)."""
-    series = Dataset()
-    series.SeriesInstanceUID = headers[0].SeriesInstanceUID
-    series.ReferencedImageSequence = Sequence([*map(reference, headers)])
-    item = Dataset()
-    item.BlendingPosition = position
-    item.StudyInstanceUID = headers[0].StudyInstanceUID
-    item.ReferencedSeriesSequence = Sequence([series])
-    return item
+def _item(
+    position: str, headers: Sequence[Dataset], rescale: tuple[float, float], kind: str, level: float, width: float
+) -> Dataset:
+    """One of the two sets of images (PS3.3 C.11.14), and how its stored numbers become grey.
+
+    The latter replaces what the images say themselves (PS3.4 N.2).
+    """
+    images = [*map(reference, headers)]
+    series = item(SeriesInstanceUID=headers[0].SeriesInstanceUID, ReferencedImageSequence=images)
+    slope, intercept, centre, width_said = decimals([*rescale, level, width])
+    return item(
+        BlendingPosition=position,
+        StudyInstanceUID=headers[0].StudyInstanceUID,
+        ReferencedSeriesSequence=[series],
+        RescaleSlope=slope,
+        RescaleIntercept=intercept,
+        RescaleType=kind,
+        SoftcopyVOILUTSequence=[item(WindowCenter=centre, WindowWidth=width_said)],
+    )
 
 
-def _show(item: Dataset, rescale: tuple[float, float], kind: str, level: float, width: float) -> None:
-    """From stored numbers to grey: this replaces what the images say themselves (PS3.4 N.2)."""
-    item.RescaleSlope, item.RescaleIntercept = decimals(rescale)
-    item.RescaleType = kind
-    window = Dataset()
-    window.WindowCenter, window.WindowWidth = decimals([level, width])
-    item.SoftcopyVOILUTSequence = Sequence([window])
-
-
-def _area(headers: Items[Dataset], columns: int, rows: int, along_rows: float, along_columns: float) -> Dataset:
+def _area(mri: DicomSource) -> Dataset:
     """All of each MR slice; spacings in mm (PS3.3 C.10.4)."""
-    area = Dataset()
-    area.ReferencedImageSequence = Sequence([*map(reference, headers)])
-    area.DisplayedAreaTopLeftHandCorner = [1, 1]
-    area.DisplayedAreaBottomRightHandCorner = [columns, rows]
-    area.PresentationSizeMode = "SCALE TO FIT"
-    area.PresentationPixelSpacing = decimals([along_rows, along_columns])
-    return area
+    columns, rows, _ = mri.grid.shape
+    along_columns, along_rows, _ = mri.grid.spacing
+    return item(
+        ReferencedImageSequence=[*map(reference, mri.headers)],
+        DisplayedAreaTopLeftHandCorner=[1, 1],
+        DisplayedAreaBottomRightHandCorner=[columns, rows],
+        PresentationSizeMode="SCALE TO FIT",
+        PresentationPixelSpacing=decimals([along_rows, along_columns]),
+    )

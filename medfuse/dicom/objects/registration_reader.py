@@ -64,7 +64,7 @@ def read_alignment(path: str | Path, fixed_frame: str | None, moving_frame: str 
                 f"the registration joins {len(to_common)} frames of reference, and none is the {study}'s. Give the one "
                 "that was made of these two studies."
             )
-    lps = _inverse(to_common[moving_frame]) @ to_common[fixed_frame]
+    lps = np.linalg.inv(to_common[moving_frame]) @ to_common[fixed_frame]
     return np.asarray(LPS_FROM_RAS @ lps @ LPS_FROM_RAS)
 
 
@@ -163,10 +163,3 @@ def _is(kind: str, linear: Matrix) -> bool:
     wanted = [np.diag(np.diag(product)) if kind == "RIGID_SCALE" else np.eye(3) for product in products]
     close = any(np.allclose(*pair, rtol=0, atol=ROUNDED) for pair in zip(products, wanted, strict=True))
     return close and float(np.linalg.det(linear)) > 0
-
-
-def _inverse(matrix: Matrix) -> Matrix:
-    inverse = np.eye(4)
-    inverse[:3, :3] = np.linalg.inv(matrix[:3, :3])
-    inverse[:3, 3] = -inverse[:3, :3] @ matrix[:3, 3]
-    return inverse

@@ -9,17 +9,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset
-from pydicom.sequence import Sequence
-from pydicom.uid import SpatialRegistrationStorage, generate_uid
-from pydicom.valuerep import format_number_as_ds
+from pydicom.uid import SpatialRegistrationStorage
 
+from medfuse.dicom.decimals import decimals
 from medfuse.dicom.header import quiet
 from medfuse.dicom.read.volume import DicomSource
 from medfuse.dicom.write.compression import save
-from medfuse.dicom.write.identity import Identity, stamp
+from medfuse.dicom.write.identity import Identity
 from medfuse.dicom.write.options import DicomOptions
-from medfuse.dicom.write.references import Contribution, equipment, refer_to_series, reference
-from medfuse.dicom.write.series_modules import name_series, series_number
+from medfuse.dicom.write.references import Contribution, equipment, item, refer_to_series, reference
+from medfuse.dicom.write.series_modules import begin_object, name_series, series_number
 from medfuse.errors import ExportError
 from medfuse.provenance import marked, software
 from medfuse.runtime.atomic_output import atomic_output, require_outside
@@ -74,9 +73,8 @@ def write_alignment(
         name = marked(f"ALIGNMENT {partner.modality} to {mri.modality}", registration)
         name_series(dataset, options, name, series_number(mri.first) + ALIGNMENT_AFTER_FUSED)
         moving_to_fixed = np.linalg.inv(np.array(registration["matrix"], dtype=np.float64))
-        dataset.RegistrationSequence = Sequence(
-            [_item(mri, np.eye(4)), _item(partner, LPS_FROM_RAS @ moving_to_fixed @ LPS_FROM_RAS)]
-        )
+        to_mri = LPS_FROM_RAS @ moving_to_fixed @ LPS_FROM_RAS
+        dataset.RegistrationSequence = [_item(mri, np.eye(4)), _item(partner, to_mri)]
         refer_to_series(dataset, [(source.first, [*map(reference, source.headers)]) for source in (mri, partner)])
     with atomic_output(out, overwrite) as place, quiet():
         if out.suffix == ALIGNMENT_SUFFIX:
@@ -107,23 +105,11 @@ def both_placed(mri: Source | None, partner: Source | None) -> bool:
 
 
 def _header(mri: DicomSource, partner: DicomSource, registration: Mapping[str, Any]) -> Dataset:
-    dataset = Identity.of(mri).elements(partner)
-    if "PatientPosition" in dataset:
-        del dataset.PatientPosition
-    dataset.SpecificCharacterSet = "ISO_IR 192"
-    stamp(dataset, "Series", "Content", "InstanceCreation")
-    dataset.SOPClassUID = SpatialRegistrationStorage
-    dataset.SOPInstanceUID = generate_uid(prefix=None)
-    dataset.SeriesInstanceUID = generate_uid(prefix=None)
-    dataset.Modality = "REG"
-    dataset.InstanceNumber = 1
-    dataset.Manufacturer = dataset.ManufacturerModelName = "medfuse"
-    dataset.SoftwareVersions = software()
-    dataset.DeviceSerialNumber = "0"
-    dataset.ContentLabel = "ALIGNMENT"
-    summary = f"{partner.modality} to {mri.modality}, {registration['method']}"
-    dataset.ContentDescription = marked(summary, registration)[:64]
-    dataset.ContentCreatorName = None
+    person = Identity.of(mri).elements(partner)
+    person.pop("PatientPosition", None)
+    summary = marked(f"{partner.modality} to {mri.modality}, {registration['method']}", registration)[:64]
+    dataset = begin_object(person, SpatialRegistrationStorage, "Content", "ALIGNMENT", summary)
+    dataset.Modality, dataset.DeviceSerialNumber = "REG", "0"
     contributions = [Contribution(source, np.eye(4), preserved=True) for source in (mri, partner)]
     dataset.ContributingEquipmentSequence = equipment(contributions, software())
     return dataset
@@ -131,21 +117,17 @@ def _header(mri: DicomSource, partner: DicomSource, registration: Mapping[str, A
 
 def _item(source: DicomSource, matrix: npt.NDArray[np.float64]) -> Dataset:
     """One source and the matrix from its world to the registered one (PS3.3 C.20.2)."""
-    step = Dataset()
-    step.FrameOfReferenceTransformationMatrix = [format_number_as_ds(_tidy(number)) for number in matrix.ravel()]
     rotation = matrix[:3, :3]
     rigid = np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-6) and np.linalg.det(rotation) > 0
-    step.FrameOfReferenceTransformationMatrixType = "RIGID" if rigid else "AFFINE"
-    registration = Dataset()
-    registration.FrameOfReferenceTransformationComment = None
-    registration.RegistrationTypeCodeSequence = Sequence([])
-    registration.MatrixSequence = Sequence([step])
-    item = Dataset()
-    item.FrameOfReferenceUID = source.frame_of_reference
-    item.ReferencedImageSequence = Sequence([*map(reference, source.headers)])
-    item.MatrixRegistrationSequence = Sequence([registration])
-    return item
-
-
-def _tidy(number: float) -> float:
-    return 0.0 if abs(number) < 1e-12 else float(number)
+    step = item(
+        FrameOfReferenceTransformationMatrix=decimals(matrix.ravel()),
+        FrameOfReferenceTransformationMatrixType="RIGID" if rigid else "AFFINE",
+    )
+    registration = item(
+        FrameOfReferenceTransformationComment=None, RegistrationTypeCodeSequence=[], MatrixSequence=[step]
+    )
+    return item(
+        FrameOfReferenceUID=source.frame_of_reference,
+        ReferencedImageSequence=[*map(reference, source.headers)],
+        MatrixRegistrationSequence=[registration],
+    )

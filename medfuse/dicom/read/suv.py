@@ -126,12 +126,8 @@ def _start_of_scan(headers: Sequence[Dataset], half_life: float) -> datetime:
     scan = _moment(str(_private(headers[0], 0x0009, GE, 0x0D, text=True) or ""))
     if scan:
         return scan
-    frame = headers[0]
-    began, reference, duration = (
-        _at(frame, "Acquisition"),
-        _positive(frame, "FrameReferenceTime"),
-        _positive(frame, "ActualFrameDuration"),
-    )
+    began = _at(headers[0], "Acquisition")
+    reference, duration = (_positive(headers[0], keyword) for keyword in ("FrameReferenceTime", "ActualFrameDuration"))
     if not began or not reference or not duration:
         raise _missing(
             "a SeriesDate and SeriesTime not after AcquisitionDate and AcquisitionTime, or FrameReferenceTime and "

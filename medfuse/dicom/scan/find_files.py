@@ -82,13 +82,7 @@ def find_files(place: Place) -> Files:
 
 
 def _find(path: Path) -> Files:
-    """As of `find_files`, for one path.
-
-    Raises
-    ------
-    SeriesError
-        If there is no such path, a DICOMDIR names files that are not there, or an archive cannot be unpacked.
-    """
+    """As of `find_files`, for one path."""
     if not path.exists():
         raise SeriesError(f"there is no file or folder {path}; check the path.")
     if path.is_dir():

@@ -153,19 +153,15 @@ def _files(frames: Sequence[Frame]) -> tuple[Instance, ...]:
     return tuple({id(frame.instance): frame.instance for frame in frames}.values())
 
 
-def _of_other_class(instance: Instance, name: str) -> NoVolumeError:
-    kind = UID(instance.sop_class).name if instance.sop_class else "of no stated SOP class"
-    return NoVolumeError(
-        kind,
-        f"{name} is {kind}; medfuse reads MR, CT and PET series, classic or enhanced, and NM tomography. Choose "
-        "another series, or export this one in such a form.",
-    )
-
-
 def _require_measured(instance: Instance, name: str) -> None:
     """Files are of a class that is read, and hold one value a pixel."""
     if instance.sop_class not in READABLE:
-        raise _of_other_class(instance, name)
+        kind = UID(instance.sop_class).name if instance.sop_class else "of no stated SOP class"
+        raise NoVolumeError(
+            kind,
+            f"{name} is {kind}; medfuse reads MR, CT and PET series, classic or enhanced, and NM tomography. Choose "
+            "another series, or export this one in such a form.",
+        )
     if said(instance.header, "SamplesPerPixel") not in ("", "1"):
         raise NoVolumeError(
             "colour pictures",

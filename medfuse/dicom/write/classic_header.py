@@ -11,7 +11,6 @@ from datetime import datetime
 from math import isfinite
 
 from pydicom.dataset import Dataset
-from pydicom.sequence import Sequence
 
 from medfuse.dicom.decimals import decimals
 from medfuse.dicom.frames.enhanced import group_of
@@ -67,8 +66,7 @@ def classic_header(source: DicomSource, k: int) -> Dataset:
     classic.update({tag: header.get_item(tag) for tag in header.keys() if tag.group < 0x5000})  # noqa: SIM118
     for group in UNCONVERTED:
         for element in group_of(header, place, group):
-            if element.tag not in classic:
-                classic.add(element)
+            classic.setdefault(element.tag, element)
     for keyword, (group, attribute) in GROUPED.items():
         value = group_of(header, place, group).get(attribute)
         if keyword not in classic and value is not None:
@@ -95,13 +93,11 @@ def _set_moment(classic: Dataset, which: str, moment: object) -> None:
 
 
 def _translate_pet(classic: Dataset, content: Dataset) -> None:
-    if "CorrectedImage" not in classic:
-        classic.CorrectedImage = [said for flag, said in CORRECTIONS.items() if classic.get(flag) == "YES"]
-    if "CountsSource" not in classic:
-        classic.CountsSource = "EMISSION"  # enhanced PET is nothing else
+    corrected = [said for flag, said in CORRECTIONS.items() if classic.get(flag) == "YES"]
+    classic.setdefault("CorrectedImage", corrected)
+    classic.setdefault("CountsSource", "EMISSION")  # enhanced PET is nothing else
     for keyword in ("PatientOrientationCodeSequence", "PatientGantryRelationshipCodeSequence"):
-        if keyword not in classic:
-            setattr(classic, keyword, Sequence([]))
+        classic.setdefault(keyword, [])
     for drug in classic.get("RadiopharmaceuticalInformationSequence") or []:
         drug.pop("RadiopharmaceuticalAgentNumber", None)
     if "DecayCorrection" not in classic:

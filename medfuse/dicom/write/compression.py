@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from threading import Lock
-from typing import Any, BinaryIO, Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -107,12 +107,6 @@ class Spool:
             raise _unencodable(self.dataset, error) from error
         return data + b"\0" * (len(data) % 2)
 
-    def copy(self, place: int, target: BinaryIO) -> None:
-        """Write one frame to where ``target`` stands."""
-        start, left = self.places[place]
-        self.stream.seek(start)
-        target.write(self.stream.read(left))
-
 
 def save_frames(dataset: Dataset, spool: Spool, path: Path) -> None:
     """Write a dataset and the frames of a spool after it, one at a time: PixelData is its last element.
@@ -141,10 +135,11 @@ def save_frames(dataset: Dataset, spool: Spool, path: Path) -> None:
         target.write(PIXEL_DATA + packed_as + bytes(2) + length.to_bytes(4, "little"))
         if not native:
             target.write(ITEM + bytes(4))  # the table of offsets, which may be empty (PS3.5 A.4)
-        for place in sorted(spool.places):
+        for _, (start, length) in sorted(spool.places.items()):
             if not native:
-                target.write(ITEM + spool.places[place][1].to_bytes(4, "little"))
-            spool.copy(place, target)
+                target.write(ITEM + length.to_bytes(4, "little"))
+            spool.stream.seek(start)
+            target.write(spool.stream.read(length))
         target.write(bytes(size % 2) if native else END + bytes(4))
 
 

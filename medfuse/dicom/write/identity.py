@@ -24,33 +24,15 @@ from medfuse.errors import ExportError
 from medfuse.volume import Source, source_of
 
 PATIENT = (
-    "PatientName",
-    "PatientID",
-    "IssuerOfPatientID",
-    "PatientBirthDate",
-    "PatientSex",
-    "PatientSpeciesDescription",
-    "PatientSpeciesCodeSequence",
-    "PatientBreedDescription",
-    "PatientBreedCodeSequence",
-    "BreedRegistrationSequence",
-    "ResponsiblePerson",
-    "ResponsibleOrganization",
-    "PatientIdentityRemoved",
-    "DeidentificationMethod",
-    "DeidentificationMethodCodeSequence",
+    *("PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex"),
+    *("PatientSpeciesDescription", "PatientSpeciesCodeSequence", "PatientBreedDescription", "PatientBreedCodeSequence"),
+    *("BreedRegistrationSequence", "ResponsiblePerson", "ResponsibleOrganization"),
+    *("PatientIdentityRemoved", "DeidentificationMethod", "DeidentificationMethodCodeSequence"),
 )
 BODY = ("PatientAge", "PatientSize", "PatientWeight")
 STUDY = (
-    "StudyInstanceUID",
-    "StudyDate",
-    "StudyTime",
-    "StudyID",
-    "AccessionNumber",
-    "IssuerOfAccessionNumberSequence",
-    "ReferringPhysicianName",
-    "StudyDescription",
-    *BODY,
+    *("StudyInstanceUID", "StudyDate", "StudyTime", "StudyID", "AccessionNumber", "IssuerOfAccessionNumberSequence"),
+    *("ReferringPhysicianName", "StudyDescription", *BODY),
 )
 PLACE = ("FrameOfReferenceUID", "PositionReferenceIndicator", "PatientPosition", "BodyPartExamined")
 CLOCK = ("TimezoneOffsetFromUTC", "LongitudinalTemporalInformationModified")
@@ -205,8 +187,7 @@ def _elements(base: Dataset | None, partner: Dataset | None) -> Dataset:
         # Type 2C: needed unless the body part is known not to be paired.
         dataset.Laterality = None
     for keyword in REQUIRED_IF_EMPTY:
-        if keyword not in dataset:
-            setattr(dataset, keyword, None)
+        dataset.setdefault(keyword, None)
     return dataset
 
 

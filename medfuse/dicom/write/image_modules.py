@@ -10,7 +10,6 @@ from math import isfinite
 import numpy as np
 from PIL import ImageCms
 from pydicom.dataset import Dataset
-from pydicom.sequence import Sequence
 from pydicom.sr.codedict import codes
 from pydicom.tag import Tag
 from pydicom.uid import SecondaryCaptureImageStorage
@@ -22,50 +21,22 @@ from medfuse.dicom.read.volume import DicomSource
 from medfuse.dicom.write.classic_header import classic_header
 from medfuse.dicom.write.identity import copy_elements
 from medfuse.dicom.write.references import coded
+from medfuse.dicom.write.rescale import describe_pixels
 from medfuse.errors import ExportError, GeometryError
 from medfuse.volume import MRI, TRAITS, Modality, Unit
 from medfuse.volume.grid import Grid
 
 MR_ACQUISITION = (
-    "ScanningSequence",
-    "SequenceVariant",
-    "ScanOptions",
-    "MRAcquisitionType",
-    "SequenceName",
-    "AngioFlag",
-    "RepetitionTime",
-    "EchoTime",
-    "EchoTrainLength",
-    "InversionTime",
-    "TriggerTime",
-    "ImagingFrequency",
-    "ImagedNucleus",
-    "EchoNumbers",
-    "MagneticFieldStrength",
-    "NumberOfAverages",
-    "NumberOfPhaseEncodingSteps",
-    "PercentSampling",
-    "PercentPhaseFieldOfView",
-    "PixelBandwidth",
-    "ReconstructionDiameter",
-    "ReceiveCoilName",
-    "TransmitCoilName",
-    "AcquisitionMatrix",
-    "InPlanePhaseEncodingDirection",
-    "FlipAngle",
-    "VariableFlipAngleFlag",
-    "SAR",
+    *("ScanningSequence", "SequenceVariant", "ScanOptions", "MRAcquisitionType", "SequenceName", "AngioFlag"),
+    *("RepetitionTime", "EchoTime", "EchoTrainLength", "InversionTime", "TriggerTime", "EchoNumbers", "FlipAngle"),
+    *("ImagingFrequency", "ImagedNucleus", "MagneticFieldStrength", "NumberOfAverages", "VariableFlipAngleFlag", "SAR"),
+    *("NumberOfPhaseEncodingSteps", "InPlanePhaseEncodingDirection", "PercentSampling", "PercentPhaseFieldOfView"),
+    *("PixelBandwidth", "ReconstructionDiameter", "AcquisitionMatrix", "ReceiveCoilName", "TransmitCoilName"),
 )
 
-MR_ACQUISITION_UNKNOWN = {
-    "ScanningSequence": "RM",
-    "SequenceVariant": "NONE",
-    "ScanOptions": None,
-    "MRAcquisitionType": None,
-    "RepetitionTime": None,
-    "EchoTime": None,
-    "EchoTrainLength": None,
-}
+MR_ACQUISITION_UNKNOWN = dict.fromkeys(
+    ("ScanOptions", "MRAcquisitionType", "RepetitionTime", "EchoTime", "EchoTrainLength")
+) | {"ScanningSequence": "RM", "SequenceVariant": "NONE"}
 """Type 1 and 2 of the MR Image module (PS3.3 C.8.3.1) where the source does not say."""
 
 MR_FRAME_ACQUISITION = {
@@ -107,10 +78,8 @@ PT_UNITS: Mapping[Unit, str] = {"Bq/ml": "BQML", "SUV": "GML", "counts": "CNTS"}
 def describe_colour(dataset: Dataset, multiframe: bool = False) -> None:
     """Secondary Capture in RGB (PS3.3 A.8.1, A.8.5), with the profile that says which red is meant."""
     _describe_capture(dataset, MULTIFRAME_COLOUR if multiframe else SecondaryCaptureImageStorage)
-    dataset.SamplesPerPixel = 3
-    dataset.PhotometricInterpretation = "RGB"
-    dataset.PlanarConfiguration = 0
-    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 8, 8, 7, 0
+    describe_pixels(dataset, 8)
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation, dataset.PlanarConfiguration = 3, "RGB", 0
     dataset.ICCProfile = srgb_profile()
     dataset.ColorSpace = "SRGB"
 
@@ -133,15 +102,13 @@ def _describe_capture(dataset: Dataset, sop_class: str) -> None:
 
 def describe_grey(dataset: Dataset, base: DicomSource | None) -> None:
     """MR Image Storage of a fused picture in [0, 1]."""
-    _describe_mr(dataset, base)
+    describe_measured(dataset, MRI, "arbitrary", base)
     dataset.ImageType = ["DERIVED", "SECONDARY", "OTHER", "FUSED"]
     _describe_fused_pixels(dataset, 16)
 
 
 def _describe_fused_pixels(dataset: Dataset, bits: int) -> None:
-    dataset.SamplesPerPixel = 1
-    dataset.PhotometricInterpretation = "MONOCHROME2"
-    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = bits, bits, bits - 1, 0
+    describe_pixels(dataset, bits)
     # The linear window that shows 0 as black and the largest number as white (PS3.3 C.11.2.1.2).
     dataset.WindowCenter, dataset.WindowWidth = str(2 ** (bits - 1)), str(2**bits)
 
@@ -159,7 +126,7 @@ def describe_measured(dataset: Dataset, modality: Modality, unit: Unit, source: 
     dataset.SOPClassUID = TRAITS[modality].sop_class
     dataset.Modality = modality
     if TRAITS[modality].emission:
-        _describe_position(dataset)
+        describe_position(dataset)
 
 
 def require_times(modality: Modality, source: DicomSource | None) -> None:
@@ -171,30 +138,20 @@ def require_times(modality: Modality, source: DicomSource | None) -> None:
         )
 
 
-def _describe_mr(dataset: Dataset, source: DicomSource | None, unit: Unit = "arbitrary") -> None:
-    """The MR Image module (PS3.3 C.8.3.1)."""
-    dataset.SOPClassUID = TRAITS[MRI].sop_class
-    dataset.Modality = MRI
+def _describe_mr(dataset: Dataset, source: DicomSource | None, unit: Unit) -> None:
+    """The MR Image module (PS3.3 C.8.3.1): the acquisition of the source, or that it is unknown."""
     dataset.ImageType = ["DERIVED", "SECONDARY", "OTHER"]
-    dataset.update(_mr_acquisition(source.first, source.first_frame) if source else _mr_acquisition(None))
-
-
-def _mr_acquisition(base: Dataset | None, frame: int | None = None) -> Dataset:
-    """Acquisition attributes of the base MR, or that they are unknown; ``frame`` of an enhanced file counts from 1."""
-    dataset = Dataset()
-    if base is not None:
-        copy_elements(base, dataset, MR_ACQUISITION)
-        if frame is not None:
+    if source is not None:
+        copy_elements(source.first, dataset, MR_ACQUISITION)
+        if source.first_frame is not None:
             for keyword, (group, element) in MR_FRAME_ACQUISITION.items():
-                found = group_of(base, frame - 1, group).get(element)
+                found = group_of(source.first, source.first_frame - 1, group).get(element)
                 if isinstance(found, (int, float)) and isfinite(found):
                     setattr(dataset, keyword, decimals([found])[0])
-        if "IR" not in str(dataset.get("ScanningSequence", "")) and "InversionTime" in dataset:
-            del dataset.InversionTime  # may not be present otherwise (PS3.3 C.8.3.1)
+        if "IR" not in str(dataset.get("ScanningSequence", "")):
+            dataset.pop("InversionTime", None)  # may not be present otherwise (PS3.3 C.8.3.1)
     for keyword, unknown in MR_ACQUISITION_UNKNOWN.items():
-        if keyword not in dataset:
-            setattr(dataset, keyword, unknown)
-    return dataset
+        dataset.setdefault(keyword, unknown)
 
 
 def _describe_ct(dataset: Dataset, source: DicomSource | None, unit: Unit) -> None:
@@ -226,10 +183,10 @@ def _describe_nm(dataset: Dataset, source: DicomSource | None, unit: Unit) -> No
     _leave_empty(dataset, ("RadiopharmaceuticalInformationSequence",))
     detector = Dataset()
     copy_elements((source.first.get("DetectorInformationSequence") or [Dataset()])[0], detector, ("CollimatorType",))
-    dataset.DetectorInformationSequence = Sequence([detector])
+    dataset.DetectorInformationSequence = [detector]
 
 
-def _describe_position(dataset: Dataset) -> None:
+def describe_position(dataset: Dataset) -> None:
     """Say in codes how the patient lies, as PET and NM do (PS3.3 C.8.4.6), instead of in Patient Position."""
     position = str(dataset.pop("PatientPosition").value or "")
     if "PatientOrientationCodeSequence" not in dataset and position[:2] in FIRST and position[2:] in LYING:
@@ -243,8 +200,7 @@ def _describe_position(dataset: Dataset) -> None:
 def _leave_empty(dataset: Dataset, keywords: Iterable[str]) -> None:
     """Say of Type 2 elements that are not there that they are not known."""
     for keyword in keywords:
-        if keyword not in dataset:
-            setattr(dataset, keyword, [] if keyword.endswith("Sequence") else None)
+        dataset.setdefault(keyword, [] if keyword.endswith("Sequence") else None)
 
 
 @dataclass(frozen=True)
@@ -281,7 +237,7 @@ def place_reconstruction(dataset: Dataset, grid: Grid, first_position: list[str]
     detector.ImageOrientationPatient = dataset.ImageOrientationPatient
     detector.ImagePositionPatient = first_position
     del dataset.ImageOrientationPatient
-    del dataset.PatientOrientation
+    dataset.pop("PatientOrientation", None)
     dataset.NumberOfFrames = dataset.NumberOfSlices = grid.shape[2]
     dataset.FrameIncrementPointer = Tag("SliceVector")
     dataset.SliceVector = list(range(1, grid.shape[2] + 1))

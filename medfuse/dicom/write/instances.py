@@ -69,14 +69,14 @@ class Draft:
         def write(item: tuple[int, Tensor]) -> None:
             k, values = item
             dataset = self._instance(numbers[k])
-            dataset.ImagePositionPatient = _position(self.grid, k)
+            dataset.ImagePositionPatient = position(self.grid, k)
             if per_slice:
                 dataset.ImageIndex, dataset.NumberOfSlices = numbers[k], slices
                 for one in self.contributions:
                     used = one.slices(self.grid, k)
                     copy_elements(classic_header(one.source, used[len(used) // 2]), dataset, per_slice)
             refer(dataset, self.contributions, self.grid, [k])
-            _set_pixels(dataset, self._stored(values))
+            set_pixels(dataset, self._stored(values))
             save(dataset, folder / f"{numbers[k]:0{digits}d}.dcm", self.compression)
 
         for_each_bounded(write, self._complete(), lambda done: report(done / slices))
@@ -86,9 +86,9 @@ class Draft:
         dataset = self._instance(1)
         if self._reconstruction:
             along_normal = order == list(_along_normal(self.grid))
-            place_reconstruction(dataset, self.grid, _position(self.grid, order[0]), along_normal)
+            place_reconstruction(dataset, self.grid, position(self.grid, order[0]), along_normal)
         else:
-            place_frames(dataset, [_position(self.grid, k) for k in order])
+            place_frames(dataset, [position(self.grid, k) for k in order])
         refer(dataset, self.contributions, self.grid, order)
         with Spool(folder.parent / "frames", dataset, self.compression) as spool:
 
@@ -157,12 +157,13 @@ def _towards_left_back_head(grid: Grid) -> list[int]:
     return order if step[np.abs(step).argmax()] > 0 else order[::-1]
 
 
-def _position(grid: Grid, k: int) -> list[str]:
+def position(grid: Grid, k: int) -> list[str]:
     """ImagePositionPatient of slice ``k``: the centre of its first voxel, LPS mm."""
     return decimals(LPS_FROM_RAS[:3, :3] @ grid.world((0, 0, k)))
 
 
-def _set_pixels(dataset: Dataset, stored: Stored) -> None:
+def set_pixels(dataset: Dataset, stored: Stored) -> None:
+    """Native pixels of one file, an even number of bytes (PS3.5 8.1.1)."""
     data = np.ascontiguousarray(stored).tobytes()
     dataset.PixelData = data + b"\0" * (len(data) % 2)
     dataset["PixelData"].VR = "OB" if dataset.BitsAllocated == 8 else "OW"

@@ -6,8 +6,9 @@ Fewer programs read it than single slices, and some ignore its position; so it i
 from __future__ import annotations
 
 from pydicom.dataset import Dataset
-from pydicom.sequence import Sequence
 from pydicom.tag import Tag
+
+from medfuse.dicom.write.references import item
 
 PLANE = ("ImageOrientationPatient", "PixelSpacing", "SliceThickness")
 """What `place` said of the whole, and frames say in groups of their own."""
@@ -18,24 +19,14 @@ def place_frames(dataset: Dataset, positions: list[list[str]]) -> None:
 
     These classes have no group for what a frame alone was computed from: the sources are referred to by the whole file.
     """
-    shared = Dataset()
-    shared.PixelMeasuresSequence = _item(PixelSpacing=dataset.PixelSpacing, SliceThickness=dataset.SliceThickness)
-    shared.PlaneOrientationSequence = _item(ImageOrientationPatient=dataset.ImageOrientationPatient)
+    measures = item(PixelSpacing=dataset.PixelSpacing, SliceThickness=dataset.SliceThickness)
+    orientation = item(ImageOrientationPatient=dataset.ImageOrientationPatient)
     for keyword in PLANE:
         del dataset[keyword]
-    dataset.SharedFunctionalGroupsSequence = Sequence([shared])
+    shared = item(PixelMeasuresSequence=[measures], PlaneOrientationSequence=[orientation])
+    dataset.SharedFunctionalGroupsSequence = [shared]
     dataset.NumberOfFrames = len(positions)
     dataset.FrameIncrementPointer = Tag("PerFrameFunctionalGroupsSequence")
-    groups = []
-    for position in positions:
-        group = Dataset()
-        group.PlanePositionSequence = _item(ImagePositionPatient=position)
-        groups.append(group)
-    dataset.PerFrameFunctionalGroupsSequence = Sequence(groups)
-
-
-def _item(**attributes: object) -> Sequence:
-    item = Dataset()
-    for keyword, value in attributes.items():
-        setattr(item, keyword, value)
-    return Sequence([item])
+    dataset.PerFrameFunctionalGroupsSequence = [
+        item(PlanePositionSequence=[item(ImagePositionPatient=position)]) for position in positions
+    ]

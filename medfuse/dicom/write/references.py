@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset
-from pydicom.sequence import Sequence
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
@@ -23,11 +22,17 @@ PROCESSING_EQUIPMENT = Code("109102", "DCM", "Processing Equipment")
 SPATIAL_RESAMPLING: Code = codes.DCM.SpatialResampling
 
 
-def coded(code: Code) -> Sequence:
+def item(**elements: object) -> Dataset:
+    """An item of a sequence, its elements by keyword."""
+    dataset = Dataset()
+    for keyword, value in elements.items():
+        setattr(dataset, keyword, value)
+    return dataset
+
+
+def coded(code: Code) -> list[Dataset]:
     """One code as a sequence of one item."""
-    item = Dataset()
-    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = code.value, code.scheme_designator, code.meaning
-    return Sequence([item])
+    return [item(CodeValue=code.value, CodingSchemeDesignator=code.scheme_designator, CodeMeaning=code.meaning)]
 
 
 @dataclass(frozen=True)
@@ -62,17 +67,13 @@ class Contribution:
                 files.setdefault(header, set()).update(() if frame is None else (frame,))
         items = []
         for header, frames in files.items():
-            item = self._item(self.source.headers[header])
+            image = reference(self.source.headers[header])
+            image.PurposeOfReferenceCodeSequence = coded(SOURCE_IMAGE)
+            image.SpatialLocationsPreserved = "YES" if self.preserved else "NO"
             if frames:
-                item.ReferencedFrameNumber = sorted(frames)
-            items.append(item)
+                image.ReferencedFrameNumber = sorted(frames)
+            items.append(image)
         return items
-
-    def _item(self, header: Dataset) -> Dataset:
-        item = reference(header)
-        item.PurposeOfReferenceCodeSequence = coded(SOURCE_IMAGE)
-        item.SpatialLocationsPreserved = "YES" if self.preserved else "NO"
-        return item
 
 
 def refer(dataset: Dataset, contributions: list[Contribution], grid: Grid, slices: list[int]) -> None:
@@ -82,9 +83,9 @@ def refer(dataset: Dataset, contributions: list[Contribution], grid: Grid, slice
     for contribution in contributions:
         images = contribution.source_images(grid, slices)
         sources.extend(images)
-        series.append((contribution.source.first, [_bare(image) for image in images]))
+        series.append((contribution.source.first, [*map(_bare, images)]))
     if sources:
-        dataset.SourceImageSequence = Sequence(sources)
+        dataset.SourceImageSequence = sources
     refer_to_series(dataset, series)
 
 
@@ -96,52 +97,45 @@ def refer_to_series(dataset: Dataset, series: Iterable[tuple[Dataset, list[Datas
     here: list[Dataset] = []
     elsewhere: list[Dataset] = []
     for header, references in series:
-        item = Dataset()
-        item.SeriesInstanceUID = header.SeriesInstanceUID
-        item.ReferencedInstanceSequence = Sequence(references)
-        if header.get("StudyInstanceUID") == dataset.StudyInstanceUID:
-            here.append(item)
-        elif header.get("StudyInstanceUID"):
-            study = Dataset()
-            study.StudyInstanceUID = header.StudyInstanceUID
-            study.ReferencedSeriesSequence = Sequence([item])
-            elsewhere.append(study)
+        one = item(SeriesInstanceUID=header.SeriesInstanceUID, ReferencedInstanceSequence=references)
+        study = header.get("StudyInstanceUID")
+        if study == dataset.StudyInstanceUID:
+            here.append(one)
+        elif study:
+            elsewhere.append(item(StudyInstanceUID=study, ReferencedSeriesSequence=[one]))
     if here:
-        dataset.ReferencedSeriesSequence = Sequence(here)
+        dataset.ReferencedSeriesSequence = here
     if elsewhere:
-        dataset.StudiesContainingOtherReferencedInstancesSequence = Sequence(elsewhere)
+        dataset.StudiesContainingOtherReferencedInstancesSequence = elsewhere
 
 
 def reference(header: Dataset) -> Dataset:
     """The reference to an instance by its class and UID."""
-    item = Dataset()
-    item.ReferencedSOPClassUID = header.SOPClassUID
-    item.ReferencedSOPInstanceUID = header.SOPInstanceUID
-    return item
+    return item(ReferencedSOPClassUID=header.SOPClassUID, ReferencedSOPInstanceUID=header.SOPInstanceUID)
 
 
 def _bare(image: Dataset) -> Dataset:
-    item = Dataset()
-    item.ReferencedSOPClassUID = image.ReferencedSOPClassUID
-    item.ReferencedSOPInstanceUID = image.ReferencedSOPInstanceUID
-    return item
+    """A reference without what it is referred to for."""
+    return item(**{name: image[name].value for name in ("ReferencedSOPClassUID", "ReferencedSOPInstanceUID")})
 
 
-def equipment(contributions: list[Contribution], software: str) -> Sequence:
+def equipment(contributions: list[Contribution], software: str) -> list[Dataset]:
     """Scanners that acquired the sources, as far as they name a manufacturer, and medfuse (PS3.3 C.12.1)."""
     items = []
     for contribution in contributions:
         header = contribution.source.first
         if header.get("Manufacturer"):
-            scanner = Dataset()
-            scanner.PurposeOfReferenceCodeSequence = coded(ACQUISITION_EQUIPMENT)
+            acquired = f"Acquired the {contribution.source.modality} series"
+            scanner = item(
+                PurposeOfReferenceCodeSequence=coded(ACQUISITION_EQUIPMENT), ContributionDescription=acquired
+            )
             copy_elements(header, scanner, ("Manufacturer", "ManufacturerModelName", "SoftwareVersions"))
-            scanner.ContributionDescription = f"Acquired the {contribution.source.modality} series"
             items.append(scanner)
-    item = Dataset()
-    item.PurposeOfReferenceCodeSequence = coded(PROCESSING_EQUIPMENT)
-    item.Manufacturer = "medfuse"
-    item.ManufacturerModelName = "medfuse"
-    item.SoftwareVersions = software
-    item.ContributionDescription = f"Fused the series. {DISCLAIMER}"
-    return Sequence([*items, item])
+    medfuse = item(
+        PurposeOfReferenceCodeSequence=coded(PROCESSING_EQUIPMENT),
+        Manufacturer="medfuse",
+        ManufacturerModelName="medfuse",
+        SoftwareVersions=software,
+        ContributionDescription=f"Fused the series. {DISCLAIMER}",
+    )
+    return [*items, medfuse]

@@ -8,13 +8,12 @@ from math import ceil, log2
 import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset
-from pydicom.sequence import Sequence
 from pydicom.sr.coding import Code
 from pydicom.valuerep import format_number_as_ds
 from torch import Tensor
 
 from medfuse.dicom.decimals import decimals
-from medfuse.dicom.write.references import coded
+from medfuse.dicom.write.references import coded, item
 from medfuse.errors import IntensityError
 from medfuse.volume import TRAITS, Modality, Unit
 
@@ -77,25 +76,32 @@ def _slope(least: float) -> float:
     return float(format_number_as_ds(2.0 ** ceil(log2(least)))) if least > 0 else 1.0
 
 
+def describe_pixels(dataset: Dataset, bits: int, *, signed: bool = False) -> None:
+    """Grey pixels that use all of their bits (PS3.3 C.7.6.3)."""
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = bits, bits, bits - 1
+    dataset.PixelRepresentation = int(signed)
+
+
 def describe_storage(dataset: Dataset, storage: Storage, modality: Modality, unit: Unit) -> None:
     """Write the pixel description, the rescale and the unit (PS3.3 C.7.6.3, C.11.1, C.7.6.16.2.11)."""
-    dataset.SamplesPerPixel = 1
-    dataset.PhotometricInterpretation = "MONOCHROME2"
-    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, 16, 15
-    dataset.PixelRepresentation = int(storage.signed)
+    describe_pixels(dataset, 16, signed=storage.signed)
     if TRAITS[modality].rescale != "none":
         dataset.RescaleSlope = decimals([storage.slope])[0]
         dataset.RescaleIntercept = decimals([storage.intercept])[0]
     if "HU" in TRAITS[modality].units:
         dataset.RescaleType = "HU" if unit == "HU" else "US"
-    mapping = Dataset()
-    mapping.LUTExplanation, mapping.LUTLabel = "Measured values", "VALUES"
-    mapping.RealWorldValueSlope, mapping.RealWorldValueIntercept = storage.slope, storage.intercept
+    mapping = item(
+        LUTExplanation="Measured values",
+        LUTLabel="VALUES",
+        RealWorldValueSlope=storage.slope,
+        RealWorldValueIntercept=storage.intercept,
+        MeasurementUnitsCodeSequence=coded(UNIT_CODES[unit]),
+    )
     ends = (-32768, 32767) if storage.signed else (0, 65535)
     for tag, end in zip((0x00409216, 0x00409211), ends, strict=True):
         mapping.add_new(tag, "SS" if storage.signed else "US", end)
-    mapping.MeasurementUnitsCodeSequence = coded(UNIT_CODES[unit])
-    dataset.RealWorldValueMappingSequence = Sequence([mapping])
+    dataset.RealWorldValueMappingSequence = [mapping]
 
 
 def describe_window(dataset: Dataset, storage: Storage, modality: Modality, lower: float, upper: float) -> None:

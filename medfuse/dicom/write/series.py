@@ -104,7 +104,7 @@ def write_series(
         place(template, grid)
         if stream.channels == 3:
             describe_colour(template, options.multiframe)
-            encode = _as_stored
+            encode = np.asarray  # as they are
         elif provenance is not None:
             encode = _describe_grey(template, identity.source, options)
         else:
@@ -224,10 +224,6 @@ def _measured(volume: MetaTensor | SliceStream, options: DicomOptions) -> MetaTe
     return volume
 
 
-def _as_stored(values: Stored) -> Stored:
-    return values
-
-
 def _as_volume(volume: MetaTensor | torch.Tensor | npt.NDArray[Any], identity: IdentityLike | None) -> MetaTensor:
     """The volume itself, or a plain array on the grid of the volume whose identity it takes."""
     if isinstance(volume, MetaTensor):
@@ -258,9 +254,5 @@ def _display_plane(grid: Grid, origin: Source | None, identity: Identity) -> Pla
     base = identity.source
     if isinstance(origin, DicomSource) or (isinstance(base, DicomSource) and base.grid.matches(grid)):
         return "native"
-    axis = grid.axcodes[2]
-    return next(plane for plane, axes in DISPLAY_AXES.items() if {axis} & set(_axis_pair(axes[2])))
-
-
-def _axis_pair(code: str) -> str:
-    return next(pair for pair in ("LR", "AP", "IS") if code in pair)
+    axis = next(pair for pair in ("LR", "AP", "IS") if grid.axcodes[2] in pair)
+    return next(plane for plane, axes in DISPLAY_AXES.items() if axes[2] in axis)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset
-from pydicom.uid import generate_uid
+from pydicom.uid import UID, generate_uid
 
 from medfuse.dicom.decimals import decimals
 from medfuse.dicom.write.identity import stamp
@@ -26,20 +26,33 @@ def name_series(dataset: Dataset, options: DicomOptions, description: str, numbe
 
 def begin_series(person: Dataset, contributions: list[Contribution], derivation: str) -> Dataset:
     """Begin a series of a patient: dates, UID, equipment and where it was derived from."""
-    dataset = Dataset()
-    dataset.update(person)
-    dataset.SpecificCharacterSet = "ISO_IR 192"
-    stamp(dataset, "Series", "Content", "InstanceCreation")
-    dataset.SeriesInstanceUID = generate_uid(prefix=None)
-    dataset.Manufacturer = "medfuse"
-    dataset.ManufacturerModelName = "medfuse"
-    dataset.SoftwareVersions = software()
+    dataset = _begin(person, "Content")
     dataset.DerivationDescription = derivation
     dataset.DerivationCodeSequence = coded(SPATIAL_RESAMPLING)
     dataset.ContributingEquipmentSequence = equipment(contributions, software())
     burned = any(one.source.first.get("BurnedInAnnotation") == "YES" for one in contributions)
     dataset.BurnedInAnnotation = "YES" if burned else "NO"
     _note_lossy_sources(dataset, contributions)
+    return dataset
+
+
+def begin_object(person: Dataset, sop_class: UID, content: str, label: str, description: str) -> Dataset:
+    """Begin an object without pixels, the one of its series; ``content`` names its own date and time."""
+    dataset = _begin(person, content)
+    dataset.SOPClassUID, dataset.SOPInstanceUID = sop_class, generate_uid(prefix=None)
+    dataset.InstanceNumber = 1
+    dataset.ContentLabel, dataset.ContentDescription, dataset.ContentCreatorName = label, description, None
+    return dataset
+
+
+def _begin(person: Dataset, content: str) -> Dataset:
+    dataset = Dataset()
+    dataset.update(person)
+    dataset.SpecificCharacterSet = "ISO_IR 192"
+    stamp(dataset, "Series", content, "InstanceCreation")
+    dataset.SeriesInstanceUID = generate_uid(prefix=None)
+    dataset.Manufacturer = dataset.ManufacturerModelName = "medfuse"
+    dataset.SoftwareVersions = software()
     return dataset
 
 
@@ -73,8 +86,7 @@ def place(dataset: Dataset, grid: Grid) -> None:
     dataset.PatientOrientation = [orientation_letters(directions[:, axis]) for axis in (0, 1)]
     normal = np.cross(directions[:, 0], directions[:, 1])
     dataset.SliceThickness = decimals([along_slices * abs(float(normal @ directions[:, 2]))])[0]
-    if "PatientPosition" not in dataset:
-        dataset.PatientPosition = None
+    dataset.setdefault("PatientPosition", None)
 
 
 def orientation_letters(direction: npt.NDArray[np.float64]) -> str:

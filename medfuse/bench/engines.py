@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from medfuse.bench.phantom_pairs import phantom_pairs
+from medfuse.bench.phantom_pair import phantom_pair
 from medfuse.bench.published import as_published
 from medfuse.errors import StudyError
 from medfuse.gesenet.batches import fuse_slices
@@ -153,7 +153,7 @@ def bench(
 
 def head_slice(side: int, count: int = 1) -> tuple[Tensor, Tensor]:
     """A slice of the phantom's MRI and PET through the brain, (count, 1, side, side): cut or framed in black."""
-    mri, partner = phantom_pairs()[7]
+    mri, partner = phantom_pair()
     height, width = mri.shape[-2:]
     room = (side - width) // 2, -(-(side - width) // 2), (side - height) // 2, -(-(side - height) // 2)
     framed = (functional.pad(picture, room) for picture in (mri, partner))

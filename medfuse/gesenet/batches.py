@@ -104,8 +104,9 @@ def fused_batches(
         given = pairs(start, stop)
         try:
             fused = engine(*(_upload(side, engine.device) for side in (given.mri, given.luma)))
-        except (torch.OutOfMemoryError, RuntimeError) as error:
-            if not _memory_ran_out(error):
+        except RuntimeError as error:
+            # The CPU allocator raises a plain one.
+            if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
                 raise
             if batch_size == 1:
                 height, width = given.mri.shape[-2:]
@@ -123,8 +124,3 @@ def fused_batches(
 def _upload(slices: Tensor, device: torch.device) -> Tensor:
     slices = slices.float().contiguous()
     return slices.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else slices
-
-
-def _memory_ran_out(error: Exception) -> bool:
-    # The CPU allocator raises a plain RuntimeError.
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

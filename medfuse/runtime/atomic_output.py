@@ -53,7 +53,11 @@ def atomic_output(path: Path, overwrite: bool = False) -> Iterator[Path]:
     with _workplace(path) as workplace:
         temporary = workplace / path.name
         yield temporary
-        _take_place(temporary, path, workplace)
+        # A folder cannot be renamed onto a full one.
+        if path.is_dir():
+            _exchange([path.name], workplace, path.parent, (), workplace)
+        else:
+            temporary.replace(path)
 
 
 @contextmanager
@@ -77,7 +81,8 @@ def atomic_entries(folder: Path, overwrite: bool = False, owned: Iterable[str] =
         if at_once:
             temporary.rename(folder)
         else:
-            _exchange(temporary, folder, owned, workplace)
+            new = sorted(entry.name for entry in temporary.iterdir())
+            _exchange(new, temporary, folder, owned, workplace)
 
 
 def _empty_and_replaceable(folder: Path) -> bool:
@@ -87,9 +92,8 @@ def _empty_and_replaceable(folder: Path) -> bool:
     return same_disk and os.access(parent, os.W_OK) and not any(folder.iterdir())
 
 
-def _exchange(temporary: Path, folder: Path, owned: Iterable[str], workplace: Path) -> None:
+def _exchange(new: list[str], temporary: Path, folder: Path, owned: Iterable[str], workplace: Path) -> None:
     """Move entries into a folder whose others stay; all old ones go first, so that no two runs are ever mixed."""
-    new = sorted(entry.name for entry in temporary.iterdir())
     moved = []
     try:
         for name in dict.fromkeys([*new, *owned]):
@@ -135,17 +139,3 @@ def _reason(error: BaseException | None) -> str:
             return error.strerror
         error = error.__cause__ or error.__context__
     return "the system gave no reason"
-
-
-def _take_place(temporary: Path, path: Path, workplace: Path) -> None:
-    if not path.is_dir():
-        temporary.replace(path)
-        return
-    # A folder cannot be renamed onto a full one: move the old one away first, and back if the new one cannot follow.
-    replaced = workplace / f"replaced-{path.name}"
-    path.rename(replaced)
-    try:
-        temporary.rename(path)
-    except OSError:
-        replaced.rename(path)
-        raise

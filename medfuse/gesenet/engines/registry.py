@@ -1,9 +1,4 @@
-"""Run a trained GeSeNet fast: engines with one interface, whose results agree within a stated tolerance.
-
-The pictures are the same from every engine; what differs is what is computed. `reference` computes everything, as
-PyTorch would. The others run the folded network (`folded`) and, but for `half`, leave out the air around the head
-(`air_crop`).
-"""
+"""Choose an engine by name, or the fastest that runs here, and load trained weights into it."""
 
 from __future__ import annotations
 

@@ -12,16 +12,6 @@ from medfuse.errors import TrainingError
 from medfuse.gesenet.architecture import Parts
 from medfuse.gesenet.weights import DEFAULT
 
-MRI_GRADIENT_MARGIN = 1.3
-"""By what factor the MRI's gradient must exceed the partner's to be followed: the MRI has texture everywhere, which
-would else cover the few soft edges of the partner."""
-
-UNDER_BRIGHT = 1.0
-"""How much more an edge counts where the other source is bright, and most likely to cover it."""
-
-HEADROOM_FROM = 0.85
-"""Local mean of the brighter source from which headroom is asked for below white; it counts fully from 0.2 above."""
-
 
 @dataclass(frozen=True)
 class LossWeights:
@@ -114,20 +104,18 @@ class TrainingConfig:
     float32_share: float = setting(0.2, "last share of the steps, in which arithmetic is float32 in any case")
     content_weight: float = setting(LossWeights.content, "content loss")
     gradient_weight: float = setting(LossWeights.gradient, "gradient loss, γ in the paper")
-    mri_gradient_margin: float = setting(
-        MRI_GRADIENT_MARGIN, "factor by which the MRI's gradient must be stronger to be followed"
-    )
+    # The MRI has texture everywhere, which would else cover the few soft edges of the partner.
+    mri_gradient_margin: float = setting(1.3, "factor by which the MRI's gradient must be stronger to be followed")
     ssim_weight: float = setting(LossWeights.ssim, "SSIM loss, α in the paper")
     complement_weight: float = setting(LossWeights.complement, "complement loss")
     preservation_weight: float = setting(LossWeights.preservation, "edge preservation loss")
     headroom_weight: float = setting(
         LossWeights.headroom, "headroom loss: room below white where both sources are bright"
     )
-    headroom_from: float = setting(HEADROOM_FROM, "local mean of the brighter source from which headroom counts")
-    mri_under_bright: float = setting(UNDER_BRIGHT, "how much more the MRI's edges under a bright partner count in it")
-    partner_under_bright: float = setting(
-        UNDER_BRIGHT, "how much more the partner's edges under bright MRI count in it"
-    )
+    headroom_from: float = setting(0.85, "local mean of the brighter source from which headroom counts")
+    # Edges under the bright part of the other source are most likely to be covered.
+    mri_under_bright: float = setting(1.0, "how much more the MRI's edges under a bright partner count in it")
+    partner_under_bright: float = setting(1.0, "how much more the partner's edges under bright MRI count in it")
     for_tasks: tuple[dict[str, Any], ...] = setting((), "tasks, each with loss settings of its own")
     semantic_weight: float = setting(LossWeights.semantic, "semantic loss, β in the paper")
     subsidiary_weight: float = setting(LossWeights.subsidiary, "subsidiary head in the semantic loss, δ in the paper")

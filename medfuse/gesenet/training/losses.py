@@ -15,13 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medfuse.errors import TrainingError
-from medfuse.gesenet.training.config import (
-    HEADROOM_FROM,
-    MRI_GRADIENT_MARGIN,
-    UNDER_BRIGHT,
-    LossWeights,
-    TrainingConfig,
-)
+from medfuse.gesenet.training.config import LossWeights, TrainingConfig
 
 DETAIL = 0.04
 """Ten grey levels of 256 a pixel: above noise and shading, below the faintest gyrus of a T1 image."""
@@ -46,7 +40,9 @@ def content_loss(fused: Tensor, mri: Tensor, partner: Tensor) -> Tensor:
     return functional.l1_loss(fused, torch.maximum(mri, partner))
 
 
-def headroom_loss(fused: Tensor, mri: Tensor, partner: Tensor, headroom_from: float = HEADROOM_FROM) -> Tensor:
+def headroom_loss(
+    fused: Tensor, mri: Tensor, partner: Tensor, headroom_from: float = TrainingConfig.headroom_from
+) -> Tensor:
     """How far the room below white is from what it should be, where both sources are bright: mean ratio, as logarithm.
 
     There the content loss asks for the screen's white, and the darker source's texture is lost in it. This asks for
@@ -79,7 +75,7 @@ def sobel(image: Tensor) -> Tensor:
 
 
 def gradient_loss(
-    fused: Tensor, mri: Tensor, partner: Tensor, mri_gradient_margin: float = MRI_GRADIENT_MARGIN
+    fused: Tensor, mri: Tensor, partner: Tensor, mri_gradient_margin: float = TrainingConfig.mri_gradient_margin
 ) -> Tensor:
     """Eq. 12 with directions: mean difference between the fused gradient and the stronger of the sources'.
 
@@ -106,8 +102,8 @@ def preservation_loss(
     fused: Tensor,
     mri: Tensor,
     partner: Tensor,
-    mri_under_bright: float = UNDER_BRIGHT,
-    partner_under_bright: float = UNDER_BRIGHT,
+    mri_under_bright: float = TrainingConfig.mri_under_bright,
+    partner_under_bright: float = TrainingConfig.partner_under_bright,
 ) -> Tensor:
     """Share of both sources' edges that the fused slice does not keep; in (0, 1).
 
@@ -191,10 +187,10 @@ class FusionLoss(nn.Module):
     def __init__(
         self,
         weights: LossWeights | None = None,
-        mri_gradient_margin: float = MRI_GRADIENT_MARGIN,
-        mri_under_bright: float = UNDER_BRIGHT,
-        partner_under_bright: float = UNDER_BRIGHT,
-        headroom_from: float = HEADROOM_FROM,
+        mri_gradient_margin: float = TrainingConfig.mri_gradient_margin,
+        mri_under_bright: float = TrainingConfig.mri_under_bright,
+        partner_under_bright: float = TrainingConfig.partner_under_bright,
+        headroom_from: float = TrainingConfig.headroom_from,
     ) -> None:
         super().__init__()
         self.weights = weights or LossWeights()

@@ -12,24 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medfuse.gesenet.engines.folded import FoldedBranch, FoldedEdge, FoldedGeSeNet, FoldedLayer
-from medfuse.gesenet.engines.winograd.layout import (
-    ADD,
-    BLACKEN,
-    BLEND,
-    CONVOLVE,
-    DECIDE,
-    GRADIENT,
-    MASK,
-    MASKED,
-    MIX,
-    NARROW,
-    POOL,
-    PUT,
-    WIDEN,
-    Map,
-    Step,
-    table,
-)
+from medfuse.gesenet.engines.winograd import layout
+from medfuse.gesenet.engines.winograd.layout import Map, Step, table
 from medfuse.gesenet.engines.winograd.pack_weights import Array, Spec, masked_layer, winograd_layer
 from medfuse.gesenet.engines.winograd.simd import CHANNEL_BLOCK, SIMD_WIDTH
 from medfuse.gesenet.engines.winograd.simd_transforms import TILE
@@ -108,7 +92,7 @@ class CompiledNetwork:
             self._branch(branch, steps, source, edges)
             self.before.append(table(Step, steps))
         self.after = table(Step, self._trunk())
-        adding = (self.after["kind"] == CONVOLVE) & (self.after["how"] == ADD)
+        adding = (self.after["kind"] == layout.CONVOLVE) & (self.after["how"] == layout.ADD)
         added = self.after["lag"] <= self.after["lag"][adding].max()
         self.after_parts = [self.after[added], self.after[~added]]
         self.lasting |= {*self.sources, *(place.map for place in self.edges), *self.collected, self.fused}
@@ -122,7 +106,8 @@ class CompiledNetwork:
     def _blacken(self, number: int, lag: int, fill: Fill) -> Step:
         """Before the first step that writes a row of a map: what the next ones read around what is made."""
         self.fills.append(fill)
-        return Step(BLACKEN, len(REACHES) + 1 + len(self.fills), lag, number, 0, number, 0, 0, 0, 0, number, 0, -1)
+        tiles = len(REACHES) + 1 + len(self.fills)
+        return self._filter(layout.BLACKEN, tiles, lag, Place(number), Place(number), 0)
 
     def _layer(self, spec: Spec) -> int:
         self.specs.append(spec)
@@ -137,23 +122,30 @@ class CompiledNetwork:
     def _convolve(
         self, spec: Spec, tiles: int, lag: int, source: Place, target: Place, add: Place | None = None
     ) -> Step:
-        how, other = (PUT, target) if add is None else (ADD, add)
-        return Step(CONVOLVE, tiles, lag, *source, *target, self._layer(spec), 0, how, *other, -1)
+        how, other = (layout.PUT, target) if add is None else (layout.ADD, add)
+        return Step(layout.CONVOLVE, tiles, lag, *source, *target, self._layer(spec), 0, how, *other, -1)
+
+    def _filter(
+        self, kind: int, tiles: int, lag: int, source: Place, target: Place, channels: int, *constants: Tensor
+    ) -> Step:
+        """A step that is no product of matrices."""
+        taps = self._small(*constants) if constants else 0
+        return Step(kind, tiles, lag, *source, *target, taps, 0, channels, *target, -1)
 
     def _branch(self, branch: FoldedBranch, steps: list[Step], source: int, edges: Place) -> None:
         edge = cast("FoldedEdge", branch.edge)
         stem, layers = branch.stem, (edge.first, edge.second)
         begins = np.cumsum([stem.out_channels, *(layer.out_channels for layer in layers)])
         dense = self._map(edge.down.in_channels)
-        slope = torch.full((stem.out_channels,), 0.2)
-        taps = self._small(stem.weight[:, 0].permute(1, 2, 0), cast("Tensor", stem.bias), slope)
+        constants = stem.weight[:, 0].permute(1, 2, 0), cast("Tensor", stem.bias), torch.full((stem.out_channels,), 0.2)
         steps.append(self._blacken(dense, 0, Fill(0, 0, 1)))
-        steps.append(Step(WIDEN, 0, 0, source, 0, dense, 0, taps, 0, stem.out_channels, dense, 0, -1))
+        steps.append(self._filter(layout.WIDEN, 0, 0, Place(source), Place(dense), stem.out_channels, *constants))
         for lag, (convolution, to) in enumerate(zip(layers, begins[:-1], strict=True), start=1):
             spec = winograd_layer(convolution.weight, convolution.bias, 0.2)
             steps.append(self._convolve(spec, 0, lag, Place(dense), Place(dense, int(to))))
-        taps = self._small(*(each.weight[:, 0].permute(1, 2, 0) for each in (edge.x, edge.y)))
-        steps.append(Step(GRADIENT, 0, 2, dense, 0, dense, int(begins[-1]), taps, 0, stem.out_channels, dense, 0, -1))
+        filters = [each.weight[:, 0].permute(1, 2, 0) for each in (edge.x, edge.y)]
+        gradient = Place(dense, int(begins[-1]))
+        steps.append(self._filter(layout.GRADIENT, 0, 2, Place(dense), gradient, stem.out_channels, *filters))
         steps.append(self._convolve(winograd_layer(edge.down.weight, edge.down.bias, 0.1), 0, 2, Place(dense), edges))
         self.settled.append(Settled(edges.map, 0))
         mask = self._mask(branch, steps, edges)
@@ -167,12 +159,12 @@ class CompiledNetwork:
         steps.append(
             self._convolve(winograd_layer(spatial.enter.weight, spatial.enter.bias, 0.0), 1, 3, edges, Place(enter))
         )
-        steps.append(Step(POOL, len(REACHES) + 1, 3, enter, 0, pooled, 0, 0, 0, 8, pooled, 0, -1))
-        taps = self._small(spatial.middle.weight.permute(2, 3, 1, 0), cast("Tensor", spatial.middle.bias))
-        steps.append(Step(MIX, len(REACHES), 4, pooled, 0, mixed, 0, taps, 0, 8, mixed, 0, -1))
+        steps.append(self._filter(layout.POOL, len(REACHES) + 1, 3, Place(enter), Place(pooled), 8))
+        constants = spatial.middle.weight.permute(2, 3, 1, 0), cast("Tensor", spatial.middle.bias)
+        steps.append(self._filter(layout.MIX, len(REACHES), 4, Place(pooled), Place(mixed), 8, *constants))
         leave, bias = spatial.leave.weight, cast("Tensor", spatial.leave.bias)
-        taps = self._small((leave[:, 1] - leave[:, 0]).permute(1, 2, 0), (bias[1] - bias[0])[None])
-        steps.append(Step(DECIDE, 2, 5, mixed, 0, mask, 0, taps, 0, 1, mask, 0, -1))
+        constants = (leave[:, 1] - leave[:, 0]).permute(1, 2, 0), (bias[1] - bias[0])[None]
+        steps.append(self._filter(layout.DECIDE, 2, 5, Place(mixed), Place(mask), 1, *constants))
         self.settled.append(Settled(mask, 2))
         self.lasting.add(mask)
         return mask
@@ -188,14 +180,12 @@ class CompiledNetwork:
         made = self._map(total)
         steps.append(self._blacken(made, 5, Fill(2, 5, 1)))
         for number, (layer, padded_width) in enumerate(zip(layers, padded_widths, strict=True)):
-            marked, plain = masked_layer(layer)
+            marked, plain = (self._layer(spec) for spec in masked_layer(layer))
+            to = Place(made, at)
             steps.append(
-                Step(
-                    MASKED, 2 + number, 5 + number, *into, made, at, self._layer(marked), self._layer(plain), MASK,
-                    mask, 0, -1,
-                )
-            )  # fmt: skip
-            into, at = Place(made, at), at + padded_width
+                Step(layout.MASKED, 2 + number, 5 + number, *into, *to, marked, plain, layout.MASK, mask, 0, -1)
+            )
+            into, at = to, at + padded_width
         collected = self._map(self.width)
         collect = np.zeros((1, total, self.width))
         weights = body.collect.weight.detach().double().numpy()[:, :, 0, 0].T
@@ -228,10 +218,9 @@ class CompiledNetwork:
         steps.append(self._blacken(self.joined, 0, Fill(1, 6, 1)))
         steps.append(self._blacken(scaling, 0, Fill(1, 1, 1)))
         for branch, channel in ((1, 0), (0, self.width)):
-            gates, edges = self.width * branch, self.edges[branch]
-            steps.append(
-                Step(BLEND, 5, 0, self.collected[branch], 0, self.joined, channel, gates, 0, self.width, *edges, -1)
-            )
+            gates, edges, collected = self.width * branch, self.edges[branch], Place(self.collected[branch])
+            joined = Place(self.joined, channel)
+            steps.append(Step(layout.BLEND, 5, 0, *collected, *joined, gates, 0, self.width, *edges, -1))
         # Behind the partner's edges, whose channels fill whole blocks; the network has them before.
         merged = Place(self.late, self.width)
         convolve(scale[0], 0.1, 1, 0, self.edges[0], Place(scaling))
@@ -246,8 +235,7 @@ class CompiledNetwork:
         steps.append(self._convolve(spec, 7, 3, Place(self.late), Place(decoded)))
         narrow, bias = cast("Tensor", last.weight)[0].permute(1, 2, 0), cast("Tensor", last.bias)
         narrow = functional.pad(narrow, (0, -narrow.shape[2] % SIMD_WIDTH))
-        taps = self._small(narrow, bias)
-        steps.append(Step(NARROW, 8, 4, decoded, 0, fused, 0, taps, 0, narrow.shape[2], fused, 0, -1))
+        steps.append(self._filter(layout.NARROW, 8, 4, Place(decoded), Place(fused), narrow.shape[2], narrow, bias))
         return steps
 
     def _rows_read(self, number: int) -> int:

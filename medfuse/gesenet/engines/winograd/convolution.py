@@ -57,14 +57,8 @@ def transform_input(y: int, here: Integers, work: Any, stride: int) -> None:
         for t, x in enumerate(here):
             at, to = tile_offset(y, x, source, 1), c // CHANNEL_BLOCK * stride + t * PATCH_STRIDE
             for channel in range(c, last, CHANNEL_BLOCK if HAS_AVX512 and whole else SIMD_WIDTH):
-                places = (
-                    at + channel_offset(step.source_first + channel, source),
-                    source.row,
-                    above,
-                    below,
-                    source.pixel,
-                    to + channel - c,
-                )
+                patch = at + channel_offset(step.source_first + channel, source)
+                places = (patch, source.row, above, below, source.pixel, to + channel - c)
                 if HAS_AVX512 and whole:
                     simd_transforms.transform_input_block((arena, inputs), places)
                 else:

@@ -13,22 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from medfuse.gesenet.engines.winograd import simd_gemm, simd_transforms
+from medfuse.gesenet.engines.winograd import layout, simd_gemm, simd_transforms
 from medfuse.gesenet.engines.winograd.compile_cache import compiled, entry_point
 from medfuse.gesenet.engines.winograd.convolution import MOST_TILES, convolve_tiles, tiles_together
-from medfuse.gesenet.engines.winograd.layout import (
-    ADD,
-    BLACKEN,
-    CONVOLVE,
-    MASKED,
-    PUT,
-    Floats,
-    Integers,
-    aligned_zeros,
-    channel_offset,
-    clear,
-    tile_offset,
-)
+from medfuse.gesenet.engines.winograd.layout import Floats, Integers, aligned_zeros, channel_offset, clear, tile_offset
 from medfuse.gesenet.engines.winograd.simd import CHANNEL_BLOCK, HAS_AVX512, SIMD_WIDTH
 from medfuse.gesenet.engines.winograd.simd_transforms import PATCH_STRIDE, POSITIONS, TILE
 from medfuse.gesenet.engines.winograd.small_filters import copy_tile, filter_tiles
@@ -80,17 +68,17 @@ def run(tables: Any, tiles: Any, rows: tuple[int, int], buffers: Any, totals: An
             if not len(here):
                 continue
             source, target, other = maps[step.source], maps[step.target], maps[step.other]
-            if step.kind in (CONVOLVE, MASKED):
+            if step.kind in (layout.CONVOLVE, layout.MASKED):
                 marked, unmarked = here, here[:0]
-                if step.kind == MASKED:
+                if step.kind == layout.MASKED:
                     marked, unmarked = _split(row, here, other, arena)
                 for turn in range(2):
                     some = unmarked if turn else marked
                     layer = layers[step.plain if turn else step.layer]
-                    how = PUT if turn else step.how
+                    how = layout.PUT if turn else step.how
                     if len(some):
                         convolve(row, some, (layer, step, how, (source, target, other), buffers))
-            elif step.kind == BLACKEN:
+            elif step.kind == layout.BLACKEN:
                 from_maps, from_arena, rows_there, columns_there = black
                 for x in here:
                     there = from_maps[step.target]
@@ -175,15 +163,15 @@ def _convolve_pointwise(y: int, columns: Integers, work: Any) -> None:
             added = (*where, beside + residual, beside + next_to, other.row, other.pixel)
             if n + SIMD_WIDTH < width:
                 if HAS_AVX512 and further == to + SIMD_WIDTH and next_to == residual + SIMD_WIDTH:
-                    if how == ADD:
+                    if how == layout.ADD:
                         simd_gemm.add_pointwise_block((arena, constants), added)
                     else:
                         simd_gemm.pointwise_block((arena, constants), where)
-                elif how == ADD:
+                elif how == layout.ADD:
                     simd_gemm.add_pointwise((arena, constants), added)
                 else:
                     simd_gemm.pointwise((arena, constants), where)
-            elif how == ADD:
+            elif how == layout.ADD:
                 simd_gemm.add_pointwise_half((arena, constants), added)
             else:
                 simd_gemm.pointwise_half((arena, constants), where)

@@ -26,14 +26,10 @@ CHANNEL_BLOCK = 2 * SIMD_WIDTH
 CONTRACT = ("contract",)
 
 
-def _instructions() -> set[str]:
-    """Sets of instructions that this processor has, or that Numba is told to use."""
-    # Numba's list is without what NUMBA_ENABLE_AVX takes away.
-    told = get_host_cpu_features() if config.CPU_FEATURES is None else config.CPU_FEATURES
-    return {name[1:] for name in told.split(",") if name.startswith("+")}
+FEATURES = get_host_cpu_features() if config.CPU_FEATURES is None else config.CPU_FEATURES
+"""Instructions of this processor, without what NUMBA_ENABLE_AVX takes away; or those that Numba is told to use."""
 
-
-HAS_AVX512 = {"avx512f", "avx512bw", "avx512vl"} <= _instructions()
+HAS_AVX512 = {"+avx512f", "+avx512bw", "+avx512vl"} <= set(FEATURES.split(","))
 """Whether a vector may hold a whole block of channels."""
 
 

@@ -59,10 +59,15 @@ def _load_transformed(code: Code) -> list[Vector]:
     return [each for i in range(PATCH) for each in _input_transform([columns[j][i] for j in range(PATCH)])]
 
 
+def pixels_of(code: Code, starts: Sequence[Any], row: Any, pixel: Any) -> list[list[Any]]:
+    """The places of the 16 pixels of tiles that begin at some places: of each pixel, one for each tile."""
+    return [[code.place(start, (row, i), (pixel, j)) for start in starts] for i in range(TILE) for j in range(TILE)]
+
+
 def tile_of(code: Code) -> list[Vector]:
     """Load the 16 pixels of a tile from places (at, row, pixel, …) of the first array."""
     at, row, pixel = code.numbers[:3]
-    return [code.floats(0, code.place(at, (row, i), (pixel, j))) for i in range(TILE) for j in range(TILE)]
+    return [code.floats(0, place) for (place,) in pixels_of(code, [at], row, pixel)]
 
 
 def _transform_input(code: Code) -> None:
@@ -94,12 +99,11 @@ def _activate_and_store(code: Code, vectors: Sequence[Vector], more: Sequence[Ve
     """Add the bias, apply the leaky ReLU, add more, store in the third array."""
     bias, slope, to, row, pixel, to_other = code.numbers[1:7]
     added, leak = _load_columns(code, 1, bias, pair), _load_columns(code, 1, slope, pair)
-    for index, vector in enumerate(vectors):
-        value = vector + added
+    for index, places in enumerate(pixels_of(code, (to, to_other), row, pixel)):
+        value = vectors[index] + added
         value = value.maximum(value * leak)
         if more:
             value = value + more[index]
-        places = [code.place(start, (row, index // TILE), (pixel, index % TILE)) for start in (to, to_other)]
         for place, part in zip(places, code.halves(value.value) if pair else [value.value], strict=False):
             code.store(2, place, part)
 
@@ -111,8 +115,7 @@ def _store_output(code: Code, pair: bool = False) -> None:
 def _add_output(code: Code, pair: bool = False) -> None:
     at, row, pixel, at_other = code.numbers[7:11]
     more = []
-    for index in range(TILE * TILE):
-        places = [code.place(start, (row, index // TILE), (pixel, index % TILE)) for start in (at, at_other)]
+    for places in pixels_of(code, (at, at_other), row, pixel):
         if pair:
             halves = [code.load(3, place, ir.VectorType(ir.FloatType(), SIMD_WIDTH)) for place in places]
             more.append(Vector(code.builder, code.joined(*halves)))
@@ -126,8 +129,7 @@ def _masks(code: Code, pair: bool = False) -> list[Vector]:
     at, row, always, at_other = code.numbers[7:11]
     least = _load_columns(code, 1, always, pair)
     masks = []
-    for index in range(TILE * TILE):
-        places = [code.behind(code.place(start, (row, index // TILE)), index % TILE) for start in (at, at_other)]
+    for places in pixels_of(code, (at, at_other), row, ir.Constant(row.type, 1)):
         if pair:
             halves = [code.broadcast(code.load(3, place, ir.FloatType()), SIMD_WIDTH) for place in places]
             mask = code.joined(*halves)

@@ -6,23 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from medfuse.gesenet.engines.winograd import simd_filters
+from medfuse.gesenet.engines.winograd import layout, simd_filters
 from medfuse.gesenet.engines.winograd.compile_cache import compiled, entry_point
-from medfuse.gesenet.engines.winograd.layout import (
-    BLEND,
-    DECIDE,
-    GRADIENT,
-    MIX,
-    NARROW,
-    POOL,
-    WIDEN,
-    Floats,
-    Integers,
-    channel_offset,
-    clear,
-    lines_around,
-    tile_offset,
-)
+from medfuse.gesenet.engines.winograd.layout import Floats, Integers, channel_offset, clear, lines_around, tile_offset
 from medfuse.gesenet.engines.winograd.simd import CHANNEL_BLOCK, HAS_AVX512, SIMD_WIDTH
 from medfuse.gesenet.engines.winograd.simd_transforms import TILE
 
@@ -35,7 +21,7 @@ def filter_tiles(
     kernel, channels = step.layer, step.how
     # All at once: a block is a power of two.
     aligned = (channels | step.source_first | step.target_first | step.other_first) % CHANNEL_BLOCK == 0
-    whole = aligned and step.kind != NARROW
+    whole = aligned and step.kind != layout.NARROW
     at_once = CHANNEL_BLOCK if HAS_AVX512 and whole else SIMD_WIDTH
     above, below = lines_around(y, source)
     for x in columns:
@@ -44,20 +30,20 @@ def filter_tiles(
         for c in range(0, channels, at_once):
             into = at + channel_offset(step.source_first + c, source)
             out = to + channel_offset(step.target_first + c, target)
-            if step.kind == WIDEN:
+            if step.kind == layout.WIDEN:
                 widened = (at, source.row, kernel + c, channels, out, target.row, target.pixel)
                 if HAS_AVX512 and whole:
                     simd_filters.widen_block((arena, constants, arena), widened)
                 else:
                     simd_filters.widen((arena, constants, arena), widened)
-            elif step.kind == GRADIENT:
+            elif step.kind == layout.GRADIENT:
                 inner = (into, source.row, above, below, source.pixel)
                 places = (*inner, kernel + c, channels, out, target.row, target.pixel)
                 if HAS_AVX512 and whole:
                     simd_filters.gradient_block((arena, constants, arena), places)
                 else:
                     simd_filters.gradient((arena, constants, arena), places)
-            elif step.kind == BLEND:
+            elif step.kind == layout.BLEND:
                 into += source.row + source.pixel
                 beside = tile_offset(y, x, other, 0) + channel_offset(step.other_first + c, other)
                 blended = (
@@ -68,22 +54,22 @@ def filter_tiles(
                     simd_filters.blend_block((arena, arena), blended)
                 else:
                     simd_filters.blend((arena, arena), blended)
-            elif step.kind == NARROW:
+            elif step.kind == layout.NARROW:
                 narrowed = (into, source.row, above, below, source.pixel, kernel + c, channels, to, target.row)
                 if c == 0:
                     _set(arena, to, target.row, constants[kernel + 9 * channels])
                 simd_filters.narrow((arena, constants, arena), narrowed)
-        if step.kind == NARROW:
+        if step.kind == layout.NARROW:
             continue  # what is behind the picture is nobody's
-        if step.kind == POOL:
+        if step.kind == layout.POOL:
             begin = tile_offset(y, x, source, 0)
             if TILE * (y + 1) <= source.height and TILE * (x + 1) <= source.width:
                 simd_filters.pool((arena, arena), (begin, source.row, to, target.row))
             else:
                 _pool(y, x, source, target, arena)
-        elif step.kind == MIX:
+        elif step.kind == layout.MIX:
             simd_filters.mix((arena, constants, arena), (*patch, kernel, to, target.row))
-        elif step.kind == DECIDE:
+        elif step.kind == layout.DECIDE:
             simd_filters.decide((arena, constants, arena), (*patch, kernel, to, target.row))
         clear(y, x, target, step.target_first, channels, arena)
 

@@ -104,7 +104,9 @@ class Workspace:
         self._settle()
         totals = np.zeros((2, self.network.gates))
         self.run_steps(self.network.before, totals, workers)
-        sums = totals.sum(0) + np.tensordot(self._unseen(), self.black_sums, 2)
+        rows, columns = self.stood_for
+        unseen = rows.T @ ~self.sets[GATED_TILES] @ columns  # how many tiles each of the black picture's stands for
+        sums = totals.sum(0) + np.tensordot(unseen, self.black_sums, 2)
         self.arena[: self.network.gates] = self.black.arena[: self.network.gates] = self._gates(sums)
         self.black.finish()
         self.finish(workers)
@@ -184,11 +186,6 @@ class Workspace:
                 values = values.reshape(rows * TILE + 2, columns * TILE + 2, -1)[1:-1, 1:-1]
                 found.append(values.reshape(rows, TILE, columns, TILE, -1).sum((1, 3), dtype=np.float64))
         return np.concatenate(found, axis=2)
-
-    def _unseen(self) -> NDArray[np.float64]:
-        """How many tiles of the picture each tile of the black one stands for."""
-        rows, columns = self.stood_for
-        return np.asarray(rows.T @ ~self.sets[GATED_TILES] @ columns)
 
     def _gates(self, sums: NDArray[np.float64]) -> Floats:
         """What the attention makes of the sums: the gates of both branches, one behind the other."""

@@ -1,4 +1,4 @@
-"""``python -m medfuse`` is the command."""
+"""Run the command as ``python -m medfuse``."""
 
 from medfuse.cli import main
 

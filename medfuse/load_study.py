@@ -50,7 +50,7 @@ def load(
         Interpolate where slices of a DICOM series are missing or unevenly spaced, instead of refusing it; provenance
         says how many slices were.
     progress
-        Told of the step ``load``: the share of a DICOM series' slices read.
+        Called with the step ``load``: the share of a DICOM series' slices read.
 
     Returns
     -------

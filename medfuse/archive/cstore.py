@@ -1,4 +1,4 @@
-"""To a DICOM node by C-STORE (PS3.4 Annex B)."""
+"""Send instances to a DICOM node by C-STORE (PS3.4 Annex B)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class StoreTransport:
         self.host, self.port, self.aet, self.options = host, port, aet, options
 
     def store(self, transfers: list[Transfer], recorded: Callable[[Transfer], None]) -> None:
-        """Store each transfer; stops where the line is cut, and leaves the rest as failed."""
+        """Store each transfer; stops where the connection is lost, and leaves the rest as failed."""
         for transfer in transfers:
             transfer.record("failed", "no association")
         association = self._associate(transfers)
@@ -80,7 +80,7 @@ def _store(association: Association, transfer: Transfer) -> None:
         transfer.record("sent", "it was there already")
     elif code & 0xF000 == 0xB000:
         transfer.record("sent", f"with the warning {code:04X}")
-    elif code & 0xFF00 == 0xA700:  # out of resources: another time it may have room
+    elif code & 0xFF00 == 0xA700:  # out of resources: another time its memory may be free
         transfer.record("failed", f"out of resources ({code:04X})")
     else:
         transfer.record("refused", f"status {code:04X}")

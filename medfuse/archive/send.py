@@ -1,4 +1,4 @@
-"""Bring an export to an archive, and say of every instance whether it got there.
+"""Send an export to an archive, and report the status of every instance.
 
 C-STORE and STOW-RS share the work list, the journal by which a cut transfer is resumed, and the verdict: a series is
 sent when the archive has confirmed each of its instances, and not before.
@@ -115,7 +115,7 @@ def send(
     options
         Title, time limit, TLS.
     progress
-        Told of the step ``send``: the share of instances confirmed.
+        Called with the step ``send``: the share of instances confirmed.
     wait
         Called with seconds between tries.
 

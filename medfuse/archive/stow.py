@@ -1,4 +1,4 @@
-"""To a DICOMweb service by STOW-RS (PS3.18 10.5), one request an instance, so that each has its own answer."""
+"""Send instances to a DICOMweb service by STOW-RS (PS3.18 10.5), one request for each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How fast the engines are on this machine, against the published program and against the machine itself.
+"""Time the engines on this machine, against the published program and against the machine itself.
 
 Everything that is compared is timed in turns within one run: what else the machine does then slows all alike. Processor
 time stands beside the time on the clock, for on a shared machine only the former is the program's own.
@@ -39,6 +39,7 @@ from medfuse.intensity.air_mask import AirMask
 from medfuse.load_study import load
 from medfuse.phantom import phantom_study
 from medfuse.pipeline.fuse import fuse
+from medfuse.pipeline.steps import blacken_air
 from medfuse.runtime.machine import environment, forgot_peak, matmul_rates, peak_mib
 from medfuse.runtime.progress import Progress, step_of
 from medfuse.volume import Modality, make_volume
@@ -93,7 +94,7 @@ def bench(
     pictures
         An MRI and its partner, aligned, as the slice; one of a phantom whose air is noise if None.
     progress
-        Told of the steps ``prepare``, ``slice``, ``growth``, ``stacks`` and ``study``.
+        Called with the steps ``prepare``, ``slice``, ``growth``, ``stacks`` and ``study``.
 
     Returns
     -------
@@ -172,11 +173,9 @@ def picture_slice(mri: Path, partner: Path) -> tuple[Tensor, Tensor]:
 
 def with_black_air(mri: Tensor, partner: Tensor) -> tuple[Tensor, Tensor]:
     """The same slice, (1, 1, H, W), as `medfuse.fuse` makes it with ``black_air`` of a volume of one slice, at 1 mm."""
-    volume, uptake = (side[0].mT[..., None] for side in (mri, partner))
+    volume = mri[0].mT[..., None]
     grid = Grid((volume.shape[1], volume.shape[2], 1), np.eye(4))
-    foreground = AirMask.of(make_volume(volume, grid, modality="MR"), Window(0.0, 1.0))
-    air = foreground.air(0, 1, uptake)[..., 0].T
-    return mri.masked_fill(air, 0), partner.masked_fill(air, 0)
+    return blacken_air(mri, partner, AirMask.of(make_volume(volume, grid, modality="MR"), Window(0.0, 1.0)), 0)
 
 
 def in_turns(

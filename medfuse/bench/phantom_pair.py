@@ -5,17 +5,14 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
-from medfuse.dicom.palettes import palette_table
-from medfuse.intensity import choose_window, colour, scale
 from medfuse.phantom import Head, render
-from medfuse.volume import Modality, plain
+from medfuse.pipeline.prepare import on_one_grid
+from medfuse.volume import LazyVolume, Modality
 from medfuse.volume.grid import Grid
 
 SHAPE = (192, 224, 5)
 SPACING = (1.0, 1.0, 22.0)
 """Five axial slices of a millimetre a pixel, from the base of the skull to its top."""
-
-PALETTE = "hot-iron"
 
 
 def phantom_pair(seed: int = 7) -> tuple[Tensor, Tensor]:
@@ -24,8 +21,7 @@ def phantom_pair(seed: int = 7) -> tuple[Tensor, Tensor]:
     affine = np.diag([-SPACING[0], -SPACING[1], SPACING[2], 1.0])
     affine[:3, 3] = -affine[:3, :3] @ ((np.array(SHAPE) - 1) / 2)
     modalities: tuple[Modality, Modality] = ("MR", "PT")
-    volumes = [render(head, modality, Grid(SHAPE, affine), np.eye(4), seed=seed) for modality in modalities]
-    mri, partner = (plain(scale(volume, choose_window(volume))) for volume in volumes)
-    luma = colour.split_luma(colour.colourise(partner, palette_table(PALETTE)))
-    first, second = (side[..., SHAPE[2] // 2].mT[None].contiguous() for side in (mri, luma))
-    return first, second
+    mri, partner = (render(head, modality, Grid(SHAPE, affine), np.eye(4), seed=seed) for modality in modalities)
+    middle = SHAPE[2] // 2
+    pairs = on_one_grid(mri, LazyVolume.of(partner), window=None, palette=None).pairs(middle, middle + 1)
+    return pairs.mri.contiguous(), pairs.luma.contiguous()

@@ -1,4 +1,4 @@
-"""The arithmetic of the program that the paper's authors published, as the measure of speed.
+"""Reproduce the arithmetic of the authors' published program, as the baseline of speed.
 
 It never leaves training mode: masks are drawn anew for every picture, soft, so that nothing can be left out, and each
 masked convolution but the first is computed twice. Its pictures differ from run to run; use it to time, not to fuse.

@@ -52,7 +52,9 @@ class Way(str, Enum):
 
 Force = Annotated[
     bool,
-    typer.Option("--force", help="Write even where the images show that it is not aligned; every result then says so."),
+    typer.Option(
+        "--force", help="Write even where the images show that it is not aligned; results are then marked."
+    ),
 ]
 
 FillGaps = Annotated[

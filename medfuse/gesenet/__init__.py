@@ -1,4 +1,4 @@
-"""GeSeNet, the fusion network: its parts, its training, its weights and the engines that run it.
+"""Build, train, load and run GeSeNet, the fusion network.
 
 Li et al., IEEE TNNLS 2023, doi:10.1109/TNNLS.2023.3293274.
 """

@@ -37,7 +37,7 @@ def fuse_slices(
     batch_size
         Slices at once, at least 1; halved as often as memory runs out. It changes the result by rounding only.
     progress
-        Told of the step ``fuse``.
+        Called with the step ``fuse``.
 
     Returns
     -------

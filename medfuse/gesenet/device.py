@@ -1,4 +1,4 @@
-"""Which device the work runs on."""
+"""Choose the device that the work runs on."""
 
 from __future__ import annotations
 

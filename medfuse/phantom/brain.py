@@ -149,7 +149,7 @@ def hemispheres(points: Points) -> Tensor:
 
 
 def ventricles(points: Points) -> Tensor:
-    """Distance to the CSF-filled rooms: lateral, third and fourth ventricle and the aqueduct."""
+    """Distance to the CSF-filled spaces: lateral, third and fourth ventricle and the aqueduct."""
     sides = points.mirrored()
     body = tube(sides, (4, 31, 3, 2), (5.5, 20, 10, 5), (6, 0, 17, 4.8), (10, -22, 20, 5), (20, -42, 14, 6.5))
     horns = tube(sides, (20, -42, 14, 5.5), (21, -58, 8, 3), (19, -72, 6, 1))

@@ -75,7 +75,7 @@ def fuse(
         Leave the slices to be fused when they are written, or when `FusedStudy.image` is first asked for. A DICOM
         series is then written while its slices are being fused; without ``keep`` no fused volume is held.
     progress
-        Told of the steps ``align``, ``resample`` and ``fuse``.
+        Called with the steps ``align``, ``resample`` and ``fuse``.
 
     Raises
     ------

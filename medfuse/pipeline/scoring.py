@@ -22,15 +22,13 @@ from medfuse.metrics import CORE, eight_bit, flicker, score
 from medfuse.metrics.registry import BATCH_SIZE
 from medfuse.pipeline.fused_study import FusedStudy
 from medfuse.pipeline.prepare import PreparedPair, on_one_grid
+from medfuse.pipeline.steps import show_something
 from medfuse.runtime.progress import Progress, part_of
 from medfuse.volume import MRI, LazyVolume, Modality, grid_of, plain
 from medfuse.volume.planes import PLANES, as_slices, replane
 
 PICTURES = (".png", ".bmp", ".tif", ".tiff", ".jpg", ".jpeg")
 """Suffixes of what counts as a picture."""
-
-EMPTY_SLICE = 0.02
-"""Mean of the brighter source below which a slice shows too little to score."""
 
 Kind = Literal["picture", "folder of pictures", "volume"]
 
@@ -108,7 +106,7 @@ def score_files(
     device
         ``auto``, ``cpu`` or ``cuda``.
     progress
-        Told of the steps ``load``, of volumes, and ``score``.
+        Called with the steps ``load``, of volumes, and ``score``.
 
     Raises
     ------
@@ -180,7 +178,7 @@ def score_volumes(
     if not grid_of(partner).matches(grid):
         raise GeometryError(
             f"the fused volume lies on {grid!r}, the partner on {grid_of(partner)!r}; scores need one grid. Resample "
-            "the partner first, or score the study in Python, where both are at hand (medfuse.scoring.score_study)."
+            "the partner first, or score the study in Python with medfuse.pipeline.scoring.score_study, which has both."
         )
     pair = on_one_grid(mri, LazyVolume.of(partner), window=window, palette=palette)
     return _score_pair(fused, pair, names, device, progress)
@@ -210,7 +208,7 @@ def _score_pair(
 
 def _show_something(mri: Tensor, partner: Tensor) -> Tensor:
     """(N,) whether a slice is neither dark nor constant in a source."""
-    bright = torch.maximum(mri, partner).mean(dim=(1, 2, 3)) > EMPTY_SLICE
+    bright = show_something(mri, partner)
     for source in (mri, partner):
         stored = eight_bit(source)
         bright &= stored.amax(dim=(1, 2, 3)) > stored.amin(dim=(1, 2, 3))

@@ -17,6 +17,9 @@ from medfuse.intensity import AirMask, Window, colour, to_unit
 from medfuse.volume import TRAITS, as_slices, like, meta_of, plain
 from medfuse.volume.metatensor import HasMeta
 
+EMPTY_SLICE = 0.02
+"""Mean of the brighter source below which a slice shows too little to learn from or to score."""
+
 SLAB = 8
 """Slices of a volume that a transform works on at once: few, so that their colours are never held for all."""
 
@@ -44,6 +47,11 @@ def blacken_air(mri: Tensor, partner: Tensor, air: AirMask, start: int) -> tuple
     """Set the air of two slabs of the slices from ``start`` on to 0; see `AirMask`."""
     outside = as_slices(air.air(start, start + len(partner), partner.permute(1, 3, 2, 0))[None])
     return mri.masked_fill(outside, 0), partner.masked_fill(outside, 0)
+
+
+def show_something(mri: Tensor, luma: Tensor) -> Tensor:
+    """(N,) whether the slices of a slab are not empty."""
+    return torch.maximum(mri, luma).mean(dim=(1, 2, 3)) > EMPTY_SLICE
 
 
 def split_luma(uptake: Tensor, palette: str | None) -> Tensor:

@@ -7,8 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
-import torch
-
 from medfuse.dicom.palettes import palette_table
 from medfuse.errors import TrainingError
 from medfuse.gesenet.training.config import TrainingConfig
@@ -18,15 +16,13 @@ from medfuse.intensity import Window
 from medfuse.intensity.colour import colourise
 from medfuse.load_study import load, require_pair
 from medfuse.pipeline.prepare import prepare_pair
+from medfuse.pipeline.steps import show_something
 from medfuse.registration import Align
 from medfuse.report import figures
 from medfuse.runtime.progress import Progress
 from medfuse.volume import MRI, PALETTES, PARTNERS, TRAITS, meta_of
 
 STUDY_SETTINGS = {"mri", "partner", "case", "modality", "window", "palette", "align"}
-
-EMPTY_SLICE = 0.02
-"""Mean of the brighter source below which a slice holds nothing to learn from."""
 
 
 def train(config: TrainingConfig, *, progress: Progress | None = None) -> Path:
@@ -37,7 +33,7 @@ def train(config: TrainingConfig, *, progress: Progress | None = None) -> Path:
     config
         The settings. A run that was cut short goes on where its checkpoint is.
     progress
-        Told of the steps ``studies``, ``pretrain`` and ``train``.
+        Called with the steps ``studies``, ``pretrain`` and ``train``.
 
     Returns
     -------
@@ -96,7 +92,7 @@ def study_pairs(study: Mapping[str, Any]) -> Iterator[Pair]:
     prepared, _ = prepare_pair(mri, partner, **chosen)
     task = f"MRI-{TRAITS[meta_of(partner)['modality']].label}"
     for pairs in prepared.each():
-        if torch.maximum(pairs.mri, pairs.luma).mean() > EMPTY_SLICE:
+        if show_something(pairs.mri, pairs.luma):
             colours = None
             if prepared.palette:
                 shown = colourise(pairs.uptake[0], palette_table(prepared.palette))

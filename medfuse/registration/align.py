@@ -66,8 +66,8 @@ def register(
     seed
         Of the samples, not negative.
     progress
-        Told of the step ``align``, with the normalised mutual information reached so far, from 1 (nothing shared), as
-        its note; that is of the voxels looked at, so it may fall where the search goes on to finer ones.
+        Called with the step ``align``; its note is the normalised mutual information reached so far, from 1 (nothing
+        shared); that is of the voxels looked at, so it may fall where the search goes on to finer ones.
 
     Raises
     ------

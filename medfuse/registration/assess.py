@@ -207,5 +207,5 @@ def _mirrored(pair: Pair, matrix: Points, here: float) -> float:
         return float(pair.scores(climb(pair, start, "middle", steps=20)[None], "middle")[0])
 
     share = climbed(matrix @ mirror) / max(here, 1e-6)
-    # A map that is off leaves room to climb for the pair itself.
+    # A map that is off can still improve for the pair itself.
     return share if share <= MOST_OF_MIRRORED else share * here / max(here, climbed(matrix), 1e-6)

@@ -18,7 +18,7 @@ from medfuse.dicom.palettes import palette_table
 from medfuse.intensity import choose_window, colour, outside_value, scale
 from medfuse.provenance import DISCLAIMER
 from medfuse.registration import Registration, resample
-from medfuse.volume import MRI, grid_of, meta_of, plain
+from medfuse.volume import MRI, TRAITS, grid_of, meta_of, plain
 from medfuse.volume.planes import PLANES, Plane, replane
 
 Pixels = npt.NDArray[np.float64]
@@ -46,7 +46,11 @@ def study_picture(
     axes = figure.subplots(len(planes), 3)
     through = _middle_of_head(mri)
     for row, plane in zip(axes, planes, strict=True):
-        columns = ((MRI, mri, None), (meta_of(partner)["modality"], partner, palette), ("fused", fused, None))
+        columns = (
+            (MRI, mri, None),
+            (TRAITS[meta_of(partner)["modality"]].label, partner, palette),
+            ("fused", fused, None),
+        )
         for axis, (title, volume, palette) in zip(row, columns, strict=True):
             slice_rgb, aspect = _slice_through(volume, plane, through, palette)
             axis.imshow(slice_rgb, aspect=aspect, interpolation="bilinear")
@@ -179,7 +183,7 @@ def _slice_through(
 
 
 def bench_picture(found: Mapping[str, Any]) -> bytes:
-    """Draw what `medfuse.bench.bench` found, as PNG: seconds a slice, growth with pixels and batch, and the study."""
+    """Draw what `medfuse.bench.engines.bench` found, as PNG: slices, growth with pixels and batch, a study."""
     figure = Figure(figsize=(11, 7), layout="constrained")
     FigureCanvasAgg(figure)
     (slices, study), (pixels, batches) = figure.subplots(2, 2)

@@ -8,7 +8,7 @@ import pytest
 from realistic import enhance_ct, enhance_pet
 from synthetic import acquired, oblique_grid
 from typer.testing import CliRunner
-from written_series import fused_on, judge, provenance
+from written_series import fused_on, provenance, validate
 
 import medfuse
 from medfuse.cli import app
@@ -67,7 +67,7 @@ def test_straightening_moves_no_voxel():
     assert Straightend("mri")({"mri": upright})["mri"] is upright
 
 
-@pytest.mark.judge
+@pytest.mark.validator
 def test_a_tilted_mri_is_straightened_and_every_reader_places_the_result(tmp_path):
     write_acquisition(acquired(tilted(oblique_grid((34, 36, 9)), 15))[0], tmp_path / "mri", study=1, series_number=2)
     write_acquisition(
@@ -106,13 +106,13 @@ def pair(tmp_path, request):
 BOTH = pytest.mark.parametrize("pair", ["CT", "PT"], indirect=True)
 
 
-@pytest.mark.judge
+@pytest.mark.validator
 @BOTH
 def test_a_realistic_enhanced_partner_becomes_a_valid_classic_series(pair, monkeypatch):
     monkeypatch.setattr(pydicom.config.settings, "writing_validation_mode", pydicom.config.RAISE)
     enhanced = pair / "partner" / "1.dcm"
     kind = {"CT": "CTImage", "PT": "PETImage"}[pydicom.dcmread(enhanced).Modality]
-    assert judge(["dciodvfy", "-new", enhanced]) == f"Enhanced{kind}"
+    assert validate(["dciodvfy", "-new", enhanced]) == f"Enhanced{kind}"
     mri, partner = medfuse.load(pair / "mri"), medfuse.load(pair / "partner")
     require_measurable(partner)
     done = provenance(partner.meta["modality"])
@@ -120,9 +120,9 @@ def test_a_realistic_enhanced_partner_becomes_a_valid_classic_series(pair, monke
     write_partner(moved, pair / "moved", mri=source_of(mri), provenance=done)
     write_series(fused_on(mri, 3), pair / "out", partner=source_of(partner), provenance=done)
     for path in sorted((pair / "moved").iterdir()):
-        assert judge(["dciodvfy", "-new", path]) == kind
+        assert validate(["dciodvfy", "-new", path]) == kind
     files = [path for name in ("mri", "partner", "moved", "out") for path in sorted((pair / name).iterdir())]
-    assert judge(["dcentvfy", *files]) == ""
+    assert validate(["dcentvfy", *files]) == ""
 
 
 @BOTH

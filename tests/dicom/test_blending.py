@@ -9,7 +9,7 @@ import pytest
 from enhanced import enhance
 from synthetic import acquired, oblique_grid
 from typer.testing import CliRunner
-from written_series import judge, provenance, sources
+from written_series import provenance, sources, validate
 
 import medfuse
 from medfuse.cli import app
@@ -30,16 +30,17 @@ def blended(folder, mri, partner, palette="hot-iron"):
     return pydicom.dcmread(folder / "blending" / "0001.dcm")
 
 
-@pytest.mark.judge
+@pytest.mark.validator
 @pytest.mark.parametrize("modality", ["PT", "CT", "NM"])
 def test_validators_have_nothing_to_say(tmp_path, modality):
     mri, partner = sources(tmp_path, oblique_grid(), modality)
     blended(tmp_path / "out", mri, partner)
     assert (
-        judge(["dciodvfy", "-new", tmp_path / "out" / "blending" / "0001.dcm"]) == "BlendingSoftcopyPresentationState"
+        validate(["dciodvfy", "-new", tmp_path / "out" / "blending" / "0001.dcm"])
+        == "BlendingSoftcopyPresentationState"
     )
     folders = ("mri", "partner", "out/partner", "out/blending")
-    assert judge(["dcentvfy", *(path for folder in folders for path in sorted((tmp_path / folder).iterdir()))]) == ""
+    assert validate(["dcentvfy", *(path for folder in folders for path in sorted((tmp_path / folder).iterdir()))]) == ""
 
 
 @pytest.mark.parametrize("modality", ["PT", "CT", "NM"])
@@ -80,7 +81,7 @@ def test_values_pass_strict_validation_and_no_identity_is_invented(tmp_path, mon
         assert state.get(keyword) == first.get(keyword)
 
 
-@pytest.mark.judge
+@pytest.mark.validator
 def test_an_enhanced_mri_is_blended_too(tmp_path):
     mri, _, _ = acquired(oblique_grid())
     write_acquisition(mri, tmp_path / "classic", study=1, series_number=4)
@@ -88,7 +89,8 @@ def test_an_enhanced_mri_is_blended_too(tmp_path):
     _, partner = sources(tmp_path / "study", oblique_grid())
     blended(tmp_path / "out", medfuse.load(tmp_path / "mri"), partner)
     assert (
-        judge(["dciodvfy", "-new", tmp_path / "out" / "blending" / "0001.dcm"]) == "BlendingSoftcopyPresentationState"
+        validate(["dciodvfy", "-new", tmp_path / "out" / "blending" / "0001.dcm"])
+        == "BlendingSoftcopyPresentationState"
     )
 
 

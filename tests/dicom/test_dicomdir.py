@@ -10,7 +10,7 @@ import pytest
 from archive_node import FAST, node
 from synthetic import acquired, oblique_grid
 from typer.testing import CliRunner
-from written_series import judge, sources
+from written_series import sources, validate
 
 from medfuse.archive.send import send
 from medfuse.cli import app
@@ -35,15 +35,15 @@ def study(tmp_path):
     return tmp_path
 
 
-@pytest.mark.judge
+@pytest.mark.validator
 def test_a_fileset_holds_all_that_was_written(study):
     plain = fused(study)
     media = study / "disc"
     folders = [study / "out" / name for name in ("dicom", "partner", "registration", "blending")]
     assert set(plain) & {"dicom", "partner", "alignment", "blending"} == {"dicom", "partner", "alignment", "blending"}
     write_media(media, folders)
-    assert judge(["dciodvfy", "-new", media / "DICOMDIR"]) == "BasicDirectory"
-    assert judge(["dcmftest", media / "DICOMDIR"]) == f"yes: {media / 'DICOMDIR'}"
+    assert validate(["dciodvfy", "-new", media / "DICOMDIR"]) == "BasicDirectory"
+    assert validate(["dcmftest", media / "DICOMDIR"]) == f"yes: {media / 'DICOMDIR'}"
     written = {str((one := pydicom.dcmread(path)).SOPInstanceUID): one for f in folders for path in f.iterdir()}
     there = [path for path in media.rglob("*") if path.is_file() and path.name != "DICOMDIR"]
     assert len(there) == len(written) == 16
@@ -56,7 +56,7 @@ def test_a_fileset_holds_all_that_was_written(study):
     assert {one.modality for one in listed} == {"OT", "PT"}
 
 
-@pytest.mark.judge
+@pytest.mark.validator
 @pytest.mark.parametrize("more", [(), ("--multiframe", "--compress", "jpeg-ls"), ("--deidentify",)])
 def test_the_command_writes_one_that_verifies_and_is_sent(study, more):
     result = fused(study, "--dicomdir", *more)

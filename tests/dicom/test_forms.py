@@ -7,7 +7,7 @@ import pydicom
 import pytest
 import torch
 from synthetic import acquired, oblique_grid
-from written_series import KINDS, at_world, fused_on, judge, provenance, read_back
+from written_series import KINDS, at_world, fused_on, provenance, read_back, validate
 
 import medfuse
 from medfuse.dicom import DicomOptions, SliceStream, read_fused, write_series
@@ -79,7 +79,7 @@ def test_simple_itk_places_every_form(tmp_path, mri, channels, bits, multiframe)
     np.testing.assert_array_equal(at_world(values, affine, grid_of(image).world(index)), wanted)
 
 
-@pytest.mark.judge
+@pytest.mark.validator
 @FORMS
 @pytest.mark.parametrize("compression", ["none", "jpeg-ls"])
 def test_validators_accept_every_form(tmp_path, monkeypatch, channels, bits, multiframe, compression):
@@ -96,13 +96,13 @@ def test_validators_accept_every_form(tmp_path, monkeypatch, channels, bits, mul
     )
     written = sorted((tmp_path / "out").iterdir())
     for path in written[:: max(len(written) - 1, 1)]:
-        assert judge(["dciodvfy", "-new", path]) == KINDS[channels, bits, multiframe]
-        assert judge(["dcmftest", path]) == f"yes: {path}"
+        assert validate(["dciodvfy", "-new", path]) == KINDS[channels, bits, multiframe]
+        assert validate(["dcmftest", path]) == f"yes: {path}"
     sources = [path for name in ("mri", "partner") for path in sorted((tmp_path / name).iterdir())]
-    assert judge(["dcentvfy", *sources, *written]) == ""
+    assert validate(["dcentvfy", *sources, *written]) == ""
 
 
-@pytest.mark.judge
+@pytest.mark.validator
 @pytest.mark.parametrize("compression", ["none", "jpeg-ls"])
 def test_dcmtk_decodes_what_is_one_file(tmp_path, mri, compression):
     """Another program's decoder finds each frame where the file's table, or its lengths, say."""
@@ -111,7 +111,7 @@ def test_dcmtk_decodes_what_is_one_file(tmp_path, mri, compression):
     write_series(image, tmp_path / "out", provenance=provenance(), options=options)
     decoded = tmp_path / "decoded.dcm"
     tool = "dcmconv" if compression == "none" else "dcmdjpls"
-    assert judge([tool, tmp_path / "out" / "0001.dcm", decoded]) == ""
+    assert validate([tool, tmp_path / "out" / "0001.dcm", decoded]) == ""
     np.testing.assert_array_equal(pydicom.dcmread(decoded).pixel_array, pixels(tmp_path / "out"))
 
 

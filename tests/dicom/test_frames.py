@@ -41,7 +41,7 @@ def test_every_voxel_of_an_enhanced_file_is_where_its_groups_say(tmp_path, modal
 
 
 @needs_dcm2niix
-@pytest.mark.judge
+@pytest.mark.validator
 @pytest.mark.parametrize("modality", ["MR", "CT", "PT"])
 def test_dcm2niix_reads_the_same_enhanced_file(tmp_path, modality):
     folder, _, _ = classic(tmp_path / "classic", modality)
@@ -335,7 +335,7 @@ def test_an_enhanced_base_is_referenced_frame_by_frame(tmp_path):
         assert item.ReferencedSOPClassUID == pydicom.uid.EnhancedMRImageStorage
 
 
-@pytest.mark.judge
+@pytest.mark.validator
 @pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dciodvfy is not installed")
 @pytest.mark.parametrize("channels", [1, 3])
 def test_dciodvfy_finds_nothing_in_what_is_written_on_an_enhanced_base(tmp_path, channels):

@@ -14,7 +14,7 @@ from planted_identity import DATES, SECRET, SECRET_ROOT, plant
 from pydicom.dataset import Dataset
 from synthetic import oblique_grid
 from typer.testing import CliRunner
-from written_series import judge, sources
+from written_series import sources, validate
 
 import medfuse
 from medfuse.cli import app
@@ -131,7 +131,7 @@ def test_nothing_of_the_profile_is_left_where_it_was_asked_for(study, tmp_path, 
         assert secret not in everything
 
 
-@pytest.mark.judge
+@pytest.mark.validator
 @pytest.mark.parametrize("modality", MODALITIES)
 def test_validators_have_nothing_to_say_of_de_identified_objects(tmp_path, modality):
     sources(tmp_path / "in", oblique_grid(), modality)
@@ -139,7 +139,7 @@ def test_validators_have_nothing_to_say_of_de_identified_objects(tmp_path, modal
     paths = sorted((tmp_path / "out").rglob("*.dcm"))
     assert {path.parent.name for path in paths} == {"dicom", "partner", "registration", "blending"}
     for path in {path.parent: path for path in paths}.values():
-        assert len(judge(["dciodvfy", "-new", path]).splitlines()) == 1, judge(["dciodvfy", "-new", path])
+        assert len(validate(["dciodvfy", "-new", path]).splitlines()) == 1, validate(["dciodvfy", "-new", path])
 
 
 def test_all_objects_of_one_study_stay_together(study, tmp_path):

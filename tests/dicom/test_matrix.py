@@ -1,4 +1,4 @@
-"""Every modality, form of the sources and option of the output together: the validators judge each object."""
+"""Every modality, form of the sources and option of the output together: the validators check each object."""
 
 from itertools import product
 
@@ -7,7 +7,7 @@ import pytest
 from enhanced import enhance
 from realistic import enhance_ct, enhance_pet
 from synthetic import acquired, oblique_grid
-from written_series import KINDS, judge
+from written_series import KINDS, validate
 
 import medfuse
 from medfuse import nifti
@@ -51,7 +51,7 @@ def fused(folder, form, modality, partner_form):
 
 
 @pytest.mark.slow
-@pytest.mark.judge
+@pytest.mark.validator
 @pytest.mark.parametrize(("form", "modality", "partner_form"), SOURCES)
 def test_validators_have_nothing_to_say_of_any_combination(tmp_path, monkeypatch, form, modality, partner_form):
     studies, sources = fused(tmp_path, form, modality, partner_form)
@@ -70,7 +70,7 @@ def test_validators_have_nothing_to_say_of_any_combination(tmp_path, monkeypatch
         studies[channels].write_dicom(out, options=options)
         files = sorted(out.iterdir())
         assert len(files) == (1 if multiframe else grid_of(studies[channels].image).shape[2])
-        assert {judge(["dciodvfy", "-new", path]) for path in files} == {KINDS[channels, bits, multiframe]}
+        assert {validate(["dciodvfy", "-new", path]) for path in files} == {KINDS[channels, bits, multiframe]}
         written += files
     study = studies[3]
     for compression in COMPRESSIONS:
@@ -78,21 +78,21 @@ def test_validators_have_nothing_to_say_of_any_combination(tmp_path, monkeypatch
             tmp_path / f"moved-{compression}", options=DicomOptions(identity=who, compression=compression)
         )
         files = sorted((tmp_path / f"moved-{compression}").iterdir())
-        assert {judge(["dciodvfy", "-new", path]) for path in files} == {MEASURED[modality]}
+        assert {validate(["dciodvfy", "-new", path]) for path in files} == {MEASURED[modality]}
         written += files
     if form != "nifti":
         study.write_alignment(tmp_path / "alignment")
-        assert judge(["dciodvfy", "-new", tmp_path / "alignment" / "0001.dcm"]) == "SpatialRegistration"
+        assert validate(["dciodvfy", "-new", tmp_path / "alignment" / "0001.dcm"]) == "SpatialRegistration"
         study.write_blending(tmp_path / "blending", tmp_path / "moved-none")
         state = tmp_path / "blending" / "0001.dcm"
-        assert judge(["dciodvfy", "-new", state]) == "BlendingSoftcopyPresentationState"
+        assert validate(["dciodvfy", "-new", state]) == "BlendingSoftcopyPresentationState"
         written += [tmp_path / "alignment" / "0001.dcm", state]
-    assert judge(["dcmftest", *written]).splitlines() == [f"yes: {path}" for path in written]
-    assert judge(["dcentvfy", *sources, *written]) == ""
+    assert validate(["dcmftest", *written]).splitlines() == [f"yes: {path}" for path in written]
+    assert validate(["dcentvfy", *sources, *written]) == ""
 
 
 @pytest.mark.slow
-@pytest.mark.judge
+@pytest.mark.validator
 @pytest.mark.parametrize(("form", "modality", "partner_form"), SOURCES)
 def test_de_identified_and_on_a_medium_they_are_valid_too(tmp_path, form, modality, partner_form):
     studies, _ = fused(tmp_path, form, modality, partner_form)
@@ -101,9 +101,9 @@ def test_de_identified_and_on_a_medium_they_are_valid_too(tmp_path, form, modali
     hidden.write_dicom(tmp_path / "a", options=DicomOptions(identity=who))
     hidden.write_partner(tmp_path / "b", options=DicomOptions(identity=who))
     files = [path for one in "ab" for path in sorted((tmp_path / one).iterdir())]
-    assert {judge(["dciodvfy", "-new", path]) for path in files} == {"SCImage", MEASURED[modality]}
+    assert {validate(["dciodvfy", "-new", path]) for path in files} == {"SCImage", MEASURED[modality]}
     # The sources themselves are not at hand under their new names.
-    remarks = judge(["dcentvfy", *files]).splitlines()
+    remarks = validate(["dcentvfy", *files]).splitlines()
     assert [remark for remark in remarks if "Missing SOPInstanceUID that was referenced" not in remark] == []
     write_media(tmp_path / "media", [tmp_path / "a", tmp_path / "b"])
-    assert judge(["dciodvfy", "-new", tmp_path / "media" / "DICOMDIR"]) == "BasicDirectory"
+    assert validate(["dciodvfy", "-new", tmp_path / "media" / "DICOMDIR"]) == "BasicDirectory"

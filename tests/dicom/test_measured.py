@@ -8,7 +8,7 @@ import pytest
 import SimpleITK as sitk
 import torch
 from synthetic import acquired, oblique_grid
-from written_series import GRIDS, MATRIX, at_world, fused_on, judge, provenance, read_back, sources
+from written_series import GRIDS, MATRIX, at_world, fused_on, provenance, read_back, sources, validate
 
 import medfuse
 from medfuse.dicom import DicomOptions, Identity, write_alignment, write_partner, write_series
@@ -52,7 +52,7 @@ def test_the_partner_keeps_its_values_and_its_place(pair):
     assert "PatientWeight" in first
 
 
-@pytest.mark.judge
+@pytest.mark.validator
 def test_validators_accept_partner_and_alignment(pair):
     mri, partner, _, folder = pair
     modality = partner.meta["modality"]
@@ -63,13 +63,13 @@ def test_validators_accept_partner_and_alignment(pair):
     write_series(fused_on(mri, 3), folder / "out", partner=partner.meta["source"], provenance=done)
     names = {"CT": "CTImage", "PT": "PETImage", "NM": "NMImage"}
     for path in sorted((folder / "moved").iterdir())[::6]:
-        assert judge(["dciodvfy", "-new", path]) == names[modality]
-    assert judge(["dciodvfy", "-new", folder / "align" / "0001.dcm"]) == "SpatialRegistration"
+        assert validate(["dciodvfy", "-new", path]) == names[modality]
+    assert validate(["dciodvfy", "-new", folder / "align" / "0001.dcm"]) == "SpatialRegistration"
     files = [path for one in ("mri", "partner", "out", "moved", "align") for path in sorted((folder / one).iterdir())]
-    assert judge(["dcentvfy", *files]) == ""
+    assert validate(["dcentvfy", *files]) == ""
 
 
-@pytest.mark.judge
+@pytest.mark.validator
 @pytest.mark.parametrize("modality", ["PT", "NM"])
 @pytest.mark.parametrize(("position", "words"), [("FFP", ["recumbent", "prone", "feet-first"]), ("", [])])
 def test_a_partner_that_does_not_say_how_the_patient_lay_lies_as_in_the_mri(tmp_path, modality, position, words):
@@ -90,7 +90,9 @@ def test_a_partner_that_does_not_say_how_the_patient_lay_lies_as_in_the_mri(tmp_
         provenance=provenance(modality, matrix=MATRIX),
     )
     written = pydicom.dcmread(tmp_path / "out" / "0001.dcm")
-    assert judge(["dciodvfy", "-new", tmp_path / "out" / "0001.dcm"]) == {"PT": "PETImage", "NM": "NMImage"}[modality]
+    assert (
+        validate(["dciodvfy", "-new", tmp_path / "out" / "0001.dcm"]) == {"PT": "PETImage", "NM": "NMImage"}[modality]
+    )
     lying = written.PatientOrientationCodeSequence
     said = [*lying, *(lying[0].PatientOrientationModifierCodeSequence if lying else ())]
     assert [code.CodeMeaning for code in (*said, *written.PatientGantryRelationshipCodeSequence)] == words
@@ -163,7 +165,7 @@ def test_partner_of_another_study_is_referenced_there(tmp_path):
     assert len(written.ReferencedSeriesSequence) == 1
     (study,) = written.StudiesContainingOtherReferencedInstancesSequence
     assert study.StudyInstanceUID == partner.meta["source"].first.StudyInstanceUID
-    assert judge(["dciodvfy", "-new", tmp_path / "align" / "0001.dcm"]) == "SpatialRegistration"
+    assert validate(["dciodvfy", "-new", tmp_path / "align" / "0001.dcm"]) == "SpatialRegistration"
 
 
 def test_an_alignment_needs_two_dicom_series(tmp_path):
@@ -194,13 +196,13 @@ def test_anyones_derived_volume(tmp_path, name, modality):
     first = pydicom.dcmread(tmp_path / "out" / "0001.dcm")
     assert (first.SeriesDescription, first.SeriesNumber) == ("halved", 77)
     assert first.SourceImageSequence[0].SpatialLocationsPreserved == "YES"
-    judged = judge(["dciodvfy", "-new", tmp_path / "out" / "0001.dcm"])
+    judged = validate(["dciodvfy", "-new", tmp_path / "out" / "0001.dcm"])
     assert judged == {"MR": "MRImage", "CT": "CTImage", "PT": "PETImage", "NM": "NMImage"}[modality]
     files = [path for one in ("source", "out") for path in sorted((tmp_path / one).iterdir())]
-    assert judge(["dcentvfy", *files]) == ""
+    assert validate(["dcentvfy", *files]) == ""
 
 
-@pytest.mark.judge
+@pytest.mark.validator
 @pytest.mark.parametrize("name", GRIDS)
 @pytest.mark.parametrize("modality", ["CT", "NM"])
 def test_dcm2niix_reads_values_in_their_place(tmp_path, name, modality):
@@ -210,7 +212,7 @@ def test_dcm2niix_reads_values_in_their_place(tmp_path, name, modality):
     moved = registered(mri, partner)
     write_partner(moved, tmp_path / "moved", mri=mri.meta["source"], provenance=provenance(modality, matrix=MATRIX))
     (tmp_path / "converted").mkdir()
-    judge(["dcm2niix", "-z", "n", "-f", "x", "-o", tmp_path / "converted", tmp_path / "moved"])
+    validate(["dcm2niix", "-z", "n", "-f", "x", "-o", tmp_path / "converted", tmp_path / "moved"])
     converted = nib.load(tmp_path / "converted" / "x.nii")
     _, world = everywhere(grid_of(mri))
     back = medfuse.load(tmp_path / "moved")
@@ -271,7 +273,7 @@ def test_compression_loses_nothing(tmp_path, compression, channels):
         assert packed.file_meta.TransferSyntaxUID.is_compressed
         assert packed.LossyImageCompression == "00"
         np.testing.assert_array_equal(packed.pixel_array, loose.pixel_array)
-        assert judge(["dciodvfy", "-new", tmp_path / compression / name]) == ("MRImage", "SCImage")[channels == 3]
+        assert validate(["dciodvfy", "-new", tmp_path / compression / name]) == ("MRImage", "SCImage")[channels == 3]
     values, affine = read_back(tmp_path / compression)
     expected, same = read_back(tmp_path / "none")
     np.testing.assert_array_equal(values, expected)
@@ -320,8 +322,8 @@ def test_a_volume_without_headers_takes_an_identity(tmp_path):
         assert a[keyword].value == b[keyword].value
     assert a.SeriesInstanceUID != b.SeriesInstanceUID
     assert list(a.ImageOrientationPatient) == [1, 0, 0, 0, 1, 0]
-    assert judge(["dciodvfy", "-new", tmp_path / "a" / "0001.dcm"]) == "MRImage"
-    assert judge(["dcentvfy", *sorted((tmp_path / "a").iterdir()), *sorted((tmp_path / "b").iterdir())]) == ""
+    assert validate(["dciodvfy", "-new", tmp_path / "a" / "0001.dcm"]) == "MRImage"
+    assert validate(["dcentvfy", *sorted((tmp_path / "a").iterdir()), *sorted((tmp_path / "b").iterdir())]) == ""
 
 
 def test_a_volume_without_headers_takes_a_template_series(tmp_path):
@@ -337,7 +339,7 @@ def test_a_volume_without_any_identity_has_empty_values(tmp_path):
     write_series(without_headers(), tmp_path / "out")
     written = pydicom.dcmread(tmp_path / "out" / "0001.dcm")
     assert [written[keyword].value for keyword in ("PatientID", "PatientBirthDate", "AccessionNumber")] == ["", "", ""]
-    assert "Error" not in judge(["dciodvfy", "-new", tmp_path / "out" / "0001.dcm"])
+    assert "Error" not in validate(["dciodvfy", "-new", tmp_path / "out" / "0001.dcm"])
 
 
 @pytest.mark.parametrize(
@@ -366,7 +368,7 @@ def fused_phantom(folder, *options, coarsen=4):
     return CliRunner().invoke(app, [str(one) for one in (*arguments, "--align", "header", *options)])
 
 
-@pytest.mark.judge
+@pytest.mark.validator
 def test_the_command_writes_partner_and_alignment_beside_the_picture(tmp_path):
     options = ["--with-partner", "--description", "FUSED test", "--series-number", 123, "--compress", "jpeg-ls"]
     done = fused_phantom(tmp_path, *options, "--json")
@@ -381,9 +383,9 @@ def test_the_command_writes_partner_and_alignment_beside_the_picture(tmp_path):
     assert uptake.meta["unit"] == "Bq/ml"
     assert grid_of(uptake).matches(grid_of(medfuse.load(tmp_path / "study" / "mri")))
     everything = [*sorted((tmp_path / "study").rglob("*.dcm")), *files]
-    assert judge(["dcentvfy", *everything]) == ""
+    assert validate(["dcentvfy", *everything]) == ""
     for folder, name in (("dicom", "SCImage"), ("partner", "PETImage"), ("registration", "SpatialRegistration")):
-        assert judge(["dciodvfy", "-new", tmp_path / "out" / folder / "0001.dcm"]) == name
+        assert validate(["dciodvfy", "-new", tmp_path / "out" / folder / "0001.dcm"]) == name
 
 
 @pytest.mark.parametrize(
@@ -437,7 +439,7 @@ def test_nothing_else_of_the_partner_passes(tmp_path, modality):
         assert b"Secret" not in path.read_bytes()
 
 
-@pytest.mark.judge
+@pytest.mark.validator
 def test_dcmtk_takes_every_file_for_dicom(tmp_path):
     mri, partner = sources(tmp_path, GRIDS["oblique"], "NM")
     done = provenance("NM", matrix=MATRIX)
@@ -448,4 +450,4 @@ def test_dcmtk_takes_every_file_for_dicom(tmp_path):
     options = DicomOptions(compression="jpeg-ls")
     write_series(fused_on(mri, 3), tmp_path / "out", provenance=done, options=options)
     files = [path for one in ("moved", "align", "out") for path in sorted((tmp_path / one).iterdir())]
-    assert all(line.startswith("yes:") for line in judge(["dcmftest", *files]).splitlines())
+    assert all(line.startswith("yes:") for line in validate(["dcmftest", *files]).splitlines())

@@ -64,7 +64,7 @@ def test_no_folder_is_left_out(shared_data):
 
 
 @needs_dcm2niix
-@pytest.mark.judge
+@pytest.mark.validator
 @pytest.mark.parametrize("folder", VOLUMES)
 def test_dcm2niix_reads_the_same(shared_data, tmp_path, folder):
     found = scan(shared_data / "series" / folder).series

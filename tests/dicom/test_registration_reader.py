@@ -83,7 +83,7 @@ def test_what_is_written_is_read_again(studies):
     )
 
 
-@pytest.mark.judge
+@pytest.mark.validator
 def test_another_program_reads_what_is_written(studies):
     parser = pytest.importorskip("pydicomrt.reg.parser")
     mri, partner = (source_of(medfuse.load(studies / name)) for name in ("mri", "partner"))
@@ -93,7 +93,7 @@ def test_another_program_reads_what_is_written(studies):
     np.testing.assert_allclose(np.reshape(found[fixed][moving], (4, 4)), MOVING_TO_FIXED, rtol=0, atol=1e-12)
 
 
-@pytest.mark.judge
+@pytest.mark.validator
 def test_what_plastimatch_wrote_is_read(studies):
     if shutil.which("plastimatch") is None:
         pytest.skip("plastimatch is not installed")
@@ -111,7 +111,7 @@ def test_what_plastimatch_wrote_is_read(studies):
     np.testing.assert_allclose(read_alignment(studies / "foreign", *frames(studies)), MATRIX, rtol=0, atol=1e-5)
 
 
-@pytest.mark.judge
+@pytest.mark.validator
 @pytest.mark.parametrize("base", ["mri", "partner"])
 def test_what_pydicomrt_wrote_is_read_whichever_study_is_the_registered_one(studies, base):
     builder = pytest.importorskip("pydicomrt.reg.builder")

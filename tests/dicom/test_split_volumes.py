@@ -164,7 +164,7 @@ LYING = {
 
 
 @needs_dcm2niix
-@pytest.mark.judge
+@pytest.mark.validator
 @pytest.mark.parametrize("position", LYING)
 def test_dcm2niix_places_the_patient_alike_however_he_lies(tmp_path, position):
     orientation, said = LYING[position]

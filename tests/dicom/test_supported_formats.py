@@ -32,7 +32,7 @@ def test_every_voxel_is_in_its_place(tmp_path, form, modality, syntax):
 
 
 @needs_dcm2niix
-@pytest.mark.judge
+@pytest.mark.validator
 @pytest.mark.parametrize("make", [siemens_mosaic, uih_grid])
 def test_dcm2niix_unfolds_tiles_alike(tmp_path, make):
     volume, _, _ = acquired(oblique_grid((32, 32, 13), spacing=(2, 2, 2.7)))

@@ -6,7 +6,7 @@ import pydicom
 import pytest
 import torch
 from synthetic import acquired, oblique_grid, world_linear, worst_linear_error
-from written_series import CLEAN, GRIDS, at_world, fused_on, judge, provenance, read_back, sources
+from written_series import CLEAN, GRIDS, at_world, fused_on, provenance, read_back, sources, validate
 
 import medfuse
 from medfuse.dicom import write_series
@@ -164,7 +164,7 @@ def test_inputs_and_existing_folders_are_safe(tmp_path):
     assert len(list((tmp_path / "mri").iterdir())) == 13
 
 
-@pytest.mark.judge
+@pytest.mark.validator
 @pytest.mark.parametrize("partner", ["PT", "CT", "NM"])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_validators_have_nothing_to_say(tmp_path, partner, channels):
@@ -173,12 +173,12 @@ def test_validators_have_nothing_to_say(tmp_path, partner, channels):
         fused_on(mri, channels), tmp_path / "out", partner=other.meta["source"], provenance=provenance(partner)
     )
     for path in sorted((tmp_path / "out").iterdir())[::6]:
-        assert judge(["dciodvfy", "-new", path]) in CLEAN
+        assert validate(["dciodvfy", "-new", path]) in CLEAN
     files = [path for folder in ("mri", "partner", "out") for path in sorted((tmp_path / folder).iterdir())]
-    assert judge(["dcentvfy", *files]) == ""
+    assert validate(["dcentvfy", *files]) == ""
 
 
-@pytest.mark.judge
+@pytest.mark.validator
 @pytest.mark.parametrize("name", GRIDS)
 def test_dcm2niix_gives_the_base_affine_and_our_pixels(tmp_path, name):
     import nibabel as nib
@@ -187,7 +187,7 @@ def test_dcm2niix_gives_the_base_affine_and_our_pixels(tmp_path, name):
     image = fused_on(mri, 3)
     write_series(image, tmp_path / "out", partner=partner.meta["source"], provenance=provenance())
     (tmp_path / "converted").mkdir()
-    judge(["dcm2niix", "-z", "n", "-b", "y", "-f", "x", "-o", tmp_path / "converted", tmp_path / "out"])
+    validate(["dcm2niix", "-z", "n", "-b", "y", "-f", "x", "-o", tmp_path / "converted", tmp_path / "out"])
     converted = nib.load(tmp_path / "converted" / "x.nii")
     assert "MR" not in json.loads((tmp_path / "converted" / "x.json").read_text()).get("Modality", "")
     values = np.asarray(converted.dataobj)

@@ -216,8 +216,8 @@ def test_same_seed_writes_the_same_bytes(written: Path, tmp_path: Path) -> None:
     assert all((tmp_path / file).read_bytes() == (written / "NM" / file).read_bytes() for file in files)
 
 
-@pytest.mark.judge
-@pytest.mark.skipif(DCIODVFY is None, reason="dciodvfy is not installed: pip install medfuse[judges]")
+@pytest.mark.validator
+@pytest.mark.skipif(DCIODVFY is None, reason="dciodvfy is not installed: pip install medfuse[validators]")
 @pytest.mark.parametrize(
     ("series", "name"),
     [("CT/mri", "MRImage"), ("CT/partner", "CTImage"), ("PT/partner", "PETImage"), ("NM/partner", "NMImage")],
@@ -227,8 +227,8 @@ def test_the_validator_finds_nothing(written: Path, series: str, name: str) -> N
     assert (said.stdout + said.stderr).split() == [name]
 
 
-@pytest.mark.judge
-@pytest.mark.skipif(DCENTVFY is None, reason="dcentvfy is not installed: pip install medfuse[judges]")
+@pytest.mark.validator
+@pytest.mark.skipif(DCENTVFY is None, reason="dcentvfy is not installed: pip install medfuse[validators]")
 @pytest.mark.parametrize("partner", PARTNERS)
 def test_the_files_of_a_study_agree(written: Path, partner: str) -> None:
     files = sorted((written / partner).rglob("*.dcm"))

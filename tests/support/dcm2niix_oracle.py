@@ -1,4 +1,4 @@
-"""What dcm2niix makes of a folder: a judge that shares no code with us."""
+"""Read a folder with dcm2niix, which shares no code with medfuse."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """What is proven to be read: every form of DICOM, for every modality that has it, in every transfer syntax.
 
-`test_what_is_read` goes through all of it, and the documentation prints it.
+`test_every_voxel_is_in_its_place` goes through all of it, and the documentation prints it.
 """
 
 from __future__ import annotations

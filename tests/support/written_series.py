@@ -80,7 +80,7 @@ def at_world(values, affine, world):
     return values[i, j, k]
 
 
-def judge(command):
+def validate(command):
     if shutil.which(command[0]) is None:
         pytest.skip(f"{command[0]} is not installed")
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)

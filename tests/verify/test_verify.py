@@ -13,7 +13,7 @@ import medfuse
 from medfuse.cli import app
 from medfuse.verify import verify
 
-pytestmark = pytest.mark.judge
+pytestmark = pytest.mark.validator
 
 
 @pytest.fixture(scope="module")

@@ -81,7 +81,7 @@ def read(
         Interpolate linearly where slices are missing or unevenly spaced, instead of refusing the series. The source
         says how many slices were made so.
     progress
-        Told of the step ``load``: the share of the slices read.
+        Called with the step ``load``: the share of the slices read.
 
     Returns
     -------

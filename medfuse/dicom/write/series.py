@@ -77,7 +77,7 @@ def write_series(
     overwrite
         Whether a folder already there is replaced.
     progress
-        Told of the step ``write``, slice by slice.
+        Called with the step ``write``, slice by slice.
 
     Raises
     ------
@@ -138,7 +138,7 @@ def write_partner(
     options, overwrite
         As in `write_series`.
     progress
-        Told of the step ``measured``, slice by slice.
+        Called with the step ``measured``, slice by slice.
 
     Raises
     ------

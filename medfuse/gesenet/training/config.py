@@ -110,7 +110,7 @@ class TrainingConfig:
     complement_weight: float = setting(LossWeights.complement, "complement loss")
     preservation_weight: float = setting(LossWeights.preservation, "edge preservation loss")
     headroom_weight: float = setting(
-        LossWeights.headroom, "headroom loss: room below white where both sources are bright"
+        LossWeights.headroom, "headroom loss: headroom below white where both sources are bright"
     )
     headroom_from: float = setting(0.85, "local mean of the brighter source from which headroom counts")
     # Edges under the bright part of the other source are most likely to be covered.

@@ -43,20 +43,22 @@ def content_loss(fused: Tensor, mri: Tensor, partner: Tensor) -> Tensor:
 def headroom_loss(
     fused: Tensor, mri: Tensor, partner: Tensor, headroom_from: float = TrainingConfig.headroom_from
 ) -> Tensor:
-    """How far the room below white is from what it should be, where both sources are bright: mean ratio, as logarithm.
+    """How far the headroom below white is from what is wanted where both sources are bright: mean ratio, as logarithm.
 
     There the content loss asks for the screen's white, and the darker source's texture is lost in it. This asks for
     `HEADROOM` below the brighter one, and the darker one's texture on top. Ratios, since a sigmoid that is deep in
     saturation has no slope left for differences to climb.
     """
     means = [_surroundings(side) for side in (mri, partner)]
-    crowded = _rising(torch.maximum(*means), headroom_from, min(headroom_from + 0.2, 1.0))
-    crowded = crowded * _rising(torch.minimum(*means), headroom_from - DARKER_BY, headroom_from - DARKER_BY + 0.2)
+    both_bright = _rising(torch.maximum(*means), headroom_from, min(headroom_from + 0.2, 1.0))
+    both_bright = both_bright * _rising(
+        torch.minimum(*means), headroom_from - DARKER_BY, headroom_from - DARKER_BY + 0.2
+    )
     texture = torch.where(mri < partner, mri - means[0], partner - means[1])
     wanted = torch.maximum(mri, partner) - HEADROOM + KEPT_TEXTURE * texture
     ratio = ((1 + LEAST_HEADROOM - fused) / (1 + LEAST_HEADROOM - wanted.clamp(0, 1))).log().abs()
-    # A few crowded pixels count as few.
-    return (crowded * ratio).mean() / (crowded.mean() + 0.01)
+    # A few such pixels count as few.
+    return (both_bright * ratio).mean() / (both_bright.mean() + 0.01)
 
 
 def _surroundings(image: Tensor) -> Tensor:

@@ -49,7 +49,7 @@ class Trainer:
     pairs
         Pictures of all patients; those of ``config.validation_cases`` are held out.
     progress
-        Told of the steps ``pretrain`` and ``train``.
+        Called with the steps ``pretrain`` and ``train``.
 
     Raises
     ------

@@ -47,7 +47,7 @@ def study_picture(
     through = _middle_of_head(mri)
     for row, plane in zip(axes, planes, strict=True):
         columns = (
-            (MRI, mri, None),
+            (TRAITS[MRI].label, mri, None),
             (TRAITS[meta_of(partner)["modality"]].label, partner, palette),
             ("fused", fused, None),
         )

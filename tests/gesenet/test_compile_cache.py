@@ -20,6 +20,7 @@ from numba.core import event
 from medfuse.gesenet import load_engine
 from medfuse.gesenet.engines.winograd import compile_cache, convolution, interpreter, small_filters
 from medfuse.gesenet.engines.winograd.compile_cache import entry_point, folder_of, telling
+from medfuse.phantom import phantom_study
 
 ENTRY_POINTS = (
     convolution.tiles_together,
@@ -139,7 +140,9 @@ def test_a_user_without_name_and_home_compiles_twice_at_once_and_then_fuses(some
         out, err = process.communicate()
         assert json.loads(out)["cache"] == str(process.folder / "medfuse-54321")
         assert err.splitlines() == ["compiling the engine for this machine, once: about 15 s"]
-    out, err = somebody("-m", "medfuse", "demo", "--out", "demo", "--json").communicate()
+    phantom_study("PT", coarsen=4).write_dicom(both[0].folder)
+    given = ("mri", "partner", "--align", "header", "--out", "out", "--json")
+    out, err = somebody("-m", "medfuse", "fuse", *given).communicate()
     assert not err
     assert json.loads(out)["provenance"]["engine"] == "tiled"
 

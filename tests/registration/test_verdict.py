@@ -135,12 +135,9 @@ def mirrored(study: MetaTensor) -> MetaTensor:
 @pytest.mark.parametrize("modality", ["PT", "CT"])
 def test_a_mirrored_partner_is_named_as_such(mri: MetaTensor, modality: Modality) -> None:
     wrong = mirrored(partner(modality, rigid((5.0, 3.0, -4.0), (5.0, 0.0, 8.0))))
-    with pytest.raises(RegistrationError, match="left and right seem exchanged"):
+    with pytest.raises(RegistrationError, match="left and right seem exchanged") as caught:
         register(mri, wrong)
-    forced = register(mri, wrong, force=True)
-    assert forced.verdict is not None
-    assert forced.verdict.opinion == "not aligned"
-    assert json.loads(json.dumps(forced.to_dict()))["verdict"] == "not aligned"
+    assert json.loads(json.dumps(caught.value.found))["verdict"] == "not aligned"
 
 
 @pytest.mark.slow
@@ -196,10 +193,9 @@ def test_a_half_turned_partner_under_the_mris_own_frame_of_reference_is_found(mr
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("modality", ["PT", "CT"])
-def test_the_partner_may_be_the_fixed_study(mri: MetaTensor, modality: Modality) -> None:
+def test_the_partner_may_be_the_fixed_study(mri: MetaTensor) -> None:
     pose = rigid((12.0, 8.0, -33.0), (25.0, 10.0, -18.0))
-    study = partner(modality, pose)
+    study = partner("CT", pose)
     found, turned = register(study, mri), register(mri, study)
     np.testing.assert_allclose(found.matrix, np.linalg.inv(turned.matrix), atol=1e-9)
     assert errors(turned, pose).max() < 2

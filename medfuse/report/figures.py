@@ -1,4 +1,4 @@
-"""Draw a fused study beside its sources, an alignment, training curves and timings."""
+"""Draw a fused study with its sources, an alignment, training curves and timings."""
 
 from __future__ import annotations
 

@@ -51,8 +51,8 @@ def study_picture(
             (TRAITS[meta_of(partner)["modality"]].label, partner, palette),
             ("fused", fused, None),
         )
-        for axis, (title, volume, palette) in zip(row, columns, strict=True):
-            slice_rgb, aspect = _slice_through(volume, plane, through, palette)
+        for axis, (title, volume, colours) in zip(row, columns, strict=True):
+            slice_rgb, aspect = _slice_through(volume, plane, through, colours)
             axis.imshow(slice_rgb, aspect=aspect, interpolation="bilinear")
             axis.set_title(f"{title} · {plane}", color="white", fontsize=9)
             axis.set_axis_off()

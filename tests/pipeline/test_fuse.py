@@ -12,6 +12,7 @@ from monai.data.meta_tensor import MetaTensor
 from monai.transforms.compose import Compose
 from monai.transforms.intensity.dictionary import GaussianSmoothd
 from monai.transforms.io.array import LoadImage, SaveImage
+from PIL import Image
 from synthetic import oblique_grid, world_linear, worst_linear_error
 from torch import nn
 
@@ -139,7 +140,12 @@ def test_a_study_shows_itself(pet_phantom, tmp_path):
     assert picture.startswith(b"\x89PNG")
     assert "FusedStudy(MR + PT, RGB" in repr(study)
     study.write_picture(tmp_path / "p.png")
-    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+    with Image.open(tmp_path / "p.png") as shown:
+        pixels = np.asarray(shown.convert("RGB")).astype(int)
+    for row in np.array_split(pixels, 3):
+        mri, partner, fused = (np.ptp(column, axis=-1).max() for column in np.array_split(row, 3, axis=1))
+        assert mri == 0
+        assert min(partner, fused) > 100
 
 
 def test_provenance_says_what_was_done_and_that_it_is_for_research(pet_phantom):

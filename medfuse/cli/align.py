@@ -14,7 +14,7 @@ from medfuse.cli.choices import DifferentPatients, FillGaps, Force, Way
 from medfuse.cli.console import EXIT_CODES, Json, Overwrite, app, print_json, refusing, stdout, steps
 from medfuse.provenance import DISCLAIMER
 from medfuse.registration.suffixes import WRITTEN_SUFFIXES
-from medfuse.runtime.atomic_output import atomic_output, require_outside
+from medfuse.runtime.atomic_output import atomic_files, require_outside
 from medfuse.runtime.progress import part_of
 from medfuse.volume import MRI
 
@@ -73,8 +73,7 @@ def align(
         sources = source_of(here), source_of(there)
         if out.suffix == DICOM_SUFFIX:
             dicom.require_placed(*sources)
-        # The picture first: where it is refused, nothing is written.
-        with atomic_output(out, overwrite) as beside, atomic_output(picture, overwrite) as drawn:
+        with atomic_files((out, picture), overwrite) as (beside, drawn):
             found = medfuse.register(here, there, method.value, force=force, progress=progress)
             drawn.write_bytes(figures.alignment_picture(here, there, found))
             if out.suffix == DICOM_SUFFIX:

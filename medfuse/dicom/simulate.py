@@ -26,7 +26,7 @@ from medfuse.dicom.write.references import coded, item
 from medfuse.dicom.write.rescale import describe_pixels
 from medfuse.dicom.write.series_modules import place
 from medfuse.errors import GeometryError, IntensityError
-from medfuse.runtime.atomic_output import atomic_output
+from medfuse.runtime.atomic_output import atomic_folder
 from medfuse.volume import TRAITS, Modality, grid_of, make_volume, meta_of, plain
 from medfuse.volume.grid import Grid
 
@@ -84,7 +84,7 @@ def write_acquisition(
     PROTOCOLS[modality].describe(template)
     # Rows of a slice are contiguous in DICOM: (slices, rows, columns).
     values = plain(volume)[0].permute(2, 1, 0).double().numpy()
-    with atomic_output(Path(folder), overwrite) as temporary:
+    with atomic_folder(Path(folder), overwrite) as temporary:
         temporary.mkdir()
         if IMAGE_MODULES[modality].multiframe:
             _save_frames(template, values, grid, temporary)

@@ -16,7 +16,7 @@ from medfuse.errors import ExportError
 from medfuse.nifti.header import SUFFIXES, NiftiSource
 from medfuse.nifti.pet_sidecar import sidecar_path
 from medfuse.provenance import DISCLAIMER, software
-from medfuse.runtime.atomic_output import atomic_output
+from medfuse.runtime.atomic_output import atomic_files
 from medfuse.volume import grid_of, plain, source_of
 
 
@@ -88,7 +88,7 @@ def _placed(stored: npt.NDArray[Any], volume: MetaTensor) -> nib.nifti1.Nifti1Im
 
 
 def _save(nifti: nib.nifti1.Nifti1Image, path: Path, sidecar: Mapping[str, object], overwrite: bool) -> None:
-    with atomic_output(path, overwrite) as temporary, atomic_output(sidecar_path(path), overwrite) as temporary_sidecar:
+    with atomic_files((path, sidecar_path(path)), overwrite) as (temporary, temporary_sidecar):
         nib.save(nifti, temporary)
         temporary_sidecar.write_text(json.dumps(sidecar, indent=2) + "\n")
 

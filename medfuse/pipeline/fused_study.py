@@ -14,7 +14,7 @@ from medfuse.pipeline.fused_slices import FusedSlices
 from medfuse.provenance import Provenance
 from medfuse.registration import Registration
 from medfuse.report import figures
-from medfuse.runtime.atomic_output import atomic_output, require_outside
+from medfuse.runtime.atomic_output import atomic_file, require_outside
 from medfuse.runtime.progress import Progress, step_of
 from medfuse.volume import Source, source_of
 
@@ -190,7 +190,7 @@ class FusedStudy:
     def write_picture(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write a PNG of sources and fused volume in three planes."""
         self._require_outside_sources(Path(path))
-        with atomic_output(Path(path), overwrite) as beside:
+        with atomic_file(Path(path), overwrite) as beside:
             beside.write_bytes(self._picture())
 
     def _picture(self, dots_per_inch: int = 110) -> bytes:

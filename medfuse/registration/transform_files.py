@@ -10,7 +10,7 @@ import SimpleITK as sitk
 from medfuse.errors import ExportError, RegistrationError
 from medfuse.registration.suffixes import ITK_SUFFIXES, READ_SUFFIXES, WRITTEN_SUFFIXES
 from medfuse.registration.warp import Warp
-from medfuse.runtime.atomic_output import atomic_output
+from medfuse.runtime.atomic_output import atomic_file
 from medfuse.volume.grid import LPS_FROM_RAS, Grid, Points
 
 
@@ -22,7 +22,7 @@ def write_map(path: Path, matrix: Points, warp: Warp | None, overwrite: bool, re
         )
     if path.suffix == ".txt" and warp is not None:
         raise ExportError("4×4 numbers cannot hold a deformation; save it as .h5 or .tfm.")
-    with atomic_output(path, overwrite) as temporary:
+    with atomic_file(path, overwrite) as temporary:
         if path.suffix == ".txt":
             np.savetxt(temporary, matrix, fmt="%.17g", header=f"fixed to moving, RAS+ mm{remark}", encoding="utf-8")
             return

@@ -1,43 +1,43 @@
-"""Write outputs whole or not at all: into a temporary place, then renamed."""
+"""Write outputs whole or not at all: staged beside their place, then exchanged for what is there."""
 
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from medfuse.errors import ExportError
-
-
-def require_free(path: Path, overwrite: bool) -> None:
-    """Raise `ExportError` if ``path`` holds something and may not be replaced; an empty folder counts as free."""
-    if overwrite or not path.exists() or (path.is_dir() and not any(path.iterdir())):
-        return
-    raise ExportError(f"{path} exists already; choose another place, or allow overwriting.")
+from medfuse.runtime.exchange import PREFIX, settle, staging
+from medfuse.runtime.own_results import first_foreign, require_own
 
 
 def require_outside(path: Path, inputs: Iterable[Path]) -> None:
     """Raise `ExportError` if writing ``path`` would touch an input folder or file, from within or from above."""
-    target = path.resolve()
-    for source in inputs:
-        place = source.resolve()
-        if target == place or place in target.parents or target in place.parents:
-            raise ExportError(f"{path} would write into the input {source}; choose a folder outside of it.")
+    with _told(path):
+        target = Path(os.path.realpath(path))
+        for source in inputs:
+            place = Path(os.path.realpath(source))
+            within = any(_same(place, each) for each in (target, *target.parents))
+            if within or any(_same(target, each) for each in place.parents):
+                raise ExportError(f"{path} would write into the input {source}; choose a folder outside of it.")
+
+
+def _same(one: Path, other: Path) -> bool:
+    """Whether two paths name one file or folder: by hard links, mounts and spellings, too."""
+    return one == other or (one.exists() and other.exists() and one.samefile(other))
 
 
 @contextmanager
-def atomic_output(path: Path, overwrite: bool = False) -> Iterator[Path]:
-    """Offer a temporary path next to ``path``; what was written there replaces it when the block ends without error.
+def atomic_file(path: Path, overwrite: bool = False) -> Iterator[Path]:
+    """Offer a temporary path; the file that was written there appears at ``path`` when the block ends without error.
 
     Parameters
     ----------
     path
-        File or folder to appear. Missing parent folders are made.
+        File to appear. Missing parent folders are made.
     overwrite
-        Whether something already there is replaced; a folder is replaced as a whole.
+        Whether a file already there is replaced; of a link, the link.
 
     Yields
     ------
@@ -47,89 +47,118 @@ def atomic_output(path: Path, overwrite: bool = False) -> Iterator[Path]:
     Raises
     ------
     ExportError
-        If the path is taken, or the disk or its permissions do not allow writing. Nothing is left behind.
+        If the path is taken, or is a folder's, or the disk or its permissions do not allow writing. Nothing is left
+        behind.
     """
-    require_free(path, overwrite)
-    with _workplace(path) as workplace:
-        temporary = workplace / path.name
+    with atomic_files((path,), overwrite) as (temporary,):
         yield temporary
-        # A folder cannot be renamed onto a full one.
-        if path.is_dir():
-            _exchange([path.name], workplace, path.parent, (), workplace)
-        else:
-            temporary.replace(path)
+
+
+@contextmanager
+def atomic_files(paths: Sequence[Path], overwrite: bool = False) -> Iterator[list[Path]]:
+    """Offer a temporary path for each of several files of one folder; they appear together, as of `atomic_file`.
+
+    The first is what was asked for. The others accompany it: they are replaced only if they, or the first, are
+    medfuse's, for nobody named them.
+    """
+    first = paths[0]
+    with _told(first):
+        settle(first)
+        for path in paths:
+            if path.exists() and not path.is_file():
+                raise ExportError(f"expected a place for a file, found a folder or device: {path}; choose another.")
+            if os.path.lexists(path) and not overwrite:
+                raise _taken(path)
+        if not os.path.lexists(first) or first_foreign([first]):
+            require_own(paths[1:])
+        place = _absolute(first)
+        with staging(place.parent, place.name) as staged:
+            yield [staged.new / path.name for path in paths]
+            staged.publish([path.name for path in paths])
+
+
+@contextmanager
+def atomic_folder(path: Path, overwrite: bool = False) -> Iterator[Path]:
+    """Offer a temporary path; the folder that was made there appears at ``path`` when the block ends without error.
+
+    As `atomic_file`; an empty folder counts as free, and one that is replaced, which is done as a whole, may hold
+    nothing but what medfuse wrote.
+    """
+    with _told(path):
+        settle(path)
+        place = _absolute(path)
+        _require_folder(path, place, overwrite)
+        require_own([place])
+        with staging(place.parent, place.name) as staged:
+            yield staged.new / place.name
+            require_own([place])  # it may have taken hours
+            staged.publish([place.name])
 
 
 @contextmanager
 def atomic_entries(folder: Path, overwrite: bool = False, owned: Iterable[str] = ()) -> Iterator[Path]:
     """Offer a temporary folder whose entries move into ``folder`` when the block ends without error.
 
-    As `atomic_output`, but an existing folder keeps its other entries, unless ``owned`` names them: results of an
+    As `atomic_folder`, but an existing folder keeps its other entries, unless ``owned`` names them: results of an
     earlier run must not be mixed with those of this one.
     """
-    require_free(folder, overwrite)
-    folder = folder.resolve()
-    at_once = not folder.exists() or _empty_and_replaceable(folder)
-    with _workplace(folder if at_once else folder / "entries") as workplace:
-        temporary = workplace / folder.name
-        temporary.mkdir()
-        try:
-            yield temporary
-        except ExportError as error:
-            # A writer inside the block knows only the temporary path.
-            raise ExportError(str(error).replace(str(temporary), str(folder))) from error
-        if at_once:
-            temporary.rename(folder)
-        else:
-            new = sorted(entry.name for entry in temporary.iterdir())
-            _exchange(new, temporary, folder, owned, workplace)
+    owned = tuple(owned)
+    with _told(folder):
+        settle(folder)
+        target = Path(os.path.realpath(folder))
+        _require_folder(folder, target, overwrite)
+        require_own(target / name for name in owned)
+        at_once = not target.exists() or _empty_and_replaceable(target)
+        with staging(target.parent if at_once else target, target.name) as staged:
+            temporary = staged.new / target.name if at_once else staged.new
+            temporary.mkdir(exist_ok=True)
+            try:
+                yield temporary
+            except ExportError as error:
+                # A writer inside the block knows only the temporary path.
+                raise ExportError(str(error).replace(str(temporary), str(target))) from error
+            if at_once:
+                staged.publish([target.name])
+                return
+            new = sorted(entry.name for entry in temporary.iterdir() if not entry.name.startswith(PREFIX))
+            require_own(target / name for name in {*owned, *new})
+            staged.publish(new, owned)
+
+
+def _require_folder(path: Path, place: Path, overwrite: bool) -> None:
+    """Raise `ExportError` if something is at a place that may not be replaced; an empty folder counts as free."""
+    if os.path.lexists(place) and not place.is_dir():
+        raise ExportError(f"expected a place for a folder, found a file or a broken link: {path}; choose another.")
+    if place.is_dir() and not overwrite and any(not entry.name.startswith(PREFIX) for entry in place.iterdir()):
+        raise _taken(path)
+
+
+def _absolute(path: Path) -> Path:
+    return Path(os.path.abspath(path))  # noqa: PTH100  `Path.absolute` keeps what leads up again
+
+
+def _taken(path: Path) -> ExportError:
+    return ExportError(f"{path} exists already; choose another place, or allow overwriting.")
 
 
 def _empty_and_replaceable(folder: Path) -> bool:
     """Whether a folder can be renamed onto this one: it is empty, and nothing is mounted there."""
     parent = folder.parent
+    if folder == Path(os.path.realpath(Path.cwd())):
+        return False  # whoever works in it would be left in a folder that is gone
     same_disk = folder.is_dir() and folder.stat().st_dev == parent.stat().st_dev and not folder.is_mount()
     return same_disk and os.access(parent, os.W_OK) and not any(folder.iterdir())
 
 
-def _exchange(new: list[str], temporary: Path, folder: Path, owned: Iterable[str], workplace: Path) -> None:
-    """Move entries into a folder whose others stay; all old ones go first, so that no two runs are ever mixed."""
-    moved = []
-    try:
-        for name in dict.fromkeys([*new, *owned]):
-            if (folder / name).exists():
-                (folder / name).rename(workplace / f"replaced-{name}")
-                moved.append(name)
-        for name in new:
-            (temporary / name).rename(folder / name)
-    except OSError:
-        for name in new:
-            if (folder / name).exists() and not (temporary / name).exists():
-                (folder / name).rename(temporary / name)
-        for name in moved:
-            (workplace / f"replaced-{name}").rename(folder / name)
-        raise
-
-
 @contextmanager
-def _workplace(path: Path) -> Iterator[Path]:
-    """A fresh folder next to ``path``, removed in the end together with parents that were made and stayed empty."""
-    made = [parent for parent in path.parents if not parent.exists()]
-    workplace: Path | None = None
+def _told(path: Path) -> Iterator[None]:
+    """Turn errors of the system into one sentence."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        workplace = Path(tempfile.mkdtemp(prefix=".medfuse-", dir=path.parent))
-        yield workplace
+        yield
     except OSError as error:
         raise ExportError(
             f"cannot write {path}: {_reason(error)}. Choose a writable folder with free space."
         ) from error
-    finally:
-        if workplace is not None:
-            shutil.rmtree(workplace, ignore_errors=True)
-        for parent in made:  # innermost first
-            if parent.is_dir() and not any(parent.iterdir()):
-                parent.rmdir()
 
 
 def _reason(error: BaseException | None) -> str:

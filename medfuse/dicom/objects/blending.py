@@ -27,7 +27,7 @@ from medfuse.dicom.write.references import item, reference
 from medfuse.dicom.write.series_modules import begin_object, name_series, series_number
 from medfuse.errors import ExportError
 from medfuse.provenance import Provenance
-from medfuse.runtime.atomic_output import atomic_output, require_outside
+from medfuse.runtime.atomic_output import atomic_folder, require_outside
 from medfuse.volume import Source
 
 BLENDING_AFTER_FUSED = 3000
@@ -93,7 +93,7 @@ def write_blending(
         dataset.DisplayedAreaSelectionSequence = [_area(mri)]
         describe_palette(dataset, provenance.palette or PALETTE)
         dataset.ICCProfile = srgb_profile()
-    with atomic_output(out, overwrite) as folder, quiet():
+    with atomic_folder(out, overwrite) as folder, quiet():
         folder.mkdir()
         save(dataset, folder / "0001.dcm")
 

@@ -15,7 +15,7 @@ from pydicom.fileset import FileSet
 from medfuse.dicom.header import quiet
 from medfuse.dicom.write.identity import Identity, IdentityLike
 from medfuse.errors import ExportError
-from medfuse.runtime.atomic_output import atomic_output, require_outside
+from medfuse.runtime.atomic_output import atomic_folder, require_outside
 
 INDEXED = ("PatientID", "StudyInstanceUID", "StudyDate", "StudyTime", "StudyID")
 """Type 1 in the records of an index (PS3.3 F.5), and no more than Type 2 in the files themselves."""
@@ -41,7 +41,7 @@ def write_media(out: str | Path, folders: Iterable[str | Path], *, overwrite: bo
     """
     sources = [Path(folder) for folder in folders]
     require_outside(Path(out), sources)
-    with atomic_output(Path(out), overwrite) as temporary, quiet(), _index(temporary.parent) as index:
+    with atomic_folder(Path(out), overwrite) as temporary, quiet(), _index(temporary.parent) as index:
         files: dict[str, Path] = {}
         for path in (path for source in sources for path in _files(source)):
             header = dcmread(path, stop_before_pixels=True)

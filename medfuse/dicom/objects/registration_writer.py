@@ -21,7 +21,7 @@ from medfuse.dicom.write.references import Contribution, equipment, item, refer_
 from medfuse.dicom.write.series_modules import begin_object, name_series, series_number
 from medfuse.errors import ExportError
 from medfuse.provenance import marked, software
-from medfuse.runtime.atomic_output import atomic_output, require_outside
+from medfuse.runtime.atomic_output import atomic_file, atomic_folder, require_outside
 from medfuse.volume import Source
 from medfuse.volume.grid import LPS_FROM_RAS
 
@@ -76,12 +76,13 @@ def write_alignment(
         to_mri = LPS_FROM_RAS @ moving_to_fixed @ LPS_FROM_RAS
         dataset.RegistrationSequence = [_item(mri, np.eye(4)), _item(partner, to_mri)]
         refer_to_series(dataset, [(source.first, [*map(reference, source.headers)]) for source in (mri, partner)])
-    with atomic_output(out, overwrite) as place, quiet():
-        if out.suffix == ALIGNMENT_SUFFIX:
-            save(dataset, place)
-        else:
-            place.mkdir()
-            save(dataset, place / "0001.dcm")
+    if out.suffix == ALIGNMENT_SUFFIX:
+        with atomic_file(out, overwrite) as file, quiet():
+            save(dataset, file)
+    else:
+        with atomic_folder(out, overwrite) as folder, quiet():
+            folder.mkdir()
+            save(dataset, folder / "0001.dcm")
 
 
 def require_placed(mri: Source | None, partner: Source | None) -> tuple[DicomSource, DicomSource]:

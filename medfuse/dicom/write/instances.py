@@ -21,7 +21,7 @@ from medfuse.dicom.write.image_modules import IMAGE_MODULES, place_reconstructio
 from medfuse.dicom.write.multiframe import place_frames
 from medfuse.dicom.write.references import Contribution, refer
 from medfuse.errors import GeometryError
-from medfuse.runtime.atomic_output import atomic_output, require_outside
+from medfuse.runtime.atomic_output import atomic_folder, require_outside
 from medfuse.runtime.parallel import for_each_bounded
 from medfuse.volume.grid import LPS_FROM_RAS, Grid
 
@@ -49,7 +49,7 @@ class Draft:
         require_outside(out, inputs)
         columns, rows, _ = require_slices(self.grid).shape
         require_compressible(self.compression, rows, columns)
-        with atomic_output(out, overwrite) as folder, quiet():
+        with atomic_folder(out, overwrite) as folder, quiet():
             folder.mkdir()
             one_file = self.template.SOPClassUID in MULTIFRAME_PICTURES or self._reconstruction
             write = self._write_frames if one_file else self._write_slices

@@ -21,6 +21,8 @@ from pydicom.uid import MediaStorageDirectoryStorage
 from medfuse.archive.transfer import Options, Transfer, Transport
 from medfuse.dicom.header import quiet
 from medfuse.errors import ExportError, SeriesError
+from medfuse.runtime.atomic_output import atomic_file
+from medfuse.runtime.exchange import settle_under, without_staged
 from medfuse.runtime.progress import Progress
 
 LONGEST_WAIT_S = 30.0
@@ -180,11 +182,12 @@ def _transport(destination: Destination, options: Options) -> Transport:
 
 def _transfers(folder: Path) -> Iterator[Transfer]:
     """Every DICOM file under a folder; raises before the first leaves if one cannot be sent as it is."""
+    settle_under(folder)
     if not folder.is_dir():
         raise SeriesError(f"there is no folder {folder}; check the path.")
     found = []
     with quiet():
-        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        for path in without_staged(folder, sorted(path for path in folder.rglob("*") if path.is_file())):
             try:
                 if not is_dicom(path):
                     continue
@@ -236,6 +239,7 @@ class _Journal:
         if self.path.is_file():
             others = [line for line in self.path.read_text().splitlines() if line.split("\t")[0] != self.to]
             if others:
-                self.path.write_text("\n".join(others) + "\n")
+                with atomic_file(self.path, overwrite=True) as beside:
+                    beside.write_text("\n".join(others) + "\n")
             else:
                 self.path.unlink()

@@ -12,9 +12,10 @@ import typer
 import medfuse
 from medfuse.cli.choices import DifferentPatients, FillGaps, Force, Way
 from medfuse.cli.console import EXIT_CODES, Json, Overwrite, app, print_json, refusing, stdout, steps
+from medfuse.cli.inputs import require_apart
 from medfuse.provenance import DISCLAIMER
 from medfuse.registration.suffixes import WRITTEN_SUFFIXES
-from medfuse.runtime.atomic_output import atomic_files, require_outside
+from medfuse.runtime.atomic_output import atomic_files
 from medfuse.runtime.progress import part_of
 from medfuse.volume import MRI
 
@@ -61,8 +62,7 @@ def align(
 
     picture = out.with_suffix(".png")
     with refusing(as_json), steps() as progress:
-        for path in (out, picture):
-            require_outside(path, [fixed, moving])
+        require_apart((out, picture), {"FIXED": fixed, "MOVING": moving})
         usual = MRI if nifti.is_nifti(fixed) else None
         kinds = [cast("Modality | None", name) for name in (fixed_modality or usual, modality)]
         halves = part_of(progress, 0, 0.5, "fixed"), part_of(progress, 0.5, 1, "moving")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from medfuse.cli.console import EXIT_CODES, Json, Overwrite, app, print_json, refusing, stdout, steps
+from medfuse.cli.inputs import require_apart
 from medfuse.runtime.atomic_output import atomic_entries
 
 OWNED = ("bench.json", "bench.png")
@@ -41,11 +43,20 @@ def bench(
 
     with refusing(as_json), steps() as progress:
         names = engines.split(",") if engines else None
-        found = measure(
-            names, weights=weights, device=device, rounds=rounds, coarsen=coarsen, pictures=pictures, progress=progress
-        )
         if out is not None:
-            with atomic_entries(out, overwrite, OWNED) as folder:
+            given = dict(zip(("--pictures MRI", "--pictures PARTNER"), pictures or (), strict=False))
+            require_apart([out / name for name in OWNED], {"--weights": Path(weights), **given})
+        with nullcontext() if out is None else atomic_entries(out, overwrite, OWNED) as folder:
+            found = measure(
+                names,
+                weights=weights,
+                device=device,
+                rounds=rounds,
+                coarsen=coarsen,
+                pictures=pictures,
+                progress=progress,
+            )
+            if folder is not None:
                 (folder / "bench.json").write_text(json.dumps(found, indent=1) + "\n")
                 (folder / "bench.png").write_bytes(figures.bench_picture(found))
     if as_json:

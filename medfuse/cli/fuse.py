@@ -24,11 +24,13 @@ from medfuse.cli.choices import (
     Way,
 )
 from medfuse.cli.console import EXIT_CODES, Json, Overwrite, app, describe, print_json, refusing, stdout, steps
+from medfuse.cli.inputs import require_apart
 from medfuse.gesenet.engines import AUTO, ENGINE_NAMES
+from medfuse.gesenet.weights import DEFAULT
 from medfuse.intensity import CT_WINDOWS_HU
 from medfuse.provenance import DISCLAIMER
 from medfuse.registration.suffixes import READ_SUFFIXES
-from medfuse.runtime.atomic_output import atomic_entries, require_outside
+from medfuse.runtime.atomic_output import atomic_entries
 from medfuse.runtime.progress import Progress, part_of
 from medfuse.volume import MRI, PALETTES, PARTNERS
 
@@ -140,6 +142,10 @@ def fuse(
 
     with refusing(as_json), steps() as progress:
         started = time.perf_counter()
+        given = {"MRI": mri, "PARTNER": partner, "--template": template, "--align": None, "--weights": None}
+        given |= {"--align": Path(align)} if align not in list(Way) else {}
+        given |= {"--weights": Path(weights)} if weights != DEFAULT else {}
+        require_apart([out / entry for entry in RESULTS], given)
         alignment = _alignment(align)
         hidden = dicom.Deidentifier()
         options = dicom.DicomOptions(
@@ -151,8 +157,6 @@ def fuse(
             multiframe=multiframe,
         )
         choices = DicomChoices(options, with_partner, dicomdir and format_ is not Format.NIFTI)
-        for entry in RESULTS:
-            require_outside(out / entry, [mri, partner])
         with atomic_entries(out, overwrite, RESULTS) as folder:
             read = partial(medfuse.load, fill_gaps=fill_gaps)
             grey = [luma and nifti.is_nifti(path) for path in (mri, partner)]

@@ -26,6 +26,7 @@ from medfuse.dicom.header import Instance, quiet, series_name
 from medfuse.dicom.objects.registration_reader import alignment_of
 from medfuse.dicom.write.series_modules import orientation_letters
 from medfuse.errors import MedfuseError, RegistrationError, SeriesError
+from medfuse.runtime.exchange import settle_under, without_staged
 from medfuse.volume.grid import Grid
 
 
@@ -73,13 +74,14 @@ def audit(folder: Path, sources: Iterable[Path] = ()) -> Audit:
     SeriesError
         If there is none.
     """
+    settle_under(folder)
     if not folder.is_dir():
         raise SeriesError(f"there is no folder {folder}; check the path.")
     apart = [source.resolve() for source in sources]
     groups: dict[str, list[Instance]] = defaultdict(list)
     found = Audit([], [], [], [])
     with quiet():
-        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        for path in without_staged(folder, sorted(path for path in folder.rglob("*") if path.is_file())):
             if any(path.resolve().is_relative_to(source) for source in apart):
                 continue
             try:

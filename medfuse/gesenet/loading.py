@@ -14,7 +14,7 @@ from zipfile import BadZipFile
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from medfuse.errors import WeightsError
@@ -22,6 +22,7 @@ from medfuse.gesenet.architecture import Parts, Widths
 from medfuse.gesenet.device import resolve_device
 from medfuse.gesenet.network import GeSeNet
 from medfuse.gesenet.weights import DEFAULT
+from medfuse.runtime.atomic_output import atomic_file
 
 UNREADABLE = (
     SafetensorError,
@@ -124,10 +125,15 @@ def build_network(state: Mapping[str, Tensor], parts: Parts, widths: Widths, nam
 def save_network(
     network: GeSeNet, path: Path, metadata: Mapping[str, str] | None = None, dtype: torch.dtype = torch.float32
 ) -> None:
-    """Write a network's weights as `load_network` reads them: its parts and widths stand in the file's metadata."""
+    """Write a network's weights as `load_network` reads them: its parts and widths stand in the file's metadata.
+
+    A file already there is replaced, at once or not at all; `ExportError` where it cannot be written.
+    """
     own = {name: json.dumps(asdict(value)) for name, value in (("parts", network.parts), ("widths", network.widths))}
     state = {name: array.to("cpu", dtype).contiguous() for name, array in network.state_dict().items()}
-    save_file(state, path, {**(metadata or {}), "format": "medfuse GeSeNet 2", **own})
+    content = save(state, {**(metadata or {}), "format": "medfuse GeSeNet 2", **own})
+    with atomic_file(path, overwrite=True) as temporary:
+        temporary.write_bytes(content)
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], Parts, Widths]:

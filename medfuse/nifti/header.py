@@ -16,6 +16,7 @@ from nibabel.spatialimages import HeaderDataError
 
 from medfuse.errors import GeometryError, SeriesError
 from medfuse.nifti.pet_sidecar import suv_factor
+from medfuse.runtime.exchange import settle
 from medfuse.volume import Source, Unit
 from medfuse.volume.grid import Grid
 
@@ -65,6 +66,7 @@ def opened(path: Path) -> Any:
     SeriesError
         If it is not there, not readable, or not NIfTI.
     """
+    settle(path)
     if not path.is_file():
         raise SeriesError(f"there is no file {path}; check the path.")
     try:

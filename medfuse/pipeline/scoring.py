@@ -23,6 +23,7 @@ from medfuse.metrics.registry import BATCH_SIZE
 from medfuse.pipeline.fused_study import FusedStudy
 from medfuse.pipeline.prepare import PreparedPair, on_one_grid
 from medfuse.pipeline.steps import show_something
+from medfuse.runtime.exchange import settle
 from medfuse.runtime.progress import Progress, part_of
 from medfuse.volume import MRI, LazyVolume, Modality, grid_of, plain
 from medfuse.volume.planes import PLANES, as_slices, replane
@@ -238,6 +239,7 @@ def _score_all(
 
 
 def _kind(path: Path) -> Kind:
+    settle(path)
     if not path.exists():
         raise SeriesError(f"there is no file or folder {path}; check the path.")
     if path.is_dir():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -11,6 +10,7 @@ from medfuse.dicom.palettes import palette_table
 from medfuse.errors import TrainingError
 from medfuse.gesenet.training.config import TrainingConfig
 from medfuse.gesenet.training.dataset import Pair, read_pairs
+from medfuse.gesenet.training.run_folder import RunFolder
 from medfuse.gesenet.training.trainer import Trainer
 from medfuse.intensity import Window
 from medfuse.intensity.colour import colourise
@@ -44,7 +44,9 @@ def train(config: TrainingConfig, *, progress: Progress | None = None) -> Path:
     Raises
     ------
     TrainingError
-        If settings, pictures or patients do not fit.
+        If settings, pictures or patients do not fit, or another process trains in the folder.
+    ExportError
+        If a file cannot be written. Those there are whole, and the run resumes once there is space.
     MedfuseError
         If a study cannot be read or aligned.
     """
@@ -57,10 +59,9 @@ def train(config: TrainingConfig, *, progress: Progress | None = None) -> Path:
             progress("studies", (number + 1) / len(config.studies))
     if not pairs:
         raise TrainingError("expected picture pairs or studies to learn from; set pairs, studies or both.")
-    trainer = Trainer(config, pairs, progress)
-    trainer.recorded = partial(_draw_curves, trainer)
-    trainer.run()
-    return trainer.folder.best_weights
+    folder = RunFolder(Path(config.out))
+    Trainer(config, pairs, progress, lambda rows: folder.write_curves(figures.training_curves(rows))).run()
+    return folder.best_weights
 
 
 def study_pairs(study: Mapping[str, Any]) -> Iterator[Pair]:
@@ -111,9 +112,3 @@ def _require_known(study: Mapping[str, Any]) -> None:
         raise TrainingError(f"palette of a study must be one of {', '.join(PALETTES)}; found {palette!r}.")
     if not isinstance(study.get("window"), str | list | tuple | None):
         raise TrainingError(f"window of a study must be a name or [lowest, highest]; found {study['window']!r}.")
-
-
-def _draw_curves(trainer: Trainer) -> None:
-    beside = trainer.folder.path / "curves.new"
-    beside.write_bytes(figures.training_curves(trainer.folder.rows()))
-    beside.replace(trainer.folder.path / "curves.png")

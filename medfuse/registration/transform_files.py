@@ -11,6 +11,7 @@ from medfuse.errors import ExportError, RegistrationError
 from medfuse.registration.suffixes import ITK_SUFFIXES, READ_SUFFIXES, WRITTEN_SUFFIXES
 from medfuse.registration.warp import Warp
 from medfuse.runtime.atomic_output import atomic_file
+from medfuse.runtime.exchange import settle
 from medfuse.volume.grid import LPS_FROM_RAS, Grid, Points
 
 
@@ -42,6 +43,7 @@ def read_map(path: Path) -> tuple[Points, Warp | None]:
         raise RegistrationError(
             f"a registration is read from {', '.join(READ_SUFFIXES)} or DICOM; found the suffix {path.suffix!r}."
         )
+    settle(path)
     if not path.is_file():
         raise RegistrationError(f"there is no registration file {path}; check the path.")
     try:

@@ -217,7 +217,7 @@ def settle(path: Path) -> None:
     """
     for named in dict.fromkeys((Path(os.path.abspath(path)), Path(os.path.realpath(path)))):  # noqa: PTH100
         for folder in (named, *named.parents[:2]):
-            for place in staging_folders(folder):
+            for place in _staging_folders(folder):
                 try:
                     _settle(place, named)
                 except OSError as error:
@@ -227,7 +227,19 @@ def settle(path: Path) -> None:
                     ) from error
 
 
-def staging_folders(folder: Path) -> list[Path]:
+def settle_under(folder: Path) -> None:
+    """The same for a folder and every folder in it."""
+    settle(folder)
+    for place in sorted(folder.rglob(PREFIX + "*")):
+        settle(place.parent)
+
+
+def without_staged(folder: Path, files: Iterable[Path]) -> list[Path]:
+    """Leave out what lies in staging folders under a folder: it is no result yet, or no more."""
+    return [file for file in files if not any(part.startswith(PREFIX) for part in file.relative_to(folder).parts)]
+
+
+def _staging_folders(folder: Path) -> list[Path]:
     """The staging folders in a folder; none where it cannot be listed."""
     with suppress(OSError):
         return sorted(entry for entry in folder.iterdir() if entry.name.startswith(PREFIX))

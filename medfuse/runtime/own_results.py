@@ -17,8 +17,8 @@ MARK = b"medfuse"
 HEAD_BYTES = 2**20
 """In how much of a DICOM file the mark is looked for: the header of a multi-frame file refers to hundreds of images."""
 
-TRANSFORMS = (".tfm", ".h5")
-"""ITK transforms hold no mark: they count as medfuse's beside results of it."""
+UNMARKED = ("registration.tfm", "registration.h5", "DICOMDIR")
+"""Names of results whose format has no place for a mark: they count as medfuse's beside other results of it."""
 
 BESIDE = (".DS_Store", "Thumbs.db", "desktop.ini")
 """What systems leave in folders that somebody looked into."""
@@ -40,7 +40,7 @@ def first_foreign(entries: Iterable[Path]) -> Path | None:
     files = [file for entry in entries for file in _files_under(entry)]
     unmarked = [file for file in files if not _is_own(file)]
     beside_results = len(unmarked) < len(files)
-    return next((file for file in unmarked if not (beside_results and file.suffix in TRANSFORMS)), None)
+    return next((file for file in unmarked if not (beside_results and file.name in UNMARKED)), None)
 
 
 def input_among(results: Iterable[Path], inputs: Mapping[str, Iterable[Path]]) -> str | None:

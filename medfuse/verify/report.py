@@ -15,6 +15,7 @@ from medfuse.dicom.header import ENHANCED
 from medfuse.dicom.scan.scan import scan
 from medfuse.dicom.scan.series import Series
 from medfuse.errors import GeometryError
+from medfuse.runtime.exchange import without_staged
 from medfuse.verify.readers import ReadingError, View, installed, read_nifti, resampled
 from medfuse.verify.validators import validate_objects, validate_together
 from medfuse.volume.grid import Grid
@@ -239,7 +240,7 @@ def _compare_with_each_other(series: list[Exported], report: Report) -> None:
 
 def _compare_with_nifti(folder: Path, found: Audit, report: Report) -> None:
     """The NIfTI of the same result has a geometry of its own, written by other code."""
-    for path in sorted(folder.rglob("fused.nii*")):
+    for path in without_staged(folder, sorted(folder.rglob("fused.nii*"))):
         view = read_nifti(path)
         for series in found.series:
             if series.fused and series.values is not None:

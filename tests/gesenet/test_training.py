@@ -1,7 +1,10 @@
 import csv
 import hashlib
+import itertools
 import json
 import math
+import os
+import resource
 import subprocess
 import sys
 from dataclasses import asdict, replace
@@ -17,7 +20,7 @@ from typer.testing import CliRunner
 
 import medfuse
 from medfuse.cli import app
-from medfuse.errors import IntensityError, TrainingError
+from medfuse.errors import ExportError, IntensityError, TrainingError
 from medfuse.gesenet import load_network
 from medfuse.gesenet.architecture import Parts, Widths
 from medfuse.gesenet.loading import save_network
@@ -101,11 +104,12 @@ def test_training_leaves_random_numbers_and_threads_as_they_were(pairs, tmp_path
     threads, state = torch.get_num_threads(), torch.get_rng_state()
     for name, drawn in (("a", 0), ("b", 3)):
         torch.rand(drawn)  # what the caller draws before and between changes nothing
-        trainer = trainer_of(config(pairs, tmp_path / name, threads=threads + 1))
+        settings, seen = config(pairs, tmp_path / name, threads=threads + 1), []
+        note = lambda rows, seen=seen: seen.append(torch.get_num_threads())  # noqa: E731
+        trainer = Trainer(settings, read_pairs(pairs), recorded=note)
         assert torch.get_num_threads() == threads
         torch.rand(drawn)
-        before, seen = torch.get_rng_state(), []
-        trainer.recorded = lambda seen=seen: seen.append(torch.get_num_threads())
+        before = torch.get_rng_state()
         trainer.run()
         assert set(seen) == {threads + 1}
         assert torch.get_num_threads() == threads
@@ -228,6 +232,99 @@ def test_a_run_that_was_cut_resumes_to_the_same_end(pairs, tmp_path):
     assert resumed.step == 3
     resumed.run()
     assert log(tmp_path / "cut") == log(tmp_path / "whole")
+
+
+SHORT = {"semantic_weight": 0.0, "steps": 2, "validate_every": 1}
+
+
+class Cut(BaseException):
+    """What ends a run at once."""
+
+
+def test_a_run_that_is_cut_after_any_change_to_the_disk_resumes_to_the_same_end(pairs, tmp_path, monkeypatch):
+    trainer_of(config(pairs, tmp_path / "whole", **SHORT)).run()
+    weights = load_network(tmp_path / "whole" / "best.safetensors").state_dict()
+    replace_file, left = os.replace, set()
+    for number in itertools.count(1):
+        out, done = tmp_path / str(number), itertools.count(1)
+
+        def cutting(*paths, number=number, done=done):
+            replace_file(*paths)
+            if next(done) == number:
+                raise Cut
+
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "replace", cutting)
+            try:
+                trainer_of(config(pairs, out, **SHORT)).run()
+            except Cut:
+                pass
+            else:
+                break
+        checkpoint = out / "checkpoint.pt"
+        step = torch.load(checkpoint, weights_only=True)["step"] if checkpoint.exists() else 0
+        lines = log(out) if (out / "log.jsonl").exists() else []
+        assert all(row["step"] <= step for row in lines)
+        left.add((step, len(lines)))
+        trainer_of(config(pairs, out, **SHORT)).run()
+        assert log(out) == log(tmp_path / "whole")
+        for name, array in load_network(out / "best.safetensors").state_dict().items():
+            assert torch.equal(array, weights[name])
+        assert {path.name for path in out.iterdir()} == {path.name for path in (tmp_path / "whole").iterdir()}
+    assert left == {(0, 0), (1, 0), (1, 1), (2, 1), (2, 2)}
+
+
+def test_a_full_disk_leaves_a_run_that_resumes(pairs, tmp_path):
+    """Out of space while the second validation is saved: what the first left stays whole."""
+    train(config(pairs, tmp_path / "whole", **SHORT))
+    out, limits, kept = tmp_path / "out", resource.getrlimit(resource.RLIMIT_FSIZE), {}
+
+    def fill(stage, share):
+        if stage == "train" and share > 0.6 and not kept:
+            kept.update({path.name: path.read_bytes() for path in out.iterdir() if path.is_file()})
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+
+    try:
+        with pytest.raises(ExportError, match=r"cannot write .*File too large"):
+            train(config(pairs, out, **SHORT), progress=fill)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()} == {
+        name: content for name, content in kept.items() if name != ".lock"
+    }
+    assert len(log(out)) == 1
+    load_network(out / "best.safetensors")
+    train(config(pairs, out, **SHORT))
+    assert log(out) == log(tmp_path / "whole")
+
+
+def test_a_log_ahead_of_its_checkpoint_is_cut_to_it(pairs, tmp_path):
+    """As one left it that wrote the log first, and no lines into the checkpoint."""
+    trainer_of(config(pairs, tmp_path / "a")).run()
+    whole, checkpoint = log(tmp_path / "a"), tmp_path / "a" / "checkpoint.pt"
+    state = torch.load(checkpoint, weights_only=True)
+    torch.save({name: value for name, value in state.items() if name != "rows"}, checkpoint)
+    with (tmp_path / "a" / "log.jsonl").open("a") as lines:
+        lines.write('{"step": 9, "train_total": 1.0}\n')
+    trainer = trainer_of(config(pairs, tmp_path / "a"))
+    assert log(tmp_path / "a") == whole == trainer.rows
+
+
+def test_two_runs_do_not_train_in_one_folder(pairs, tmp_path):
+    first, second = (trainer_of(config(pairs, tmp_path / "a")) for _ in range(2))
+    with first.folder.held(), pytest.raises(TrainingError, match="another process trains in"):
+        second.run()
+    second.run()
+    assert not (tmp_path / "a" / ".lock").exists()
+
+
+def test_weights_to_start_from_are_not_replaced(pairs, tmp_path):
+    trainer_of(config(pairs, tmp_path / "a")).run()
+    best = tmp_path / "a" / "best.safetensors"
+    os.link(best, tmp_path / "start.safetensors")
+    for start in (best, tmp_path / "start.safetensors"):
+        with pytest.raises(TrainingError, match="holds the weights to start from"):
+            trainer_of(config(pairs, tmp_path / "a", start=str(start)))
 
 
 def test_validation_patients_are_not_trained_on(pairs, tmp_path):

@@ -11,13 +11,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from dying import CHANGES, dying
 
 from medfuse.errors import ExportError
 from medfuse.runtime.atomic_output import atomic_entries, atomic_files, atomic_folder
 from medfuse.runtime.exchange import PREFIX, settle, staging
-
-CHANGES = ("rename", "replace", "unlink", "rmdir", "mkdir")
-"""Calls of the system by which an exchange is done."""
 
 OLD = {"dicom/1": "old", "dicom/deep/2": "old", "fused.json": "old", "partner/1": "old", "mine.txt": "mine"}
 NEW = {"dicom/1": "new", "fused.json": "new", "fused.nii": "new", "registration/1": "new", "mine.txt": "mine"}
@@ -47,40 +45,6 @@ def seen(folder):
 def exchange(folder):
     with atomic_entries(folder, True, ("dicom", "partner", "fused.json")) as temporary:
         put(temporary, {name: text for name, text in NEW.items() if text == "new"})
-
-
-def dying(work, number, how, calls=CHANGES):
-    """Do work in a copy of this process that is ended by a signal after its change of that number; whether it was."""
-    child = os.fork()
-    if child == 0:
-        count = itertools.count(1)
-
-        def ending(call):
-            def called(*arguments, **options):
-                result = call(*arguments, **options)
-                if next(count) == number:
-                    os.kill(os.getpid(), how)
-                return result
-
-            return called
-
-        for name in calls:
-            setattr(os, name, ending(getattr(os, name)))
-        code = 1
-        try:
-            work()
-            code = 0
-        except KeyboardInterrupt:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
-            os.kill(os.getpid(), signal.SIGINT)
-        finally:
-            os._exit(code)
-    _, status = os.waitpid(child, 0)
-    if os.WIFSIGNALED(status):
-        assert os.WTERMSIG(status) == how
-        return True
-    assert os.WEXITSTATUS(status) == 0
-    return False
 
 
 def moments(work, how, make):

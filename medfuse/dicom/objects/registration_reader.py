@@ -12,6 +12,7 @@ from pydicom.uid import SpatialRegistrationStorage
 
 from medfuse.dicom.header import numbers, quiet
 from medfuse.errors import RegistrationError
+from medfuse.runtime.exchange import settle
 from medfuse.volume.grid import LPS_FROM_RAS
 
 Matrix = npt.NDArray[np.float64]
@@ -78,6 +79,7 @@ def alignment_of(dataset: Dataset) -> dict[str, Matrix]:
 
 
 def _registration(path: Path) -> Dataset:
+    settle(path)
     if path.is_dir():
         files = [one for one in path.iterdir() if one.is_file()]
         if len(files) != 1:

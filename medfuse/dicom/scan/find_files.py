@@ -17,6 +17,7 @@ from pydicom.multival import MultiValue
 from pydicom.uid import MediaStorageDirectoryStorage
 
 from medfuse.errors import SeriesError
+from medfuse.runtime.exchange import settle_under, without_staged
 
 MOST_INFLATED_TIMES = 200
 """An archive of pictures is never compressed further than this; one that claims it is a decompression bomb."""
@@ -83,10 +84,11 @@ def find_files(place: Place) -> Files:
 
 def _find(path: Path) -> Files:
     """As of `find_files`, for one path."""
+    settle_under(path)
     if not path.exists():
         raise SeriesError(f"there is no file or folder {path}; check the path.")
     if path.is_dir():
-        return Files(tuple(sorted(file for file in path.rglob("*") if file.is_file())))
+        return Files(tuple(without_staged(path, sorted(file for file in path.rglob("*") if file.is_file()))))
     if path.suffix.lower() == ".zip":
         return _unpack(path)
     listed = _listed(path)

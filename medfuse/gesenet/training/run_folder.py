@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +15,25 @@ import torch
 from medfuse.errors import TrainingError
 from medfuse.gesenet.loading import UNREADABLE
 from medfuse.gesenet.training.config import TrainingConfig
+from medfuse.gesenet.weights import DEFAULT
+from medfuse.runtime.atomic_output import atomic_file
+from medfuse.runtime.file_lock import FileLock
+from medfuse.runtime.own_results import input_among
 
 MAY_CHANGE = {"out", "pairs", "start", "threads", "device", "patience"}
 """Settings that a resumed run may have other than before."""
 
 
+Row = Mapping[str, float]
+"""One line of the log: the step, and figures by their names."""
+
+
 class RunFolder:
-    """Checkpoint, log, weights and resolved settings of one training run."""
+    """Checkpoint, log, weights, curves and resolved settings of one training run.
+
+    Each file is replaced at once or not at all. The checkpoint holds the lines of the log up to its step, and the log
+    is written after it: a run that is cut, wherever, resumes at its checkpoint, and its log never knows of more.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -28,6 +43,8 @@ class RunFolder:
         """One JSON object a line and validation."""
         self.best_weights = path / "best.safetensors"
         """The weights with the lowest validation loss so far."""
+        self.curves = path / "curves.png"
+        """The log, drawn."""
         self.config = path / "config.yaml"
         """The resolved settings."""
 
@@ -36,7 +53,7 @@ class RunFolder:
         try:
             lines = self.log.read_text().splitlines() if self.log.exists() else []
             rows = [json.loads(line) for line in lines]
-            if not all(isinstance(row, dict) and "step" in row for row in rows):
+            if not all(isinstance(row, dict) and isinstance(row.get("step"), int) for row in rows):
                 raise ValueError
         except ValueError:
             raise TrainingError(f"{self.log} is no log of a training; move it away, or give another folder.") from None
@@ -53,8 +70,15 @@ class RunFolder:
         Raises
         ------
         TrainingError
-            If the folder cannot be made, or holds what another run or somebody else wrote.
+            If the folder cannot be made, holds what another run or somebody else wrote, or the weights to start from.
+        ExportError
+            If log or settings cannot be written.
         """
+        starts = [Path(each) for each in (config.start, *config.averaged) if each not in ("", DEFAULT)]
+        if input_among([self.best_weights, self.checkpoint], {"start": starts}) is not None:
+            raise TrainingError(
+                f"{self.path} holds the weights to start from, which would be replaced; move them away."
+            )
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -62,22 +86,52 @@ class RunFolder:
         state = self._read(config, device) if self.checkpoint.exists() else None
         settings = config.to_yaml()
         if state is None:
-            others = [each.name for each in (self.config, self.log, self.best_weights) if each.exists()]
+            every = (self.config, self.log, self.best_weights, self.curves)
+            others = [each.name for each in every if each.exists()]
             if others and not (self.config.exists() and self.config.read_bytes() == settings.encode()):
                 raise TrainingError(
                     f"{self.path} holds {' and '.join(others)}, which no run with these settings wrote; nothing is "
                     "replaced. Give another folder."
                 )
             self.log.unlink(missing_ok=True)  # of this run, cut before its first checkpoint
-        self.rows()
-        self.config.write_text(settings)
+        logged = self.rows()
+        if state is not None:
+            # Checkpoints of before hold no lines.
+            state.setdefault("rows", [row for row in logged if row["step"] <= state.get("step", 0)])
+            if state["rows"] != logged:
+                self.write_log(state["rows"])
+        with atomic_file(self.config, overwrite=True) as temporary:
+            temporary.write_text(settings)
         return state
 
-    def save(self, state: dict[str, Any]) -> None:
-        """Replace the checkpoint, at once or not at all."""
-        beside = self.checkpoint.with_suffix(".new")
-        torch.save(state, beside)
-        beside.replace(self.checkpoint)
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes from training here; `TrainingError` where one does."""
+        lock = FileLock.taken(self.path / ".lock", create=True)
+        if lock is None:
+            raise TrainingError(f"another process trains in {self.path}; wait for it, or give another folder.")
+        with lock:
+            try:
+                yield
+            finally:
+                lock.remove()
+
+    def save(self, state: Mapping[str, Any]) -> None:
+        """Replace the checkpoint."""
+        content = BytesIO()
+        torch.save(dict(state), content)
+        with atomic_file(self.checkpoint, overwrite=True) as temporary:
+            temporary.write_bytes(content.getbuffer())
+
+    def write_log(self, rows: Sequence[Row]) -> None:
+        """Replace the log."""
+        with atomic_file(self.log, overwrite=True) as temporary:
+            temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def write_curves(self, picture: bytes) -> None:
+        """Replace the drawing of the log, which is a PNG."""
+        with atomic_file(self.curves, overwrite=True) as temporary:
+            temporary.write_bytes(picture)
 
     def _read(self, config: TrainingConfig, device: torch.device) -> dict[str, Any]:
         try:

@@ -25,7 +25,7 @@ from medfuse.gesenet.training.isolation import Isolation
 from medfuse.gesenet.training.losses import channel_mask_loss, loss_by_task, semantic_loss, spatial_mask_loss
 from medfuse.gesenet.training.patches import Batch, PatchSampler, whole_pairs
 from medfuse.gesenet.training.pruning import Pruning
-from medfuse.gesenet.training.run_folder import RunFolder
+from medfuse.gesenet.training.run_folder import Row, RunFolder
 from medfuse.gesenet.training.semantic import SemanticModule
 from medfuse.intensity.colour import shown_luma
 from medfuse.runtime.progress import Progress, silent
@@ -50,6 +50,8 @@ class Trainer:
         Pictures of all patients; those of ``config.validation_cases`` are held out.
     progress
         Called with the steps ``pretrain`` and ``train``.
+    recorded
+        Called with all lines of the log whenever the run has been saved, and first where it resumes.
 
     Raises
     ------
@@ -58,9 +60,16 @@ class Trainer:
         other settings.
     """
 
-    def __init__(self, config: TrainingConfig, pairs: Sequence[Pair], progress: Progress | None = None) -> None:
+    def __init__(
+        self,
+        config: TrainingConfig,
+        pairs: Sequence[Pair],
+        progress: Progress | None = None,
+        recorded: Callable[[Sequence[Row]], None] | None = None,
+    ) -> None:
         self.config = config
         self.progress = progress or silent
+        self.recorded = recorded or (lambda rows: None)
         self.folder = RunFolder(Path(config.out))
         self.device = resolve_device(config.device)
         self.isolation = Isolation(config.seed, config.threads, self.device)
@@ -103,7 +112,7 @@ class Trainer:
         self.semantic_optimizer = torch.optim.SGD(
             self.semantic.parameters(), config.semantic_learning_rate, momentum=0.9, weight_decay=5e-4
         )
-        self.recorded: Callable[[], None] = lambda: None
+        self.rows: list[Row] = []
         self.step, self.best, self.without_better = 0, math.inf, 0
         self.learners = {
             "network": self.network,
@@ -152,7 +161,9 @@ class Trainer:
     def run(self) -> None:
         """Train to the last step, or until validation stops improving."""
         config = self.config
-        with self.isolation.entered():
+        with self.folder.held(), self.isolation.entered():
+            if self.rows:
+                self.recorded(self.rows)
             if self.step == 0 and config.semantic_weight:
                 self._pretrain()
             sums: dict[str, float] = {}
@@ -266,8 +277,6 @@ class Trainer:
     def _record(self, figures: dict[str, float]) -> None:
         figures |= self._validate()
         row = {"step": self.step} | {name: round(value, 6) for name, value in figures.items()}
-        with self.folder.log.open("a") as lines:
-            lines.write(json.dumps(row) + "\n")
         score = figures.get("validation_total", figures["train_total"])
         if not math.isfinite(score):
             raise TrainingError(
@@ -279,14 +288,17 @@ class Trainer:
             # Where channels have still to go, the next weights are better in any case.
             self.best, self.without_better = score if self.pruning.done else math.inf, 0
             self._save_weights(self.folder.best_weights, row)
+        self.rows.append(row)
         self.folder.save(self._state())
-        self.recorded()
+        self.folder.write_log(self.rows)
+        self.recorded(self.rows)
 
     def _state(self) -> dict[str, Any]:
         return {
             "step": self.step,
             "best": self.best,
             "without_better": self.without_better,
+            "rows": self.rows,
             **{name: learner.state_dict() for name, learner in self.learners.items()},
             "pruning": self.pruning.worth,
             "sampler": self.sampler.generator.get_state(),
@@ -311,6 +323,7 @@ class Trainer:
     def _resume(self, state: dict[str, Any]) -> None:
         try:
             self.step, self.best, self.without_better = state["step"], state["best"], state["without_better"]
+            self.rows = list(state["rows"])
             for name, learner in self.learners.items():
                 learner.load_state_dict(state[name])
             for worth, before in zip(self.pruning.worth, state["pruning"], strict=True):

@@ -1,0 +1,52 @@
+"""Refuse to replace what a command is given to read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+import typer
+
+from medfuse.errors import MedfuseError
+from medfuse.runtime.atomic_output import require_outside
+from medfuse.runtime.own_results import input_among
+
+
+def require_apart(results: Iterable[Path], inputs: Mapping[str, Path | None]) -> None:
+    """Raise a usage error where results would replace an input, and `ExportError` where they would lie in one.
+
+    Parameters
+    ----------
+    results
+        Files and folders that the command replaces.
+    inputs
+        What is read, by the option or argument that names it.
+    """
+    results = list(results)
+    given = {name: path for name, path in inputs.items() if path is not None and os.path.lexists(path)}
+    there = [result for result in results if os.path.lexists(result)]
+    lost = input_among(there, {name: _files_of(path) for name, path in given.items()})
+    if lost is not None:
+        raise typer.BadParameter(
+            f"expected inputs outside of the results that are replaced; found {given[lost]}, given as {lost}, among "
+            "them. Move it, or choose another --out."
+        )
+    for result in results:
+        require_outside(result, given.values())
+
+
+def _files_of(path: Path) -> Iterator[Path]:
+    """The files that are read where a path is given."""
+    from medfuse import nifti
+    from medfuse.dicom.scan.find_files import find_files
+    from medfuse.nifti.pet_sidecar import sidecar_path
+
+    yield path
+    if nifti.is_nifti(path):
+        yield sidecar_path(path)
+    elif path.suffix.lower() != ".zip":
+        try:
+            yield from find_files(path).paths
+        except MedfuseError:
+            return  # which is told where it is read

@@ -13,8 +13,6 @@ import hashlib
 import json
 import os
 import shutil
-import signal
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -23,6 +21,7 @@ from pathlib import Path
 from medfuse.errors import ExportError
 from medfuse.runtime.file_lock import FileLock
 from medfuse.runtime.flush import flush, flush_folder
+from medfuse.runtime.signals import held_signals
 
 PREFIX = ".medfuse-"
 """How the names of staging folders begin; what lies in them is no result."""
@@ -31,8 +30,6 @@ LOCK, JOURNAL = "lock", "exchange.json"
 
 FORMER_ASIDE = "replaced-"
 """How version 0.1.0 began the names of old entries in a staging folder, without a journal."""
-
-ENDING_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 @dataclass(frozen=True)
@@ -291,22 +288,3 @@ def _put_back(place: Path, aside: list[Path]) -> None:
         if os.path.lexists(target):
             target.rename(place / f"new-{target.name}")
         old.rename(target)
-
-
-@contextmanager
-def held_signals() -> Iterator[None]:
-    """Hold back what would end the process until the block is left; signals reach the main thread only."""
-    came: list[int] = []
-    before = {}
-    if threading.current_thread() is threading.main_thread():
-        for each in ENDING_SIGNALS:
-            # None: a handler that Python did not install, and could not put back.
-            if signal.getsignal(each) not in (None, signal.SIG_IGN):
-                before[each] = signal.signal(each, lambda number, _: came.append(number))
-    try:
-        yield
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
-        for number in dict.fromkeys(came):
-            signal.raise_signal(number)

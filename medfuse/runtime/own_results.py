@@ -12,10 +12,16 @@ from typing import Any
 
 from medfuse.errors import ExportError
 
-MARK = b"medfuse"
+NAME = b"medfuse"
 
-HEAD_BYTES = 2**20
-"""In how much of a DICOM file the mark is looked for: the header of a multi-frame file refers to hundreds of images."""
+MANUFACTURER = b"\x08\x00\x70\x00LO\x08\x00medfuse "
+"""Manufacturer (0008,0070) of all that medfuse writes, as explicit little endian has it (PS3.5 7.1.2)."""
+
+DESCRIP = slice(148, 228)
+"""Where a NIfTI-1 header says what a file is."""
+
+HEAD_BYTES = 2**16
+"""Where the mark is: before all that grows with the number of slices."""
 
 UNMARKED = ("registration.tfm", "registration.h5", "DICOMDIR")
 """Names of results whose format has no place for a mark: they count as medfuse's beside other results of it."""
@@ -93,8 +99,11 @@ def _is_own(file: Path) -> bool:
                 head = zlib.decompressobj(wbits=31).decompress(head, 4096)
         if head.lstrip()[:1] == b"{":
             return _says_so(head + stream.read())
-    known = head[128:132] == b"DICM" or head[344:347] in (b"n+1", b"ni1") or head[:4] == b"\x89PNG"
-    return known and MARK in head
+    return (
+        (head[128:132] == b"DICM" and MANUFACTURER in head)
+        or (head[344:347] in (b"n+1", b"ni1") and NAME in head[DESCRIP])
+        or (head[:4] == b"\x89PNG" and b"Software\0" + NAME in head)
+    )
 
 
 def _says_so(text: bytes) -> bool:
@@ -104,4 +113,4 @@ def _says_so(text: bytes) -> bool:
         made_by = {program["Name"] for program in said.get("GeneratedBy", [])}
     except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
         return False
-    return made_by == {MARK.decode()} if made_by else b'"' + MARK + b'"' in text
+    return made_by == {NAME.decode()} if made_by else b'"' + NAME + b'"' in text

@@ -16,6 +16,7 @@ from dying import CHANGES, dying
 from medfuse.errors import ExportError
 from medfuse.runtime.atomic_output import atomic_entries, atomic_files, atomic_folder
 from medfuse.runtime.exchange import PREFIX, settle, staging
+from medfuse.runtime.signals import ending_in_order
 
 OLD = {"dicom/1": "old", "dicom/deep/2": "old", "fused.json": "old", "partner/1": "old", "mine.txt": "mine"}
 NEW = {"dicom/1": "new", "fused.json": "new", "fused.nii": "new", "registration/1": "new", "mine.txt": "mine"}
@@ -203,6 +204,16 @@ def test_all_is_on_the_disk_before_what_makes_it_count(make, monkeypatch):
     assert {str(folder), f"{place}/old"} <= set(done[begins + 2 : ends])
 
 
+def test_a_command_that_is_told_to_end_deletes_what_it_staged(make):
+    def work(folder):
+        with ending_in_order():
+            exchange(folder)
+
+    for folder in moments(work, signal.SIGTERM, make):
+        assert seen(folder) in (OLD, NEW)
+        assert {path.name for path in folder.glob(PREFIX + "*/*")} <= {"lock"}
+
+
 def test_a_signal_that_is_ignored_stays_so_and_handlers_come_back(make):
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
@@ -215,8 +226,8 @@ def test_a_signal_that_is_ignored_stays_so_and_handlers_come_back(make):
 
 def test_two_processes_do_not_write_into_one_place(make):
     folder = make(0)
-    program = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import test_exchange as t; "
-    program += f"from pathlib import Path; t.exchange(Path({str(folder)!r}))"
+    program = "from pathlib import Path; from medfuse.runtime.atomic_output import atomic_entries as a"
+    program += f"\nwith a(Path({str(folder)!r}), True): pass"
     with atomic_entries(folder, True) as temporary:
         put(temporary, {"dicom/1": "new"})
         other = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)

@@ -1,5 +1,6 @@
 """Killed, out of room or locked out: a result is there whole, or not at all."""
 
+import itertools
 import json
 import os
 import random
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from dying import CHANGES, dying
 
 import medfuse
 from medfuse.cli.choices import DicomChoices, Format
@@ -20,7 +22,9 @@ from medfuse.cli.fuse import RESULTS, write_results
 from medfuse.dicom import DicomOptions
 from medfuse.errors import ExportError
 from medfuse.runtime.atomic_output import atomic_entries
+from medfuse.runtime.exchange import settle
 from medfuse.runtime.progress import silent
+from medfuse.runtime.signals import ending_in_order
 
 NOBODY = 65534
 
@@ -56,9 +60,10 @@ def in_a_child(work):
     return child
 
 
-def whole_result(study, out):
-    """The series of the result, after a look at all of it."""
-    assert {path.name for path in out.iterdir()} == {"dicom", "fused.nii.gz", "fused.json", "dataset_description.json"}
+def whole_result(study, out, hidden=False):
+    """The series of the result, after a look at all of it; what is staged may be there and is no result."""
+    there = {path.name for path in out.iterdir() if not (hidden and path.name.startswith(".medfuse-"))}
+    assert there == {"dicom", "fused.nii.gz", "fused.json", "dataset_description.json"}
     files = [pydicom.dcmread(path) for path in sorted((out / "dicom").iterdir())]
     assert len(files) == study.image.shape[-1]
     assert all(file.pixel_array.any() or number for number, file in enumerate(files))
@@ -109,16 +114,48 @@ def test_a_kill_while_replacing_leaves_no_half_and_no_mixture(study, tmp_path):
         time.sleep(moments.uniform(0, 2))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
+        settle(out)
         assert (out / "mine.txt").read_text() == "mine"
         there = {path: path.stat().st_ino for path in out.iterdir() if path.name in RESULTS}
         kept = [path for path, node in there.items() if old.get(path) == node]
         assert len(kept) in (0, len(there))  # of the run before, or of this one
-        if (out / "dicom").is_dir():
-            assert len({str(pydicom.dcmread(path).SeriesInstanceUID) for path in (out / "dicom").iterdir()}) == 1
-            assert len(list((out / "dicom").iterdir())) == study.image.shape[-1]
+        assert len(there) == 4
+        assert len({str(pydicom.dcmread(path).SeriesInstanceUID) for path in (out / "dicom").iterdir()}) == 1
+        assert len(list((out / "dicom").iterdir())) == study.image.shape[-1]
         old = there
     write(study, out)
-    assert {path.name for path in out.iterdir() if not path.name.startswith(".")} >= {"mine.txt", "dicom", "fused.json"}
+    assert {path.name for path in out.iterdir()} == {"mine.txt", *(path.name for path in old)}
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_a_signal_at_any_rename_of_the_exchange_leaves_old_or_new_results(study, tmp_path, monkeypatch, how):
+    out = tmp_path / "out"
+
+    def work():
+        with ending_in_order():  # as every command does
+            write(study, out)
+
+    work()
+    count = itertools.count()
+    with monkeypatch.context() as patched:
+        for name in CHANGES:
+            call = getattr(os, name)
+            patched.setattr(os, name, lambda *place, call=call, **more: (next(count), call(*place, **more))[1])
+        write(study, out)
+    calls, deleted = next(count), study.image.shape[-1]
+    series, ended = whole_result(study, out), []
+    # The old slices are deleted one by one in the end; before, staged files are renamed.
+    for number in (*range(calls - deleted - 30, calls - deleted, 2), calls - 9, calls - 1):
+        assert dying(work, number, how)
+        if how == signal.SIGKILL:
+            settle(out)
+        found = whole_result(study, out, hidden=how == signal.SIGKILL)
+        ended.append(found != series)
+        series = found
+    assert any(ended)
+    assert not all(ended)
 
 
 @pytest.mark.slow

@@ -7,12 +7,15 @@ import sys
 
 from medfuse.cli import align, bench, demo, fuse, inspect, score, send, train, verify, warm_up
 from medfuse.cli.console import app
+from medfuse.runtime.signals import ENDING_SIGNALS
 
 __all__ = ["align", "app", "bench", "demo", "fuse", "inspect", "main", "score", "send", "train", "verify", "warm_up"]
 
 
 def main() -> None:
     """Run the command."""
-    # Leave as on Ctrl-C, so that nothing half-written stays behind.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    # Leave as on Ctrl-C, so that nothing half-written stays behind; under nohup, a hang-up stays ignored.
+    for each in ENDING_SIGNALS:
+        if signal.getsignal(each) is signal.SIG_DFL:
+            signal.signal(each, lambda number, _: sys.exit(128 + number))
     app()

@@ -14,7 +14,6 @@ from rich.console import Console
 from medfuse.errors import DeviceError, ExportError, MedfuseError, RegistrationError
 from medfuse.provenance import DISCLAIMER
 from medfuse.runtime.progress import Progress
-from medfuse.runtime.signals import ending_in_order
 
 if TYPE_CHECKING:
     from medfuse.volume import Grid
@@ -86,8 +85,7 @@ def steps() -> Iterator[Progress]:
 def refusing(as_json: bool) -> Iterator[None]:
     """Turn medfuse's errors into one sentence on standard error and an exit code."""
     try:
-        with ending_in_order():
-            yield
+        yield
     except MedfuseError as error:
         _refuse(error, as_json)
 

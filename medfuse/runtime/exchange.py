@@ -137,7 +137,7 @@ class Staging:
 
     def discard(self) -> None:
         """Delete the folder, unless an exchange is open: then it holds the only whole copy."""
-        if os.path.lexists(self.journal):
+        if self.lock.removed or os.path.lexists(self.journal):
             return
         with suppress(OSError):
             self._empty()

@@ -21,7 +21,7 @@ class FileLock:
     """The lock of a file that its holder removes in the end."""
 
     def __init__(self, path: Path, descriptor: int) -> None:
-        self.path, self.descriptor = path, descriptor
+        self.path, self.descriptor, self.removed = path, descriptor, False
 
     @classmethod
     def taken(cls, path: Path, *, create: bool = False) -> FileLock | None:
@@ -58,6 +58,7 @@ class FileLock:
         if os.name == "nt":
             self.__exit__(None, None, None)
         self.path.unlink()
+        self.removed = True
 
     def __enter__(self) -> FileLock:
         return self

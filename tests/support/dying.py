@@ -29,9 +29,9 @@ def dying(work, number, how, calls=CHANGES):
         try:
             work()
             code = 0
-        except KeyboardInterrupt:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
-            os.kill(os.getpid(), signal.SIGINT)
+        except (KeyboardInterrupt, SystemExit):
+            signal.signal(how, signal.SIG_DFL)
+            os.kill(os.getpid(), how)
         finally:
             os._exit(code)
     _, status = os.waitpid(child, 0)

@@ -16,6 +16,7 @@ from medfuse.cli.inputs import require_apart
 from medfuse.provenance import DISCLAIMER
 from medfuse.registration.suffixes import WRITTEN_SUFFIXES
 from medfuse.runtime.atomic_output import atomic_files
+from medfuse.runtime.own_results import require_own
 from medfuse.runtime.progress import part_of
 from medfuse.volume import MRI
 
@@ -63,6 +64,8 @@ def align(
     picture = out.with_suffix(".png")
     with refusing(as_json), steps() as progress:
         require_apart((out, picture), {"FIXED": fixed, "MOVING": moving})
+        if overwrite:
+            require_own([picture])  # which nobody named
         usual = MRI if nifti.is_nifti(fixed) else None
         kinds = [cast("Modality | None", name) for name in (fixed_modality or usual, modality)]
         halves = part_of(progress, 0, 0.5, "fixed"), part_of(progress, 0.5, 1, "moving")

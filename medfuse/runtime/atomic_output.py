@@ -9,7 +9,7 @@ from pathlib import Path
 
 from medfuse.errors import ExportError
 from medfuse.runtime.exchange import PREFIX, settle, staging
-from medfuse.runtime.own_results import first_foreign, require_own
+from medfuse.runtime.own_results import require_own
 
 
 def require_outside(path: Path, inputs: Iterable[Path]) -> None:
@@ -56,11 +56,7 @@ def atomic_file(path: Path, overwrite: bool = False) -> Iterator[Path]:
 
 @contextmanager
 def atomic_files(paths: Sequence[Path], overwrite: bool = False) -> Iterator[list[Path]]:
-    """Offer a temporary path for each of several files of one folder; they appear together, as of `atomic_file`.
-
-    The first is what was asked for. The others accompany it: they are replaced only if they, or the first, are
-    medfuse's, for nobody named them.
-    """
+    """Offer a temporary path for each of several files of one folder; they appear together, as of `atomic_file`."""
     first = paths[0]
     with _told(first):
         settle(first)
@@ -69,8 +65,6 @@ def atomic_files(paths: Sequence[Path], overwrite: bool = False) -> Iterator[lis
                 raise ExportError(f"expected a place for a file, found a folder or device: {path}; choose another.")
             if os.path.lexists(path) and not overwrite:
                 raise _taken(path)
-        if not os.path.lexists(first) or first_foreign([first]):
-            require_own(paths[1:])
         place = _absolute(first)
         with staging(place.parent, place.name) as staged:
             yield [staged.new / path.name for path in paths]

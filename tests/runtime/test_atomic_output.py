@@ -155,20 +155,15 @@ def test_what_somebody_adds_meanwhile_is_not_replaced_either(tmp_path):
     assert names(tmp_path) == ["dicom", "dicom/theirs"]
 
 
-def test_a_file_that_goes_with_another_is_replaced_only_with_its_own(tmp_path):
+def test_files_that_belong_together_appear_together(tmp_path):
     scan, sidecar = tmp_path / "scan.nii", tmp_path / "scan.json"
-
-    def write():
-        with atomic_files((scan, sidecar), True) as temporary:
-            for each in temporary:
-                each.write_text("new")
-
-    sidecar.write_text('{"Units": "Bq/mL"}')
-    with pytest.raises(ExportError, match=r"scan\.json was not written by medfuse"):
-        write()
-    scan.write_text(OWN)
-    write()
-    assert sidecar.read_text() == "new"
+    sidecar.write_text("old")
+    with pytest.raises(ExportError, match=r"scan\.json exists already"), atomic_files((scan, sidecar)):
+        pass
+    with pytest.raises(ExportError, match="No such file"), atomic_files((scan, sidecar), True) as temporary:
+        temporary[1].write_text("new")  # the other one is missing
+    assert sidecar.read_text() == "old"
+    assert names(tmp_path) == ["scan.json"]
 
 
 @pytest.mark.parametrize("opener", [atomic_file, atomic_folder, atomic_entries])

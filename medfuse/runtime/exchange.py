@@ -227,7 +227,10 @@ def settle(path: Path) -> None:
 def settle_under(folder: Path) -> None:
     """The same for a folder and every folder in it."""
     settle(folder)
-    for place in sorted(folder.rglob(PREFIX + "*")):
+    places: list[Path] = []
+    with suppress(OSError):  # what cannot be listed is told by who reads it
+        places = sorted(folder.rglob(PREFIX + "*"))
+    for place in places:
         settle(place.parent)
 
 

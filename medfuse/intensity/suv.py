@@ -15,7 +15,7 @@ from medfuse.volume.modality import Unit
 from medfuse.volume.uptake import NORMALISATIONS, Normalisation, Patient, Stated, SuvInputs, Uptake
 
 DOSES_BQ = (1e5, 1e11)
-DOSES_BQ_PER_KG = (1e4, 5e9)
+DOSES_BQ_PER_KG = (3e4, 5e9)
 """What is injected for a PET, from trials of very low doses to therapies: anything else is in another unit."""
 
 BY_HAND = "given by hand"

@@ -9,11 +9,11 @@ from datetime import datetime, timedelta, timezone
 
 from pydicom.dataset import Dataset
 
-from medfuse.dicom.header import ENHANCED, said
+from medfuse.dicom.header import ENHANCED, said, texts
 from medfuse.dicom.read.moments import date_time_of, moment_of, parse_date_time, parse_time, require_same_time
 from medfuse.dicom.read.pet_elements import GE, missing, positive, private_text
 from medfuse.errors import IntensityError
-from medfuse.intensity.decay import LATEST_S, Limits, seconds_between
+from medfuse.intensity.decay import LATEST_S, Limits, lasting, seconds_between
 
 EARLIEST_S = 6 * 3600.0
 """How long before the first acquisition a series may say that it began."""
@@ -38,7 +38,7 @@ def corrected_to_injection(header: Dataset) -> bool:
             if header.get(keyword) != "YES":
                 raise missing(keyword, "it must be YES")
         return False
-    corrected = {str(one) for one in header.get("CorrectedImage") or ()}
+    corrected = set(texts(header, "CorrectedImage"))
     correction = said(header, "DecayCorrection")
     if "ATTN" not in corrected:
         raise IntensityError(
@@ -103,6 +103,7 @@ def _start_of_scan(headers: Sequence[Dataset], half_life: float, zone: timezone 
                 f"SeriesDate and SeriesTime of the PET lie {early / 3600:.4g} h before its first AcquisitionDate and "
                 "AcquisitionTime, but say when one scan began; there is no SUV. Correct them, or leave the SUV out."
             )
+        _require_frames_agree(headers, series, half_life, zone)
         return Reference(series, "SeriesTime")
     scan = parse_date_time(private_text(headers[0], 0x0009, GE, 0x0D), zone)
     if scan:
@@ -115,6 +116,28 @@ def _start_of_scan(headers: Sequence[Dataset], half_life: float, zone: timezone 
             "ActualFrameDuration"
         )
     return Reference(began + timedelta(seconds=_mean_s(duration, half_life) - reference / 1000), "FrameReferenceTime")
+
+
+def _require_frames_agree(
+    headers: Sequence[Dataset], series: datetime, half_life: float, zone: timezone | None
+) -> None:
+    """Raise `IntensityError` where no frame's own times lead back to when the series says that the scan began.
+
+    One that does is enough: some scanners count FrameReferenceTime from each bed position. A difference that changes
+    less than a tenth of the activity passes.
+    """
+    apart = []
+    for header in headers:
+        began = acquired_at(header, zone)
+        reference, duration = (positive(header, keyword) for keyword in ("FrameReferenceTime", "ActualFrameDuration"))
+        if began is None or reference is None or duration is None or (began.tzinfo is None) != (series.tzinfo is None):
+            return
+        apart.append(abs(seconds_between(series, began) + _mean_s(duration, half_life) - reference / 1000))
+    if min(apart) > max(60.0, half_life * math.log2(1.1)):
+        raise IntensityError(
+            f"SeriesTime of the PET and AcquisitionTime less FrameReferenceTime put the start of the scan "
+            f"{lasting(min(apart))} apart; there is no SUV. Correct them, or leave the SUV out."
+        )
 
 
 def _middle(headers: Sequence[Dataset], half_life: float, zone: timezone | None) -> Reference:

@@ -8,7 +8,7 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
-from medfuse.dicom.header import items, said
+from medfuse.dicom.header import code_value, items, said
 from medfuse.dicom.read.pet_elements import GE, positive, private_number, private_text
 from medfuse.intensity.nuclides import half_life_of
 from medfuse.volume import Stated, SuvInputs
@@ -33,11 +33,9 @@ def _names(header: Dataset, drug: Dataset) -> list[tuple[str, str]]:
     """What the header calls the nuclide or its tracer, and where."""
     texts: list[tuple[str, str]] = []
     for code in items(drug, "RadionuclideCodeSequence"):
-        scheme, value, meaning = (
-            said(code, keyword) for keyword in ("CodingSchemeDesignator", "CodeValue", "CodeMeaning")
-        )
-        texts.append((_meaning(value, scheme), "RadionuclideCodeSequence"))
-        texts.append((meaning, "CodeMeaning in RadionuclideCodeSequence"))
+        meaning = _meaning(code_value(code), said(code, "CodingSchemeDesignator"))
+        texts.append((meaning, "RadionuclideCodeSequence"))
+        texts.append((said(code, "CodeMeaning"), "CodeMeaning in RadionuclideCodeSequence"))
     for code in items(drug, "RadiopharmaceuticalCodeSequence"):
         texts.append((said(code, "CodeMeaning"), "RadiopharmaceuticalCodeSequence"))
     texts.append((said(drug, "Radiopharmaceutical"), "Radiopharmaceutical"))

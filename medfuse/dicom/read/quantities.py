@@ -11,7 +11,7 @@ from torch import Tensor
 
 from medfuse.dicom.frames.enhanced import EMPTY, Groups
 from medfuse.dicom.frames.frame import Frame
-from medfuse.dicom.header import items, said
+from medfuse.dicom.header import code_value, items, said
 from medfuse.errors import IntensityError
 from medfuse.volume import TRAITS, Modality, Unit, activity_per_ml
 
@@ -131,7 +131,7 @@ def _mapped(mapping: Dataset, frame: Frame) -> Quantity | None:
     """The quantity that a mapping leads to from the frame's rescaled values; None where its unit is not known."""
     slope, intercept = float(mapping.RealWorldValueSlope), float(mapping.get("RealWorldValueIntercept") or 0)
     for code in items(mapping, "MeasurementUnitsCodeSequence"):
-        text = said(code, "CodeValue")
+        text = code_value(code)
         activity = activity_per_ml(text)
         unit = "Bq/ml" if activity is not None else UCUM_UNITS.get(text)
         if unit is None or slope == 0:
@@ -147,7 +147,7 @@ def _mapped(mapping: Dataset, frame: Frame) -> Quantity | None:
 def _of_unknown_unit(header: Dataset, groups: Groups, place: int) -> bool:
     """Whether a mapping that was applied leads to something that is neither counts nor known."""
     return any(
-        said(code, "CodeValue") not in ("", "{counts}", "{propcounts}", "{counts}/s", "{propcounts}/s")
+        code_value(code) not in ("", "{counts}", "{propcounts}", "{counts}/s", "{propcounts}/s")
         for mapping in _mappings(header, groups, place)
         for code in items(mapping, "MeasurementUnitsCodeSequence")
     )

@@ -188,6 +188,8 @@ def _decay(headers: Sequence[Dataset], drug: Dataset, given: SuvInputs) -> Decay
     if corrected_to_injection(header):
         return Decay()
     seconds, *inferred = half_life(header, drug, given)
+    if zone and not said(header, "TimezoneOffsetFromUTC"):
+        inferred.append("zone of the header's times: by a moment that it says with a zone and without")
     reference, limits = reference_of(headers, seconds, zone)
     overridden: tuple[str, ...] = ()
     if given.injected_at is not None:

@@ -219,6 +219,8 @@ def _given_delay(said: Mapping[str, object], reference: Stated, limits: Limits, 
     clock = CLOCK.fullmatch(str(said.get("TimeZero", "")))
     if clock is None:
         raise _missing("TimeZero (hh:mm:ss), to which the time of injection is compared")
+    if abs(reference.value) > 1e7:
+        raise IntensityError(f"{reference.name} in the JSON sidecar of the PET is no time of a scan; correct it.")
     zero = datetime(2000, 1, 1) + timedelta(hours=int(clock[1]), minutes=int(clock[2]), seconds=float(clock[3] or 0))
     scan = zero + timedelta(seconds=reference.value)
     delay = seconds_between(given_moment(value, scan), scan)

@@ -153,6 +153,39 @@ def test_what_was_acquired_how_is_translated(pair):
 
 
 @pytest.mark.parametrize("pair", ["PT"], indirect=True)
+@pytest.mark.parametrize(
+    ("zone", "injected", "corrected"),
+    [
+        ("+0200", "101500", "110000"),
+        ("+0200", "081500+0000", "090000+0000"),
+        ("+0200", "081500+0000", "100000+0100"),
+        (None, "101500+0200", "110000+0200"),
+        (None, "081500+0000", "110000+0200"),
+    ],
+)
+def test_an_enhanced_pet_is_timed_by_one_clock(pair, zone, injected, corrected):
+    mri = medfuse.load(pair / "mri")
+    expected = factor(medfuse.load(pair / "partner"))
+    path = next((pair / "partner").iterdir())
+    header = pydicom.dcmread(path)
+    day = str(header.SeriesDate)
+    if zone:
+        header.TimezoneOffsetFromUTC = zone
+    header.DecayCorrectionDateTime = day + corrected
+    item = header.RadiopharmaceuticalInformationSequence[0]
+    item.RadiopharmaceuticalStartDateTime = day + injected
+    item.pop("RadiopharmaceuticalStartTime", None)
+    header.save_as(path)
+    partner = medfuse.load(pair / "partner")
+    assert factor(partner) == pytest.approx(expected, rel=1e-9)
+    moved = resample(partner, grid_of(mri), None, outside=0.0)
+    write_partner(moved, pair / "moved", mri=source_of(mri), provenance=provenance())
+    first = pydicom.dcmread(pair / "moved" / "0001.dcm")
+    assert (first.SeriesTime, first.TimezoneOffsetFromUTC) == ("110000", "+0200")
+    assert factor(medfuse.load(pair / "moved")) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("pair", ["PT"], indirect=True)
 def test_the_time_of_decay_correction_is_kept_or_refused(pair):
     first = pydicom.dcmread(next((pair / "classic").iterdir()))
     day = str(first.SeriesDate)

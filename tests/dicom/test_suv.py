@@ -600,3 +600,44 @@ def test_the_command_shows_and_writes_suv(tmp_path):
     assert again.meta["unit"] == "SUV"
     expected = float(to_suv(medfuse.load(tmp_path / "study" / "partner")).max())
     assert 0.7 * expected < float(again.max()) <= 1.001 * expected
+
+
+def test_the_command_takes_what_the_header_lacks_by_hand(tmp_path):
+    medfuse.phantom_study("PT", coarsen=5).write_dicom(tmp_path / "study")
+    expected = to_suv(medfuse.load(tmp_path / "study" / "partner")).meta["suv"]["factor"]
+    for path in (tmp_path / "study" / "partner").iterdir():
+        header = pydicom.dcmread(path)
+        dose, weight = float(drug(header).RadionuclideTotalDose), float(header.PatientWeight)
+        nothing_known(header)
+        header.save_as(path)
+    study, out = str(tmp_path / "study"), tmp_path / "out"
+    given = [
+        "--dose",
+        str(dose / 1e6),
+        "--injected-at",
+        "10:15",
+        "--weight",
+        str(weight),
+        "--height",
+        "1.7",
+        "--sex",
+        "F",
+    ]
+    flags = ["--align", "header", "--format", "both", "--json", "--out", str(out)]
+    done = CliRunner().invoke(app, ["fuse", study, study, *flags, *given, "--suv-by", "lbm", "--deidentify"])
+    assert done.exit_code == 0, done.output
+    record = json.loads(done.stdout)["provenance"]["partner_suv"]
+    lean = 9270 / (8780 + 244 * weight / 1.7**2)
+    assert record["factor"] == almost(expected * lean)
+    by_hand = dict.fromkeys(("injected_at", "weight_kg", "height_m", "sex"), "given by hand")
+    assert record["given"] == {"dose_mbq": dose / 1e6} | by_hand
+    assert json.loads((out / "fused.json").read_text())["Medfuse"]["partner_unit"] == "SUVlbm"
+    written = pydicom.dcmread(next((out / "dicom").iterdir()))
+    assert "values given by hand (dose_mbq, injected_at, weight_kg, height_m, sex)" in written.DerivationDescription
+
+    done = CliRunner().invoke(app, ["fuse", study, study, *flags[:-1], str(tmp_path / "lacking"), "--suv"])
+    assert done.exit_code != 0
+    assert "--dose" in done.output
+    done = CliRunner().invoke(app, ["fuse", study, study, *flags, "--overwrite", *given[:4]])
+    assert "PatientWeight" in done.output
+    assert "--weight" in done.output

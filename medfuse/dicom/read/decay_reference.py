@@ -11,7 +11,7 @@ from pydicom.dataset import Dataset
 
 from medfuse.dicom.header import ENHANCED, said, texts
 from medfuse.dicom.read.moments import date_time_of, moment_of, parse_date_time, parse_time, require_same_time
-from medfuse.dicom.read.pet_elements import GE, missing, positive, private_text
+from medfuse.dicom.read.pet_elements import GE, duration_s, missing, private_text
 from medfuse.errors import IntensityError
 from medfuse.intensity.decay import LATEST_S, Limits, lasting, seconds_between
 
@@ -70,10 +70,10 @@ def reference_of(headers: Sequence[Dataset], half_life: float, zone: timezone | 
         reference = _start_of_scan(headers, half_life, zone)
     ends = []
     for one in headers:
-        began, duration = acquired_at(one, zone), positive(one, "ActualFrameDuration")
+        began, duration = acquired_at(one, zone), duration_s(one, "ActualFrameDuration")
         if began is None or duration is None or (began.tzinfo is None) != (reference.when.tzinfo is None):
             return reference, Limits(half_life)
-        ends.append(seconds_between(reference.when, began) + duration / 1000)
+        ends.append(seconds_between(reference.when, began) + duration)
     latest = min(max(max(ends), 0.0), LATEST_S)
     why = "ActualFrameDuration after AcquisitionTime" if latest < LATEST_S else Limits.why
     return reference, Limits(half_life, latest, why)
@@ -95,6 +95,8 @@ def _start_of_scan(headers: Sequence[Dataset], half_life: float, zone: timezone 
     Siemens alters SeriesTime, counted back from a frame's reference time, at which its activity is the frame's mean.
     """
     acquired = [one for one in (acquired_at(header, zone) for header in headers) if one]
+    if len({one.tzinfo is None for one in acquired}) > 1:
+        raise missing("AcquisitionDate and AcquisitionTime in all slices")
     series = moment_of(headers[0], "Series", zone)
     if series and acquired and (series.tzinfo is None) == (acquired[0].tzinfo is None) and series <= min(acquired):
         early = seconds_between(series, min(acquired))
@@ -109,13 +111,13 @@ def _start_of_scan(headers: Sequence[Dataset], half_life: float, zone: timezone 
     if scan:
         return Reference(scan, "GE's private scan time (0009,xx0D)")
     began = acquired_at(headers[0], zone)
-    reference, duration = (positive(headers[0], keyword) for keyword in ("FrameReferenceTime", "ActualFrameDuration"))
+    reference, duration = (duration_s(headers[0], keyword) for keyword in ("FrameReferenceTime", "ActualFrameDuration"))
     if not began or not reference or not duration:
         raise missing(
             "a SeriesDate and SeriesTime not after AcquisitionDate and AcquisitionTime, or FrameReferenceTime and "
             "ActualFrameDuration"
         )
-    return Reference(began + timedelta(seconds=_mean_s(duration, half_life) - reference / 1000), "FrameReferenceTime")
+    return Reference(began + timedelta(seconds=_mean_s(duration, half_life) - reference), "FrameReferenceTime")
 
 
 def _require_frames_agree(
@@ -129,10 +131,10 @@ def _require_frames_agree(
     apart = []
     for header in headers:
         began = acquired_at(header, zone)
-        reference, duration = (positive(header, keyword) for keyword in ("FrameReferenceTime", "ActualFrameDuration"))
+        reference, duration = (duration_s(header, keyword) for keyword in ("FrameReferenceTime", "ActualFrameDuration"))
         if began is None or reference is None or duration is None or (began.tzinfo is None) != (series.tzinfo is None):
             return
-        apart.append(abs(seconds_between(series, began) + _mean_s(duration, half_life) - reference / 1000))
+        apart.append(abs(seconds_between(series, began) + _mean_s(duration, half_life) - reference))
     if min(apart) > max(60.0, half_life * math.log2(1.1)):
         raise IntensityError(
             f"SeriesTime of the PET and AcquisitionTime less FrameReferenceTime put the start of the scan "
@@ -142,11 +144,11 @@ def _require_frames_agree(
 
 def _middle(headers: Sequence[Dataset], half_life: float, zone: timezone | None) -> Reference:
     """When activity had its mean of the frame, which values are that were not corrected for decay."""
-    began, duration = acquired_at(headers[0], zone), positive(headers[0], "ActualFrameDuration")
+    began, duration = acquired_at(headers[0], zone), duration_s(headers[0], "ActualFrameDuration")
     if began is None or duration is None:
         raise missing("AcquisitionDate, AcquisitionTime and ActualFrameDuration, without correction for decay,")
     for header in headers:
-        if (acquired_at(header, zone), positive(header, "ActualFrameDuration")) != (began, duration):
+        if (acquired_at(header, zone), duration_s(header, "ActualFrameDuration")) != (began, duration):
             raise IntensityError(
                 "DecayCorrection is NONE, and AcquisitionTime or ActualFrameDuration differs between the slices: they "
                 "have no common factor to SUV. Correct the series for decay, or leave the SUV out."
@@ -154,8 +156,8 @@ def _middle(headers: Sequence[Dataset], half_life: float, zone: timezone | None)
     return Reference(began + timedelta(seconds=_mean_s(duration, half_life)), "AcquisitionTime")
 
 
-def _mean_s(duration_ms: float, half_life: float) -> float:
+def _mean_s(duration: float, half_life: float) -> float:
     """How long after its start a frame's activity equals its mean, s."""
     decay = math.log(2) / half_life
-    faded = decay * duration_ms / 1000
+    faded = decay * duration
     return math.log(faded / -math.expm1(-faded)) / decay

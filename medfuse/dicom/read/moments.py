@@ -35,12 +35,13 @@ def parse_zone(text: str) -> timezone | None:
 
 
 def parse_date(text: str) -> date | None:
-    """A date (DA), in the older form with points, too; None where it is none."""
+    """A date (DA), in the older form with points, too; None where it is none, or none of a scan."""
     digits = text.replace(".", "")
     try:
-        return datetime.strptime(digits, "%Y%m%d").date() if len(digits) == 8 else None
+        found = datetime.strptime(digits, "%Y%m%d").date() if len(digits) == 8 else None
     except ValueError:
         return None
+    return found if found and 1900 <= found.year < 3000 else None
 
 
 def parse_time(text: str) -> time | None:

@@ -14,11 +14,19 @@ from medfuse.errors import IntensityError
 GE = "GEMS_PETD_01"
 PHILIPS = "Philips PET Private Group"
 
+MONTH_S = 31 * 86400.0
+
 
 def positive(header: Dataset, keyword: str) -> float | None:
     """A positive number; None where there is none."""
     found = numbers(header, keyword)
     return found[0] if len(found) == 1 and found[0] > 0 else None
+
+
+def duration_s(header: Dataset, keyword: str) -> float | None:
+    """A positive duration that the header has in ms, in s; None where there is none, or one of more than a month."""
+    found = positive(header, keyword)
+    return found / 1000 if found is not None and found / 1000 < MONTH_S else None
 
 
 def private_number(header: Dataset, group: int, creator: str, element: int) -> float | None:

@@ -72,12 +72,12 @@ def uptake(headers: Sequence[Dataset], unit: Unit, given: SuvInputs = SuvInputs(
     """
     with quiet():
         header = headers[0]
-        _require_same_in_slices(headers, given)
         weight, height = _stated(header, "PatientWeight"), _stated(header, "PatientSize")
         patient = Patient(weight, height, said(header, "PatientSex"))
         if unit in SUV_UNITS.values():
             require_uncorrected(given)
             return Uptake(unit=unit, patient=patient)
+        _require_same_in_slices(headers, given)
         scale = _scale(headers, unit, given)
         if scale.direct:
             return Uptake(unit="SUV", scale=scale.factor, patient=patient)

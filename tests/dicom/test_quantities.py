@@ -133,6 +133,15 @@ def test_quantitative_spect_says_its_unit_in_many_places(spect, elements, unit, 
     np.testing.assert_allclose(loaded.as_tensor(), stored * factor, rtol=1e-6)
 
 
+def test_a_unit_that_is_said_twice_must_agree(spect):
+    rescale = {"RescaleSlope": "12.5", "RescaleIntercept": "0", "RescaleType": "BQML"}
+    assert spect(at_top(mapping("kBq/ml", 0.0125), **rescale))[0].meta["unit"] == "Bq/ml"
+    with pytest.raises(
+        IntensityError, match=r"RescaleType says.*1 Bq/ml, but MeasurementUnitsCodeSequence.*1000 Bq/ml"
+    ):
+        spect(at_top(mapping("kBq/ml"), **rescale))
+
+
 def test_frames_in_different_units_are_refused(spect):
     groups = per_frame(mapping("Bq/ml"))
     groups["PerFrameFunctionalGroupsSequence"][3].RealWorldValueMappingSequence[0].RealWorldValueSlope = 25.0

@@ -144,6 +144,23 @@ def test_philips_counts_may_lead_to_activity(pet):
     assert pet(change) == almost(2.5 * DECAYED)
 
 
+def test_a_factor_of_the_scanner_holds_no_value_given_by_hand(pet):
+    def change(header):
+        header.Units = "CNTS"
+        block = header.private_block(0x7053, "Philips PET Private Group", create=True)
+        block.add_new(0x00, "DS", "0.000551")
+
+    given = SuvInputs(dose_mbq=500)
+    with pytest.raises(IntensityError, match=r"7053,xx09"):
+        pet(change, given=given)
+    assert pet(given=SuvInputs(weight_kg=70)) == almost(0.000551)
+
+    def to_activity(header):
+        header.private_block(0x7053, "Philips PET Private Group").add_new(0x09, "DS", "2.5")
+
+    assert pet(to_activity, given=given) == almost(2.5 * DECAYED / 2)
+
+
 def test_what_is_suv_already_stays(pet):
     assert pet(lambda header: setattr(header, "Units", "GML")) == 1
 

@@ -102,19 +102,32 @@ def _emission(frame: Frame, modality: Modality, groups: Groups) -> Quantity:
         area = said(header, "Units") == "CM2ML"
         return Quantity(unit if unit and area == (unit == "SUVbsa") else "arbitrary")
     place = (frame.number or 1) - 1
+    mapped = [found for mapping in _mappings(header, groups, place) if (found := _mapped(mapping, frame)) is not None]
+    # Of several, activity can be used for most; SUV and counts are what they are.
+    mapped.sort(key=lambda one: one.unit != "Bq/ml")
     values = groups.first(place, "PixelValueTransformationSequence")
-    for text in (said(header, "Units"), said(values, "RescaleType"), said(header, "RescaleType")):
+    named = (("Units", header), ("RescaleType", values), ("RescaleType", header))
+    for keyword, holder in named:
+        text = said(holder, keyword)
         if text == "CNTS":
             return Quantity("counts")
         activity = activity_per_ml(text)
         if activity is not None:
+            _require_agreement(activity, mapped, keyword)
             return Quantity("Bq/ml", activity)
-    mapped = [found for mapping in _mappings(header, groups, place) if (found := _mapped(mapping, frame)) is not None]
-    # Of several, activity can be used for most; SUV and counts are what they are.
-    mapped.sort(key=lambda one: one.unit != "Bq/ml")
     if mapped and (said(header, "Units") or "NONE") == "NONE":
         return mapped[0]
     return Quantity("arbitrary" if modality == "PT" or _of_unknown_unit(header, groups, place) else "counts")
+
+
+def _require_agreement(activity: float, mapped: Sequence[Quantity], keyword: str) -> None:
+    """Raise `IntensityError` where a mapping leads to another activity than the rescaled values are said to be."""
+    for one in mapped:
+        if one.unit == "Bq/ml" and not isclose(one.scale, activity, rel_tol=0.01):
+            raise IntensityError(
+                f"{keyword} says that a value is {activity:g} Bq/ml, but MeasurementUnitsCodeSequence with "
+                f"RealWorldValueSlope that it is {one.scale:g} Bq/ml. Correct one of them, or export the series again."
+            )
 
 
 def _mappings(header: Dataset, groups: Groups, place: int) -> Iterator[Dataset]:

@@ -32,6 +32,9 @@ def marked(name: str, registration: Mapping[str, Any]) -> str:
 class Provenance:
     """The steps between the sources and the fused volume, in the order in which they were taken.
 
+    ``partner_suv`` is what `medfuse.intensity.suv.to_suv` recorded of a PET: normalisation and factor, what was given
+    by hand and which elements that overrides, and what was inferred; None where no SUV was asked for.
+
     ``registration`` is `Registration.to_dict()`; ``weights`` names the network's weights and their SHA-256, ``engine``
     what ran it; the windows are in each volume's own unit; ``black_air`` says that what shows in neither source was
     set to black; ``different_patients`` that differing identities were accepted; ``mri_straightened`` that the MRI's
@@ -55,6 +58,7 @@ class Provenance:
     mri_straightened: bool = False
     mri_filled_slices: int = 0
     partner_filled_slices: int = 0
+    partner_suv: dict[str, Any] | None = None
     software: str = field(default_factory=software)
 
     def to_dict(self) -> dict[str, Any]:
@@ -88,6 +92,8 @@ class Provenance:
             for name, count in ((MRI, self.mri_filled_slices), (self.partner_modality, self.partner_filled_slices))
             if count
         )
+        by_hand = self.partner_suv["given"] if self.partner_suv else {}
+        suv = f"SUV computed with values given by hand ({', '.join(by_hand)}). " if by_hand else ""
         black_air = "What shows in neither source set to black. " if self.black_air else ""
         straightened = "Tilted MR slices interpolated once onto an upright grid. " if self.mri_straightened else ""
         return (
@@ -95,5 +101,5 @@ class Provenance:
             f"weights {self.weights['name'][:40]}, sha256 {self.weights['sha256'][:12]}). {self.partner_modality} "
             f"alignment: {self.alignment}; resampled once onto the MR grid, values {window} "
             f"shown{colours}; MR values {self.mri_window.lower:.4g} to {self.mri_window.upper:.4g}. {black_air}"
-            f"{straightened}{filled}{accepted}{DISCLAIMER}"
+            f"{straightened}{filled}{accepted}{suv}{DISCLAIMER}"
         )[:1024]

@@ -25,6 +25,7 @@ from medfuse.cli.choices import (
 )
 from medfuse.cli.console import EXIT_CODES, Json, Overwrite, app, describe, print_json, refusing, stdout, steps
 from medfuse.cli.inputs import require_apart
+from medfuse.cli.suv_options import Dose, Height, InjectedAt, Nuclide, SexOption, Suv, SuvBy, Weight, suv_choices
 from medfuse.gesenet.engines import AUTO, ENGINE_NAMES
 from medfuse.gesenet.weights import DEFAULT
 from medfuse.intensity import CT_WINDOWS_HU
@@ -70,7 +71,14 @@ def fuse(
             help=f"Partner values shown: LEVEL,WIDTH, a largest value, or, for CT, one of {', '.join(CT_WINDOWS_HU)}."
         ),
     ] = None,
-    suv: Annotated[bool, typer.Option("--suv", help="PET as SUV (body weight); the window is in SUV, too.")] = False,
+    suv: Suv = False,
+    suv_by: SuvBy = None,
+    dose: Dose = None,
+    injected_at: InjectedAt = None,
+    nuclide: Nuclide = None,
+    weight: Weight = None,
+    height: Height = None,
+    sex: SexOption = None,
     palette: Annotated[
         str | None,
         typer.Option(help=f"Colours of the partner: {', '.join(PALETTES)}. PET and SPECT: hot-iron; CT: none."),
@@ -137,8 +145,10 @@ def fuse(
 ) -> None:
     """Fuse MRI and PARTNER into OUT/dicom/*.dcm and OUT/fused.nii.gz with OUT/fused.json."""
     _require_usable(align, template, identity, deidentify, bits)
+    uptake = suv_choices(
+        suv, suv_by, dose=dose, injected_at=injected_at, nuclide=nuclide, weight=weight, height=height, sex=sex
+    )
     from medfuse import dicom, nifti
-    from medfuse.intensity.suv import to_suv
 
     with refusing(as_json), steps() as progress:
         started = time.perf_counter()
@@ -164,7 +174,7 @@ def fuse(
             loaded = read(mri, MRI, mri_series, volume=mri_volume, luma=grey[0], progress=halves[0])
             wanted = [one for one in PARTNERS if modality is None or modality.value == one]
             other = read(partner, wanted, partner_series, volume=partner_volume, luma=grey[1], progress=halves[1])
-            other = to_suv(other) if suv else other
+            other = uptake.convert(other)
             if format_ is not Format.NIFTI:
                 _refuse_early(loaded, other, plane.value, choices)
             study = medfuse.fuse(

@@ -22,7 +22,7 @@ from medfuse.dicom.frames.enhanced import group_of
 from medfuse.dicom.frames.forms import frames_of
 from medfuse.dicom.frames.frame import rescale_of
 from medfuse.dicom.frames.stack import Stack, stack
-from medfuse.dicom.header import Instance, quiet, series_name
+from medfuse.dicom.header import Instance, code_value, quiet, series_name
 from medfuse.dicom.objects.registration_reader import alignment_of
 from medfuse.dicom.write.series_modules import orientation_letters
 from medfuse.errors import MedfuseError, RegistrationError, SeriesError
@@ -159,7 +159,7 @@ def _image_series(uid: str, instances: list[Instance]) -> Exported:
     found.slope, found.intercept = placed.frames[0].slope, placed.frames[0].intercept
     mapping = (header.get("RealWorldValueMappingSequence") or [None])[0]
     if mapping is not None and mapping.get("MeasurementUnitsCodeSequence"):
-        found.unit = str(mapping.MeasurementUnitsCodeSequence[0].get("CodeValue", ""))
+        found.unit = code_value(mapping.MeasurementUnitsCodeSequence[0])
     found.profile = "ICCProfile" in header
     for one in instances:
         for item in one.header.get("SourceImageSequence") or []:

@@ -114,6 +114,11 @@ def said(header: Dataset, keyword: str) -> str:
     return "\\".join(texts(header, keyword))
 
 
+def code_value(code: Dataset) -> str:
+    """The value of a code, also where it is too long for CodeValue (PS3.3 8.1)."""
+    return said(code, "CodeValue") or said(code, "LongCodeValue") or said(code, "URNCodeValue")
+
+
 def transfer_syntax(instance: Instance) -> str:
     """As the file says, or, where it lacks the part that says, as it was parsed."""
     meta = getattr(instance.header, "file_meta", None)

@@ -15,9 +15,9 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 
 from medfuse.errors import GeometryError, SeriesError
-from medfuse.nifti.pet_sidecar import suv_factor
+from medfuse.nifti.pet_sidecar import uptake
 from medfuse.runtime.exchange import settle
-from medfuse.volume import Source, Unit
+from medfuse.volume import Source, SuvInputs, Unit, Uptake
 from medfuse.volume.grid import Grid
 
 SUFFIXES = (".nii", ".nii.gz")
@@ -41,8 +41,8 @@ class NiftiSource(Source):
     forms_apart_mm: float = 0.0
     sidecar: Mapping[str, object] = field(default_factory=dict)
 
-    def suv_factor(self, unit: Unit, weight_kg: float | None = None) -> float:
-        return suv_factor(self.sidecar, unit, weight_kg)
+    def uptake(self, unit: Unit, given: SuvInputs = SuvInputs()) -> Uptake:
+        return uptake(self.sidecar, unit, given)
 
 
 def is_nifti(path: str | Path) -> bool:

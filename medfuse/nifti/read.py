@@ -16,7 +16,7 @@ from monai.data.meta_tensor import MetaTensor
 from medfuse.errors import IntensityError, SeriesError
 from medfuse.intensity.colour import LUMA_WEIGHTS
 from medfuse.nifti.header import NiftiSource, forms_apart, grid_at, opened, place_of
-from medfuse.nifti.pet_sidecar import is_activity, read_pet_sidecar
+from medfuse.nifti.pet_sidecar import read_pet_sidecar, unit_of
 from medfuse.volume import MRI, TRAITS, Modality, Unit, like, make_volume, plain
 from medfuse.volume.grid import MOST_VOXELS, Grid
 
@@ -50,8 +50,8 @@ def read(path: str | Path, modality: Modality, volume: int | None = None, *, lum
     MetaTensor
         (1, X, Y, Z) float32, axes as stored, scaled by scl_slope and scl_inter. The affine is the sform where its code
         is positive, else the qform, in mm whatever the file's unit; where both are set and disagree, the source says by
-        how much. CT counts as HU only if it holds air; other values are arbitrary. Values that are not finite become
-        0, CT air.
+        how much. CT counts as HU only if it holds air; activity that a JSON sidecar names, such as
+        kBq/mL, is brought to Bq/ml; other values are arbitrary. Values that are not finite become 0, CT air.
 
     Raises
     ------
@@ -67,10 +67,12 @@ def read(path: str | Path, modality: Modality, volume: int | None = None, *, lum
     grid = grid_at((values.shape[0], values.shape[1], values.shape[2]), affine, path)
     unknown = ~np.isfinite(values)
     units = TRAITS[modality].units
-    sidecar = read_pet_sidecar(path) if "SUV" in units else {}
+    sidecar = read_pet_sidecar(path) if TRAITS[modality].emission else {}
     unit: Unit = "HU" if "HU" in units and values[~unknown].min() < LEAST_AIR_HU else "arbitrary"
-    if is_activity(sidecar):
-        unit = "Bq/ml"
+    if sidecar:
+        unit, factor = unit_of(sidecar)
+        if factor != 1:
+            values *= np.float32(factor)
     values[unknown] = -1000.0 if unit == "HU" else 0.0
     source = NiftiSource(
         modality=modality,

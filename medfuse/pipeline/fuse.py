@@ -121,6 +121,7 @@ def fuse(
         mri_straightened=not grid_of(mri).upright,
         mri_filled_slices=sources[0].filled_slices if sources[0] else 0,
         partner_filled_slices=sources[1].filled_slices if sources[1] else 0,
+        partner_suv=partner.meta.get("suv"),
     )
     # What follows is left until the slices are wanted: the two studies are all that is held of them.
     slices = FusedSlices(pair, network, batch_size, progress)

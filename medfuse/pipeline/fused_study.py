@@ -9,6 +9,7 @@ from pathlib import Path
 from monai.data.meta_tensor import MetaTensor
 
 from medfuse import dicom, nifti
+from medfuse.intensity.suv import without_patient
 from medfuse.nifti.pet_sidecar import sidecar_path
 from medfuse.pipeline.fused_slices import FusedSlices
 from medfuse.provenance import Provenance
@@ -94,6 +95,7 @@ class FusedStudy:
                 self.provenance,
                 mri_source=mri.references if mri else (),
                 partner_source=partner.references if partner else (),
+                partner_suv=without_patient(self.provenance.partner_suv),
             ),
         )
 

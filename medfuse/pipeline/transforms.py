@@ -38,7 +38,18 @@ from medfuse.pipeline.prepare import align_pair, straighten
 from medfuse.pipeline.steps import blacken_air, choose_palette, join_colour, over_slabs, slabs, split_luma
 from medfuse.registration import Align, Registration, resample
 from medfuse.runtime.progress import Progress
-from medfuse.volume import Modality, Plane, as_slices, grid_of, like, plain, replane, require_same_grid
+from medfuse.volume import (
+    Modality,
+    Normalisation,
+    Plane,
+    SuvInputs,
+    as_slices,
+    grid_of,
+    like,
+    plain,
+    replane,
+    require_same_grid,
+)
 
 __all__ = [
     "BlackenAird",
@@ -132,14 +143,23 @@ class Straightend(PerVolume):
 
 
 class ToSuvd(PerVolume):
-    """Convert PET to SUV, body weight; see `medfuse.intensity.suv.to_suv`."""
+    """Convert PET to SUV; see `medfuse.intensity.suv.to_suv`."""
 
-    def __init__(self, keys: KeysCollection, weight_kg: float | None = None) -> None:
+    def __init__(
+        self,
+        keys: KeysCollection,
+        weight_kg: float | None = None,
+        *,
+        normalisation: Normalisation = "bw",
+        given: SuvInputs = SuvInputs(),
+    ) -> None:
         super().__init__(keys)
         self.weight_kg = weight_kg
+        self.normalisation = normalisation
+        self.given = given
 
     def changed(self, volume: MetaTensor, data: Data) -> MetaTensor:
-        return to_suv(volume, weight_kg=self.weight_kg)
+        return to_suv(volume, normalisation=self.normalisation, given=self.given, weight_kg=self.weight_kg)
 
 
 class Replaned(PerVolume):

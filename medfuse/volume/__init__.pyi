@@ -1,8 +1,22 @@
 from .grid import LPS_FROM_RAS, MOST_VOXELS, Grid, Points
 from .metatensor import NO_DOSE, Source, grid_of, known_of, like, make_volume, meta_of, plain, source_of
-from .modality import MODALITIES, MRI, PALETTES, PARTNER_LABELS, PARTNERS, TRAITS, Modality, PaletteName, Traits, Unit
+from .modality import (
+    MODALITIES,
+    MRI,
+    PALETTES,
+    PARTNER_LABELS,
+    PARTNERS,
+    SUV_UNITS,
+    TRAITS,
+    Modality,
+    PaletteName,
+    Traits,
+    Unit,
+)
 from .planes import DISPLAY_AXES, PLANES, Plane, as_slices, replane, require_same_grid, slice_batch, turn_of
 from .slabs import LazyVolume, SlicePairs
+from .units import activity_per_ml, becquerels_in
+from .uptake import NORMALISATIONS, Normalisation, Patient, Stated, SuvInputs, Uptake
 
 __all__ = [
     "DISPLAY_AXES",
@@ -10,23 +24,32 @@ __all__ = [
     "MODALITIES",
     "MOST_VOXELS",
     "MRI",
+    "NORMALISATIONS",
     "NO_DOSE",
     "PALETTES",
     "PARTNERS",
     "PARTNER_LABELS",
     "PLANES",
+    "SUV_UNITS",
     "TRAITS",
     "Grid",
     "LazyVolume",
     "Modality",
+    "Normalisation",
     "PaletteName",
+    "Patient",
     "Plane",
     "Points",
     "SlicePairs",
     "Source",
+    "Stated",
+    "SuvInputs",
     "Traits",
     "Unit",
+    "Uptake",
+    "activity_per_ml",
     "as_slices",
+    "becquerels_in",
     "grid_of",
     "known_of",
     "like",

@@ -19,6 +19,7 @@ from torch import Tensor
 from medfuse.errors import GeometryError, IntensityError, StudyError
 from medfuse.volume.grid import Grid
 from medfuse.volume.modality import MODALITIES, Modality, Unit
+from medfuse.volume.uptake import SuvInputs, Uptake
 
 NO_DOSE = "the PET has no source that tells dose and weight; load it from DICOM or NIfTI."
 
@@ -39,13 +40,13 @@ class Source:
     path: Path
     filled_slices: int = field(default=0, kw_only=True)
 
-    def suv_factor(self, unit: Unit, weight_kg: float | None = None) -> float:
-        """What a PET volume's values in a unit are multiplied by to become SUV (body weight), g/ml.
+    def uptake(self, unit: Unit, given: SuvInputs = SuvInputs()) -> Uptake:
+        """What an SUV is made of, for a PET whose values are in ``unit``; what is given by hand goes first.
 
         Raises
         ------
         IntensityError
-            If the source does not say what the factor is made of; the message names it.
+            If the source does not say it, or contradicts itself; the message names the element.
         """
         raise IntensityError(NO_DOSE)
 

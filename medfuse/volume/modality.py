@@ -13,7 +13,10 @@ MRI: Modality = "MR"
 PARTNERS: tuple[Modality, ...] = MODALITIES[1:]
 """What an MRI is fused with."""
 
-Unit = Literal["HU", "Bq/ml", "SUV", "counts", "arbitrary"]
+Unit = Literal["HU", "Bq/ml", "SUV", "SUVlbm", "SUVbsa", "counts", "arbitrary"]
+
+SUV_UNITS: dict[Literal["bw", "lbm", "bsa"], Unit] = {"bw": "SUV", "lbm": "SUVlbm", "bsa": "SUVbsa"}
+"""Units of uptake, by what the dose is divided by: body weight, lean body mass (Janmahasatian), body surface area."""
 
 PaletteName = Literal["hot-iron", "pet", "hot-metal-blue", "pet-20-step"]
 PALETTES: tuple[PaletteName, ...] = get_args(PaletteName)
@@ -39,8 +42,7 @@ class Traits:
     palette
         Its colours by default; None for grey.
     units
-        The units that its values may be in, the usual one first. With HU, windows have names; with SUV, uptake can be
-        converted to it.
+        The units that its values may be in, the usual one first. With HU, windows have names.
     sop_class
         UID of the classic SOP class that its measured values are written as (PS3.4 B.5).
     enhanced_classes
@@ -85,7 +87,7 @@ TRAITS: dict[Modality, Traits] = {
         label="PET",
         starts_at_zero=True,
         palette="hot-iron",
-        units=("Bq/ml", "SUV", "counts", "arbitrary"),
+        units=("Bq/ml", *SUV_UNITS.values(), "counts", "arbitrary"),
         sop_class="1.2.840.10008.5.1.4.1.1.128",
         enhanced_classes=("1.2.840.10008.5.1.4.1.1.130", "1.2.840.10008.5.1.4.1.1.128.1"),
         rescale="slope",
@@ -95,7 +97,7 @@ TRAITS: dict[Modality, Traits] = {
         label="SPECT",
         starts_at_zero=True,
         palette="hot-iron",
-        units=("counts", "arbitrary"),
+        units=("counts", "Bq/ml", *SUV_UNITS.values(), "arbitrary"),
         sop_class="1.2.840.10008.5.1.4.1.1.20",
         emission=True,
     ),

@@ -22,6 +22,8 @@ USAGE_ERRORS = [
     ["fuse", "mri", "partner", "--out", "out", "--plane", "oblique"],
     ["fuse", "mri", "partner", "--out", "out", "--align", "ridgid"],
     ["fuse", "mri", "partner", "--out", "out", "--bits", "12"],
+    ["fuse", "mri", "partner", "--out", "out", "--injected-at", "soon"],
+    ["fuse", "mri", "partner", "--out", "out", "--suv-by", "fat"],
     ["align", "fixed", "moving", "--out", "a.png"],
     ["score", "fused", "mri", "partner", "--scores", "nonsense"],
     ["train", "settings.yaml", "--steps", "many"],

@@ -15,11 +15,16 @@ from medfuse.cli import app
 from medfuse.dicom import require_measurable, write_partner, write_series
 from medfuse.dicom.simulate import write_acquisition
 from medfuse.errors import ExportError, GeometryError
+from medfuse.intensity.suv import to_suv
 from medfuse.pipeline.transforms import Straightend
 from medfuse.registration import resample
 from medfuse.verify import verify
 from medfuse.volume import grid_of, source_of
 from medfuse.volume.grid import Grid
+
+
+def factor(volume):
+    return to_suv(volume).meta["suv"]["factor"]
 
 
 def tilted(grid, degrees):
@@ -144,7 +149,40 @@ def test_what_was_acquired_how_is_translated(pair):
     assert first.ActualFrameDuration == 600000
     assert first.FrameReferenceTime == 302000  # from the series' own time to the middle of the frame
     back = medfuse.load(pair / "moved")
-    assert source_of(back).suv_factor("Bq/ml") == pytest.approx(source_of(partner).suv_factor("Bq/ml"), rel=1e-9)
+    assert factor(back) == pytest.approx(factor(partner), rel=1e-9)
+
+
+@pytest.mark.parametrize("pair", ["PT"], indirect=True)
+@pytest.mark.parametrize(
+    ("zone", "injected", "corrected"),
+    [
+        ("+0200", "101500", "110000"),
+        ("+0200", "081500+0000", "090000+0000"),
+        ("+0200", "081500+0000", "100000+0100"),
+        (None, "101500+0200", "110000+0200"),
+        (None, "081500+0000", "110000+0200"),
+    ],
+)
+def test_an_enhanced_pet_is_timed_by_one_clock(pair, zone, injected, corrected):
+    mri = medfuse.load(pair / "mri")
+    expected = factor(medfuse.load(pair / "partner"))
+    path = next((pair / "partner").iterdir())
+    header = pydicom.dcmread(path)
+    day = str(header.SeriesDate)
+    if zone:
+        header.TimezoneOffsetFromUTC = zone
+    header.DecayCorrectionDateTime = day + corrected
+    item = header.RadiopharmaceuticalInformationSequence[0]
+    item.RadiopharmaceuticalStartDateTime = day + injected
+    item.pop("RadiopharmaceuticalStartTime", None)
+    header.save_as(path)
+    partner = medfuse.load(pair / "partner")
+    assert factor(partner) == pytest.approx(expected, rel=1e-9)
+    moved = resample(partner, grid_of(mri), None, outside=0.0)
+    write_partner(moved, pair / "moved", mri=source_of(mri), provenance=provenance())
+    first = pydicom.dcmread(pair / "moved" / "0001.dcm")
+    assert (first.SeriesTime, first.TimezoneOffsetFromUTC) == ("110000", "+0200")
+    assert factor(medfuse.load(pair / "moved")) == pytest.approx(expected, rel=1e-9)
 
 
 @pytest.mark.parametrize("pair", ["PT"], indirect=True)
@@ -161,7 +199,7 @@ def test_the_time_of_decay_correction_is_kept_or_refused(pair):
         write_partner(moved, pair / expected, mri=source_of(mri), provenance=provenance())
         back = medfuse.load(pair / expected)
         assert source_of(back).first.DecayCorrection == expected
-        assert source_of(back).suv_factor("Bq/ml") == pytest.approx(source_of(partner).suv_factor("Bq/ml"), rel=1e-9)
+        assert factor(back) == pytest.approx(factor(partner), rel=1e-9)
     late = datetime.strptime(day + "180000", "%Y%m%d%H%M%S")
     enhance_pet(pair / "classic", pair / "late" / "1.dcm", corrected_to=late)
     with pytest.raises(ExportError, match="after its acquisition began"):

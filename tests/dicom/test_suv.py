@@ -1,4 +1,4 @@
-"""SUV by the rules of QIBA's FDG-PET/CT profile, on headers as vendors write them."""
+"""SUV by the rules of QIBA's FDG-PET/CT profile, on headers as vendors write them, and as they go wrong."""
 
 import json
 import math
@@ -16,6 +16,7 @@ from medfuse.dicom.simulate import write_acquisition
 from medfuse.errors import IntensityError
 from medfuse.intensity.suv import to_suv
 from medfuse.pipeline.transforms import ToSuvd
+from medfuse.volume import SuvInputs
 
 DOSE_BQ, HALF_LIFE_S, WEIGHT_KG = 250e6, 6586.2, 70
 """What `write_acquisition` writes: injected at 10:15, scanned from 11:00."""
@@ -74,12 +75,33 @@ def test_a_time_of_day_may_be_of_the_day_before(pet):
     assert pet(change) == almost(DECAYED)
 
 
+def zirconium(header):
+    """An antibody with Zr-89, injected at the time of day of the scan."""
+    item = drug(header)
+    code = item.RadionuclideCodeSequence[0]
+    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = "C-168A4", "SRT", "^89^Zirconium"
+    del item.RadiopharmaceuticalCodeSequence
+    item.Radiopharmaceutical, item.RadionuclideHalfLife = "Trastuzumab", "282240"
+    item.RadiopharmaceuticalStartTime = "110000"
+
+
 def test_long_lived_isotopes_count_days(pet):
     def change(header):
-        drug(header).RadionuclideHalfLife = "282240"
+        zirconium(header)
         drug(header).RadiopharmaceuticalStartDateTime = "20260102110000"
 
     assert pet(change) == almost(FULL * 2 ** (3 * 86400 / 282240))
+
+
+def test_of_long_lived_isotopes_a_time_of_day_is_not_enough(pet):
+    def change(header):
+        zirconium(header)
+        del drug(header).RadiopharmaceuticalStartDateTime
+
+    with pytest.raises(IntensityError, match=r"RadiopharmaceuticalStartTime has no date.*one or more days earlier"):
+        pet(change)
+    given = SuvInputs(injected_at="2026-01-02T11:00")
+    assert pet(given=given) == almost(FULL * 2 ** (3 * 86400 / 282240))
 
 
 def test_a_later_series_time_is_not_taken_for_the_scans(pet):
@@ -122,6 +144,23 @@ def test_philips_counts_may_lead_to_activity(pet):
     assert pet(change) == almost(2.5 * DECAYED)
 
 
+def test_a_factor_of_the_scanner_holds_no_value_given_by_hand(pet):
+    def change(header):
+        header.Units = "CNTS"
+        block = header.private_block(0x7053, "Philips PET Private Group", create=True)
+        block.add_new(0x00, "DS", "0.000551")
+
+    given = SuvInputs(dose_mbq=500)
+    with pytest.raises(IntensityError, match=r"7053,xx09"):
+        pet(change, given=given)
+    assert pet(given=SuvInputs(weight_kg=70)) == almost(0.000551)
+
+    def to_activity(header):
+        header.private_block(0x7053, "Philips PET Private Group").add_new(0x09, "DS", "2.5")
+
+    assert pet(to_activity, given=given) == almost(2.5 * DECAYED / 2)
+
+
 def test_what_is_suv_already_stays(pet):
     assert pet(lambda header: setattr(header, "Units", "GML")) == 1
 
@@ -150,26 +189,345 @@ def without(keyword, of=lambda header: header):
     return change
 
 
-def injected_later(header):
-    drug(header).RadiopharmaceuticalStartDateTime = "20260105120000"
+def injected(moment, time=None, **header_elements):
+    """Change when the dose was injected; the time of day follows the moment unless it is given."""
+
+    def change(header):
+        item = drug(header)
+        if moment is None:
+            item.pop("RadiopharmaceuticalStartDateTime", None)
+        else:
+            item.RadiopharmaceuticalStartDateTime = moment
+        clock = moment[8:14] if time is None else time
+        if clock:
+            item.RadiopharmaceuticalStartTime = clock
+        else:
+            item.pop("RadiopharmaceuticalStartTime", None)
+        for keyword, value in header_elements.items():
+            setattr(header, keyword, value)
+
+    return change
 
 
 def no_start(header):
     del header.SeriesTime, header.FrameReferenceTime
 
 
+def after_start(seconds):
+    return FULL * 2 ** (-seconds / HALF_LIFE_S)
+
+
+@pytest.mark.parametrize(
+    ("change", "factor"),
+    [
+        (injected("20260105110005"), after_start(5)),
+        (injected(None, "110005"), after_start(5)),
+        (injected(None, "110500"), after_start(300)),
+        (injected("20260105110959"), after_start(599)),
+        (
+            injected("20260106000005", SeriesDate="20260105", SeriesTime="235955", AcquisitionTime="235955"),
+            after_start(10),
+        ),
+        (injected(None, "000005", SeriesTime="235955", AcquisitionTime="235955"), after_start(10)),
+    ],
+)
+def test_a_dynamic_pet_may_begin_before_the_injection(pet, change, factor):
+    assert pet(change) == almost(factor)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        injected("20260105081500+0000", "101500", TimezoneOffsetFromUTC="+0200"),
+        injected("20260105091500+0100", "101500", TimezoneOffsetFromUTC="+0200"),
+        injected("20260105151500.000000+0000", "101500", TimezoneOffsetFromUTC="-0500"),
+        injected("20260105043000+0000", "101500", TimezoneOffsetFromUTC="+0545"),
+        injected("20260105081500+0000", "", TimezoneOffsetFromUTC="+0200"),
+        injected("202601050815+0000", "1015", TimezoneOffsetFromUTC="+0200"),
+        injected("20260105101500", TimezoneOffsetFromUTC="+0200"),
+        # Without the header's zone, that of a moment that is said with one and without.
+        injected("20260105101500+0100"),
+        injected("20260105081500+0000", "101500"),
+        injected("20260105081500+0000", "", AcquisitionDateTime="20260105090000+0000"),
+        injected(
+            *("20260104234500+0000", "234500"),
+            TimezoneOffsetFromUTC="+0000",
+            SeriesTime="003000",
+            AcquisitionTime="003000",
+        ),
+        injected(
+            "20260104214500+0000", "234500", TimezoneOffsetFromUTC="+0200", SeriesTime="003000", AcquisitionTime="0030"
+        ),
+        injected(None, "234500", TimezoneOffsetFromUTC="+0200", SeriesTime="003000", AcquisitionTime="003000"),
+    ],
+)
+def test_moments_are_compared_by_one_clock(pet, change):
+    assert pet(change) == almost(DECAYED)
+
+
+def test_what_was_inferred_is_recorded(pet, tmp_path):
+    def change(header):
+        injected("20260105081500+0000", "101500")(header)
+        del drug(header).RadionuclideHalfLife
+
+    assert pet(change) == pytest.approx(DECAYED, rel=1e-3)
+    record = to_suv(medfuse.load(tmp_path / "pet")).meta["suv"]
+    assert [text.split(" ")[0] for text in record["inferred"]] == ["half-life", "zone"]
+    assert (record["given"], record["overridden"], record["injected_before_s"]) == ({}, [], 2700)
+
+
+def elements(of=lambda header: header, **values):
+    def change(header):
+        for keyword, value in values.items():
+            setattr(of(header), keyword, value)
+
+    return change
+
+
+def nuclide(value, scheme, meaning):
+    def change(header):
+        code = drug(header).RadionuclideCodeSequence[0]
+        code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = value, scheme, meaning
+
+    return change
+
+
+def unnamed(half_life):
+    """No word of the nuclide."""
+
+    def change(header):
+        item = drug(header)
+        del item.RadionuclideCodeSequence, item.RadiopharmaceuticalCodeSequence, item.Radiopharmaceutical
+        item.RadionuclideHalfLife = half_life
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (injected("20260105111500"), r"StartDateTime dates the injection 15 min after.*ActualFrameDuration"),
+        (injected(None, "111500"), r"StartTime dates the injection 15 min after.*ActualFrameDuration"),
+        (injected("20260104101500"), r"StartDateTime dates the injection 24.8 h before.*13.5 half-lives"),
+        (injected("20260105113000", "101500"), "StartTime and RadiopharmaceuticalStartDateTime.*75 min apart"),
+        (injected("20260105101500+0000", TimezoneOffsetFromUTC="+0200"), "120 min apart"),
+        (injected("20260105081500+0000", ""), "RadiopharmaceuticalStartDateTime and SeriesTime.*TimezoneOffsetFromUTC"),
+        (injected("20260105101500", TimezoneOffsetFromUTC="CET"), "TimezoneOffsetFromUTC"),
+        (injected("20260105101500", TimezoneOffsetFromUTC="+1500"), "TimezoneOffsetFromUTC"),
+        (injected("20260105+0200", "101500"), "RadiopharmaceuticalStartDateTime of the PET is no date with a time"),
+        (injected(None, "10"), "RadiopharmaceuticalStartTime"),
+        (injected(None, "200000"), "StartTime dates the injection 9 h after"),
+        (elements(SeriesTime="103000"), "SeriesTime.*AcquisitionTime less FrameReferenceTime.*30 min apart"),
+        (elements(SeriesDate="20260104"), "SeriesDate.*24 h before.*AcquisitionDate"),
+        (elements(AcquisitionDateTime="20260105123000"), "AcquisitionTime and AcquisitionDateTime"),
+        (elements(drug, RadionuclideTotalDose="250"), "RadionuclideTotalDose.*found 250 Bq, perhaps in MBq.*--dose"),
+        (elements(drug, RadionuclideTotalDose="0.25"), "RadionuclideTotalDose.*perhaps in GBq"),
+        (elements(drug, RadionuclideTotalDose="250000"), "RadionuclideTotalDose.*perhaps in kBq"),
+        (elements(drug, RadionuclideTotalDose="2.5e14"), "RadionuclideTotalDose"),
+        (elements(drug, RadionuclideHalfLife="109.77"), "RadionuclideHalfLife.*F-18.*perhaps in minutes.*--nuclide"),
+        (elements(drug, RadionuclideHalfLife="1.8295"), "perhaps in hours"),
+        (elements(drug, RadionuclideHalfLife="1221.7"), "RadionuclideHalfLife.*RadionuclideCodeSequence"),
+        (unnamed("109.77"), "RadionuclideHalfLife.*no radionuclide known"),
+        (nuclide("C-105A1", "SRT", "^11^Carbon"), "RadionuclideCodeSequence names C-11.*names F-18"),
+        (nuclide("77004003", "SCT", "^11^Carbon"), "RadionuclideCodeSequence names F-18.*CodeMeaning.*names C-11"),
+        (elements(PatientWeight="70000"), "PatientWeight from 0.5 to 350 kg; found 70000, perhaps in g.*--weight"),
+        (elements(PatientWeight="0.07"), "PatientWeight"),
+        (elements(DecayCorrection="NONE"), "DecayCorrection is NONE, but CorrectedImage holds DECY"),
+        (elements(CorrectedImage=["ATTN"]), "DecayCorrection is START, but CorrectedImage lacks DECY"),
+    ],
+)
+def test_what_cannot_be_is_refused(pet, change, named):
+    with pytest.raises(IntensityError, match=named) as refused:
+        pet(change)
+    assert "202601" not in str(refused.value)
+    assert "101500" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("keyword", "of"),
+    [
+        ("PatientWeight", lambda header: header),
+        ("RadionuclideTotalDose", drug),
+        ("RadiopharmaceuticalStartDateTime", drug),
+    ],
+)
+def test_slices_that_disagree_have_no_common_factor(pet, keyword, of):
+    def change(header):
+        if header.InstanceNumber == 2:
+            value = str(of(header)[keyword].value)
+            setattr(of(header), keyword, value[:-1] + ("1" if value[-1] != "1" else "2"))
+
+    with pytest.raises(IntensityError, match=f"{keyword} differs between the slices"):
+        pet(change)
+
+
+def test_values_that_were_not_corrected_hold_for_the_mean_of_their_frame(pet):
+    rate = math.log(2) / HALF_LIFE_S
+    mean = math.log(rate * 600 / -math.expm1(-rate * 600)) / rate
+    change = elements(DecayCorrection="NONE", CorrectedImage=["ATTN"])
+    assert pet(change) == almost(FULL * 2 ** ((2700 + mean) / HALF_LIFE_S))
+
+    def at_another_time(header):
+        header.AcquisitionTime = f"11{header.InstanceNumber:02d}00"
+
+    with pytest.raises(IntensityError, match="AcquisitionTime or ActualFrameDuration differs"):
+        pet(at_another_time)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [nuclide("C-111A1", "SRT", "Fluorine 18"), nuclide("77004003", "SCT", ""), nuclide("unknown", "99VENDOR", "F-18")],
+)
+def test_a_missing_half_life_is_that_of_the_nuclide(pet, change):
+    def both(header):
+        change(header)
+        del drug(header).RadionuclideHalfLife, drug(header).Radiopharmaceutical
+        del drug(header).RadiopharmaceuticalCodeSequence
+
+    assert pet(both) == pytest.approx(DECAYED, rel=5e-4)
+
+
+def nothing_known(header):
+    for keyword in ("RadionuclideTotalDose", "RadiopharmaceuticalStartDateTime", "RadiopharmaceuticalStartTime"):
+        drug(header).pop(keyword, None)
+    header.pop("PatientWeight", None)
+
+
+@pytest.mark.parametrize("injected_at", ["10:15", "10:15:00", "2026-01-05T10:15", "2026-01-05 10:15:00"])
+def test_what_the_header_lacks_is_given_by_hand(pet, injected_at):
+    with pytest.raises(IntensityError, match=r"RadionuclideTotalDose.*--dose"):
+        pet(nothing_known)
+    with pytest.raises(IntensityError, match=r"RadiopharmaceuticalStartTime.*--injected-at"):
+        pet(given=SuvInputs(dose_mbq=250, weight_kg=70))
+    assert pet(given=SuvInputs(dose_mbq=250, injected_at=injected_at, weight_kg=70)) == almost(DECAYED)
+
+
+def test_a_time_given_by_hand_may_have_a_zone(pet):
+    given = SuvInputs(dose_mbq=250, injected_at="2026-01-05T08:15:00Z", weight_kg=70)
+    with pytest.raises(IntensityError, match="TimezoneOffsetFromUTC"):
+        pet(nothing_known, given=given)
+    assert pet(elements(TimezoneOffsetFromUTC="+0200"), given=given) == almost(DECAYED)
+
+
+def test_a_pet_without_any_word_of_its_tracer_needs_the_nuclide_too(pet):
+    known = {"dose_mbq": 250, "injected_at": "10:15"}
+    with pytest.raises(IntensityError, match=r"RadiopharmaceuticalInformationSequence.*--nuclide"):
+        pet(without("RadiopharmaceuticalInformationSequence"), given=SuvInputs(**known))
+    assert pet(given=SuvInputs(**known, nuclide="18F")) == pytest.approx(DECAYED, rel=5e-4)
+    with pytest.raises(IntensityError, match="expected a radionuclide"):
+        pet(given=SuvInputs(**known, nuclide="unobtainium"))
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"dose_mbq": 250e6}, "--dose"),
+        ({"dose_mbq": -1}, "--dose"),
+        ({"dose_mbq": math.nan}, "--dose"),
+        ({"weight_kg": 70000}, "--weight.*perhaps in g"),
+        ({"injected_at": "23:15"}, "--injected-at.*after the scan's SeriesTime"),
+        ({"injected_at": "yesterday"}, "--injected-at.*HH:MM"),
+    ],
+)
+def test_what_is_given_by_hand_is_checked_likewise(pet, given, named):
+    with pytest.raises(IntensityError, match=named):
+        pet(given=SuvInputs(**given))
+
+
+def test_what_is_given_by_hand_goes_first_and_is_recorded(pet, tmp_path):
+    given = SuvInputs(dose_mbq=125, injected_at="11:00", weight_kg=35)
+    assert pet(given=given) == almost(FULL)
+    record = to_suv(medfuse.load(tmp_path / "pet"), given=given).meta["suv"]
+    assert record["given"] == {"dose_mbq": 125, "weight_kg": 35, "injected_at": "given by hand"}
+    assert record["overridden"] == ["RadionuclideTotalDose", "RadiopharmaceuticalStartDateTime", "PatientWeight"]
+    agreeing = SuvInputs(dose_mbq=250, injected_at="10:15", weight_kg=70)
+    assert to_suv(medfuse.load(tmp_path / "pet"), given=agreeing).meta["suv"]["overridden"] == []
+
+
+LBM = {"F": 44.172803, "M": 54.475239}
+"""Lean body mass of 70 kg and 1.7 m by Janmahasatian (2005), kg: 648900 over 8780 + 244 and 6680 + 216 times "
+"24.22145."""
+
+
+@pytest.mark.parametrize("sex", ["F", "M"])
+def test_the_dose_may_be_divided_by_lean_body_mass(pet, tmp_path, sex):
+    pet(elements(PatientSize="1.7", PatientSex=sex))
+    volume = medfuse.load(tmp_path / "pet")
+    converted = to_suv(volume, normalisation="lbm")
+    assert converted.meta["unit"] == "SUVlbm"
+    assert converted.meta["suv"]["factor"] == almost(DECAYED * LBM[sex] / 70)
+
+
+def test_the_dose_may_be_divided_by_body_surface_area(pet, tmp_path):
+    pet(elements(PatientSize="1.7"))
+    converted = to_suv(medfuse.load(tmp_path / "pet"), normalisation="bsa")
+    assert converted.meta["unit"] == "SUVbsa"
+    # 1.81 m² by the nomogram of Du Bois
+    assert converted.meta["suv"]["factor"] == pytest.approx(DECAYED / 70000 * 1.81e4, rel=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (
+            elements(PatientSize="170", PatientSex="F"),
+            "PatientSize from 0.2 to 2.5 m; found 170, perhaps in cm.*--height",
+        ),
+        (elements(PatientSex="F"), "PatientSize.*--height"),
+        (elements(PatientSize="1.7", PatientSex="O"), "PatientSex F or M.*--sex"),
+    ],
+)
+def test_lean_body_mass_needs_height_and_sex(pet, tmp_path, change, named):
+    pet(change)
+    volume = medfuse.load(tmp_path / "pet")
+    with pytest.raises(IntensityError, match=named):
+        to_suv(volume, normalisation="lbm")
+    given = SuvInputs(height_m=1.7, sex="F")
+    assert to_suv(volume, normalisation="lbm", given=given).meta["suv"]["factor"] == almost(DECAYED * LBM["F"] / 70)
+    with pytest.raises(IntensityError, match="normalisation"):
+        to_suv(volume, normalisation="ibw")
+
+
+@pytest.mark.parametrize(
+    ("units", "suv_type", "unit"),
+    [
+        *(("GML", "BW", "SUV"), ("GML", None, "SUV"), ("GML", "LBMJANMA", "SUVlbm"), ("CM2ML", "BSA", "SUVbsa")),
+        *(("GML", "LBM", "arbitrary"), ("GML", "IBW", "arbitrary"), ("GML", "BSA", "arbitrary")),
+        *(("CM2ML", None, "arbitrary"), ("BQML", None, "Bq/ml"), ("PROPCNTS", None, "arbitrary")),
+    ],
+)
+def test_the_kind_of_suv_is_read_as_the_header_says(pet, tmp_path, units, suv_type, unit):
+    def change(header):
+        header.Units = units
+        if suv_type:
+            header.SUVType = suv_type
+
+    for path in (tmp_path / "pet").iterdir():
+        header = pydicom.dcmread(path)
+        change(header)
+        header.save_as(path)
+    assert medfuse.load(tmp_path / "pet").meta["unit"] == unit
+
+
+def test_an_suv_is_turned_into_another(pet, tmp_path):
+    assert pet(elements(Units="GML", PatientSize="1.7", PatientSex="M")) == 1
+    volume = medfuse.load(tmp_path / "pet")
+    assert to_suv(volume, normalisation="lbm").meta["suv"]["factor"] == almost(LBM["M"] / 70)
+    with pytest.raises(IntensityError, match=r"SUV already.*dose_mbq"):
+        to_suv(volume, given=SuvInputs(dose_mbq=250))
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [
         (without("RadionuclideTotalDose", drug), "RadionuclideTotalDose"),
-        (without("RadionuclideHalfLife", drug), "RadionuclideHalfLife"),
+        (lambda header: (unnamed("1")(header), without("RadionuclideHalfLife", drug)(header)), "RadionuclideHalfLife"),
         (without("RadiopharmaceuticalInformationSequence"), "RadiopharmaceuticalInformationSequence"),
         (without("DecayCorrection"), "DecayCorrection"),
         (without("Units"), "Units must be"),
         (lambda header: setattr(header, "Units", "CNTS"), "Philips"),
         (lambda header: setattr(header, "CorrectedImage", ["DECY"]), "ATTN"),
         (lambda header: setattr(drug(header), "RadionuclideTotalDose", "0"), "RadionuclideTotalDose"),
-        (injected_later, "injection after the scan"),
         (no_start, "SeriesTime"),
     ],
 )
@@ -259,3 +617,44 @@ def test_the_command_shows_and_writes_suv(tmp_path):
     assert again.meta["unit"] == "SUV"
     expected = float(to_suv(medfuse.load(tmp_path / "study" / "partner")).max())
     assert 0.7 * expected < float(again.max()) <= 1.001 * expected
+
+
+def test_the_command_takes_what_the_header_lacks_by_hand(tmp_path):
+    medfuse.phantom_study("PT", coarsen=5).write_dicom(tmp_path / "study")
+    expected = to_suv(medfuse.load(tmp_path / "study" / "partner")).meta["suv"]["factor"]
+    for path in (tmp_path / "study" / "partner").iterdir():
+        header = pydicom.dcmread(path)
+        dose, weight = float(drug(header).RadionuclideTotalDose), float(header.PatientWeight)
+        nothing_known(header)
+        header.save_as(path)
+    study, out = str(tmp_path / "study"), tmp_path / "out"
+    given = [
+        "--dose",
+        str(dose / 1e6),
+        "--injected-at",
+        "10:15",
+        "--weight",
+        str(weight),
+        "--height",
+        "1.7",
+        "--sex",
+        "F",
+    ]
+    flags = ["--align", "header", "--format", "both", "--json", "--out", str(out)]
+    done = CliRunner().invoke(app, ["fuse", study, study, *flags, *given, "--suv-by", "lbm", "--deidentify"])
+    assert done.exit_code == 0, done.output
+    record = json.loads(done.stdout)["provenance"]["partner_suv"]
+    lean = 9270 / (8780 + 244 * weight / 1.7**2)
+    assert record["factor"] == almost(expected * lean)
+    by_hand = dict.fromkeys(("injected_at", "weight_kg", "height_m", "sex"), "given by hand")
+    assert record["given"] == {"dose_mbq": dose / 1e6} | by_hand
+    assert json.loads((out / "fused.json").read_text())["Medfuse"]["partner_unit"] == "SUVlbm"
+    written = pydicom.dcmread(next((out / "dicom").iterdir()))
+    assert "values given by hand (dose_mbq, injected_at, weight_kg, height_m, sex)" in written.DerivationDescription
+
+    done = CliRunner().invoke(app, ["fuse", study, study, *flags[:-1], str(tmp_path / "lacking"), "--suv"])
+    assert done.exit_code != 0
+    assert "--dose" in done.output
+    done = CliRunner().invoke(app, ["fuse", study, study, *flags, "--overwrite", *given[:4]])
+    assert "PatientWeight" in done.output
+    assert "--weight" in done.output

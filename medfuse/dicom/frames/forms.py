@@ -13,8 +13,8 @@ from medfuse.dicom.frames.nuclear import is_nuclear, nuclear_frames
 from medfuse.dicom.header import Instance
 
 FORMS: tuple[tuple[Callable[[Instance], bool], Callable[[Instance, str], list[Frame]]], ...] = (
+    (is_nuclear, nuclear_frames),  # even where one keeps functional groups: its detector places it
     (is_enhanced, enhanced_frames),
-    (is_nuclear, nuclear_frames),
     (is_mosaic, mosaic_frames),
     (is_grid, grid_frames),
     (lambda _: True, classic_frames),

@@ -1,29 +1,60 @@
-"""Compute the factor from a PET's values to SUV (body weight), by the rules of QIBA's FDG-PET/CT profile.
+"""Read from a PET's headers what an SUV is made of, by the rules of QIBA's FDG-PET/CT profile.
 
-A value that the rules need and the header lacks raises an `IntensityError` that names it. The only assumption is that
-an injection without a date took place in the 24 hours before the scan.
+A value that the rules need and the header lacks, or that contradicts another, raises an `IntensityError` that names it.
+The only assumptions are the half-life of a nuclide that is named, and the day of an injection of which only the time is
+said, where no other day is possible; both are recorded.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
-from typing import cast
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from math import isclose
 
 from pydicom.dataset import Dataset
-from pydicom.valuerep import DA, DT, TM
 
-from medfuse.dicom.header import ENHANCED, quiet
+from medfuse.dicom.header import items, quiet, said
+from medfuse.dicom.read.decay_reference import Reference, corrected_to_injection, reference_of
+from medfuse.dicom.read.half_life import half_life
+from medfuse.dicom.read.moments import date_time_of, parse_date_time, parse_time, require_same_time, zone_of
+from medfuse.dicom.read.pet_elements import PHILIPS, missing, positive, private_number, same_in_slices
 from medfuse.errors import IntensityError
-from medfuse.volume import Unit
+from medfuse.intensity.decay import Limits, given_moment, require_uncorrected, seconds_between
+from medfuse.volume import SUV_UNITS, Patient, Stated, SuvInputs, Unit, Uptake
 
-PHILIPS = "Philips PET Private Group"
-GE = "GEMS_PETD_01"
+BY_HAND = "(dose_mbq=..., injected_at=..., nuclide=...; --dose, --injected-at, --nuclide)"
+
+IN_ALL_SLICES = {
+    "": (
+        "Units",
+        "DecayCorrection",
+        "PatientWeight",
+        "PatientSize",
+        "TimezoneOffsetFromUTC",
+        "SeriesDate",
+        "SeriesTime",
+    ),
+    "RadiopharmaceuticalInformationSequence": (
+        *("RadionuclideTotalDose", "RadionuclideHalfLife"),
+        *("RadiopharmaceuticalStartDateTime", "RadiopharmaceuticalStartTime"),
+    ),
+}
+"""What all slices of a series say alike."""
+
+OPTION_FOR = {
+    "PatientWeight": "weight_kg",
+    "PatientSize": "height_m",
+    "RadionuclideTotalDose": "dose_mbq",
+    "RadionuclideHalfLife": "nuclide",
+    "RadiopharmaceuticalStartDateTime": "injected_at",
+    "RadiopharmaceuticalStartTime": "injected_at",
+}
+"""What is given by hand in place of an element."""
 
 
-def suv_factor(headers: Sequence[Dataset], unit: Unit, weight_kg: float | None = None) -> float:
-    """What a PET volume's values are multiplied by to become SUV (body weight), g/ml.
+def uptake(headers: Sequence[Dataset], unit: Unit, given: SuvInputs = SuvInputs()) -> Uptake:
+    """What a PET volume's values are to be multiplied with and divided by to become SUV.
 
     Parameters
     ----------
@@ -31,180 +62,196 @@ def suv_factor(headers: Sequence[Dataset], unit: Unit, weight_kg: float | None =
         Of the PET series, in slice order.
     unit
         What its values are now.
-    weight_kg
-        The patient's weight, where the header lacks it; the header's goes first.
+    given
+        What is given by hand, and goes before what the headers say.
 
     Raises
     ------
     IntensityError
-        If the header does not say what the factor is made of.
+        If the headers do not say it, or contradict each other.
     """
     with quiet():
         header = headers[0]
-        if unit == "SUV":
-            return 1.0
-        if unit == "counts":
-            direct = _same(headers, lambda one: _private(one, 0x7053, PHILIPS, 0x00))
-            if direct:
-                return direct
-            to_activity = _same(headers, lambda one: _private(one, 0x7053, PHILIPS, 0x09))
-            if not to_activity:
-                raise IntensityError(
-                    "the PET is in counts, and its header has no factor to activity (Philips (7053,xx00) or "
-                    "(7053,xx09)); there is no SUV. Export it in Bq/ml, or leave the SUV out."
-                )
-        elif unit == "Bq/ml":
-            to_activity = 1.0
-        else:
-            raise IntensityError(
-                "the unit of the PET is not known (Units must be BQML, CNTS or GML); leave the SUV out."
-            )
-        weight_kg = _positive(header, "PatientWeight") or weight_kg
-        if not weight_kg:
-            raise _missing("PatientWeight", "give the weight (weight_kg=...)")
-        return to_activity * weight_kg * 1000 / _decayed_dose(headers)
+        weight, height = _stated(header, "PatientWeight"), _stated(header, "PatientSize")
+        patient = Patient(weight, height, said(header, "PatientSex"))
+        if unit in SUV_UNITS.values():
+            require_uncorrected(given)
+            return Uptake(unit=unit, patient=patient)
+        _require_same_in_slices(headers, given)
+        scale = _scale(headers, unit, given)
+        if scale.direct:
+            return Uptake(unit="SUV", scale=scale.factor, patient=patient)
+        drug = _drug(headers, given)
+        dose, overridden = _dose(drug, given)
+        decay = _decay(headers, drug, given)
+        return Uptake(
+            unit="Bq/ml",
+            scale=scale.factor,
+            dose=dose,
+            remaining=decay.remaining,
+            injected_before_s=decay.injected_before_s,
+            overridden=(*overridden, *decay.overridden),
+            inferred=decay.inferred,
+            patient=patient,
+        )
 
 
-def _decayed_dose(headers: Sequence[Dataset]) -> float:
-    """The dose in Bq at the time that the values are corrected to."""
-    header = headers[0]
-    drug = _drug(header)
-    dose, half_life = (_positive(drug, keyword) for keyword in ("RadionuclideTotalDose", "RadionuclideHalfLife"))
-    if not dose:
-        raise _missing("RadionuclideTotalDose")
-    if not half_life:
-        raise _missing("RadionuclideHalfLife")
-    if str(header.get("SOPClassUID")) in ENHANCED:
-        reference = _enhanced_reference(header)
-    else:
-        corrected = {str(one) for one in header.get("CorrectedImage") or ()}
-        if not {"ATTN", "DECY"} <= corrected:
-            raise IntensityError(
-                "the PET is not corrected for attenuation and decay (CorrectedImage must hold ATTN and DECY); there is "
-                "no SUV. Leave the SUV out."
-            )
-        correction = header.get("DecayCorrection")
-        if correction == "ADMIN":
-            return dose
-        if correction != "START":
-            raise _missing("DecayCorrection", "it must be START or ADMIN")
-        reference = _start_of_scan(headers, half_life)
-    delay = _delay(drug, reference)
-    if delay > 40 * half_life:
+@dataclass(frozen=True)
+class Scale:
+    """The factor to Bq/ml or, directly, to SUV."""
+
+    factor: float = 1.0
+    direct: bool = False
+
+
+def _scale(headers: Sequence[Dataset], unit: Unit, given: SuvInputs) -> Scale:
+    if unit == "Bq/ml":
+        return Scale()
+    if unit != "counts":
         raise IntensityError(
-            "more than 40 half-lives lie between injection and scan: one of the dates is wrong, and there is no SUV."
+            "the unit of the PET is not known (Units must be BQML, CNTS or GML; SUVType BW, LBMJANMA or BSA); leave "
+            "the SUV out."
         )
-    return float(dose * 2.0 ** (-delay / half_life))
+    direct = same_in_slices(headers, lambda one: private_number(one, 0x7053, PHILIPS, 0x00))
+    if direct and not _changes_factor(headers[0], given):
+        return Scale(direct, direct=True)
+    to_activity = same_in_slices(headers, lambda one: private_number(one, 0x7053, PHILIPS, 0x09))
+    if not to_activity:
+        raise IntensityError(
+            "the PET is in counts, and its header has no factor to activity (Philips (7053,xx00) or (7053,xx09)); "
+            "there is no SUV. Export it in Bq/ml, or leave the SUV out."
+        )
+    return Scale(to_activity)
 
 
-def _delay(drug: Dataset, reference: datetime) -> float:
-    """Seconds from the injection to the time that values are corrected to."""
-    when = _moment(str(drug.get("RadiopharmaceuticalStartDateTime") or ""))
-    if when is not None:
-        delay = (reference - when).total_seconds()
-        if delay < 0:
-            raise IntensityError("the header dates the injection after the scan; there is no SUV. Leave the SUV out.")
-        return delay
-    text = str(drug.get("RadiopharmaceuticalStartTime") or "")
-    time = TM(text) if text else None
-    if time is None:
-        raise _missing("RadiopharmaceuticalStartDateTime or RadiopharmaceuticalStartTime")
-    # A time of day alone: over midnight, the injection was on the day before.
-    return (reference - datetime.combine(reference.date(), time)).total_seconds() % 86400
+def _changes_factor(header: Dataset, given: SuvInputs) -> bool:
+    """Whether what is given by hand is not in a factor that the scanner computed."""
+    weight = positive(header, "PatientWeight")
+    other_weight = weight and given.weight_kg and not isclose(weight, given.weight_kg, rel_tol=0.01)
+    return bool({"dose_mbq", "injected_at", "nuclide"} & set(given.names)) or bool(other_weight)
 
 
-def _start_of_scan(headers: Sequence[Dataset], half_life: float) -> datetime:
-    """When the scan began, to which DecayCorrection START corrects (PS3.3 C.8.9.1.1.5).
+def _stated(header: Dataset, keyword: str) -> Stated | None:
+    value = positive(header, keyword)
+    return None if value is None else Stated(value, keyword)
 
-    SeriesDate and SeriesTime, unless the series was made later from the images; then GE's private scan time; then, as
-    Siemens alters SeriesTime, counted back from a frame's reference time, at which its activity is the frame's mean.
+
+@dataclass(frozen=True)
+class Decay:
+    """How much of a dose was left at the time that values are corrected to; see `medfuse.volume.uptake.Uptake`."""
+
+    remaining: float = 1.0
+    injected_before_s: float | None = None
+    overridden: tuple[str, ...] = ()
+    inferred: tuple[str, ...] = ()
+
+
+def _drug(headers: Sequence[Dataset], given: SuvInputs) -> Dataset:
+    """What was injected: the one item, or nothing where all that it says is given by hand.
+
+    Raises
+    ------
+    IntensityError
+        If there is none, or several, or slices differ in what they say.
     """
-    acquired = [one for one in (_at(header, "Acquisition") for header in headers) if one]
-    series = _at(headers[0], "Series")
-    if series and acquired and series <= min(acquired):
-        return series
-    scan = _moment(str(_private(headers[0], 0x0009, GE, 0x0D, text=True) or ""))
-    if scan:
-        return scan
-    began = _at(headers[0], "Acquisition")
-    reference, duration = (_positive(headers[0], keyword) for keyword in ("FrameReferenceTime", "ActualFrameDuration"))
-    if not began or not reference or not duration:
-        raise _missing(
-            "a SeriesDate and SeriesTime not after AcquisitionDate and AcquisitionTime, or FrameReferenceTime and "
-            "ActualFrameDuration"
+    drugs = items(headers[0], "RadiopharmaceuticalInformationSequence")
+    if len(drugs) == 1:
+        return drugs[0]
+    if {"dose_mbq", "injected_at", "nuclide"} <= set(given.names):
+        return Dataset()
+    if drugs:
+        raise IntensityError(
+            f"an SUV needs RadiopharmaceuticalInformationSequence with one item; found {len(drugs)}. Say what was "
+            f"measured {BY_HAND}."
         )
-    decay = math.log(2) / half_life
-    faded = decay * duration / 1000
-    mean = math.log(faded / -math.expm1(-faded)) / decay
-    return began + timedelta(seconds=mean - reference / 1000)
+    raise IntensityError(
+        "an SUV needs RadiopharmaceuticalInformationSequence, which the PET's header lacks; give what it would say "
+        f"{BY_HAND}, or leave the SUV out."
+    )
 
 
-def _enhanced_reference(header: Dataset) -> datetime:
-    """The time that an enhanced PET's values are corrected to (PS3.3 C.8.22.2)."""
-    for keyword in ("DecayCorrected", "AttenuationCorrected"):
-        if header.get(keyword) != "YES":
-            raise _missing(keyword, "it must be YES")
-    when = _moment(str(header.get("DecayCorrectionDateTime") or ""))
-    if when is None:
-        raise _missing("DecayCorrectionDateTime")
-    return when
+def _dose(drug: Dataset, given: SuvInputs) -> tuple[Stated, tuple[str, ...]]:
+    """The dose in Bq, and the element that it overrides."""
+    stated = positive(drug, "RadionuclideTotalDose")
+    if given.dose_mbq is not None:
+        differs = stated is not None and not isclose(stated, given.dose_mbq * 1e6, rel_tol=0.01)
+        return Stated(given.dose_mbq * 1e6, "--dose (dose_mbq)"), ("RadionuclideTotalDose",) * differs
+    if stated is None:
+        raise missing("RadionuclideTotalDose", "give the dose in MBq (dose_mbq=..., --dose)")
+    return Stated(stated, "RadionuclideTotalDose"), ()
 
 
-def _drug(header: Dataset) -> Dataset:
-    drugs: list[Dataset] = list(header.get("RadiopharmaceuticalInformationSequence") or [])
-    if len(drugs) != 1:
-        raise _missing("RadiopharmaceuticalInformationSequence with one item")
-    return drugs[0]
+def _decay(headers: Sequence[Dataset], drug: Dataset, given: SuvInputs) -> Decay:
+    """What decayed between the injection and the time that the values are corrected to."""
+    header = headers[0]
+    zone = zone_of(header, [drug])
+    if corrected_to_injection(header):
+        return Decay()
+    seconds, *inferred = half_life(header, drug, given)
+    if zone and not said(header, "TimezoneOffsetFromUTC"):
+        inferred.append("zone of the header's times: by a moment that it says with a zone and without")
+    reference, limits = reference_of(headers, seconds, zone)
+    overridden: tuple[str, ...] = ()
+    if given.injected_at is not None:
+        injected = given_moment(given.injected_at, reference.local(zone))
+        delay = limits.require(seconds_between(injected, reference.when), "--injected-at (injected_at)", reference.name)
+        overridden = _overridden_times(drug, injected, zone)
+    else:
+        delay, day = _delay(drug, reference, limits, zone)
+        inferred.append(day)
+    remaining = 2.0 ** (-delay / seconds)
+    return Decay(remaining, delay, overridden, tuple(one for one in inferred if one))
 
 
-def _at(header: Dataset, which: str) -> datetime | None:
-    day, time = (str(header.get(f"{which}{part}") or "") for part in ("Date", "Time"))
-    try:
-        date, clock = DA(day), TM(time)
-    except ValueError:
-        return None
-    return datetime.combine(date, clock) if date and clock is not None else None
+def _delay(drug: Dataset, reference: Reference, limits: Limits, zone: timezone | None) -> tuple[float, str]:
+    """Seconds from the injection to the reference, and what was inferred for it."""
+    moment, clock = "RadiopharmaceuticalStartDateTime", "RadiopharmaceuticalStartTime"
+    injected = date_time_of(drug, moment, zone)
+    text = said(drug, clock)
+    time = parse_time(text)
+    if text and time is None:
+        raise missing(f"a readable {clock} (HHMMSS)", "give the time (injected_at=..., --injected-at)")
+    if injected is not None:
+        if time is not None:
+            require_same_time(time, injected, (clock, moment), zone)
+        return limits.require(_between(injected, moment, reference), moment, reference.name), ""
+    if time is None:
+        raise missing(f"{moment} or {clock}", "give the time (injected_at=..., --injected-at)")
+    same_day = datetime.combine(reference.local(zone).date(), time, tzinfo=zone)
+    return limits.choose_day(_between(same_day, clock, reference), clock, reference.name)
 
 
-def _moment(text: str) -> datetime | None:
-    """A DICOM date and time; the zone is left out, for the times it is held against have none."""
-    try:
-        found = DT(text) if len(text) >= 12 else None
-    except ValueError:
-        return None
-    return found.replace(tzinfo=None) if found else None
+def _between(injected: datetime, name: str, reference: Reference) -> float:
+    if (injected.tzinfo is None) != (reference.when.tzinfo is None):
+        raise IntensityError(
+            f"{name} and {reference.name} of the PET are by different clocks: only one has a zone, and nothing says "
+            "the other's (TimezoneOffsetFromUTC); there is no SUV. Give the time of injection by the scanner's clock "
+            "(injected_at=..., --injected-at)."
+        )
+    return seconds_between(injected, reference.when)
 
 
-def _positive(header: Dataset, keyword: str) -> float | None:
-    return _number(header.get(keyword))
+def _overridden_times(drug: Dataset, injected: datetime, zone: timezone | None) -> tuple[str, ...]:
+    """The elements that say another time of the injection than was given by hand."""
+    keyword = "RadiopharmaceuticalStartDateTime"
+    stated = parse_date_time(said(drug, keyword), zone)
+    if stated is not None and (stated.tzinfo is None) == (injected.tzinfo is None):
+        return (keyword,) if abs(seconds_between(stated, injected)) > 60 else ()
+    keyword = "RadiopharmaceuticalStartTime"
+    clock = parse_time(said(drug, keyword))
+    if clock is None:
+        return ()
+    local = injected.astimezone(zone) if injected.tzinfo and zone else injected
+    return (keyword,) if (clock.hour, clock.minute) != (local.hour, local.minute) else ()
 
 
-def _number(value: object) -> float | None:
-    try:
-        number = float(cast("str", value))
-    except (TypeError, ValueError):
-        return None
-    return number if math.isfinite(number) and number > 0 else None
-
-
-def _private(header: Dataset, group: int, creator: str, element: int, *, text: bool = False) -> str | float | None:
-    """A private element, also where the file does not say what kind it is."""
-    try:
-        value = header.private_block(group, creator)[element].value
-    except KeyError:
-        return None
-    if isinstance(value, bytes):
-        value = value.decode("ascii", "replace").strip(" \0")
-    return str(value) if text else _number(value)
-
-
-def _same(headers: Sequence[Dataset], get: Callable[[Dataset], str | float | None]) -> float | None:
-    """A factor that all slices share."""
-    value, *others = {get(header) for header in headers}
-    if others:
-        raise IntensityError("the factor to SUV differs between the slices of the PET; export the series again.")
-    return value if isinstance(value, float) else None
-
-
-def _missing(what: str, how: str = "export the series with it, or leave the SUV out") -> IntensityError:
-    return IntensityError(f"an SUV needs {what}, which the PET's header lacks; {how}.")
+def _require_same_in_slices(headers: Sequence[Dataset], given: SuvInputs) -> None:
+    for sequence, keywords in IN_ALL_SLICES.items():
+        holders = [one for header in headers for one in (items(header, sequence)[:1] if sequence else [header])]
+        for keyword in keywords:
+            found = {positive(one, keyword) or said(one, keyword) for one in holders} - {""}
+            if len(found) > 1 and OPTION_FOR.get(keyword) not in given.names:
+                raise IntensityError(
+                    f"{keyword} differs between the slices of the PET; there is no SUV. Export the series again, or "
+                    "choose one of its series."
+                )

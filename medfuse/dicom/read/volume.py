@@ -11,21 +11,19 @@ import torch
 from monai.data.meta_tensor import MetaTensor
 from pydicom.dataset import Dataset
 
-from medfuse.dicom.frames.enhanced import EMPTY, group_of
 from medfuse.dicom.frames.frame import Frame
 from medfuse.dicom.frames.stack import Stack
 from medfuse.dicom.header import READABLE, quiet
 from medfuse.dicom.read.pixels import read_pixels
-from medfuse.dicom.read.suv import suv_factor
+from medfuse.dicom.read.quantities import Quantity, quantity_of
+from medfuse.dicom.read.suv import uptake
 from medfuse.dicom.scan.find_files import Place, folder_of
 from medfuse.dicom.scan.scan import choose
 from medfuse.dicom.scan.series import Series
 from medfuse.errors import MedfuseError, SeriesError
 from medfuse.runtime.progress import Progress, step_of
-from medfuse.volume import TRAITS, Modality, Source, Unit, make_volume
+from medfuse.volume import Source, SuvInputs, Unit, Uptake, make_volume
 from medfuse.volume.grid import Grid
-
-PET_UNITS: dict[str, Unit] = {"BQML": "Bq/ml", "CNTS": "counts"}
 
 
 @dataclass(frozen=True)
@@ -54,8 +52,8 @@ class DicomSource(Source):
         """The header of slice ``k``; of the lower neighbour where it was interpolated."""
         return self.headers[self.slices[k][0][0]]
 
-    def suv_factor(self, unit: Unit, weight_kg: float | None = None) -> float:
-        return suv_factor(self.headers, unit, weight_kg)
+    def uptake(self, unit: Unit, given: SuvInputs = SuvInputs()) -> Uptake:
+        return uptake(self.headers, unit, given)
 
 
 def read(
@@ -124,9 +122,11 @@ def _wrap(values: npt.NDArray[np.float32], series: Series, found: Stack, path: P
     first = found.frames[0]
     source = _source_of(series, found, path)
     volume = torch.from_numpy(values).permute(2, 1, 0)[None]
-    more = _padding(first.instance.header, first)
-    unit = _unit(first, source.modality)
-    return make_volume(volume, found.grid, modality=source.modality, unit=unit, source=source, **more)
+    quantity = quantity_of(found.frames, source.modality, series.name)
+    more = _padding(first.instance.header, first, quantity)
+    if not quantity.unchanged:
+        volume = quantity.of(volume)
+    return make_volume(volume, found.grid, modality=source.modality, unit=quantity.unit, source=source, **more)
 
 
 def _source_of(series: Series, found: Stack, path: Place) -> DicomSource:
@@ -145,35 +145,9 @@ def _source_of(series: Series, found: Stack, path: Place) -> DicomSource:
     )
 
 
-def _padding(header: Dataset, frame: Frame) -> dict[str, float]:
+def _padding(header: Dataset, frame: Frame, quantity: Quantity) -> dict[str, float]:
     """What voxels outside the field of view hold, in the volume's unit, where the header says (PS3.3 C.7.5.1.1.2)."""
     stored = header.get("PixelPaddingValue")
     if not isinstance(stored, int):
         return {}
-    return {"padding": stored * frame.slope + frame.intercept}
-
-
-def _unit(frame: Frame, modality: Modality) -> Unit:
-    """What the values are measured in; nothing is guessed."""
-    header = frame.instance.header
-    values, mapping = (
-        group_of(header, (frame.number or 1) - 1, keyword) if frame.number else EMPTY
-        for keyword in ("PixelValueTransformationSequence", "RealWorldValueMappingSequence")
-    )
-    holder = values if "RescaleSlope" in values else header
-    if "HU" in TRAITS[modality].units:
-        rescaled = "RescaleSlope" in holder and "RescaleIntercept" in holder
-        return "HU" if rescaled and str(holder.get("RescaleType") or "HU") == "HU" else "arbitrary"
-    if "SUV" in TRAITS[modality].units:
-        if header.get("Units") == "GML" and str(header.get("SUVType") or "BW") == "BW":
-            return "SUV"  # by default of body weight (PS3.3 C.8.9.1)
-        said = str(header.get("Units") or "") or str(values.get("RescaleType") or "")
-        return PET_UNITS.get(said, "Bq/ml" if _maps_to_activity(mapping, frame) else "arbitrary")
-    return TRAITS[modality].units[0]
-
-
-def _maps_to_activity(mapping: Dataset, frame: Frame) -> bool:
-    """Whether an enhanced PET's real-world mapping is its rescale and leads to Bq/ml (PS3.3 C.7.6.16.2.11)."""
-    codes = mapping.get("MeasurementUnitsCodeSequence") or [Dataset()]
-    same = (mapping.get("RealWorldValueSlope"), mapping.get("RealWorldValueIntercept"))
-    return str(codes[0].get("CodeValue", "")).lower() == "bq/ml" and same == (frame.slope, frame.intercept)
+    return {"padding": (stored * frame.slope + frame.intercept) * quantity.scale + quantity.offset}

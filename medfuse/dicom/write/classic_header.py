@@ -7,14 +7,15 @@ otherwise is translated here (PS3.3 C.8.9 and C.8.22 for PET, C.8.2 and C.8.15 f
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timezone
 from math import isfinite
 
 from pydicom.dataset import Dataset
 
 from medfuse.dicom.decimals import decimals
 from medfuse.dicom.frames.enhanced import group_of
-from medfuse.dicom.header import ENHANCED
+from medfuse.dicom.header import ENHANCED, said
+from medfuse.dicom.read.moments import moment_of, parse_date_time, parse_zone
 from medfuse.dicom.read.volume import DicomSource
 from medfuse.errors import ExportError
 
@@ -72,9 +73,11 @@ def classic_header(source: DicomSource, k: int) -> Dataset:
         if keyword not in classic and value is not None:
             _set(classic, keyword, value)
     content = group_of(header, place, "FrameContentSequence")
-    _set_moment(classic, "Acquisition", content.get("FrameAcquisitionDateTime") or header.get("AcquisitionDateTime"))
+    zone = _set_zone(classic)
+    acquired = said(content, "FrameAcquisitionDateTime") or said(header, "AcquisitionDateTime")
+    _set_moment(classic, "Acquisition", _by_clock(acquired, zone))
     if source.modality == "PT":
-        _translate_pet(classic, content)
+        _translate_pet(classic, content, zone)
     return classic
 
 
@@ -85,14 +88,34 @@ def _set(classic: Dataset, keyword: str, value: object) -> None:
         setattr(classic, keyword, round(value) if keyword in WHOLE else decimals([value])[0])
 
 
-def _set_moment(classic: Dataset, which: str, moment: object) -> None:
-    text = str(moment or "")
-    if len(text) >= 14:
-        setattr(classic, f"{which}Date", text[:8])
-        setattr(classic, f"{which}Time", text[8:].split("+")[0].split("-")[0])
+def _set_zone(classic: Dataset) -> timezone | None:
+    """The zone of the header's dates and times, which have none of their own in classic form.
+
+    Where TimezoneOffsetFromUTC is absent and the time of decay correction has a zone, the classic header takes that.
+    """
+    text = said(classic, "TimezoneOffsetFromUTC")
+    if not text:
+        text = said(classic, "DecayCorrectionDateTime").lstrip("0123456789.")
+        if parse_zone(text) is not None:
+            classic.TimezoneOffsetFromUTC = text
+    return parse_zone(text)
 
 
-def _translate_pet(classic: Dataset, content: Dataset) -> None:
+def _by_clock(text: str, zone: timezone | None) -> datetime | None:
+    """A date and time as DICOM writes them together, by the clock of a zone and without it, as in classic headers."""
+    moment = parse_date_time(text, zone)
+    if moment is not None and moment.tzinfo is not None and zone is not None:
+        moment = moment.astimezone(zone)
+    return moment.replace(tzinfo=None) if moment else None
+
+
+def _set_moment(classic: Dataset, which: str, moment: datetime | None) -> None:
+    if moment is not None:
+        setattr(classic, f"{which}Date", f"{moment:%Y%m%d}")
+        setattr(classic, f"{which}Time", f"{moment:%H%M%S.%f}".removesuffix(".000000"))
+
+
+def _translate_pet(classic: Dataset, content: Dataset, zone: timezone | None) -> None:
     corrected = [said for flag, said in CORRECTIONS.items() if classic.get(flag) == "YES"]
     classic.setdefault("CorrectedImage", corrected)
     classic.setdefault("CountsSource", "EMISSION")  # enhanced PET is nothing else
@@ -101,22 +124,22 @@ def _translate_pet(classic: Dataset, content: Dataset) -> None:
     for drug in classic.get("RadiopharmaceuticalInformationSequence") or []:
         drug.pop("RadiopharmaceuticalAgentNumber", None)
     if "DecayCorrection" not in classic:
-        _translate_decay(classic)
-    began = _moment(str(classic.get("SeriesDate") or "") + str(classic.get("SeriesTime") or ""))
-    reference = _moment(str(content.get("FrameReferenceDateTime") or ""))
+        _translate_decay(classic, zone)
+    began = moment_of(classic, "Series", None)
+    reference = _by_clock(said(content, "FrameReferenceDateTime"), zone)
     if "FrameReferenceTime" not in classic and began and reference:
         classic.FrameReferenceTime = decimals([(reference - began).total_seconds() * 1000])[0]
 
 
-def _translate_decay(classic: Dataset) -> None:
+def _translate_decay(classic: Dataset, zone: timezone | None) -> None:
     """Name the time that values are corrected to: the injection, or the start of the series, which it then becomes."""
     if classic.get("DecayCorrected") != "YES":
         classic.DecayCorrection = "NONE"
         return
-    reference = _moment(str(classic.get("DecayCorrectionDateTime") or ""))
+    reference = _by_clock(said(classic, "DecayCorrectionDateTime"), zone)
     drugs = classic.get("RadiopharmaceuticalInformationSequence") or [Dataset()]
-    injected = _moment(str(drugs[0].get("RadiopharmaceuticalStartDateTime") or ""))
-    acquired = _moment(str(classic.get("AcquisitionDate") or "") + str(classic.get("AcquisitionTime") or ""))
+    injected = _by_clock(said(drugs[0], "RadiopharmaceuticalStartDateTime"), zone)
+    acquired = moment_of(classic, "Acquisition", None)
     if reference is None or (acquired is not None and reference > acquired):
         raise ExportError(
             "the PET is corrected for decay to a time after its acquisition began, or to none that it says; a classic "
@@ -126,12 +149,4 @@ def _translate_decay(classic: Dataset) -> None:
         classic.DecayCorrection = "ADMIN"
         return
     classic.DecayCorrection = "START"
-    _set_moment(classic, "Series", f"{reference:%Y%m%d%H%M%S.%f}")
-
-
-def _moment(text: str) -> datetime | None:
-    """A date and time as DICOM writes them together; the zone is left out, as in classic headers."""
-    try:
-        return datetime.strptime(text[:14], "%Y%m%d%H%M%S") if len(text) >= 14 else None
-    except ValueError:
-        return None
+    _set_moment(classic, "Series", reference)

@@ -72,7 +72,9 @@ LYING = {"S": "Supine", "P": "Prone", "DR": "RightLateralDecubitus", "DL": "Left
 FIRST = {"HF": "Headfirst", "FF": "FeetFirst"}
 """What a Patient Position (PS3.3 C.7.3.1.1.2) says, in the words of CID 20 and CID 21."""
 
-PT_UNITS: Mapping[Unit, str] = {"Bq/ml": "BQML", "SUV": "GML", "counts": "CNTS"}
+PT_UNITS: Mapping[Unit, str] = {"Bq/ml": "BQML", "SUV": "GML", "SUVlbm": "GML", "SUVbsa": "CM2ML", "counts": "CNTS"}
+SUV_TYPES: Mapping[Unit, str] = {"SUV": "BW", "SUVlbm": "LBMJANMA", "SUVbsa": "BSA"}
+"""Units and SUVType of a PET series (PS3.3 C.8.9.1)."""
 
 
 def describe_colour(dataset: Dataset, multiframe: bool = False) -> None:
@@ -127,6 +129,10 @@ def describe_measured(dataset: Dataset, modality: Modality, unit: Unit, source: 
     dataset.Modality = modality
     if TRAITS[modality].emission:
         describe_position(dataset)
+        # Its times are the source's, and so is the clock that they are by.
+        dataset.pop("TimezoneOffsetFromUTC", None)
+        if source is not None:
+            copy_elements(classic_header(source, 0), dataset, ("TimezoneOffsetFromUTC",))
 
 
 def require_times(modality: Modality, source: DicomSource | None) -> None:
@@ -172,8 +178,10 @@ def _describe_pt(dataset: Dataset, source: DicomSource | None, unit: Unit) -> No
     typed = ("CorrectedImage", "CollimatorType", "AcquisitionDate", "AcquisitionTime", "ActualFrameDuration")
     _leave_empty(dataset, (*typed, "RadiopharmaceuticalInformationSequence"))
     dataset.Units = PT_UNITS.get(unit) or source.first.get("Units") or "PROPCNTS"
-    if unit == "SUV":
-        dataset.SUVType = "BW"
+    if unit in SUV_TYPES:
+        dataset.SUVType = SUV_TYPES[unit]
+    elif unit not in PT_UNITS:  # an SUV of another kind stays one
+        copy_elements(source.first, dataset, ("SUVType",))
 
 
 def _describe_nm(dataset: Dataset, source: DicomSource | None, unit: Unit) -> None:

@@ -31,8 +31,9 @@ def item(**elements: object) -> Dataset:
 
 
 def coded(code: Code) -> list[Dataset]:
-    """One code as a sequence of one item."""
-    return [item(CodeValue=code.value, CodingSchemeDesignator=code.scheme_designator, CodeMeaning=code.meaning)]
+    """One code as a sequence of one item; more than 16 characters are a LongCodeValue (PS3.3 8.1)."""
+    value = {"CodeValue" if len(code.value) <= 16 else "LongCodeValue": code.value}
+    return [item(**value, CodingSchemeDesignator=code.scheme_designator, CodeMeaning=code.meaning)]
 
 
 @dataclass(frozen=True)

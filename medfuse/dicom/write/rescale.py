@@ -21,6 +21,8 @@ UNIT_CODES: dict[Unit, Code] = {
     "HU": Code("[hnsf'U]", "UCUM", "Hounsfield unit"),
     "Bq/ml": Code("Bq/ml", "UCUM", "Becquerels/milliliter"),
     "SUV": Code("g/ml{SUVbw}", "UCUM", "Standardized Uptake Value body weight"),
+    "SUVlbm": Code("g/ml{SUVlbm(Janma)}", "UCUM", "Standardized Uptake Value lean body mass (Janma)"),
+    "SUVbsa": Code("cm2/ml{SUVbsa}", "UCUM", "Standardized Uptake Value body surface area"),
     "counts": Code("{counts}", "UCUM", "Counts"),
     "arbitrary": Code("1", "UCUM", "no units"),
 }

@@ -1,10 +1,24 @@
 from .grid import LPS_FROM_RAS, MOST_VOXELS, Grid, Points
 from .metatensor import NO_DOSE, Source, grid_of, known_of, like, make_volume, meta_of, plain, source_of
-from .modality import MODALITIES, MRI, PALETTES, PARTNER_LABELS, PARTNERS, TRAITS, Modality, PaletteName, Traits, Unit
+from .modality import (
+    COLOUR_JOINS,
+    MODALITIES,
+    MRI,
+    PALETTES,
+    PARTNER_LABELS,
+    PARTNERS,
+    TRAITS,
+    ColourJoin,
+    Modality,
+    PaletteName,
+    Traits,
+    Unit,
+)
 from .planes import DISPLAY_AXES, PLANES, Plane, as_slices, replane, require_same_grid, slice_batch, turn_of
 from .slabs import LazyVolume, SlicePairs
 
 __all__ = [
+    "COLOUR_JOINS",
     "DISPLAY_AXES",
     "LPS_FROM_RAS",
     "MODALITIES",
@@ -16,6 +30,7 @@ __all__ = [
     "PARTNER_LABELS",
     "PLANES",
     "TRAITS",
+    "ColourJoin",
     "Grid",
     "LazyVolume",
     "Modality",

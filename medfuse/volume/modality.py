@@ -15,9 +15,14 @@ PARTNERS: tuple[Modality, ...] = MODALITIES[1:]
 
 Unit = Literal["HU", "Bq/ml", "SUV", "counts", "arbitrary"]
 
-PaletteName = Literal["hot-iron", "pet", "hot-metal-blue", "pet-20-step"]
+PaletteName = Literal["violet-to-orange", "hot-iron", "pet", "hot-metal-blue", "pet-20-step"]
 PALETTES: tuple[PaletteName, ...] = get_args(PaletteName)
-"""The Standard's well-known palettes (PS3.6 Annex B)."""
+"""The palette made for fused pictures, and the Standard's well-known ones (PS3.6 Annex B)."""
+
+ColourJoin = Literal["oklab", "chroma"]
+COLOUR_JOINS: tuple[ColourJoin, ...] = get_args(ColourJoin)
+"""How a fused slice takes its colours: lightness from both sources and hue from the uptake, in OKLab; or Eq. 5 of the
+paper, the fused luma with the partner's chroma."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +89,7 @@ TRAITS: dict[Modality, Traits] = {
     "PT": Traits(
         label="PET",
         starts_at_zero=True,
-        palette="hot-iron",
+        palette="violet-to-orange",
         units=("Bq/ml", "SUV", "counts", "arbitrary"),
         sop_class="1.2.840.10008.5.1.4.1.1.128",
         enhanced_classes=("1.2.840.10008.5.1.4.1.1.130", "1.2.840.10008.5.1.4.1.1.128.1"),
@@ -94,7 +99,7 @@ TRAITS: dict[Modality, Traits] = {
     "NM": Traits(
         label="SPECT",
         starts_at_zero=True,
-        palette="hot-iron",
+        palette="violet-to-orange",
         units=("counts", "arbitrary"),
         sop_class="1.2.840.10008.5.1.4.1.1.20",
         emission=True,

@@ -17,10 +17,9 @@ from torch.nn import functional
 from medfuse.intensity.colour import Palette
 from medfuse.intensity.oklab import lightness, shown_colour, to_oklab
 
-MRI_ALONE, UPTAKE_ALONE, BOTH = 0.85, 0.40, 0.70
-"""Grey, on the sRGB scale, whose lightness a colour has where only the MRI is 1, only the uptake, or both; between them
-it is bilinear. The MRI has the larger share everywhere, for the uptake has hue and chroma besides; what both share ends
-below white, where no colour is left."""
+MRI_SHARE, UPTAKE_SHARE = 0.60, 0.32
+"""A colour has the lightness of the grey, on the sRGB scale, that is these shares of MRI and uptake together. The MRI
+has the larger one, for the uptake has hue and chroma besides; both end below white, where no colour is left."""
 
 FUSED_SHARE = 0.2
 """How much of the MRI's part the fused luma takes: more shows more of what the network brings out, and blurs what the
@@ -71,7 +70,7 @@ def join_uptake(luma: Tensor, mri: Tensor, uptake: Tensor, palette: Palette) -> 
     """
     table = _table(palette.tobytes()).to(luma.device)
     shown = torch.lerp(mri[0], luma[0], FUSED_SHARE)
-    brightness = torch.lerp(shown * MRI_ALONE, UPTAKE_ALONE + (BOTH - UPTAKE_ALONE) * shown, uptake[0])
+    brightness = shown * MRI_SHARE + uptake[0] * UPTAKE_SHARE
     row, column = (side.mul(FINE - 1).round_().long() for side in (brightness, uptake[0]))
     return table[:, row * FINE + column]
 

@@ -4,7 +4,7 @@ import torch
 
 from medfuse.dicom.palettes import palette_table
 from medfuse.intensity.oklab import companded, from_oklab, largest_chroma, lightness, linear, to_oklab
-from medfuse.intensity.palette_join import join_uptake, legend, violet_to_orange
+from medfuse.intensity.palette_join import MRI_SHARE, join_uptake, legend, violet_to_orange
 from medfuse.volume import PALETTES
 
 
@@ -69,7 +69,7 @@ def test_without_uptake_the_mri_stays_grey():
     mri, _ = grid()
     joined = join_uptake(mri, mri, torch.zeros_like(mri), violet_to_orange()).int()
     assert (joined.amax(0) - joined.amin(0)).max() <= 1
-    np.testing.assert_allclose(joined[0, :, 0] / 255, 0.85 * mri[0, :, 0], atol=0.006)
+    np.testing.assert_allclose(joined[0, :, 0] / 255, MRI_SHARE * mri[0, :, 0], atol=0.006)
 
 
 @pytest.mark.parametrize("palette", PALETTES)

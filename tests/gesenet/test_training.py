@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from network_pairs import shuffled, silence
 from PIL import Image
 from safetensors import safe_open
@@ -731,6 +732,12 @@ def test_what_a_study_is_refused_for_arrives_as_it_is(tmp_path):
         {"patch_sizes": ("a",)},
         {"validation_cases": (1,)},
         {"precision": "foo"},
+        {"stored_precision": "bfloat16"},
+        {"content_target": "mean"},
+        {"gradient_form": ""},
+        {"fold": 3},
+        {"average_share": 0.6, "kept_share": 0.5},
+        {"settled_share": 0.7},
         {"for_tasks": ({"task": "MRI-CT", "ssim_weight": -1.0},)},
     ],
 )
@@ -1136,10 +1143,12 @@ def test_training_can_start_from_the_mean_of_weights(pairs, tmp_path):
 
 
 RECIPES = Path(__file__).parents[2] / "recipes"
+SMALL = {name: SETTINGS[name] for name in ("batch_pixels", "patch_sizes", "validation_cases", "device")}
+SMALL |= {"steps": 2, "semantic_pretraining": 1, "validate_every": 1}
 
 
-def test_every_recipe_is_read_and_starts_from_another_one():
-    stages = sorted(RECIPES.glob("*.yaml"))
+def test_the_stages_of_the_shipped_weights_are_kept_and_start_from_one_another():
+    stages = sorted((RECIPES / "history").glob("*.yaml"))
     assert len(stages) == 16
     for path in stages:
         settings = TrainingConfig.from_yaml(path)
@@ -1151,11 +1160,57 @@ def test_every_recipe_is_read_and_starts_from_another_one():
         assert path.with_suffix(".jsonl").is_file()
 
 
-def test_the_first_recipe_trains_from_nothing(pairs, tmp_path):
-    flags = {name: SETTINGS[name] for name in ("batch_pixels", "patch_sizes", "validation_cases", "device")}
-    flags |= {"pairs": str(pairs), "out": str(tmp_path / "run"), "steps": 1, "semantic_pretraining": 1}
-    trainer_of(TrainingConfig.from_yaml(RECIPES / "first.yaml", **flags)).run()
-    assert [row["step"] for row in log(tmp_path / "run")] == [1]
+def test_the_recipe_trains_from_nothing_to_narrow_weights_in_one_run(pairs, tmp_path):
+    settings = TrainingConfig.from_yaml(
+        RECIPES / "default.yaml", pairs=str(pairs), out=str(tmp_path / "run"), **(SMALL | {"steps": 5})
+    )
+    assert not settings.start
+    assert not settings.averaged
+    assert not settings.for_tasks
+    assert settings.semantic_weight > 0
+    weights = train(settings)
+    narrow = load_network(weights)
+    assert narrow.widths == Widths(8, 8, 16, 8, 8, 16, 8, 16, 8)
+    with safe_open(weights, "pt") as file:
+        assert file.get_tensor("decoder.0.weight").dtype == torch.float16
+        assert json.loads(file.metadata()["figures"])["step"] == 5
+    assert log(tmp_path / "run")[-1]["train_semantic"] > 0
+
+
+def test_the_papers_recipe_is_its_sum_and_nothing_else(pairs, tmp_path):
+    settings = TrainingConfig.from_yaml(
+        RECIPES / "paper.yaml", pairs=str(pairs), out=str(tmp_path / "run"), **(SMALL | {"batch_pixels": 2304})
+    )
+    weights = settings.loss_weights
+    assert (weights.gradient / weights.content, weights.ssim, weights.semantic, weights.subsidiary) == (
+        10,
+        0.5,
+        0.3,
+        0.5,
+    )
+    assert weights.complement == weights.preservation == weights.headroom == weights.mask == 0
+    assert TrainingConfig.from_yaml(RECIPES / "paper.yaml").patch_sizes == (24,)
+    assert settings.batch_pixels == 4 * 24 * 24
+    trainer = trainer_of(settings)
+    trainer.run()
+    assert load_network(trainer.folder.best_weights).widths == Widths()
+    row = log(tmp_path / "run")[-1]
+    terms = {name: row[f"validation_{name}"] for name in ("content", "gradient", "ssim")}
+    assert row["validation_total"] == pytest.approx(
+        terms["content"] + 10 * terms["gradient"] + 0.5 * terms["ssim"], rel=1e-4
+    )
+
+
+def test_candidates_are_few_and_change_settings_of_the_recipe():
+    files = sorted((RECIPES / "candidates").glob("*.yaml"))
+    assert 2 <= len(files) <= 8
+    recipe = yaml.safe_load((RECIPES / "default.yaml").read_text())
+    seen = []
+    for path in files:
+        changes = yaml.safe_load(path.read_text())
+        assert not {"pairs", "fold", "validation_cases", "steps", "seed"} & changes.keys()
+        seen.append(TrainingConfig.from_mapping(recipe | changes))
+    assert len(set(map(repr, seen))) == len(files)
 
 
 def test_channel_masks_can_be_left_as_they_are(pairs, tmp_path):

@@ -90,14 +90,14 @@ def test_candidates_are_compared_on_the_patients_that_they_were_not_trained_on(
 def test_cells_count_as_beyond_noise_by_patients(program):
     cases = [f"MRI-CT/{n}" for n in range(4)]
     reference = {case: dict.fromkeys(program.CORE, 1.0 + 0.1 * n) for n, case in enumerate(cases)}
-    better = {
-        case: {name: value + 0.05 + 0.001 * n for name, value in row.items()}
-        for n, (case, row) in enumerate(reference.items())
-    }
-    mixed = {
-        case: {name: value + (0.5 if n == 0 else -0.1) for name, value in row.items()}
-        for n, (case, row) in enumerate(reference.items())
-    }
+
+    def moved(by):
+        return {
+            case: {name: value + by[n] for name, value in row.items()}
+            for n, (case, row) in enumerate(reference.items())
+        }
+
+    better, mixed = moved((0.05, 0.051, 0.052, 0.053)), moved((0.5, -0.1, -0.1, -0.1))
     lines = program.summary({"better": better, "mixed": mixed, "other": reference}, "other").splitlines()
     assert lines[2].startswith("| better | 6 | 6 | 0 | +0.")
     assert lines[3].startswith("| mixed | 6 | 0 | 0 | +0.")

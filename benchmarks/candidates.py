@@ -110,29 +110,45 @@ def task_table(found: dict[str, Scores], task: str) -> str:
     return "\n".join(lines)
 
 
-def summary(found: dict[str, Scores], reference: str) -> str:
-    """Cells of task and score in which each method is ahead of the reference, and by how many standard deviations.
+def task_means(found: dict[str, Scores]) -> dict[str, np.ndarray]:
+    """The mean over each task's patients of each score, (tasks × scores,), by method."""
+    tasks = sorted({case.split("/")[0] for scores in found.values() for case in scores})
+    return {
+        name: np.array(
+            [
+                np.mean([row[each] for case, row in scores.items() if case.startswith(f"{task}/")])
+                for task in tasks
+                for each in CORE
+            ]
+        )
+        for name, scores in found.items()
+    }
 
-    A cell counts as beyond noise where the mean difference over patients exceeds twice its standard error.
+
+def summary(found: dict[str, Scores], reference: str) -> str:
+    """Cells of task and score in which each method is ahead of the reference, and its mean rank among all methods.
+
+    A cell counts as beyond noise where the mean difference over patients exceeds twice its standard error. Ranks do not
+    depend on the scores' scales; equal ones share a rank.
     """
     tasks = sorted({case.split("/")[0] for case in found[reference]})
-    lines = [f"| against {reference} | ahead | beyond noise | behind beyond noise | mean difference, SD |"]
+    table = task_means(found)
+    every = np.stack(list(table.values()))
+    lines = [f"| against {reference} | ahead | beyond noise | behind beyond noise | mean rank of {len(found)} |"]
     lines.append("|---|---:|---:|---:|---:|")
     for name, scores in found.items():
-        if name == reference:
-            continue
-        means, errors, scaled = [], [], []
+        means, errors = [], []
         for task in tasks:
             cases = [case for case in scores if case.startswith(f"{task}/")]
             for each in CORE:
                 differences = np.array([scores[case][each] - found[reference][case][each] for case in cases])
-                spread = np.std([found[reference][case][each] for case in cases], ddof=1)
                 means.append(differences.mean())
                 errors.append(differences.std(ddof=1) / len(cases) ** 0.5)
-                scaled.append(differences.mean() / spread)
         mean, error = np.array(means), np.array(errors)
         counts = [int((mean > 0).sum()), int((mean > 2 * error).sum()), int((mean < -2 * error).sum())]
-        lines.append(f"| {name} | {' | '.join(map(str, counts))} | {np.mean(scaled):+.3f} |")
+        rank = (every > table[name]).sum(0) + ((every == table[name]).sum(0) + 1) / 2
+        cells = " | ".join(map(str, counts)) if name != reference else " | ".join("–" * 3)
+        lines.append(f"| {name} | {cells} | {rank.mean():.2f} |")
     return "\n".join(lines)
 
 

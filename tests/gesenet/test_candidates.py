@@ -97,10 +97,13 @@ def test_cells_count_as_beyond_noise_by_patients(program):
             for n, (case, row) in enumerate(reference.items())
         }
 
-    better, mixed = moved((0.05, 0.051, 0.052, 0.053)), moved((0.5, -0.1, -0.1, -0.1))
+    better, mixed = moved((0.05, 0.051, 0.052, 0.053)), moved((0.6, -0.1, -0.1, -0.1))
     lines = program.summary({"better": better, "mixed": mixed, "other": reference}, "other").splitlines()
-    assert lines[2].startswith("| better | 6 | 6 | 0 | +0.")
-    assert lines[3].startswith("| mixed | 6 | 0 | 0 | +0.")
+    assert lines[2:] == [
+        "| better | 6 | 6 | 0 | 2.00 |",
+        "| mixed | 6 | 0 | 0 | 1.00 |",
+        "| other | – | – | – | 3.00 |",
+    ]
 
 
 def test_more_candidates_than_can_be_told_apart_are_refused(program, tmp_path):

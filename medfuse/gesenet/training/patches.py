@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from medfuse.errors import TrainingError
+from medfuse.gesenet.training.config import TrainingConfig
 from medfuse.gesenet.training.dataset import Pair, unit
 from medfuse.intensity.colour import split_luma, tint
 
@@ -56,6 +57,9 @@ class PatchSampler:
         generator: torch.Generator,
         oversampled_tasks: Sequence[str] = (),
         hot_share: float = 0.0,
+        *,
+        varied_share: float = TrainingConfig.varied_share,
+        turned: bool = TrainingConfig.turned,
     ) -> None:
         smallest = min(min(pair.mri.shape[-2:]) for pair in pairs)
         if max(sizes) > smallest:
@@ -70,6 +74,8 @@ class PatchSampler:
         self.pixels = pixels
         self.air_share = air_share
         self.hot_share = hot_share
+        self.varied_share = varied_share
+        self.turned = turned
         self.generator = generator
 
     def draw(self) -> Batch:
@@ -102,15 +108,17 @@ class PatchSampler:
         classes = torch.zeros_like(mri, dtype=torch.uint8) if pair.classes is None else pair.classes[window]
         tints = mri.new_zeros(3, size, size) if pair.colours is None else tint(unit(pair.colours[window]))
         turns, mirrored = self._integer(4), self._integer(2) == 1
+        if not self.turned:
+            return pair.task, [mri, partner, classes, tints]
         sides = [torch.rot90(side, turns, (-2, -1)) for side in (mri, partner, classes, tints)]
         return pair.task, [side.flip(-1) for side in sides] if mirrored else sides
 
     def _jitter(self, batch: Tensor) -> Tensor:
-        """Vary gain and gamma of every second patch: clinical volumes are not as evenly windowed as atlas pictures."""
+        """Vary gain and gamma of some patches: clinical volumes are not as evenly windowed as atlas pictures."""
         shape = (len(batch), 1, 1, 1)
         gain = 0.4 + 0.8 * torch.rand(shape, generator=self.generator)
         gamma = torch.exp(0.8 * (torch.rand(shape, generator=self.generator) - 0.5))
-        changed = torch.rand(shape, generator=self.generator) < 0.5
+        changed = torch.rand(shape, generator=self.generator) < self.varied_share
         return torch.where(changed, (batch.pow(gamma) * gain).clamp(0, 1), batch)
 
     def _heat(self, batch: Batch) -> Batch:

@@ -29,6 +29,7 @@ class LossWeights:
     headroom: float = 0.0
     semantic: float = 0.3
     subsidiary: float = 0.5
+    lesion: float = 0.0
     mask: float = 0.3
 
 
@@ -62,7 +63,7 @@ PRUNED_BY = 0.5
 LEAST_PATCH = 16
 """Pixels: SSIM looks through a window of 11."""
 
-OF_PATCHES = ("air_share", "hot_share", "varied_share")
+OF_PATCHES = ("air_share", "hot_share", "lesion_share", "varied_share")
 OF_STEPS = ("hard_share", "settled_share", "float32_share", "average_share")
 
 COUNT, SHARE, POSITIVE, ANY = (1, 10**9), (0.0, 1.0), (1e-12, 1e6), (0.0, 1e6)
@@ -108,6 +109,7 @@ class TrainingConfig:
     hot_share: float = setting(
         0.0, "share of patches in which one source gets a hot blob over bright tissue of the other"
     )
+    lesion_share: float = setting(0.0, "share of patches that are fused a second time with a lesion in one source")
     varied_share: float = setting(0.5, "share of patches whose gain and gamma are varied")
     turned: bool = setting(True, "patches are turned and mirrored by chance")
     oversampled_tasks: tuple[str, ...] = setting((), "tasks drawn twice as often as others; else all are drawn alike")
@@ -146,6 +148,9 @@ class TrainingConfig:
     for_tasks: tuple[dict[str, Any], ...] = setting((), "tasks, each with loss settings of its own")
     semantic_weight: float = setting(LossWeights.semantic, "semantic loss, β in the paper")
     subsidiary_weight: float = setting(LossWeights.subsidiary, "subsidiary head in the semantic loss, δ in the paper")
+    lesion_weight: float = setting(
+        LossWeights.lesion, "lesion loss: what the fused patch does not keep of a lesion's contrast"
+    )
     mask_weight: float = setting(LossWeights.mask, "penalty on couple masks that do not follow the sources' detail")
     principal_share: float = setting(0.25, "share of the channels that may be principal without a penalty")
     kept_share: float = setting(1.0, "share of the channels of E, M, R and decoder that are left in the end")

@@ -158,6 +158,23 @@ def _correlation(one: Tensor, other: Tensor) -> Tensor:
     return (one * other).mean((1, 2, 3)) / (variances + 1e-8).sqrt()
 
 
+WANTED_CONTRAST = 0.6
+"""Share of a lesion's contrast that is to be left: the sources share one range, so that not all can be."""
+
+
+def lesion_loss(fused: Tensor, added: Tensor) -> Tensor:
+    """What is missing of a lesion's contrast, as a share of what is wanted: mean over the lesions, 0 where all is left.
+
+    Parameters
+    ----------
+    fused
+        (N, 1, H, W); its last K patches are the first K, fused with what ``added`` (K, 1, H, W) says in one source.
+    """
+    change = fused[-len(added) :] - fused[: len(added)]
+    kept = (change * added).sum((1, 2, 3)) / added.square().sum((1, 2, 3)).clamp(min=1e-6)
+    return (1 - kept / WANTED_CONTRAST).relu().mean()
+
+
 def structure(image: Tensor) -> Tensor:
     """Where an image holds detail: (N, 1, H, W) of 0 and 1.
 

@@ -25,7 +25,13 @@ from medfuse.gesenet.training.config import TrainingConfig
 from medfuse.gesenet.training.dataset import Pair, with_classes
 from medfuse.gesenet.training.folds import held_out
 from medfuse.gesenet.training.isolation import Isolation
-from medfuse.gesenet.training.losses import channel_mask_loss, loss_by_task, semantic_loss, spatial_mask_loss
+from medfuse.gesenet.training.losses import (
+    channel_mask_loss,
+    lesion_loss,
+    loss_by_task,
+    semantic_loss,
+    spatial_mask_loss,
+)
 from medfuse.gesenet.training.optimizers import channel_logits, narrowed, network_optimizer, semantic_optimizer
 from medfuse.gesenet.training.patches import Batch, PatchSampler, whole_pairs
 from medfuse.gesenet.training.pruning import Pruning
@@ -78,6 +84,7 @@ class Trainer:
             torch.Generator().manual_seed(config.seed),
             config.oversampled_tasks,
             config.hot_share,
+            lesion_share=config.lesion_share,
             varied_share=config.varied_share,
             turned=config.turned,
         )
@@ -152,6 +159,9 @@ class Trainer:
             fused = self.network(batch.mri, batch.partner)
         fused = _as_shown(fused.float(), batch)
         total, terms = self.loss(fused, batch.mri, batch.partner, batch.tasks)
+        if batch.lesions is not None:
+            terms["lesion"] = lesion_loss(fused, batch.lesions)
+            total = total + config.lesion_weight * terms["lesion"]
         if masks:
             work = torch.stack([watched.work_share() for watched in masks]).mean()
             sides = zip(masks, (batch.mri, batch.partner), (self.network.mri, self.network.partner), strict=True)

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pywt
 import torch
+from networks import Method, as_published, by_network
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from medfuse.gesenet import load_engine
-
 OURS = "medfuse"
-
-Method = Callable[[Tensor, Tensor], Tensor]
-"""(N, 1, H, W) MRI and partner in [0, 1] → fused in [0, 1]."""
 
 
 def average(mri: Tensor, partner: Tensor) -> Tensor:
@@ -46,28 +40,6 @@ def wavelets(mri: Tensor, partner: Tensor, levels: int = 3) -> Tensor:
         fused.append(tuple(np.where(abs(a) > abs(b), a, b) for a, b in zip(these, those, strict=True)))
     height, width = mri.shape[-2:]
     return torch.from_numpy(pywt.waverec2(fused, "db2")[..., :height, :width]).float().clamp(0, 1)
-
-
-def by_network(weights: str) -> Method:
-    """By the engine that `medfuse.fuse` takes by itself."""
-    engine = load_engine(weights=weights)
-
-    def fuse(mri: Tensor, partner: Tensor) -> Tensor:
-        return torch.cat([engine(*sides) for sides in zip(mri.split(4), partner.split(4), strict=True)])
-
-    return fuse
-
-
-def as_published(network: Method, *, black_air: bool) -> Method:
-    """The published program around its network: each picture stretched to its own range, then cut to whole numbers."""
-
-    def fuse(mri: Tensor, partner: Tensor) -> Tensor:
-        fused = network(mri, partner)
-        low, high = fused.amin((1, 2, 3), keepdim=True), fused.amax((1, 2, 3), keepdim=True)
-        fused = ((fused - low) / (high - low) * 255).floor() / 255
-        return torch.where(torch.maximum(mri, partner) == 0, 0.0, fused) if black_air else fused
-
-    return fuse
 
 
 def methods(weights: str, published: str | None) -> dict[str, Method]:

@@ -54,7 +54,7 @@ pipeline = Compose(
         HideLowUptaked("partner", threshold=0.55),
         SplitLumad("partner", luma="luma", palette=palette),
         FuseSlicesd("mri", "luma", fused="fused"),
-        JoinColourd("fused", uptake="partner", palette=palette),
+        JoinColourd("fused", uptake="partner", palette=palette, mri="mri"),
     ]
 )
 phantom = medfuse.phantom_study("PT", coarsen=3)

@@ -28,6 +28,10 @@ def marked(name: str, registration: Mapping[str, Any]) -> str:
     return f"{name} {NOT_ALIGNED}" if registration.get("verdict") == "not aligned" else name
 
 
+JOINED = {"oklab": "hue and chroma in OKLab", "chroma": "chroma, Eq. 5"}
+"""How the colours came into the fused slices, for readers of a header."""
+
+
 @dataclass(frozen=True)
 class Provenance:
     """The steps between the sources and the fused volume, in the order in which they were taken.
@@ -51,6 +55,7 @@ class Provenance:
     partner_window: Window
     partner_unit: str
     palette: str | None
+    colour_join: str | None
     weights: dict[str, str]
     engine: str = "reference"
     black_air: bool = False
@@ -84,8 +89,9 @@ class Provenance:
     def sentence(self) -> str:
         """The same for a reader of the DICOM header (DerivationDescription, at most 1024 characters)."""
         unit = "" if self.partner_unit == "arbitrary" else f" {self.partner_unit}"
-        window = f"{self.partner_window.lower:.4g} to {self.partner_window.upper:.4g}{unit}"
-        colours = f", coloured with the palette {self.palette}" if self.palette else ""
+        curve = " by a tone curve" if self.partner_window.bends else ""
+        window = f"{self.partner_window.lower:.4g} to {self.partner_window.upper:.4g}{unit}{curve}"
+        colours = f", coloured with the palette {self.palette} ({JOINED[self.colour_join]})" if self.colour_join else ""
         accepted = "Sources that name different patients were accepted. " if self.different_patients else ""
         filled = "".join(
             f"{name} slices missing and interpolated: {count}. "

@@ -38,6 +38,7 @@ ORDER = [
     "intensity",
     "provenance",
     "metrics",
+    "methods",
     "dicom.decimals",
     "dicom.header",
     "dicom.palettes",

@@ -86,10 +86,11 @@ class CtWindows(_Table):
                 f"``{name}``" + (" (default)" if name == DEFAULT_CT_WINDOW else ""),
                 f"{window.lower:g}",
                 f"{window.upper:g}",
+                ", ".join(f"{value:g}: {share:g}" for value, share in window.bends) or "–",
             )
             for name, window in CT_WINDOWS_HU.items()
         )
-        return self.table(("name", "from, HU", "to, HU"), rows, "50 25 25")
+        return self.table(("name", "from, HU", "to, HU", "in between, HU: brightness"), rows, "30 15 15 40")
 
 
 class ScoreTable(_Table):

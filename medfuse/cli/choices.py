@@ -72,6 +72,13 @@ class PlaneName(str, Enum):
     SAGITTAL = "sagittal"
 
 
+class JoinName(str, Enum):
+    """Ways in which fused slices take the partner's colours."""
+
+    OKLAB = "oklab"
+    CHROMA = "chroma"
+
+
 PartnerModality = Enum("PartnerModality", {name: name for name in PARTNERS}, type=str)  # type: ignore[misc]
 """Modalities of a partner study."""
 

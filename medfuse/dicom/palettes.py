@@ -1,4 +1,4 @@
-"""Read the Standard's well-known colour palettes (PS3.6 Annex B), which pydicom holds."""
+"""Look up colour palettes: the one of fused pictures, and the Standard's well-known ones, which pydicom holds."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from medfuse.errors import IntensityError
+from medfuse.intensity.palette_join import violet_to_orange
 from medfuse.volume import PALETTES
 
 
 @cache
 def palette_table(name: str) -> npt.NDArray[np.float32]:
-    """Return a palette as (256, 3) float32 RGB in [0, 1], read-only.
+    """Return a palette as (256, 3) float32 RGB in [0, 1], read-only; the Standard's are those of PS3.6 Annex B.
 
     Raises
     ------
@@ -25,15 +26,19 @@ def palette_table(name: str) -> npt.NDArray[np.float32]:
     """
     if name not in PALETTES:
         raise IntensityError(f"expected a palette of {', '.join(PALETTES)}; found {name!r}.")
+    table = violet_to_orange() if name == "violet-to-orange" else _standard_table(name)
+    table.setflags(write=False)
+    return table
+
+
+def _standard_table(name: str) -> npt.NDArray[np.float32]:
     file = pydicom.data.get_palette_files(f"{name.replace('-', '')}.dcm")[0]
     palette = dcmread(file, force=True)
     channels = [
         np.frombuffer(palette[f"{colour}PaletteColorLookupTableData"].value, dtype=np.uint8)
         for colour in ("Red", "Green", "Blue")
     ]
-    table = np.stack(channels, axis=1).astype(np.float32) / np.float32(255)
-    table.setflags(write=False)
-    return table
+    return np.stack(channels, axis=1).astype(np.float32) / np.float32(255)
 
 
 def describe_palette(dataset: Dataset, name: str) -> None:

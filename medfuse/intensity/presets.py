@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from medfuse.errors import IntensityError
 
@@ -12,16 +13,40 @@ LARGEST = 1e30
 
 @dataclass(frozen=True)
 class Window:
-    """A range of values that is mapped linearly onto [0, 1], in the volume's own unit; values outside are clipped."""
+    """A range of values that is mapped onto [0, 1], in the volume's own unit; values outside are clipped.
+
+    Parameters
+    ----------
+    lower, upper
+        What becomes 0 and 1.
+    bends
+        Values between the two with their place in [0, 1], both rising: between them the map is linear. Without any it
+        is linear from end to end, else it is a tone curve.
+    """
 
     lower: float
     upper: float
+    bends: tuple[tuple[float, float], ...] = ()
 
     def __post_init__(self) -> None:
         if not (self.lower > -LARGEST and self.lower < self.upper < LARGEST):
             raise IntensityError(
                 f"a window needs finite limits and a positive width; found {self.lower:g} to {self.upper:g}."
             )
+        points = self.points
+        if not all(one[0] < other[0] and one[1] < other[1] for one, other in pairwise(points)):
+            raise IntensityError(f"a tone curve must rise from its lower to its upper limit; found {points}.")
+
+    @property
+    def points(self) -> tuple[tuple[float, float], ...]:
+        """Values and their places in [0, 1], from end to end."""
+        return ((self.lower, 0.0), *self.bends, (self.upper, 1.0))
+
+    @property
+    def linear(self) -> Window:
+        """What stands for a tone curve where only a linear window can be given: from its start to its steepest end."""
+        _, (high, _) = max(pairwise(self.points), key=lambda ends: ends[1][1] - ends[0][1])
+        return Window(self.lower, high)
 
     @classmethod
     def from_level(cls, level: float, width: float) -> Window:
@@ -38,7 +63,7 @@ class Window:
 
 
 CT_WINDOWS_HU: dict[str, Window] = {
-    "head": Window(-20.0, 1000.0),
+    "head": Window(-10.0, 1500.0, ((35.0, 0.2), (75.0, 0.85), (200.0, 0.9))),
     "brain": Window.from_level(40.0, 80.0),
     "stroke": Window.from_level(40.0, 40.0),
     "subdural": Window.from_level(75.0, 215.0),
@@ -46,7 +71,8 @@ CT_WINDOWS_HU: dict[str, Window] = {
     "bone": Window.from_level(600.0, 2800.0),
     "lung": Window.from_level(-600.0, 1500.0),
 }
-"""CT windows by name, HU. ``head``, the default, keeps the brain dark so that the MRI shows it, and bone bright."""
+"""CT windows by name, HU. ``head``, the default, is a tone curve: healthy brain (up to 40 HU) stays dark, so that the
+MRI shows it; blood (50 to 90 HU) rises steeply out of it; calcifications and bone share what is left."""
 
 DEFAULT_CT_WINDOW = "head"
 

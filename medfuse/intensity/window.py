@@ -7,6 +7,7 @@ maximum or a given uptake.
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 from monai.data.meta_tensor import MetaTensor
@@ -21,6 +22,10 @@ SAMPLED_VOXELS = 8_000_000
 
 MAXIMUM_SAMPLES = 2_000_000
 """Percentiles are taken of an evenly spaced subset no larger than this; their error is far below one grey level."""
+
+
+HOT, FEW = 6.0, 0.03
+"""How far above tissue uptake may lie to count for the range, and what share of voxels hot spots are at most."""
 
 
 def outside_value(volume: MetaTensor) -> float:
@@ -87,10 +92,29 @@ def _robust_window(volume: MetaTensor, modality: Modality) -> Window:
     # Air fills most of a volume: percentiles of everything would follow the field of view, not the head.
     air = lowest + 0.05 * (float(torch.quantile(sample, 0.999)) - lowest) if modality == MRI else max(lowest, 0.0)
     tissue = sample[sample > air]
+    if TRAITS[modality].starts_at_zero and len(tissue):
+        tissue = tissue[tissue <= HOT * _tissue_level(tissue)]
     top = float(torch.quantile(tissue, TRAITS[modality].top_share)) if len(tissue) else highest
     if TRAITS[modality].starts_at_zero:
         return Window(0.0, top if top > 0 else highest)
     return Window(lowest if "HU" in TRAITS[modality].units else float(torch.quantile(sample, 0.01)), top)
+
+
+def _tissue_level(uptake: Tensor) -> float:
+    """The upper quartile of what takes up a tracer as tissue does: not noise in air, not a bladder or a hot lesion.
+
+    Air and tissue are told apart by the means of the logarithms of both, which the threshold between them lies between
+    (Ridler and Calvard 1978, doi:10.1109/TSMC.1978.4310039). If hardly anything lies above it, that is hot spots.
+    """
+    logarithms = uptake.log()
+    threshold = float(logarithms.mean())
+    for _ in range(20):
+        above = logarithms > threshold
+        if not 0 < int(above.sum()) < len(above):
+            break
+        threshold = float(logarithms[above].mean() + logarithms[~above].mean()) / 2
+    tissue = uptake[logarithms > threshold]
+    return float(torch.quantile(tissue if len(tissue) > FEW * len(uptake) else uptake, 0.75))
 
 
 def scale(volume: MetaTensor, window: Window) -> MetaTensor:
@@ -106,4 +130,10 @@ def scale(volume: MetaTensor, window: Window) -> MetaTensor:
 
 def to_unit(values: Tensor, window: Window) -> Tensor:
     """Map ``window`` onto [0, 1] and clip: values of any shape, into memory of their own."""
-    return (values - window.lower).div_(window.width).clamp_(0, 1)
+    if not window.bends:
+        return (values - window.lower).div_(window.width).clamp_(0, 1)
+    # A sum of clipped ramps, one for each part of the curve.
+    shown = torch.zeros_like(values, dtype=torch.float32)
+    for (low, dark), (high, bright) in pairwise(window.points):
+        shown.add_((values - low).div_(high - low).clamp_(0, 1), alpha=bright - dark)
+    return shown.clamp_(max=1)

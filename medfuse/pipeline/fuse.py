@@ -17,7 +17,7 @@ from medfuse.pipeline.prepare import prepare_pair, require_choices
 from medfuse.provenance import Provenance
 from medfuse.registration import Align, Registration
 from medfuse.runtime.progress import Progress
-from medfuse.volume import Plane, grid_of, meta_of, source_of
+from medfuse.volume import ColourJoin, Plane, grid_of, meta_of, source_of
 
 
 def fuse(
@@ -28,6 +28,7 @@ def fuse(
     force: bool = False,
     window: str | Window | None = None,
     palette: str | None = None,
+    join: ColourJoin = "oklab",
     plane: Plane = "native",
     weights: str | Path = "default",
     device: str = "auto",
@@ -54,7 +55,10 @@ def fuse(
     window
         Range of the partner shown: a CT preset's name, ``"LEVEL,WIDTH"`` or a `Window`, in the partner's unit.
     palette
-        Colours of the partner; PET and SPECT have ``hot-iron`` by default, CT none.
+        Colours of the partner; PET and SPECT have ``violet-to-orange`` by default, CT none.
+    join
+        How a fused slice takes them: ``oklab`` shows the uptake by hue and chroma and the MRI by lightness, so that
+        both can be read back; ``chroma`` is Eq. 5 of the paper, the fused luma with the partner's chroma.
     plane
         Which slices are fused and written: as acquired, or the nearest axial, coronal or sagittal ones.
     weights
@@ -88,7 +92,7 @@ def fuse(
     """
     require_pair(mri, partner, different_patients=different_patients)
     # What is cheap to check is checked before what takes minutes.
-    require_choices(mri, partner, align=align, window=window, palette=palette, plane=plane)
+    require_choices(mri, partner, align=align, window=window, palette=palette, join=join, plane=plane)
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1; found {batch_size}.")
     network = engine if isinstance(engine, Engine) else load_engine(engine, device, weights, progress=progress)
@@ -99,6 +103,7 @@ def fuse(
         force=force,
         window=window,
         palette=palette,
+        join=join,
         plane=plane,
         black_air=black_air,
         progress=progress,
@@ -114,6 +119,7 @@ def fuse(
         partner_window=pair.partner_window,
         partner_unit=meta_of(partner)["unit"],
         palette=pair.palette,
+        colour_join=pair.join if pair.palette else None,
         weights=dict(network.origin),
         engine=network.name,
         black_air=black_air,

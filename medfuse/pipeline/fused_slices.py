@@ -91,7 +91,7 @@ class FusedSlices:
     def _made(self) -> Iterator[Tensor]:
         slices = self.grid.shape[2]
         for start, pairs, batch in fused_batches(self.engine, self.pair.pairs, slices, batch_size=self.batch_size):
-            shown = join_colour(batch.cpu(), pairs.uptake, self.pair.palette)
+            shown = join_colour(batch.cpu(), pairs.mri, pairs.uptake, self.pair.palette, self.pair.join)
             if self.progress:
                 self.progress("fuse", (start + len(shown)) / slices)
             yield from shown.mT

@@ -12,7 +12,20 @@ from medfuse.intensity import AirMask, Window, choose_window, known_window, outs
 from medfuse.pipeline.steps import blacken_air, choose_palette, split_luma, window_slab
 from medfuse.registration import Align, Registration, assess_registration, register, resample, resampled
 from medfuse.runtime.progress import Progress, step_of
-from medfuse.volume import PLANES, LazyVolume, Plane, SlicePairs, Source, grid_of, like, make_volume, plain, replane
+from medfuse.volume import (
+    COLOUR_JOINS,
+    PLANES,
+    ColourJoin,
+    LazyVolume,
+    Plane,
+    SlicePairs,
+    Source,
+    grid_of,
+    like,
+    make_volume,
+    plain,
+    replane,
+)
 
 
 @dataclass(frozen=True)
@@ -29,6 +42,8 @@ class PreparedPair:
         What becomes [0, 1] of each.
     palette
         Colours of the partner; None for grey.
+    join
+        How the fused slices take them; see `medfuse.pipeline.steps.join_colour`.
     air
         If given, the air outside it is black.
     """
@@ -38,6 +53,7 @@ class PreparedPair:
     mri_window: Window
     partner_window: Window
     palette: str | None
+    join: ColourJoin = "oklab"
     air: AirMask | None = None
 
     def pairs(self, start: int, stop: int) -> SlicePairs:
@@ -76,6 +92,7 @@ def prepare_pair(
     force: bool = False,
     window: str | Window | None = None,
     palette: str | None = None,
+    join: ColourJoin = "oklab",
     plane: Plane = "native",
     black_air: bool = False,
     progress: Progress | None = None,
@@ -87,19 +104,25 @@ def prepare_pair(
     tuple
         The pair on the MRI's grid, and the registration MRI → partner.
     """
-    palette = require_choices(mri, partner, align=align, window=window, palette=palette, plane=plane)
+    palette = require_choices(mri, partner, align=align, window=window, palette=palette, join=join, plane=plane)
     mri = straighten(mri)
     registration = align_pair(mri, partner, align, force=force, progress=progress)
     mri = replane(mri, plane)
     step_of(progress, "resample")(0.0)
     moved = resampled(partner, grid_of(mri), registration, outside=outside_value(partner))
-    pair = on_one_grid(mri, moved, window=window, palette=palette, black_air=black_air)
+    pair = on_one_grid(mri, moved, window=window, palette=palette, join=join, black_air=black_air)
     step_of(progress, "resample")(1.0)
     return pair, registration
 
 
 def on_one_grid(
-    mri: MetaTensor, partner: LazyVolume, *, window: str | Window | None, palette: str | None, black_air: bool = False
+    mri: MetaTensor,
+    partner: LazyVolume,
+    *,
+    window: str | Window | None,
+    palette: str | None,
+    join: ColourJoin = "oklab",
+    black_air: bool = False,
 ) -> PreparedPair:
     """Choose how two volumes on one grid are shown; parameters as for `medfuse.fuse`."""
     mri_window = choose_window(mri)
@@ -109,6 +132,7 @@ def on_one_grid(
         mri_window,
         choose_window(partner, window),
         choose_palette(palette, partner),
+        join,
         AirMask.of(mri, mri_window) if black_air else None,
     )
 
@@ -143,6 +167,7 @@ def require_choices(
     align: Align | Registration,
     window: str | Window | None,
     palette: str | None,
+    join: ColourJoin,
     plane: Plane,
 ) -> str | None:
     """Check what can be checked before anything takes minutes; return the palette."""
@@ -150,6 +175,8 @@ def require_choices(
         raise ValueError(f"align must be one of {', '.join(get_args(Align))} or a Registration; found {align!r}.")
     if plane not in PLANES:
         raise ValueError(f"plane must be one of {', '.join(PLANES)}; found {plane!r}.")
+    if join not in COLOUR_JOINS:
+        raise ValueError(f"join must be one of {', '.join(COLOUR_JOINS)}; found {join!r}.")
     known_window(partner, window)
     return choose_palette(palette, partner)
 

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from medfuse.dicom.palettes import palette_table
 from medfuse.intensity import AirMask, Window, colour, to_unit
-from medfuse.volume import TRAITS, as_slices, like, meta_of, plain
+from medfuse.intensity.palette_join import join_uptake
+from medfuse.volume import TRAITS, ColourJoin, as_slices, like, meta_of, plain
 from medfuse.volume.metatensor import HasMeta
 
 EMPTY_SLICE = 0.02
@@ -61,8 +62,11 @@ def split_luma(uptake: Tensor, palette: str | None) -> Tensor:
     return colour.palette_luma(uptake.contiguous().movedim(1, 0), palette_table(palette)).movedim(0, 1)
 
 
-def join_colour(luma: Tensor, uptake: Tensor, palette: str | None) -> Tensor:
-    """Give a fused slab the chroma of the partner in its palette (Eq. 5); itself without a palette.
+def join_colour(luma: Tensor, mri: Tensor, uptake: Tensor, palette: str | None, join: ColourJoin = "oklab") -> Tensor:
+    """Give a fused slab the partner's colours; itself without a palette.
+
+    ``oklab`` leaves lightness to both sources and hue to the uptake, see `medfuse.intensity.palette_join`; ``chroma``
+    gives the fused luma the chroma of the partner in its palette (Eq. 5).
 
     Returns
     -------
@@ -71,8 +75,11 @@ def join_colour(luma: Tensor, uptake: Tensor, palette: str | None) -> Tensor:
     """
     if palette is None:
         return luma
-    luma, uptake = (slab.contiguous().movedim(1, 0) for slab in (luma, uptake))
-    return colour.join_palette(luma, uptake, palette_table(palette)).movedim(0, 1)
+    table = palette_table(palette)
+    luma, mri, uptake = (slab.contiguous().movedim(1, 0) for slab in (luma, mri, uptake))
+    if join == "chroma":
+        return colour.join_palette(luma, uptake, table).movedim(0, 1)
+    return join_uptake(luma, mri, uptake, table).movedim(0, 1)
 
 
 def empty_volume(shape: tuple[int, int, int], channels: int) -> Tensor:

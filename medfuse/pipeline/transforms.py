@@ -9,7 +9,7 @@
         Scaled("mri"), Scaled("partner"),
         SplitLumad("partner", luma="luma"),
         FuseSlicesd("mri", "luma", fused="fused"),
-        JoinColourd("fused", uptake="partner"),
+        JoinColourd("fused", uptake="partner", mri="mri"),
     ])
 
 This gives the voxels of `medfuse.fuse`. For its ``black_air``, put ``FindAird("mri", air="air")`` before the MRI is
@@ -39,6 +39,7 @@ from medfuse.pipeline.steps import blacken_air, choose_palette, join_colour, ove
 from medfuse.registration import Align, Registration, resample
 from medfuse.runtime.progress import Progress
 from medfuse.volume import (
+    ColourJoin,
     Modality,
     Normalisation,
     Plane,
@@ -271,29 +272,37 @@ class FuseSlicesd(MapTransform):
 
 
 class JoinColourd(MapTransform):
-    """Give the fused luma the chroma of the partner in its palette (Eq. 5); nothing where that is grey.
+    """Give the fused luma the partner's colours, as `medfuse.fuse` with the same ``join``; nothing where that is grey.
 
     Leaves (3, X, Y, Z) uint8 RGB in place of the (1, X, Y, Z) luma. Without a ``palette``, the modality's own is taken,
     as by `medfuse.fuse`.
     """
 
     def __init__(
-        self, luma: str = "fused", uptake: str = "partner", palette: str | None = None, progress: Progress | None = None
+        self,
+        luma: str = "fused",
+        uptake: str = "partner",
+        palette: str | None = None,
+        mri: str = "mri",
+        join: ColourJoin = "oklab",
+        progress: Progress | None = None,
     ) -> None:
-        super().__init__((luma, uptake))
-        self.luma, self.uptake, self.palette = luma, uptake, palette
+        super().__init__((luma, mri, uptake))
+        self.luma, self.mri, self.uptake, self.palette, self.join = luma, mri, uptake, palette, join
         self.progress = progress
 
     def __call__(self, data: Data) -> dict[Hashable, Any]:
-        luma, uptake = data[self.luma], data[self.uptake]
+        luma, mri, uptake = data[self.luma], data[self.mri], data[self.uptake]
         palette = choose_palette(self.palette, uptake)
         if palette is None:
             return dict(data)
         require_same_grid(luma, uptake)
+        require_same_grid(luma, mri)
 
         def join(here: slice, slab: Tensor) -> Tensor:
             if self.progress:
                 self.progress("colour", here.stop / luma.shape[-1])
-            return join_colour(slab, as_slices(plain(uptake)[..., here]), palette)
+            under, shown = (as_slices(plain(volume)[..., here]) for volume in (mri, uptake))
+            return join_colour(slab, under, shown, palette, self.join)
 
         return dict(data) | {self.luma: over_slabs(luma, 3, join)}

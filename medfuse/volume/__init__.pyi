@@ -1,6 +1,7 @@
 from .grid import LPS_FROM_RAS, MOST_VOXELS, Grid, Points
 from .metatensor import NO_DOSE, Source, grid_of, known_of, like, make_volume, meta_of, plain, source_of
 from .modality import (
+    COLOUR_JOINS,
     MODALITIES,
     MRI,
     PALETTES,
@@ -8,6 +9,7 @@ from .modality import (
     PARTNERS,
     SUV_UNITS,
     TRAITS,
+    ColourJoin,
     Modality,
     PaletteName,
     Traits,
@@ -19,6 +21,7 @@ from .units import activity_per_ml, becquerels_in
 from .uptake import NORMALISATIONS, Normalisation, Patient, Stated, SuvInputs, Uptake
 
 __all__ = [
+    "COLOUR_JOINS",
     "DISPLAY_AXES",
     "LPS_FROM_RAS",
     "MODALITIES",
@@ -32,6 +35,7 @@ __all__ = [
     "PLANES",
     "SUV_UNITS",
     "TRAITS",
+    "ColourJoin",
     "Grid",
     "LazyVolume",
     "Modality",

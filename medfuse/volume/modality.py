@@ -18,9 +18,14 @@ Unit = Literal["HU", "Bq/ml", "SUV", "SUVlbm", "SUVbsa", "counts", "arbitrary"]
 SUV_UNITS: dict[Literal["bw", "lbm", "bsa"], Unit] = {"bw": "SUV", "lbm": "SUVlbm", "bsa": "SUVbsa"}
 """Units of uptake, by what the dose is divided by: body weight, lean body mass (Janmahasatian), body surface area."""
 
-PaletteName = Literal["hot-iron", "pet", "hot-metal-blue", "pet-20-step"]
+PaletteName = Literal["violet-to-orange", "hot-iron", "pet", "hot-metal-blue", "pet-20-step"]
 PALETTES: tuple[PaletteName, ...] = get_args(PaletteName)
-"""The Standard's well-known palettes (PS3.6 Annex B)."""
+"""The palette made for fused pictures, and the Standard's well-known ones (PS3.6 Annex B)."""
+
+ColourJoin = Literal["oklab", "chroma"]
+COLOUR_JOINS: tuple[ColourJoin, ...] = get_args(ColourJoin)
+"""How a fused slice takes its colours: lightness from both sources and hue from the uptake, in OKLab; or Eq. 5 of the
+paper, the fused luma with the partner's chroma."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +91,7 @@ TRAITS: dict[Modality, Traits] = {
     "PT": Traits(
         label="PET",
         starts_at_zero=True,
-        palette="hot-iron",
+        palette="violet-to-orange",
         units=("Bq/ml", *SUV_UNITS.values(), "counts", "arbitrary"),
         sop_class="1.2.840.10008.5.1.4.1.1.128",
         enhanced_classes=("1.2.840.10008.5.1.4.1.1.130", "1.2.840.10008.5.1.4.1.1.128.1"),
@@ -96,7 +101,7 @@ TRAITS: dict[Modality, Traits] = {
     "NM": Traits(
         label="SPECT",
         starts_at_zero=True,
-        palette="hot-iron",
+        palette="violet-to-orange",
         units=("counts", "Bq/ml", *SUV_UNITS.values(), "arbitrary"),
         sop_class="1.2.840.10008.5.1.4.1.1.20",
         emission=True,

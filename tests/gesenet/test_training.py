@@ -1,3 +1,4 @@
+import copy
 import csv
 import hashlib
 import itertools
@@ -13,9 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from network_pairs import shuffled, silence
 from PIL import Image
 from safetensors import safe_open
+from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 import medfuse
@@ -26,9 +29,11 @@ from medfuse.gesenet.architecture import Parts, Widths
 from medfuse.gesenet.loading import save_network
 from medfuse.gesenet.masks import CoupleMaskConvolutions, watch_masks, work_share
 from medfuse.gesenet.network import GeSeNet
-from medfuse.gesenet.training.compact import compact_file, compacted
+from medfuse.gesenet.training import losses as training_losses
+from medfuse.gesenet.training.compact import compact_file, compacted, remaining, selected
 from medfuse.gesenet.training.config import TrainingConfig
 from medfuse.gesenet.training.dataset import read_pairs, read_picture, with_classes
+from medfuse.gesenet.training.folds import fold_of
 from medfuse.gesenet.training.losses import (
     FusionLoss,
     LossByTask,
@@ -38,13 +43,14 @@ from medfuse.gesenet.training.losses import (
     content_loss,
     gradient_loss,
     headroom_loss,
+    magnitude_loss,
     preservation_loss,
     semantic_loss,
     sobel,
     spatial_mask_loss,
     structure,
 )
-from medfuse.gesenet.training.patches import PatchSampler
+from medfuse.gesenet.training.patches import PatchSampler, whole_pairs
 from medfuse.gesenet.training.pruning import Pruning
 from medfuse.gesenet.training.semantic import TISSUES, SemanticModule, TissueClasses
 from medfuse.gesenet.training.trainer import Trainer
@@ -327,6 +333,228 @@ def test_weights_to_start_from_are_not_replaced(pairs, tmp_path):
             trainer_of(config(pairs, tmp_path / "a", start=str(start)))
 
 
+def narrowing(pairs, out, **more):
+    """A run that prunes; its network is cut after steps 3 and 6, and after the seventh, when all channels have gone."""
+    given = {"steps": 12, "validate_every": 3, "kept_share": 0.25, "mask_speed": 100.0}
+    return trainer_of(config(pairs, out, **(given | more)))
+
+
+def test_channels_are_cut_out_while_a_run_prunes(pairs, tmp_path):
+    trainer = narrowing(pairs, tmp_path / "run")
+    widths, seen = [], []
+    original = trainer._learn
+
+    def learn():
+        found = original()
+        logits = trainer.network.mri.region.body.channel_logits
+        seen.append((logits.shape[1], logits.requires_grad, logits.detach().clone()))
+        widths.append(trainer.network.widths.merged)
+        return found
+
+    trainer._learn = learn
+    trainer.run()
+    assert widths == sorted(widths, reverse=True)
+    assert widths[0] == 64
+    assert widths[-1] == 16
+    assert len(set(widths)) > 2  # more than once
+    # Channel masks learn through the cuts.
+    last = [logits for count, learns, logits in seen if count == seen[-1][0] and learns]
+    assert not torch.equal(last[0], last[-1])
+    assert load_network(trainer.folder.best_weights).widths == trainer.network.widths
+
+
+def test_a_cut_changes_neither_the_picture_nor_what_was_learnt(pairs, tmp_path):
+    trainer = narrowing(pairs, tmp_path / "run", steps=20, validate_every=20)
+    with trainer.isolation.entered():
+        for _ in range(9):
+            trainer._learn()
+            trainer.step += 1
+    sources = torch.rand(1, 1, 40, 44), torch.rand(1, 1, 40, 44)
+    wide, optimizer = trainer.network, trainer.optimizer
+    before, left = wide.eval()(*sources), remaining(wide)
+    worth = dict(zip(trainer.pruning.groups, trainer.pruning.worth, strict=True))
+    trainer._leave_out()
+    narrow = trainer.network
+    assert narrow is not wide
+    assert narrow.widths.merged < wide.widths.merged
+    torch.testing.assert_close(narrow.eval()(*sources), before, atol=2e-6, rtol=0)
+    for group, found in zip(trainer.pruning.groups, trainer.pruning.worth, strict=True):
+        assert torch.equal(found, worth[group][left.places[group]])
+    # The moments of a channel are still beside its weights.
+    for kind in ("exp_avg", "exp_avg_sq"):
+        joined = copy.deepcopy(wide)
+        for mine, its in zip(joined.parameters(), wide.parameters(), strict=True):
+            mine.data = optimizer.state[its][kind].clone()
+        expected = selected(wide, joined.state_dict(), left)
+        for name, value in narrow.named_parameters():
+            assert torch.equal(trainer.optimizer.state[value][kind], expected[name]), name
+            assert trainer.optimizer.state[value]["step"] == 9
+
+
+AVERAGED = {"average_share": 0.4, "settled_share": 0.3}
+
+
+@pytest.mark.parametrize(
+    ("more", "validations"), [({}, 1), ({"learn_channel_masks": False}, 2), (AVERAGED, 2), (AVERAGED, 3)]
+)
+def test_a_run_that_prunes_resumes_to_the_same_weights_wherever_it_was_cut(pairs, tmp_path, more, validations):
+    narrowing(pairs, tmp_path / "whole", **more).run()
+    cut = narrowing(pairs, tmp_path / "cut", **more)
+    original = cut._record
+
+    def record(figures):
+        original(figures)
+        if cut.step == 3 * validations:
+            raise KeyboardInterrupt
+
+    cut._record = record
+    with pytest.raises(KeyboardInterrupt):
+        cut.run()
+    resumed = narrowing(pairs, tmp_path / "cut", **more)
+    assert resumed.step == 3 * validations
+    assert resumed.network.widths == cut.network.widths
+    resumed.run()
+    assert log(tmp_path / "cut") == log(tmp_path / "whole")
+    written = [load_file(tmp_path / name / "best.safetensors") for name in ("cut", "whole")]
+    assert all(torch.equal(written[0][name], value) for name, value in written[1].items())
+
+
+def test_the_weights_are_the_mean_of_the_last_steps(pairs, tmp_path):
+    trainer = trainer_of(config(pairs, tmp_path / "run", average_share=0.5, stored_precision="float16"))
+    states, original = [], trainer._learn
+
+    def learn():
+        found = original()
+        states.append({name: value.clone() for name, value in trainer.network.state_dict().items()})
+        return found
+
+    trainer._learn = learn
+    trainer.run()
+    with safe_open(trainer.folder.best_weights, "pt") as file:
+        assert {file.get_tensor(name).dtype for name in file.keys()} == {torch.float16}  # noqa: SIM118
+        assert json.loads(file.metadata()["figures"]) == log(tmp_path / "run")[-1]
+    kept = load_network(trainer.folder.best_weights)
+    for name, value in kept.state_dict().items():
+        mean = torch.stack([state[name] for state in states[3:]]).mean(0)
+        torch.testing.assert_close(value, mean, atol=1e-3, rtol=1e-3)
+        assert torch.equal(value, value.half().float())
+    assert not torch.equal(kept.decoder[2].weight, trainer.network.decoder[2].weight)
+    # What the log says is of the weights that are kept, rounded.
+    validated = [pair for pair in read_pairs(pairs) if pair.case == "MRI-CT/2"]
+    batch = next(whole_pairs(validated))
+    total, _ = trainer.loss(kept(batch.mri, batch.partner), batch.mri, batch.partner, batch.tasks)
+    assert log(tmp_path / "run")[-1]["validation_total"] == pytest.approx(total.item(), abs=1e-4)
+
+
+def test_without_held_out_patients_the_longest_mean_is_kept(pairs, tmp_path):
+    trainer = trainer_of(config(pairs, tmp_path / "run", average_share=0.7, validation_cases=(), validate_every=2))
+    trainer.run()
+    with safe_open(trainer.folder.best_weights, "pt") as file:
+        assert json.loads(file.metadata()["figures"])["step"] == 6
+    assert trainer.mean.count == 4
+
+
+def test_channel_masks_settle_in_the_last_steps(pairs, tmp_path):
+    trainer = trainer_of(config(pairs, tmp_path / "run", settled_share=0.5, hard_share=0.5))
+    logits, seen, original = trainer.network.mri.region.body.channel_logits, [], trainer._learn
+    trainer._learn = lambda: (original(), seen.append(logits.detach().clone()))[0]
+    trainer.run()
+    assert not torch.equal(seen[1], seen[2])
+    assert torch.equal(seen[2], seen[5])
+    with pytest.raises(TrainingError, match=r"settled_share must be at most hard_share, 0\.2; found 0\.5"):
+        config(pairs, tmp_path / "none", settled_share=0.5, hard_share=0.2)
+
+
+def test_folds_are_by_patient_and_cover_all_once(pairs, tmp_path):
+    held = []
+    for fold in (1, 2):
+        trainer = trainer_of(config(pairs, tmp_path / str(fold), fold=fold, validation_cases=()))
+        validated = {pair.case for pair in trainer.validation}
+        assert not validated & {pair.case for pair in trainer.training}
+        assert {case.split("/")[0] for case in validated} == {"MRI-CT", "MRI-PET"}
+        held += validated
+    assert sorted(held) == ["MRI-CT/1", "MRI-CT/2", "MRI-PET/1", "MRI-PET/2"]
+    with pytest.raises(TrainingError, match="leave one of them empty"):
+        config(pairs, tmp_path / "none", fold=1)
+
+
+def test_a_patient_of_two_tasks_is_in_one_fold():
+    atlas = [f"MRI-PET/{case}" for case in (25, 41)] + [f"MRI-CT/{case}" for case in (2, 20, 28, 32, 34, 37, 41)]
+    atlas += [f"MRI-SPECT/{case}" for case in (10, 11, 15, 25, 28, 29, 3, 35, 4, 40)]
+    folds = fold_of(atlas)
+    assert folds == fold_of(atlas[::-1] * 2)
+    assert folds["MRI-PET/25"] != folds["MRI-PET/41"]
+    for number in ("25", "28", "41"):
+        assert len({fold for case, fold in folds.items() if case.split("/")[1] == number}) == 1
+    for task, least in (("MRI-CT", 3), ("MRI-SPECT", 5)):
+        own = [fold for case, fold in folds.items() if case.startswith(task)]
+        assert min(own.count(1), own.count(2)) >= least
+    for cases, said in (
+        (["MRI-PET/1", "MRI-CT/2", "MRI-CT/3"], "MRI-PET in both; it has 1"),
+        (["MRI-CT/", "MRI-CT/1"], "names no case"),
+    ):
+        with pytest.raises(TrainingError, match=said):
+            fold_of(cases)
+
+
+def test_no_picture_and_no_patient_of_another_split_is_trained_on(pairs):
+    text = pairs.read_text()
+    for row, said in (
+        ("test,MRI-CT,77,1,./MRI-CT-1-mri.png,other.png\n", "lists 1 pictures under the split train and another"),
+        ("validation,MRI-PET,2,9,a.png,b.png\n", "lists 1 patients"),
+    ):
+        pairs.write_text(text + row)
+        with pytest.raises(TrainingError, match=said) as refused:
+            read_pairs(pairs)
+        assert "77" not in str(refused.value)
+    pairs.write_text(text + "test,MRI-CT,,1,a.png,b.png\n")  # test pairs may have no name
+    assert {pair.case for pair in read_pairs(pairs)} == {"MRI-CT/1", "MRI-CT/2", "MRI-PET/1", "MRI-PET/2"}
+
+
+def test_the_papers_content_and_gradient_are_those_of_its_equations():
+    fused, mri, partner = torch.rand(3, 1, 1, 24, 24, generator=torch.Generator().manual_seed(6)).unbind()
+    both = (fused - mri).abs().mean() + (fused - partner).abs().mean()
+    torch.testing.assert_close(content_loss(fused, mri, partner, "both"), both)
+    strengths = [sobel(side).abs().sum(1) for side in (fused, mri, partner)]
+    expected = (strengths[0] - torch.maximum(*strengths[1:])).abs().mean()
+    torch.testing.assert_close(magnitude_loss(fused, mri, partner), expected)
+    # It cannot tell a dark line from a bright one, as ours does.
+    flat = torch.zeros_like(mri)
+    assert magnitude_loss(1 - mri, mri, flat) == pytest.approx(0, abs=1e-6)
+    loss = FusionLoss(LossWeights(1.0, 10.0, 0.5, 0.0), content_target="both", gradient_form="magnitudes")
+    total, terms = loss(fused, mri, partner)
+    assert total == pytest.approx((terms["content"] + 10 * terms["gradient"] + 0.5 * terms["ssim"]).item())
+
+
+def test_terms_that_count_nothing_have_no_gradient(monkeypatch):
+    fused = torch.rand(1, 1, 24, 24, requires_grad=True)
+    seen = []
+    monkeypatch.setattr(
+        training_losses, "headroom_loss", lambda *_: seen.append(torch.is_grad_enabled()) or fused.mean()
+    )
+    for weight in (0.0, 1.0):
+        FusionLoss(LossWeights(headroom=weight))(fused, torch.rand(1, 1, 24, 24), torch.rand(1, 1, 24, 24))
+    assert seen == [False, True]
+
+
+def test_patches_can_be_left_as_they_are(pairs):
+    found = read_pairs(pairs)[:1]
+    sampler = PatchSampler(
+        found, (48,), 48 * 48 * 8, 1.0, torch.Generator().manual_seed(5), varied_share=0.0, turned=False
+    )
+    drawn = sampler.draw()
+    assert all(torch.equal(each, found[0].mri.float() / 255) for each in drawn.mri)
+    torch.testing.assert_close(drawn.partner[0], found[0].partner.float() / 255)
+
+
+def test_masks_may_learn_as_the_weights_do(pairs, tmp_path):
+    alike = trainer_of(config(pairs, tmp_path / "a", mask_speed=1.0, decay_masks=True, weight_decay=2e-4, warm_up=0))
+    assert {(group["speed"], group["weight_decay"]) for group in alike.optimizer.param_groups} == {(1.0, 2e-4)}
+    apart = trainer_of(config(pairs, tmp_path / "b", weight_decay=2e-4))
+    assert [group["weight_decay"] for group in apart.optimizer.param_groups] == [2e-4, 0.0]
+    assert [group["speed"] for group in apart.optimizer.param_groups] == [1.0, 10.0]
+
+
 def test_validation_patients_are_not_trained_on(pairs, tmp_path):
     trainer = trainer_of(config(pairs, tmp_path / "a"))
     assert {pair.case for pair in trainer.training} == {"MRI-CT/1", "MRI-PET/1", "MRI-PET/2"}
@@ -601,6 +829,12 @@ def test_what_a_study_is_refused_for_arrives_as_it_is(tmp_path):
         {"patch_sizes": ("a",)},
         {"validation_cases": (1,)},
         {"precision": "foo"},
+        {"stored_precision": "bfloat16"},
+        {"content_target": "mean"},
+        {"gradient_form": ""},
+        {"fold": 3},
+        {"average_share": 0.6, "kept_share": 0.5},
+        {"settled_share": 0.7},
         {"for_tasks": ({"task": "MRI-CT", "ssim_weight": -1.0},)},
     ],
 )
@@ -1006,10 +1240,12 @@ def test_training_can_start_from_the_mean_of_weights(pairs, tmp_path):
 
 
 RECIPES = Path(__file__).parents[2] / "recipes"
+SMALL = {name: SETTINGS[name] for name in ("batch_pixels", "patch_sizes", "validation_cases", "device")}
+SMALL |= {"steps": 2, "semantic_pretraining": 1, "validate_every": 1}
 
 
-def test_every_recipe_is_read_and_starts_from_another_one():
-    stages = sorted(RECIPES.glob("*.yaml"))
+def test_the_stages_of_the_shipped_weights_are_kept_and_start_from_one_another():
+    stages = sorted((RECIPES / "history").glob("*.yaml"))
     assert len(stages) == 16
     for path in stages:
         settings = TrainingConfig.from_yaml(path)
@@ -1021,11 +1257,57 @@ def test_every_recipe_is_read_and_starts_from_another_one():
         assert path.with_suffix(".jsonl").is_file()
 
 
-def test_the_first_recipe_trains_from_nothing(pairs, tmp_path):
-    flags = {name: SETTINGS[name] for name in ("batch_pixels", "patch_sizes", "validation_cases", "device")}
-    flags |= {"pairs": str(pairs), "out": str(tmp_path / "run"), "steps": 1, "semantic_pretraining": 1}
-    trainer_of(TrainingConfig.from_yaml(RECIPES / "first.yaml", **flags)).run()
-    assert [row["step"] for row in log(tmp_path / "run")] == [1]
+def test_the_recipe_trains_from_nothing_to_narrow_weights_in_one_run(pairs, tmp_path):
+    settings = TrainingConfig.from_yaml(
+        RECIPES / "default.yaml", pairs=str(pairs), out=str(tmp_path / "run"), **(SMALL | {"steps": 5})
+    )
+    assert not settings.start
+    assert not settings.averaged
+    assert not settings.for_tasks
+    assert settings.semantic_weight > 0
+    weights = train(settings)
+    narrow = load_network(weights)
+    assert narrow.widths == Widths(8, 8, 16, 8, 8, 16, 8, 16, 8)
+    with safe_open(weights, "pt") as file:
+        assert file.get_tensor("decoder.0.weight").dtype == torch.float16
+        assert json.loads(file.metadata()["figures"])["step"] == 5
+    assert log(tmp_path / "run")[-1]["train_semantic"] > 0
+
+
+def test_the_papers_recipe_is_its_sum_and_nothing_else(pairs, tmp_path):
+    settings = TrainingConfig.from_yaml(
+        RECIPES / "paper.yaml", pairs=str(pairs), out=str(tmp_path / "run"), **(SMALL | {"batch_pixels": 2304})
+    )
+    weights = settings.loss_weights
+    assert (weights.gradient / weights.content, weights.ssim, weights.semantic, weights.subsidiary) == (
+        10,
+        0.5,
+        0.3,
+        0.5,
+    )
+    assert weights.complement == weights.preservation == weights.headroom == weights.mask == 0
+    assert TrainingConfig.from_yaml(RECIPES / "paper.yaml").patch_sizes == (24,)
+    assert settings.batch_pixels == 4 * 24 * 24
+    trainer = trainer_of(settings)
+    trainer.run()
+    assert load_network(trainer.folder.best_weights).widths == Widths()
+    row = log(tmp_path / "run")[-1]
+    terms = {name: row[f"validation_{name}"] for name in ("content", "gradient", "ssim")}
+    assert row["validation_total"] == pytest.approx(
+        terms["content"] + 10 * terms["gradient"] + 0.5 * terms["ssim"], rel=1e-4
+    )
+
+
+def test_candidates_are_few_and_change_settings_of_the_recipe():
+    files = sorted((RECIPES / "candidates").glob("*.yaml"))
+    assert 2 <= len(files) <= 8
+    recipe = yaml.safe_load((RECIPES / "default.yaml").read_text())
+    seen = []
+    for path in files:
+        changes = yaml.safe_load(path.read_text())
+        assert not {"pairs", "fold", "validation_cases", "steps", "seed"} & changes.keys()
+        seen.append(TrainingConfig.from_mapping(recipe | changes))
+    assert len(set(map(repr, seen))) == len(files)
 
 
 def test_channel_masks_can_be_left_as_they_are(pairs, tmp_path):

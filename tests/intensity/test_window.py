@@ -1,9 +1,10 @@
+import numpy as np
 import pytest
 import torch
 from synthetic import oblique_grid
 
 from medfuse.errors import IntensityError
-from medfuse.intensity import Window, choose_window, outside_value, parse_window, scale
+from medfuse.intensity import Window, choose_window, outside_value, parse_window, scale, to_unit
 from medfuse.volume import make_volume
 
 
@@ -100,3 +101,46 @@ def test_scaling_is_one_linear_map_for_the_whole_volume():
     expected = (mri.as_tensor() - window.lower) / window.width
     torch.testing.assert_close(scaled.as_tensor()[inside], expected[inside])
     assert scaled.meta["window"] == window
+
+
+def test_the_default_ct_window_is_a_tone_curve_with_room_for_brain_blood_and_bone():
+    ct = volume_of(torch.linspace(-1000, 2000, 6000), "CT", "HU")
+    window = choose_window(ct)
+    assert window == parse_window("head")
+    points = torch.tensor([-1000.0, -10, 0, 28, 38, 75, 120, 400, 1350, 3000])
+    shown = to_unit(points, window)
+    assert (shown.diff() >= 0).all()
+    assert shown[0] == shown[1] == 0
+    assert shown[-1] == 1
+    white_matter, cortex, blood = shown[3], shown[4], shown[5]
+    assert cortex - white_matter > 0.04
+    assert blood - cortex > 0.5
+    assert shown[8] - shown[6] > 0.05
+    expected = np.interp(points.numpy(), *zip(*window.points, strict=True))
+    np.testing.assert_allclose(shown.numpy(), expected, atol=1e-6)
+    assert scale(ct, window).meta["window"] == window
+    assert window.linear == Window(-10, 75)
+
+
+@pytest.mark.parametrize(
+    "bends", [((0.0, 0.5), (0.0, 0.6)), ((50.0, 0.5), (40.0, 0.6)), ((50.0, 1.0),), ((90.0, 0.1),)]
+)
+def test_a_tone_curve_that_does_not_rise_is_refused(bends):
+    with pytest.raises(IntensityError, match="must rise"):
+        Window(-10, 80, bends)
+
+
+@pytest.mark.parametrize("modality", ["PT", "NM"])
+@pytest.mark.parametrize("share", [0.002, 0.01])
+def test_a_bladder_does_not_stretch_the_range_of_uptake(modality, share):
+    values = head(bright=900.0)
+    calm = choose_window(volume_of(values, modality))
+    hot = values.clone()
+    hot[-int(share * len(hot)) :] = 50_000.0
+    assert choose_window(volume_of(hot, modality)).upper == pytest.approx(calm.upper, rel=0.05)
+
+
+def test_uptake_that_is_moderately_higher_in_a_small_place_is_within_the_range():
+    values = head(bright=900.0)
+    values[-60:] = 2500.0
+    assert choose_window(volume_of(values, "PT")).upper == 2500

@@ -152,7 +152,7 @@ def test_provenance_says_what_was_done_and_that_it_is_for_research(pet_phantom):
     study = medfuse.fuse(pet_phantom.mri, pet_phantom.partner, align=truth(pet_phantom), window="10000,20000")
     sidecar = json.loads(json.dumps(study.sidecar()))
     assert sidecar["GeneratedBy"][0]["Name"] == "medfuse"
-    assert sidecar["Medfuse"]["partner_window"] == {"lower": 0, "upper": 20000}
+    assert sidecar["Medfuse"]["partner_window"] == {"lower": 0, "upper": 20000, "bends": []}
     np.testing.assert_allclose(sidecar["Medfuse"]["registration"]["matrix"], pet_phantom.truth)
     assert "Research use only" in sidecar["Description"]
     assert len(study.provenance.sentence()) <= 1024
@@ -346,9 +346,11 @@ def test_colour_is_joined_only_on_one_grid(pet_phantom):
     study = medfuse.fuse(pet_phantom.mri, pet_phantom.partner, align="header")
     moved = study.partner.affine.clone()
     moved[0, 3] += 5
-    data = {"fused": study.mri, "partner": MetaTensor(study.partner.as_tensor(), affine=moved)}
-    with pytest.raises(medfuse.GeometryError):
-        JoinColourd("fused", "partner", "hot-iron")(data)
+    elsewhere = MetaTensor(study.partner.as_tensor(), affine=moved)
+    for odd in ("mri", "partner"):
+        data = {"fused": study.mri, "mri": study.mri, "partner": study.partner} | {odd: elsewhere}
+        with pytest.raises(medfuse.GeometryError):
+            JoinColourd("fused", "partner", "hot-iron")(data)
 
 
 def test_accepted_differences_of_identity_are_recorded(pet_phantom):

@@ -30,6 +30,7 @@ def provenance(modality="PT", palette="hot-iron", matrix=None):
         partner_window=Window(0, 5),
         partner_unit="Bq/ml",
         palette=palette,
+        colour_join="oklab" if palette else None,
         weights={"name": "default", "sha256": "0" * 64},
     )
 

@@ -82,7 +82,7 @@ def write_blending(
         name = f"BLENDING {provenance.partner_modality} over MR"
         options = DicomOptions(description=description, number=number)
         name_series(dataset, options, name, series_number(mri.first) + BLENDING_AFTER_FUSED)
-        shown = provenance.mri_window
+        shown = provenance.mri_window.linear
         below = _item("UNDERLYING", mri.headers, _rescales(mri).pop(), "US", shown.level, shown.width)
         # NM has no rescale, and its window is one of stored numbers.
         rescale = float(first.get("RescaleSlope", 1)), float(first.get("RescaleIntercept", 0))

@@ -194,7 +194,7 @@ def _describe_values(
     values = plain(volume)
     storage = choose_storage(values, modality)
     describe_storage(template, storage, modality, unit)
-    lower, upper = (window.lower, window.upper) if window else (float(values.min()), float(values.max()))
+    lower, upper = (window.linear.lower, window.linear.upper) if window else (float(values.min()), float(values.max()))
     describe_window(template, storage, modality, lower, upper)
     return storage.encode
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from itertools import accumulate
 from pathlib import Path
+from typing import NamedTuple, cast
 
 import torch
 from safetensors import safe_open
@@ -19,23 +21,20 @@ Wiring = dict[str, tuple[str, list[str]]]
 """For each convolution by its name, the group of channels that it makes, and those that enter it, in order."""
 
 
-def compacted(network: GeSeNet) -> GeSeNet:
-    """Build a network of the channels that are left; it computes the same, up to the rounding of sums.
+class Remaining(NamedTuple):
+    """Which channels of a network are left: places in each group, which of them are not all zero, and the widths."""
+
+    places: dict[str, Tensor]
+    alive: dict[str, Tensor]
+    widths: Widths
+
+
+def remaining(network: GeSeNet) -> Remaining:
+    """Find the channels whose kernels and biases are not all zero.
 
     Both branches keep equally many channels, and as many as `medfuse.gesenet.architecture.MULTIPLES` asks for: where
     fewer are left, channels of zeros fill them up.
-
-    Parameters
-    ----------
-    network
-        With or without channels whose kernels and biases are all zero. It stays as it is.
-
-    Returns
-    -------
-    GeSeNet
-        On the same device, in the same mode, with the origin and the parameters' ``requires_grad`` of the first.
     """
-    wiring = _wiring(network)
     state = {name: array.detach().cpu() for name, array in network.state_dict().items()}
     alive = {}
     for group, names in makers(network).items():
@@ -47,19 +46,64 @@ def compacted(network: GeSeNet) -> GeSeNet:
         widths[width] = max(widths[width], multiple, -(-int(found.sum()) // multiple) * multiple)
     # Those that are not zero come first, each kind in order.
     order = {group: found.logical_not().int().argsort(stable=True) for group, found in alive.items()}
-    kept = {group: places[: widths[width_of(group)]].sort().values for group, places in order.items()}
-    state |= _cut(wiring, state, kept)
+    places = {group: places[: widths[width_of(group)]].sort().values for group, places in order.items()}
+    return Remaining(places, {group: found[places[group]] for group, found in alive.items()}, Widths(**widths))
+
+
+def compacted(network: GeSeNet, left: Remaining | None = None) -> GeSeNet:
+    """Build a network of the channels that are left; it computes the same, up to the rounding of sums.
+
+    Parameters
+    ----------
+    network
+        With or without channels whose kernels and biases are all zero. It stays as it is.
+    left
+        Its `remaining` channels, where they are known.
+
+    Returns
+    -------
+    GeSeNet
+        On the same device, in the same mode, with the origin and the parameters' ``requires_grad`` of the first.
+    """
+    left = left or remaining(network)
+    state = selected(network, {name: array.detach().cpu() for name, array in network.state_dict().items()}, left)
     for name in [name for name in state if name.endswith("channel_logits")]:
-        groups = [f"{name.split('.')[0]}.body.{layer}" for layer in range(state[name].shape[2])]
-        logits = torch.stack([state[name][0, kept[group], layer] for layer, group in enumerate(groups)], dim=1)
         # A channel of zeros needs to be computed nowhere.
-        logits[torch.stack([~alive[group][kept[group]] for group in groups], dim=1)] = torch.eye(2)[REDUNDANT]
-        state[name] = logits[None]
-    narrow = build_network(state, network.parts, Widths(**widths)).to(next(network.parameters()).device)
+        gone = ~torch.stack([left.alive[group] for group in _masked(name, state[name])], dim=1)
+        state[name][0, gone] = torch.eye(2)[REDUNDANT]
+    narrow = build_network(state, network.parts, left.widths).to(next(network.parameters()).device)
     for mine, its in zip(narrow.parameters(), network.parameters(), strict=True):
         mine.requires_grad_(its.requires_grad)
     narrow.origin = dict(network.origin)
     return narrow.train(network.training)
+
+
+def selected(network: GeSeNet, arrays: Mapping[str, Tensor], left: Remaining) -> dict[str, Tensor]:
+    """Arrays by the names and in the shapes of a network's own, among the channels that are left; some may be absent.
+
+    What an optimizer remembers of each weight is cut so as the weights are.
+    """
+    wiring = _wiring(network)
+    sizes = {"mri.stem": STEM_CHANNELS, "partner.stem": STEM_CHANNELS}
+    sizes |= {made: len(cast("Tensor", network.get_submodule(name).weight)) for name, (made, _) in wiring.items()}
+    places = {group: torch.arange(size) for group, size in sizes.items()} | left.places
+    cut = dict(arrays)
+    for name, (made, entering) in wiring.items():
+        begins = accumulate((sizes[group] for group in entering), initial=0)
+        into = torch.cat([places[group] + begin for group, begin in zip(entering, begins, strict=False)])
+        if f"{name}.weight" in arrays:
+            cut[f"{name}.weight"] = arrays[f"{name}.weight"][places[made]][:, into]
+        if f"{name}.bias" in arrays:
+            cut[f"{name}.bias"] = arrays[f"{name}.bias"][places[made]]
+    for name in [name for name in arrays if name.endswith("channel_logits")]:
+        groups = _masked(name, arrays[name])
+        cut[name] = torch.stack([arrays[name][0, places[group], layer] for layer, group in enumerate(groups)], 1)[None]
+    return cut
+
+
+def _masked(logits: str, array: Tensor) -> list[str]:
+    """Groups that the channel logits (1, channels, layers, 2) of that name are of, by layer."""
+    return [f"{logits.split('.')[0]}.body.{layer}" for layer in range(array.shape[2])]
 
 
 def compact_file(source: Path, target: Path) -> None:
@@ -82,21 +126,6 @@ def makers(network: GeSeNet) -> dict[str, list[str]]:
         if width_of(made) and not name.endswith("excite"):  # which weighs the channels that others make
             found.setdefault(made, []).append(name)
     return found
-
-
-def _cut(wiring: Wiring, state: dict[str, Tensor], kept: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Kernels and biases among the channels that are kept."""
-    sizes = {"mri.stem": STEM_CHANNELS, "partner.stem": STEM_CHANNELS}
-    sizes |= {made: len(state[f"{name}.weight"]) for name, (made, _) in wiring.items()}
-    kept = {group: torch.arange(size) for group, size in sizes.items()} | kept
-    cut = {}
-    for name, (made, entering) in wiring.items():
-        begins = accumulate((sizes[group] for group in entering), initial=0)
-        into = torch.cat([kept[group] + begin for group, begin in zip(entering, begins, strict=False)])
-        cut[f"{name}.weight"] = state[f"{name}.weight"][kept[made]][:, into]
-        if f"{name}.bias" in state:
-            cut[f"{name}.bias"] = state[f"{name}.bias"][kept[made]]
-    return cut
 
 
 def _wiring(network: GeSeNet) -> Wiring:

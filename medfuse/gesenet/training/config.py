@@ -29,6 +29,7 @@ class LossWeights:
     headroom: float = 0.0
     semantic: float = 0.3
     subsidiary: float = 0.5
+    lesion: float = 0.0
     mask: float = 0.3
 
 
@@ -48,22 +49,37 @@ OF_A_TASK = {
 """Settings that a task may have of its own: those by which the loss looks at pictures."""
 
 
-PRECISIONS = ("auto", "float32", "bfloat16")
+CHOICES = {
+    "precision": ("auto", "float32", "bfloat16"),
+    "stored_precision": ("float32", "float16"),
+    "content_target": ("brighter", "both"),
+    "gradient_form": ("vectors", "magnitudes"),
+}
+"""What each setting that is one of several words may be."""
+
+PRUNED_BY = 0.5
+"""Share of the steps after which all channels have gone that are to go: then time is left to make up for them."""
 
 LEAST_PATCH = 16
 """Pixels: SSIM looks through a window of 11."""
+
+OF_PATCHES = ("air_share", "hot_share", "lesion_share", "varied_share")
+OF_STEPS = ("hard_share", "settled_share", "float32_share", "average_share")
 
 COUNT, SHARE, POSITIVE, ANY = (1, 10**9), (0.0, 1.0), (1e-12, 1e6), (0.0, 1e6)
 
 RANGES = {
     **dict.fromkeys(("steps", "batch_pixels", "validate_every", "semantic_every"), COUNT),
     **dict.fromkeys(("semantic_pretraining", "patience", "threads"), (0, 10**9)),
+    "warm_up": (0, 10**9),
+    "fold": (0, 2),
     "seed": (0, 2**63 - 1),
     "headroom_from": (0.0, 0.99),
-    **dict.fromkeys(("air_share", "hot_share", "hard_share", "float32_share", "principal_share"), SHARE),
+    **dict.fromkeys((*OF_PATCHES, *OF_STEPS, "principal_share"), SHARE),
     **dict.fromkeys(("validate_share", "kept_share"), (1e-6, 1.0)),
     **dict.fromkeys(("first_temperature", "last_temperature"), POSITIVE),
     **dict.fromkeys(("learning_rate", "final_learning_rate", "semantic_learning_rate", "weight_decay"), ANY),
+    **dict.fromkeys(("mask_speed", "clip_norm"), ANY),
     **dict.fromkeys(("mri_gradient_margin", "mri_under_bright", "partner_under_bright"), ANY),
     **{f"{each.name}_weight": ANY for each in fields(LossWeights)},
 }
@@ -83,6 +99,7 @@ class TrainingConfig:
     pairs: str = setting("", "CSV file with the columns split, task, case, mri, partner (pictures beside it)")
     studies: tuple[dict[str, str], ...] = setting((), "own study pairs: mri, partner, case and, for NIfTI, modality")
     validation_cases: tuple[str, ...] = setting((), "patients held out to choose the best weights, as TASK/CASE")
+    fold: int = setting(0, "hold out one of two halves of the patients instead, 1 or 2; 0 holds out none")
     start: str = setting("", "weights to start from: default, or a file; else the network starts untrained")
     averaged: tuple[str, ...] = setting((), "weights whose mean to start from instead; a file named twice counts twice")
     steps: int = setting(26_000, "batches that the fusion network learns from")
@@ -92,18 +109,30 @@ class TrainingConfig:
     hot_share: float = setting(
         0.0, "share of patches in which one source gets a hot blob over bright tissue of the other"
     )
+    lesion_share: float = setting(0.0, "share of patches that are fused a second time with a lesion in one source")
+    varied_share: float = setting(0.5, "share of patches whose gain and gamma are varied")
+    turned: bool = setting(True, "patches are turned and mirrored by chance")
     oversampled_tasks: tuple[str, ...] = setting((), "tasks drawn twice as often as others; else all are drawn alike")
     coloured: bool = setting(True, "compare fused patches in the partner's colours, cut to what a screen shows")
     learning_rate: float = setting(1e-3, "first learning rate; it falls along a cosine")
     final_learning_rate: float = setting(1e-5, "last learning rate")
-    weight_decay: float = setting(1e-5, "of the fusion network; the couple masks' logits do not decay")
+    warm_up: int = setting(200, "steps in which learning rates rise, a twentieth of all at most")
+    clip_norm: float = setting(1.0, "longest gradient that is not shortened; 0 shortens none")
+    weight_decay: float = setting(1e-5, "of the fusion network; see decay_masks")
+    mask_speed: float = setting(10.0, "factor on the learning rate of the channel masks' logits")
+    decay_masks: bool = setting(False, "the channel masks' logits decay too")
     first_temperature: float = setting(1.0, "softness of the couple masks at first")
     last_temperature: float = setting(0.4, "softness of the couple masks before they turn hard")
     hard_share: float = setting(0.6, "last share of the steps, in which masks are hard and without noise")
+    settled_share: float = setting(0.0, "last share of the steps, in which the channel masks learn no more")
     learn_channel_masks: bool = setting(True, "channel masks learn too; else they stay as they start")
     float32_share: float = setting(0.2, "last share of the steps, in which arithmetic is float32 in any case")
+    average_share: float = setting(0.0, "last share of the steps, whose mean weights are kept; 0 averages none")
+    stored_precision: str = setting("float32", "of the weights file: float32 or float16")
     content_weight: float = setting(LossWeights.content, "content loss")
+    content_target: str = setting("brighter", "what content is compared with: the brighter source, or both")
     gradient_weight: float = setting(LossWeights.gradient, "gradient loss, γ in the paper")
+    gradient_form: str = setting("vectors", "gradients are compared as vectors or as magnitudes, Eq. 12 in the paper")
     # The MRI has texture everywhere, which would else cover the few soft edges of the partner.
     mri_gradient_margin: float = setting(1.3, "factor by which the MRI's gradient must be stronger to be followed")
     ssim_weight: float = setting(LossWeights.ssim, "SSIM loss, α in the paper")
@@ -119,6 +148,9 @@ class TrainingConfig:
     for_tasks: tuple[dict[str, Any], ...] = setting((), "tasks, each with loss settings of its own")
     semantic_weight: float = setting(LossWeights.semantic, "semantic loss, β in the paper")
     subsidiary_weight: float = setting(LossWeights.subsidiary, "subsidiary head in the semantic loss, δ in the paper")
+    lesion_weight: float = setting(
+        LossWeights.lesion, "lesion loss: what the fused patch does not keep of a lesion's contrast"
+    )
     mask_weight: float = setting(LossWeights.mask, "penalty on couple masks that do not follow the sources' detail")
     principal_share: float = setting(0.25, "share of the channels that may be principal without a penalty")
     kept_share: float = setting(1.0, "share of the channels of E, M, R and decoder that are left in the end")
@@ -154,8 +186,21 @@ class TrainingConfig:
             raise TrainingError(f"averaged must be paths of weights; found {list(self.averaged)!r}.")
         if self.averaged and self.start:
             raise TrainingError("training starts from start or from the mean of averaged; leave one of them empty.")
-        if self.precision not in PRECISIONS:
-            raise TrainingError(f"precision must be one of {', '.join(PRECISIONS)}; found {self.precision!r}.")
+        for name, words in CHOICES.items():
+            if getattr(self, name) not in words:
+                raise TrainingError(f"{name} must be one of {', '.join(words)}; found {getattr(self, name)!r}.")
+        if self.fold and self.validation_cases:
+            raise TrainingError("fold and validation_cases both say who is held out; leave one of them empty.")
+        if self.settled_share > self.hard_share:
+            raise TrainingError(
+                f"channel masks settle where they are hard; settled_share must be at most hard_share, "
+                f"{self.hard_share:g}; found {self.settled_share:g}."
+            )
+        if self.kept_share < 1 and self.average_share > 1 - PRUNED_BY:
+            raise TrainingError(
+                f"weights are averaged once channels have gone; with kept_share below 1, average_share must be at most "
+                f"{1 - PRUNED_BY:g}; found {self.average_share:g}."
+            )
 
     @classmethod
     def from_yaml(cls, path: Path, **flags: Any) -> TrainingConfig:

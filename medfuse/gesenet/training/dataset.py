@@ -71,7 +71,8 @@ def read_pairs(index: Path, split: str = "train") -> list[Pair]:
     Raises
     ------
     TrainingError
-        If there is no such file, columns are missing, no row has the split, or the pictures of a pair differ in size.
+        If there is no such file, columns are missing, no row has the split, a picture or a patient of the split stands
+        in another one too, or the pictures of a pair differ in size.
     """
     if not index.is_file():
         raise TrainingError(f"expected a CSV file of picture pairs; there is no file {index}.")
@@ -83,7 +84,8 @@ def read_pairs(index: Path, split: str = "train") -> list[Pair]:
                 raise TrainingError(
                     f"{index.name} must have the columns {', '.join(sorted(missing))}; they are missing."
                 )
-            rows = [row for row in reader if row["split"] == split]
+            listed = list(reader)
+            rows = [row for row in listed if row["split"] == split]
             short = next((row for row in rows if any(row[name] is None for name in PAIR_COLUMNS)), None)
     except (UnicodeDecodeError, csv.Error) as error:
         raise TrainingError(
@@ -93,7 +95,30 @@ def read_pairs(index: Path, split: str = "train") -> list[Pair]:
         raise TrainingError(f"{index.name}: each row must fill all columns; a row of the split {split} is too short.")
     if not rows:
         raise TrainingError(f"{index.name} has no row whose split is {split!r}.")
+    _require_apart(index, rows, [row for row in listed if row["split"] != split])
     return [_read_pair(index.parent, row) for row in rows]
+
+
+def _require_apart(index: Path, rows: list[dict[str, str]], others: list[dict[str, str]]) -> None:
+    """Refuse pictures, by file, and patients, where they are named, that rows of another split have too."""
+
+    def files(some: list[dict[str, str]]) -> set[Path]:
+        return {(index.parent / row[side]).resolve() for row in some for side in ("mri", "partner") if row[side]}
+
+    def patients(some: list[dict[str, str]]) -> set[tuple[str, str]]:
+        return {(row["task"], row["case"]) for row in some if row["case"]}
+
+    split = rows[0]["split"]
+    if shared := files(rows) & files(others):
+        raise TrainingError(
+            f"{index.name} lists {len(shared)} pictures under the split {split} and another one, such as "
+            f"{min(shared).name}; a picture belongs to one split. Remove it from the other."
+        )
+    if patients(rows) & patients(others):
+        raise TrainingError(
+            f"{index.name} lists {len(patients(rows) & patients(others))} patients (task and case) under the split "
+            f"{split} and another one; a patient belongs to one split. Remove the rows from the other."
+        )
 
 
 def _read_pair(folder: Path, row: dict[str, str]) -> Pair:

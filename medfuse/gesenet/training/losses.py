@@ -6,7 +6,7 @@ Li et al. (GeSeNet, doi:10.1109/TNNLS.2023.3293274), Eq. 9–17. Images are (N, 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -31,12 +31,14 @@ HEADROOM, KEPT_TEXTURE, LEAST_HEADROOM = 0.1, 0.8, 0.01
 headroom counts as none."""
 
 
-def content_loss(fused: Tensor, mri: Tensor, partner: Tensor) -> Tensor:
-    """Mean absolute difference to the brighter source.
+def content_loss(fused: Tensor, mri: Tensor, partner: Tensor, target: str = TrainingConfig.content_target) -> Tensor:
+    """Mean absolute difference to the ``brighter`` source, or to ``both``: the sum of the two.
 
-    The paper says only "l1-norm". Against the mean of both sources the fused image comes out at half contrast, since
-    either modality is dark where the other is informative; the brighter one keeps both.
+    The paper says only "l1-norm". Against both sources the fused image comes out at half contrast, since either
+    modality is dark where the other is informative; the brighter one keeps both.
     """
+    if target == "both":
+        return functional.l1_loss(fused, mri) + functional.l1_loss(fused, partner)
     return functional.l1_loss(fused, torch.maximum(mri, partner))
 
 
@@ -89,6 +91,15 @@ def gradient_loss(
     stronger = of_mri.abs().sum(1, keepdim=True) > mri_gradient_margin * of_partner.abs().sum(1, keepdim=True)
     wanted = torch.where(stronger, of_mri, of_partner)
     return (sobel(fused) - wanted).abs().sum(1).mean()
+
+
+def magnitude_loss(fused: Tensor, mri: Tensor, partner: Tensor) -> Tensor:
+    """Eq. 12 as printed: mean difference between the fused gradient's magnitude and the larger of the sources'.
+
+    The magnitude is ``|x| + |y|``, as in the network's own gradient filters.
+    """
+    of_fused, of_mri, of_partner = (sobel(side).abs().sum(1) for side in (fused, mri, partner))
+    return functional.l1_loss(of_fused, torch.maximum(of_mri, of_partner))
 
 
 def complement_loss(fused: Tensor, mri: Tensor, partner: Tensor) -> Tensor:
@@ -147,6 +158,23 @@ def _correlation(one: Tensor, other: Tensor) -> Tensor:
     return (one * other).mean((1, 2, 3)) / (variances + 1e-8).sqrt()
 
 
+WANTED_CONTRAST = 0.6
+"""Share of a lesion's contrast that is to be left: the sources share one range, so that not all can be."""
+
+
+def lesion_loss(fused: Tensor, added: Tensor) -> Tensor:
+    """What is missing of a lesion's contrast, as a share of what is wanted: mean over the lesions, 0 where all is left.
+
+    Parameters
+    ----------
+    fused
+        (N, 1, H, W); its last K patches are the first K, fused with what ``added`` (K, 1, H, W) says in one source.
+    """
+    change = fused[-len(added) :] - fused[: len(added)]
+    kept = (change * added).sum((1, 2, 3)) / added.square().sum((1, 2, 3)).clamp(min=1e-6)
+    return (1 - kept / WANTED_CONTRAST).relu().mean()
+
+
 def structure(image: Tensor) -> Tensor:
     """Where an image holds detail: (N, 1, H, W) of 0 and 1.
 
@@ -193,26 +221,44 @@ class FusionLoss(nn.Module):
         mri_under_bright: float = TrainingConfig.mri_under_bright,
         partner_under_bright: float = TrainingConfig.partner_under_bright,
         headroom_from: float = TrainingConfig.headroom_from,
+        content_target: str = TrainingConfig.content_target,
+        gradient_form: str = TrainingConfig.gradient_form,
     ) -> None:
         super().__init__()
         self.weights = weights or LossWeights()
         self.mri_gradient_margin = mri_gradient_margin
         self.headroom_from = headroom_from
+        self.content_target = content_target
+        self.gradient_form = gradient_form
         self.under_bright = mri_under_bright, partner_under_bright
         self.dissimilarity = SSIMLoss(spatial_dims=2, data_range=1.0, kernel_type="uniform", win_size=7)
 
     def forward(self, fused: Tensor, mri: Tensor, partner: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        terms = {
-            "content": content_loss(fused, mri, partner),
-            "gradient": gradient_loss(fused, mri, partner, self.mri_gradient_margin),
-            # Eq. 13: one minus SSIM, summed over both sources.
-            "ssim": self.dissimilarity(fused, mri) + self.dissimilarity(fused, partner),
-            "complement": complement_loss(fused, mri, partner),
-            "preservation": preservation_loss(fused, mri, partner, *self.under_bright),
-            "headroom": headroom_loss(fused, mri, partner, self.headroom_from),
-        }
+        terms = {}
+        for name, term in self._terms(fused, mri, partner).items():
+            # What counts nothing is logged, and needs no gradient.
+            with torch.set_grad_enabled(torch.is_grad_enabled() and getattr(self.weights, name) > 0):
+                terms[name] = term()
         total = torch.stack([getattr(self.weights, name) * term for name, term in terms.items()]).sum()
         return total, {name: term.detach() for name, term in terms.items()}
+
+    def _terms(self, fused: Tensor, mri: Tensor, partner: Tensor) -> dict[str, Callable[[], Tensor]]:
+        sides = fused, mri, partner
+
+        def gradient() -> Tensor:
+            if self.gradient_form == "magnitudes":
+                return magnitude_loss(*sides)
+            return gradient_loss(*sides, self.mri_gradient_margin)
+
+        return {
+            "content": lambda: content_loss(*sides, self.content_target),
+            "gradient": gradient,
+            # Eq. 13: one minus SSIM, summed over both sources.
+            "ssim": lambda: self.dissimilarity(fused, mri) + self.dissimilarity(fused, partner),
+            "complement": lambda: complement_loss(*sides),
+            "preservation": lambda: preservation_loss(*sides, *self.under_bright),
+            "headroom": lambda: headroom_loss(*sides, self.headroom_from),
+        }
 
 
 class LossByTask(nn.Module):
@@ -249,10 +295,11 @@ def loss_by_task(config: TrainingConfig, tasks: Sequence[str]) -> LossByTask:
     """The loss of each task by the settings; `TrainingError` where ``for_tasks`` names others."""
     losses: dict[tuple[Any, ...], FusionLoss] = {}
     by_task = {}
+    forms = config.content_target, config.gradient_form
     for task in tasks:
         own = config.for_task(task)
         under_bright = own.mri_under_bright, own.partner_under_bright
-        settings = own.loss_weights, own.mri_gradient_margin, *under_bright, own.headroom_from
+        settings = own.loss_weights, own.mri_gradient_margin, *under_bright, own.headroom_from, *forms
         by_task[task] = losses.setdefault(settings, FusionLoss(*settings))
     if strange := {each["task"] for each in config.for_tasks} - set(tasks):
         raise TrainingError(f"for_tasks must name tasks among {', '.join(tasks)}; found {', '.join(sorted(strange))}.")

@@ -9,21 +9,21 @@ import torch
 from torch import Tensor
 
 from medfuse.errors import TrainingError
+from medfuse.gesenet.training.config import TrainingConfig
 from medfuse.gesenet.training.dataset import Pair, unit
+from medfuse.gesenet.training.lesions import TISSUE_LUMA, with_lesions
 from medfuse.intensity.colour import split_luma, tint
 
 MRI_HOT = 0.3
 """Of the patches with a hot blob, the share that has it in the MRI; the others have it in the partner."""
-
-TISSUE_LUMA = 0.1
-"""Mean brightness of the brighter source above which a patch counts as tissue."""
 
 
 class Batch(NamedTuple):
     """What the network is shown at once, and what the loss sees of its result.
 
     MRI and partner (N, 1, H, W) float32 in [0, 1], tissue classes (N, H, W) int64, what the partner's colours add to
-    luma, (N, 3, H, W) float32 in [-1, 1], and each one's task.
+    luma, (N, 3, H, W) float32 in [-1, 1], and each one's task. ``lesions`` (K, 1, H, W) is what was added to a source
+    of the last K, which are else copies of the first K; None where there are none.
     """
 
     mri: Tensor
@@ -31,6 +31,7 @@ class Batch(NamedTuple):
     classes: Tensor
     tints: Tensor
     tasks: tuple[str, ...]
+    lesions: Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
         """The same on a device."""
@@ -56,6 +57,10 @@ class PatchSampler:
         generator: torch.Generator,
         oversampled_tasks: Sequence[str] = (),
         hot_share: float = 0.0,
+        *,
+        lesion_share: float = TrainingConfig.lesion_share,
+        varied_share: float = TrainingConfig.varied_share,
+        turned: bool = TrainingConfig.turned,
     ) -> None:
         smallest = min(min(pair.mri.shape[-2:]) for pair in pairs)
         if max(sizes) > smallest:
@@ -70,13 +75,18 @@ class PatchSampler:
         self.pixels = pixels
         self.air_share = air_share
         self.hot_share = hot_share
+        self.lesion_share = lesion_share
+        self.varied_share = varied_share
+        self.turned = turned
         self.generator = generator
 
     def draw(self) -> Batch:
         """Return the next patches."""
         size = self.sizes[self._integer(len(self.sizes))]
         count = max(1, self.pixels // size**2)
-        tasks, patches = zip(*(self._patch(size) for _ in range(count)), strict=True)
+        # Copies with lesions take the place of patches, so that a batch costs the same.
+        copies = min(round(self.lesion_share * count), count // 2)
+        tasks, patches = zip(*(self._patch(size) for _ in range(count - copies)), strict=True)
         mri, partner, classes, tints = (torch.stack(side) for side in zip(*patches, strict=True))
         varied = self._jitter(mri), self._jitter(partner)
         # A colour that is shown darker or brighter keeps its hue and saturation, as far as the screen goes.
@@ -85,7 +95,21 @@ class PatchSampler:
         coloured = tints.flatten(1).any(1)[:, None, None, None]
         luma = torch.where(coloured, split_luma(colours).movedim(0, 1), varied[1])
         batch = Batch(varied[0], luma, classes[:, 0].long(), tint(colours).movedim(0, 1) * coloured, tasks)
-        return self._heat(batch) if self.hot_share else batch
+        if self.hot_share:
+            batch = self._heat(batch)
+        return self._with_lesions(batch, copies) if copies else batch
+
+    def _with_lesions(self, batch: Batch, copies: int) -> Batch:
+        """With copies of the first patches behind all others that have a lesion each."""
+        changed = with_lesions(batch.mri[:copies], batch.partner[:copies], self.generator)
+        return Batch(
+            torch.cat((batch.mri, changed.mri)),
+            torch.cat((batch.partner, changed.partner)),
+            torch.cat((batch.classes, batch.classes[:copies])),
+            torch.cat((batch.tints, batch.tints[:copies])),
+            batch.tasks + batch.tasks[:copies],
+            changed.added,
+        )
 
     def _patch(self, size: int) -> tuple[str, list[Tensor]]:
         pairs = self.by_task[self._integer(len(self.by_task))]
@@ -102,15 +126,17 @@ class PatchSampler:
         classes = torch.zeros_like(mri, dtype=torch.uint8) if pair.classes is None else pair.classes[window]
         tints = mri.new_zeros(3, size, size) if pair.colours is None else tint(unit(pair.colours[window]))
         turns, mirrored = self._integer(4), self._integer(2) == 1
+        if not self.turned:
+            return pair.task, [mri, partner, classes, tints]
         sides = [torch.rot90(side, turns, (-2, -1)) for side in (mri, partner, classes, tints)]
         return pair.task, [side.flip(-1) for side in sides] if mirrored else sides
 
     def _jitter(self, batch: Tensor) -> Tensor:
-        """Vary gain and gamma of every second patch: clinical volumes are not as evenly windowed as atlas pictures."""
+        """Vary gain and gamma of some patches: clinical volumes are not as evenly windowed as atlas pictures."""
         shape = (len(batch), 1, 1, 1)
         gain = 0.4 + 0.8 * torch.rand(shape, generator=self.generator)
         gamma = torch.exp(0.8 * (torch.rand(shape, generator=self.generator) - 0.5))
-        changed = torch.rand(shape, generator=self.generator) < 0.5
+        changed = torch.rand(shape, generator=self.generator) < self.varied_share
         return torch.where(changed, (batch.pow(gamma) * gain).clamp(0, 1), batch)
 
     def _heat(self, batch: Batch) -> Batch:

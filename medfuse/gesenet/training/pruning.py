@@ -13,10 +13,11 @@ from torch import Tensor
 
 from medfuse.gesenet.architecture import STEM_CHANNELS, Widths
 from medfuse.gesenet.network import GeSeNet
-from medfuse.gesenet.training.compact import makers, width_of
+from medfuse.gesenet.training.compact import Remaining, makers, width_of
+from medfuse.gesenet.training.config import PRUNED_BY
 
-FIRST, LAST = 0.05, 0.5
-"""Between which shares of the steps channels go: then the network has time left to make up for them."""
+FIRST, LAST = 0.05, PRUNED_BY
+"""Between which shares of the steps channels go."""
 
 MEMORY = 0.98
 """How much of what a channel has mattered so far counts beside the present step."""
@@ -53,6 +54,15 @@ class Pruning:
         """Whether all channels have gone that are to go."""
         first = [cast("Tensor", layers[0].weight) for layers in self.groups.values()]
         self.worth = [torch.zeros(len(kernels), device=kernels.device) for kernels in first]
+
+    def narrowed(self, narrow: GeSeNet, left: Remaining) -> Pruning:
+        """The same for a network of the channels that are left, with what was learnt of them."""
+        pruning = Pruning(narrow, self.kept_share)
+        pruning.done = self.done
+        pruning.worth = [
+            worth[left.places[group].to(worth.device)] for group, worth in zip(self.groups, self.worth, strict=True)
+        ]
+        return pruning
 
     @torch.no_grad()
     def weigh(self) -> None:

@@ -14,27 +14,26 @@ import torch
 from torch import Tensor, nn
 
 from medfuse.errors import TrainingError
+from medfuse.gesenet.architecture import Widths
 from medfuse.gesenet.device import resolve_device
-from medfuse.gesenet.loading import load_network, save_network
+from medfuse.gesenet.loading import save_network
 from medfuse.gesenet.masks import watch_masks
 from medfuse.gesenet.network import GeSeNet
-from medfuse.gesenet.training.compact import compacted
+from medfuse.gesenet.training import losses
+from medfuse.gesenet.training.averaging import RunningMean
+from medfuse.gesenet.training.compact import compacted, remaining
 from medfuse.gesenet.training.config import TrainingConfig
 from medfuse.gesenet.training.dataset import Pair, with_classes
+from medfuse.gesenet.training.folds import held_out
 from medfuse.gesenet.training.isolation import Isolation
-from medfuse.gesenet.training.losses import channel_mask_loss, loss_by_task, semantic_loss, spatial_mask_loss
+from medfuse.gesenet.training.optimizers import channel_logits, narrowed, network_optimizer, semantic_optimizer
 from medfuse.gesenet.training.patches import Batch, PatchSampler, whole_pairs
 from medfuse.gesenet.training.pruning import Pruning
 from medfuse.gesenet.training.run_folder import Row, RunFolder
 from medfuse.gesenet.training.semantic import SemanticModule
+from medfuse.gesenet.training.start import first_network
 from medfuse.intensity.colour import shown_luma
 from medfuse.runtime.progress import Progress, silent
-
-WARM_UP = 200
-"""Steps over which the learning rates rise, in short runs a twentieth: the first gradients of random masks are wild."""
-
-MASK_SPEED = 10.0
-"""The channel masks' logits learn faster than the rest: at its pace they never leave their random start."""
 
 
 class Trainer:
@@ -73,16 +72,11 @@ class Trainer:
         self.folder = RunFolder(Path(config.out))
         self.device = resolve_device(config.device)
         self.isolation = Isolation(config.seed, config.threads, self.device)
-        absent = set(config.validation_cases) - {pair.case for pair in pairs}
-        if absent:
-            raise TrainingError(f"no pair is of the held-out patients {', '.join(sorted(absent))}.")
         if not config.coloured:
             pairs = [replace(pair, colours=None) for pair in pairs]
-        self.training = [pair for pair in pairs if pair.case not in config.validation_cases]
-        if not self.training:
-            raise TrainingError("no pair is left to train on; hold out fewer patients.")
-        held_out = [pair for pair in pairs if pair.case in config.validation_cases]
-        self.validation = held_out[:: max(1, round(1 / config.validate_share))]
+        aside = held_out(config, pairs)
+        self.training = [pair for pair in pairs if pair.case not in aside]
+        self.validation = [pair for pair in pairs if pair.case in aside][:: max(1, round(1 / config.validate_share))]
         if config.semantic_weight:
             self.training = with_classes(self.training, config.seed)
         self.sampler = PatchSampler(
@@ -93,62 +87,35 @@ class Trainer:
             torch.Generator().manual_seed(config.seed),
             config.oversampled_tasks,
             config.hot_share,
+            lesion_share=config.lesion_share,
+            varied_share=config.varied_share,
+            turned=config.turned,
         )
-        self.origins: list[dict[str, str]] = []
         with self.isolation.entered():
-            self.network = self._placed(self._first_network())
+            network, self.origins = first_network(config)
+            self.network = self._placed(network)
             self.semantic = self._placed(SemanticModule())
         self.pruning = Pruning(self.network, config.kept_share)
-        self.loss = loss_by_task(config, sorted({pair.task for pair in pairs})).to(self.device)
-        logits = [value for name, value in self.network.named_parameters() if name.endswith("channel_logits")]
-        for each in logits:
-            each.requires_grad_(config.learn_channel_masks)
-        others = [value for name, value in self.network.named_parameters() if not name.endswith("channel_logits")]
-        groups = (
-            {"params": others, "weight_decay": config.weight_decay, "speed": 1.0},
-            {"params": logits, "speed": MASK_SPEED},
-        )
-        self.optimizer = torch.optim.Adam(groups, config.learning_rate)
-        self.semantic_optimizer = torch.optim.SGD(
-            self.semantic.parameters(), config.semantic_learning_rate, momentum=0.9, weight_decay=5e-4
-        )
+        self.mean = RunningMean()
+        self.loss = losses.loss_by_task(config, sorted({pair.task for pair in pairs})).to(self.device)
+        self.optimizer = network_optimizer(self.network, config)
+        self.semantic_optimizer = semantic_optimizer(self.semantic, config)
         self.rows: list[Row] = []
         self.step, self.best, self.without_better = 0, math.inf, 0
-        self.learners = {
-            "network": self.network,
-            "semantic": self.semantic,
-            "optimizer": self.optimizer,
-            "semantic_optimizer": self.semantic_optimizer,
-        }
         state = self.folder.open(config, self.device)
         if state is not None:
             self._resume(state)
 
-    def _first_network(self) -> GeSeNet:
-        """The network as training starts with it: untrained, with the given weights, or with the mean of several."""
-        config = self.config
-        starts = config.averaged or ((config.start,) if config.start else ())
-        if not starts:
-            return GeSeNet(config.parts)
-        networks = [load_network(start) for start in starts]
-        for each in networks:
-            if each.parts != config.parts:
-                raise TrainingError(
-                    f"the weights {each.origin['name']} to start from have other parts than the settings; set them "
-                    f"alike: {each.parts}."
-                )
-            if each.widths != networks[0].widths:
-                raise TrainingError(
-                    f"weights to average must have the same numbers of channels; {networks[0].origin['name']} has "
-                    f"{networks[0].widths}, {each.origin['name']} has {each.widths}. Average runs that went on from "
-                    "the same weights."
-                )
-        self.origins = [dict(each.origin) for each in networks]
-        first = networks[0].requires_grad_(True)
-        if len(networks) > 1:
-            states = [each.state_dict() for each in networks]
-            first.load_state_dict({name: torch.stack([state[name] for state in states]).mean(0) for name in states[0]})
-        return compacted(first)
+    @property
+    def learners(self) -> dict[str, Any]:
+        """What learns or adds up, by the names in the checkpoint."""
+        return {
+            "network": self.network,
+            "semantic": self.semantic,
+            "optimizer": self.optimizer,
+            "semantic_optimizer": self.semantic_optimizer,
+            "mean": self.mean,
+        }
 
     def _placed(self, module: nn.Module) -> Any:
         # Channels-last is faster, but not for float32 backwards on a CPU: 1.26 s instead of 0.89 s a batch of 20 480.
@@ -169,9 +136,12 @@ class Trainer:
             sums: dict[str, float] = {}
             since = self.step
             while self.step < config.steps and not 0 < config.patience <= self.without_better:
+                was_done = self.pruning.done
                 for name, value in self._learn().items():
                     sums[name] = sums.get(name, 0.0) + float(value)
                 self.step += 1
+                if self.step % config.validate_every == 0 or self.pruning.done != was_done:
+                    self._leave_out()
                 self.progress("train", self.step / config.steps)
                 if self.step % config.validate_every == 0 or self.step == config.steps:
                     self._record({f"train_{name}": value / (self.step - since) for name, value in sums.items()})
@@ -194,12 +164,15 @@ class Trainer:
             fused = self.network(batch.mri, batch.partner)
         fused = _as_shown(fused.float(), batch)
         total, terms = self.loss(fused, batch.mri, batch.partner, batch.tasks)
+        if batch.lesions is not None:
+            terms["lesion"] = losses.lesion_loss(fused, batch.lesions)
+            total = total + config.lesion_weight * terms["lesion"]
         if masks:
             work = torch.stack([watched.work_share() for watched in masks]).mean()
             sides = zip(masks, (batch.mri, batch.partner), (self.network.mri, self.network.partner), strict=True)
             penalties = [
-                spatial_mask_loss(watched.logits.float(), source)
-                + channel_mask_loss(branch.region.body.principal(), config.principal_share)
+                losses.spatial_mask_loss(watched.logits.float(), source)
+                + losses.channel_mask_loss(branch.region.body.principal(), config.principal_share)
                 for watched, source, branch in sides
             ]
             terms["mask"] = torch.stack(penalties).mean()
@@ -212,9 +185,12 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(total)
         self.pruning.weigh()
-        nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        if config.clip_norm:
+            nn.utils.clip_grad_norm_(self.network.parameters(), config.clip_norm)
         self.optimizer.step()
         self.pruning.prune(self.step / config.steps)
+        if self._in_last(config.average_share):
+            self.mean.add(self.network)
         if config.semantic_weight and self.step % config.semantic_every == 0:
             self._learn_semantics(fused.detach(), batch.classes)
         return {name: term.detach() for name, term in {"total": total, **terms}.items()}
@@ -228,7 +204,7 @@ class Trainer:
         """What the semantic module misses in the fused patches; its own weights move only while it is learning."""
         with self._autocast():
             main, subsidiary = self.semantic.requires_grad_(learning)(fused)
-        return semantic_loss(main.float(), subsidiary.float(), classes, self.config.subsidiary_weight)
+        return losses.semantic_loss(main.float(), subsidiary.float(), classes, self.config.subsidiary_weight)
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
         """Reduced precision where asked for, until the last steps."""
@@ -245,28 +221,50 @@ class Trainer:
     def _schedule(self) -> float:
         """Set learning rates and mask temperature for this step; return how much of the mask penalty counts.
 
-        The rate rises, then falls along a cosine. The temperature falls linearly until the masks turn hard. The penalty
-        grows over the first tenth, so that the masked convolutions are worth something before they are restricted.
+        The rate rises, for the first gradients of random masks are wild, then falls along a cosine. The temperature
+        falls linearly until the masks turn hard. The penalty grows over the first tenth, so that the masked
+        convolutions are worth something before they are restricted.
         """
         config = self.config
         progress = self.step / config.steps
         swing = (1 + math.cos(math.pi * progress)) / 2
         rate = config.final_learning_rate + (config.learning_rate - config.final_learning_rate) * swing
-        warm_up = max(1, min(WARM_UP, config.steps // 20))
+        warm_up = max(1, min(config.warm_up, config.steps // 20))
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["speed"] * min(1.0, (self.step + 1) / warm_up)
+        for logits in channel_logits(self.network):
+            logits.requires_grad_(config.learn_channel_masks and not self._in_last(config.settled_share))
         cooled = min(1.0, progress / max(1e-9, 1 - config.hard_share))
         softness = config.first_temperature + (config.last_temperature - config.first_temperature) * cooled
         self.network.soften_masks(0.0 if self._in_last(config.hard_share) else softness)
         return min(1.0, 10 * progress)
 
+    def _leave_out(self) -> None:
+        """Cut channels that have gone out of the network, so that steps cost less; what was learnt of others stays."""
+        left = remaining(self.network)
+        if left.widths == self.network.widths:
+            return
+        wide, before = self.network, self.optimizer
+        self.network = self._placed(compacted(wide, left))
+        self.pruning = self.pruning.narrowed(self.network, left)
+        self.optimizer = narrowed(before, wide, self.network, left, self.config)
+
+    def _result(self) -> Any:
+        """The network as it would be kept now: with the mean weights if any, rounded as they will be stored."""
+        if not self.mean.count and self.config.stored_precision == "float32":
+            return self.network.eval()
+        network = self.mean.of(self.network)
+        if self.config.stored_precision == "float16":
+            network.half().float()
+        return network.eval()
+
     @torch.no_grad()
     def _validate(self) -> dict[str, float]:
-        self.network.eval()
+        network = self._result()
         sums: dict[str, float] = {}
         for batch in (pair.to(self.device) for pair in whole_pairs(self.validation)):
-            with watch_masks(self.network) as masks:
-                fused = self.network(batch.mri, batch.partner)
+            with watch_masks(network) as masks:
+                fused = network(batch.mri, batch.partner)
             total, terms = self.loss(_as_shown(fused, batch), batch.mri, batch.partner, batch.tasks)
             if masks:
                 terms["work"] = torch.stack([watched.work_share() for watched in masks]).mean()
@@ -285,8 +283,10 @@ class Trainer:
             )
         self.without_better += 1
         if score < self.best:
-            # Where channels have still to go, the next weights are better in any case.
-            self.best, self.without_better = score if self.pruning.done else math.inf, 0
+            # Where channels have still to go, or no step of the mean is there, the next weights are better in any
+            # case; and so are those of a longer mean where no patient is held out to compare them.
+            comparable = not self.config.average_share or (self.mean.count > 0 and bool(self.validation))
+            self.best, self.without_better = score if self.pruning.done and comparable else math.inf, 0
             self._save_weights(self.folder.best_weights, row)
         self.rows.append(row)
         self.folder.save(self._state())
@@ -300,7 +300,9 @@ class Trainer:
             "without_better": self.without_better,
             "rows": self.rows,
             **{name: learner.state_dict() for name, learner in self.learners.items()},
+            "widths": asdict(self.network.widths),
             "pruning": self.pruning.worth,
+            "pruned": self.pruning.done,
             "sampler": self.sampler.generator.get_state(),
             "random": self.isolation.states(),
             "config": json.dumps(asdict(self.config)),
@@ -318,14 +320,27 @@ class Trainer:
             "training_cases": json.dumps(sorted({pair.case for pair in self.training})),
             "figures": json.dumps(row),
         }
-        save_network(compacted(self.network), path, metadata)
+        dtype = torch.float16 if self.config.stored_precision == "float16" else torch.float32
+        save_network(compacted(self._result()), path, metadata, dtype)
+
+    def _rebuild(self, widths: Widths) -> None:
+        """Make everything as wide as a checkpoint's network, which then fills it."""
+        if widths == self.network.widths:
+            return
+        with self.isolation.entered():
+            self.network = self._placed(GeSeNet(self.config.parts, widths))
+        self.pruning = Pruning(self.network, self.config.kept_share)
+        self.optimizer = network_optimizer(self.network, self.config)
 
     def _resume(self, state: dict[str, Any]) -> None:
         try:
             self.step, self.best, self.without_better = state["step"], state["best"], state["without_better"]
             self.rows = list(state["rows"])
+            self._rebuild(Widths(**state.get("widths", asdict(self.network.widths))))
             for name, learner in self.learners.items():
-                learner.load_state_dict(state[name])
+                # A checkpoint of before has no mean.
+                learner.load_state_dict(state.get(name, learner.state_dict()) if name == "mean" else state[name])
+            self.pruning.done = state.get("pruned", self.pruning.done)
             for worth, before in zip(self.pruning.worth, state["pruning"], strict=True):
                 worth.copy_(before)
             self.sampler.generator.set_state(state["sampler"].cpu())

@@ -1,0 +1,94 @@
+"""Join MRI, fused luma and uptake to one colour: lightness tells the MRI, hue and chroma tell the uptake.
+
+Eq. 5 of the paper gives the fused luma the partner's chroma, whatever its brightness: where both are bright, no screen
+shows that colour, and what is cut off takes uptake and MRI with it. Here hue and chroma are the palette's at that
+uptake, in OKLab, and lightness is left to both sources, within what a screen shows at that hue; both can be read back.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from medfuse.intensity.colour import Palette
+from medfuse.intensity.oklab import lightness, shown_colour, to_oklab
+
+MRI_SHARE, UPTAKE_SHARE = 0.60, 0.32
+"""A colour has the lightness of the grey, on the sRGB scale, that is these shares of MRI and uptake together. The MRI
+has the larger one, for the uptake has hue and chroma besides; both end below white, where no colour is left."""
+
+FUSED_SHARE = 0.2
+"""How much of the MRI's part the fused luma takes: more shows more of what the network brings out, and blurs what the
+MRI measured."""
+
+COARSE, FINE = 256, 1024
+"""Steps of the table of colours along brightness and uptake: computed, and interpolated to. A fine step is a quarter of
+a grey level of 8 bits."""
+
+FIRST_HUE, LAST_HUE = 315.0, 48.0
+"""Degrees in OKLab's plane: violet, through blue, green and yellow, to orange."""
+
+TOP_GREY, TOP_CHROMA = 0.64, 0.18
+"""Of the palette's last colour: as bright as an orange may be before a screen shows it paler."""
+
+LIGHTNESS_POWER, CHROMA_POWER = 0.5, 0.85
+"""Powers of uptake with which the two rise: low uptake is not so dark and grey that its hue cannot be seen."""
+
+
+def violet_to_orange() -> Palette:
+    """Make the palette of uptake: (256, 3) float32 sRGB in [0, 1].
+
+    It starts in black. Lightness and chroma rise with uptake in OKLab and hue turns evenly, so that colours keep their
+    order in black and white, too, and the highest uptake is coloured, not white.
+    """
+    uptake = torch.linspace(0, 1, COARSE, dtype=torch.float64)
+    hue = torch.deg2rad(FIRST_HUE + (LAST_HUE - FIRST_HUE) * uptake)
+    top = lightness(uptake.new_tensor(TOP_GREY))
+    return (
+        shown_colour(top * uptake**LIGHTNESS_POWER, TOP_CHROMA * uptake**CHROMA_POWER, hue).T.numpy().astype(np.float32)
+    )
+
+
+def join_uptake(luma: Tensor, mri: Tensor, uptake: Tensor, palette: Palette) -> Tensor:
+    """Show fused luma, MRI and uptake in one colour.
+
+    Parameters
+    ----------
+    luma, mri, uptake
+        (1, ...) float32 in [0, 1] of one shape.
+    palette
+        (256, 3) sRGB in [0, 1]; its hue and its chroma, not its lightness, are what the uptake is shown by.
+
+    Returns
+    -------
+    Tensor
+        (3, ...) uint8 sRGB; nothing in it is clipped.
+    """
+    table = _table(palette.tobytes()).to(luma.device)
+    shown = torch.lerp(mri[0], luma[0], FUSED_SHARE)
+    brightness = shown * MRI_SHARE + uptake[0] * UPTAKE_SHARE
+    row, column = (side.mul(FINE - 1).round_().long() for side in (brightness, uptake[0]))
+    return table[:, row * FINE + column]
+
+
+def legend(palette: Palette, mri: float = 0.5) -> Palette:
+    """The colours (256, 3) of uptake from 0 to 1 as `join_uptake` shows them over an MRI of one brightness."""
+    uptake = torch.linspace(0, 1, COARSE)[None]
+    brightness = torch.full_like(uptake, mri)
+    return join_uptake(brightness, brightness, uptake, palette).T.numpy().astype(np.float32) / np.float32(255)
+
+
+@lru_cache(maxsize=8)
+def _table(palette: bytes) -> Tensor:
+    """Colours by brightness, the slower index, and uptake: (3, FINE · FINE) uint8."""
+    colours = torch.frombuffer(bytearray(palette), dtype=torch.float32).reshape(COARSE, 3).T.double()
+    _, green_red, blue_yellow = to_oklab(colours)
+    grey = lightness(torch.linspace(0, 1, COARSE, dtype=torch.float64))[:, None].expand(-1, COARSE)
+    chroma, hue = (side.expand(COARSE, -1) for side in (green_red.hypot(blue_yellow), blue_yellow.atan2(green_red)))
+    coarse = shown_colour(grey, chroma, hue).float()[None]
+    fine = functional.interpolate(coarse, (FINE, FINE), mode="bilinear", align_corners=True)
+    return fine[0].mul(255).round_().to(torch.uint8).flatten(1)

@@ -160,7 +160,7 @@ def test_several_series_are_listed_and_one_can_be_chosen(series):
     write_acquisition(volume, series / "other", study=1, series_number=9)
     message = refused(series)
     assert "expected one series" in message
-    assert "series 4 (MR), 13 files; series 9 (CT), 7 files" in message
+    assert "series 4 (MR), 13 slices; series 9 (CT), 7 slices" in message
     assert medfuse.load(series, series="9").meta["modality"] == "CT"
     assert len(scan(series).series) == 2
 
@@ -240,7 +240,7 @@ def test_a_damaged_file_does_not_shorten_the_volume(series):
     for path in sorted(series.iterdir())[-2:]:
         path.write_bytes(path.read_bytes()[:700])
     assert scan(series).damaged == 2
-    assert "2 of the DICOM files" in refused(series)
+    assert "2 DICOM files cannot be read to the pixels" in refused(series)
 
 
 @pytest.mark.parametrize("keyword", ["FrameOfReferenceUID", "StudyInstanceUID", "PatientID", "PatientName"])

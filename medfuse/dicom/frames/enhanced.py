@@ -22,6 +22,10 @@ ENHANCED_TRAITS = (
     *(("CTReconstructionSequence", "ConvolutionKernel"), ("CTXRayDetailsSequence", "KVP")),
     *(("MRModifierSequence", "InversionTimes"), ("MRTimingAndRelatedParametersSequence", "FlipAngle")),
     *(("PETReconstructionSequence", "ReconstructionType"), ("FrameContentSequence", "TemporalPositionIndex")),
+    ("MRTimingAndRelatedParametersSequence", "RepetitionTime"),
+    ("CTReconstructionSequence", "ReconstructionDiameter"),
+    ("ContrastBolusUsageSequence", "ContrastBolusAgentAdministered"),
+    ("PixelValueTransformationSequence", "RescaleType"),
     *(("FrameContentSequence", "FrameAcquisitionNumber"), ("FrameContentSequence", "FrameReferenceDateTime")),
 )
 """What distinguishes the volumes of one enhanced series, the most specific first: functional group and attribute."""

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
+from pydicom.dataset import Dataset
 from pydicom.uid import NuclearMedicineImageStorage
 
 from medfuse.dicom.frames.frame import Frame, matrix_of, place_of, usable_rescale
 from medfuse.dicom.frames.no_volume import NoVolumeError
-from medfuse.dicom.header import Instance, numbers, texts
+from medfuse.dicom.header import Instance, items, listed, named, numbers, texts
 
 NM_TRAITS = (
     *("EnergyWindowVector", "TimeSlotVector", "RRIntervalVector", "DetectorVector", "RotationVector", "PhaseVector"),
     *("TimeSliceVector",),
 )
 """What distinguishes the volumes of one NM file: the vectors other than SliceVector (PS3.3 C.8.4.8)."""
+
+
+GEOMETRY = {"ImagePositionPatient": 3, "ImageOrientationPatient": 6, "PixelSpacing": 2, "SpacingBetweenSlices": 1}
+"""What places the slices, and of how many numbers each is."""
+
+SAME_MM = 0.01
+"""Two statements of one number agree within this, mm; direction cosines are far finer."""
 
 
 def is_nuclear(instance: Instance) -> bool:
@@ -29,14 +39,8 @@ def nuclear_frames(instance: Instance, name: str) -> list[Frame]:
             "not reconstructed",
             f"{name} is not a reconstructed tomography (ImageType RECON TOMO). Export the reconstruction.",
         )
-    detectors = header.get("DetectorInformationSequence")
-    apart = header.get("SpacingBetweenSlices")
-    if not detectors or not numbers(detectors[0], "ImagePositionPatient") or not apart:
-        raise NoVolumeError(
-            "no geometry",
-            f"{name} lacks ImagePositionPatient, ImageOrientationPatient or SpacingBetweenSlices: its place in the "
-            "patient is unknown. Export the reconstruction with its geometry.",
-        )
+    label = f"instance {instance.number}"
+    geometry = _geometry(header, label, name)
     count = instance.frames
     slices = [int(value) for value in np.atleast_1d(header.get("SliceVector") or [])]
     if len(slices) != count or min(slices) != 1:
@@ -45,10 +49,9 @@ def nuclear_frames(instance: Instance, name: str) -> list[Frame]:
             f"{name} does not say which slice each of its {count} frames is (SliceVector). Export again.",
         )
     vectors = {keyword: np.atleast_1d(header.get(keyword) or []).tolist() for keyword in NM_TRAITS}
-    label = f"instance {instance.number}"
-    position, row, column, spacing = place_of(detectors[0], detectors[0], header, label, name)
+    position, row, column, spacing = place_of(geometry, geometry, geometry, label, name)
     # A negative spacing is legal here and means that slices run against the normal.
-    step = np.cross(row, column) * float(apart)
+    step = np.cross(row, column) * float(geometry.SpacingBetweenSlices)
     slope, intercept = usable_rescale(name, header)
     frames = []
     for index, number in enumerate(slices):
@@ -56,3 +59,52 @@ def nuclear_frames(instance: Instance, name: str) -> list[Frame]:
         place = (position + (number - 1) * step, row, column, spacing)
         frames.append(Frame(instance, index + 1, None, matrix_of(header), *place, slope, intercept, traits))
     return frames
+
+
+def _geometry(header: Dataset, label: str, name: str) -> Dataset:
+    """The elements that place the first slice and the others after it, wherever the file has them.
+
+    The Standard puts position and orientation into the items of the detectors; files exist with them in one item of
+    several, in the header itself, or in functional groups. Where two of these places differ, neither is believed.
+    """
+    found, missing = Dataset(), []
+    for keyword, count in GEOMETRY.items():
+        stated = [(where, values) for where, one in _holders(header) if (values := numbers(one, keyword))]
+        if not stated:
+            missing.append(keyword)
+            continue
+        place, values = stated[0]
+        for where, others in stated[1:]:
+            if len(others) != len(values) or np.abs(np.subtract(values, others)).max() > SAME_MM:
+                raise NoVolumeError(
+                    "contradicting geometry",
+                    f"{label} of {name} states two values of {named(keyword)}: {listed(values)} in {place}, but "
+                    f"{listed(others)} in {where}. Which one places the slices is unknown; export the reconstruction "
+                    "again.",
+                )
+        if len(values) != count:
+            raise NoVolumeError(
+                "no geometry",
+                f"expected {count} numbers as {named(keyword)} of {label} of {name}, found {len(values)}. Export the "
+                "reconstruction again.",
+            )
+        setattr(found, keyword, values if count > 1 else values[0])
+    if missing or not found.SpacingBetweenSlices:
+        raise NoVolumeError(
+            "no geometry",
+            f"{label} of {name} lacks {', '.join(map(named, missing)) or 'a SpacingBetweenSlices other than 0'}, in the "
+            "items of DetectorInformationSequence, in the header itself and in its functional groups: its place in the "
+            "patient is unknown. Export the reconstruction with its geometry.",
+        )
+    return found
+
+
+def _holders(header: Dataset) -> Iterator[tuple[str, Dataset]]:
+    """Where the geometry may stand, the Standard's place first, and how messages name it."""
+    for number, detector in enumerate(items(header, "DetectorInformationSequence"), start=1):
+        yield f"item {number} of DetectorInformationSequence", detector
+    yield "the header itself", header
+    for shared in items(header, "SharedFunctionalGroupsSequence"):
+        for keyword in ("PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence"):
+            for group in items(shared, keyword):
+                yield f"{keyword} of the shared functional groups", group

@@ -17,8 +17,8 @@ from medfuse.dicom.frames.stack import Stack
 from medfuse.dicom.header import READABLE, quiet
 from medfuse.dicom.read.pixels import read_pixels
 from medfuse.dicom.read.suv import suv_factor
+from medfuse.dicom.scan.choose import choose
 from medfuse.dicom.scan.find_files import Place, folder_of
-from medfuse.dicom.scan.scan import choose
 from medfuse.dicom.scan.series import Series
 from medfuse.errors import MedfuseError, SeriesError
 from medfuse.runtime.progress import Progress, step_of

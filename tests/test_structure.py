@@ -41,6 +41,7 @@ ORDER = [
     "dicom.decimals",
     "dicom.header",
     "dicom.palettes",
+    "dicom.patient",
     "dicom.frames",
     "dicom.scan",
     "dicom.read",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated
@@ -58,9 +60,23 @@ Force = Annotated[
 FillGaps = Annotated[
     bool, typer.Option("--fill-gaps", help="Interpolate missing DICOM slices instead of refusing the series.")
 ]
+AcceptCut = Annotated[
+    bool, typer.Option("--accept-cut", help="Take what there is of a DICOM series whose headers speak of more slices.")
+]
 DifferentPatients = Annotated[
     bool, typer.Option("--different-patients", help="Accept headers that name different patients.")
 ]
+
+
+@contextmanager
+def choosing(option: str) -> Iterator[None]:
+    """Let an error that asks which series is meant name the command's own option for it."""
+    from medfuse.dicom.scan.choose import WhichSeriesError
+
+    try:
+        yield
+    except WhichSeriesError as error:
+        raise error.by(option) from None
 
 
 class PlaneName(str, Enum):

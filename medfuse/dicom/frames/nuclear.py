@@ -19,11 +19,13 @@ NM_TRAITS = (
 """What distinguishes the volumes of one NM file: the vectors other than SliceVector (PS3.3 C.8.4.8)."""
 
 
-GEOMETRY = {"ImagePositionPatient": 3, "ImageOrientationPatient": 6, "PixelSpacing": 2, "SpacingBetweenSlices": 1}
-"""What places the slices, and of how many numbers each is."""
-
-SAME_MM = 0.01
-"""Two statements of one number agree within this, mm; direction cosines are far finer."""
+GEOMETRY = {
+    "ImagePositionPatient": (3, 0.01),
+    "ImageOrientationPatient": (6, 1e-3),
+    "PixelSpacing": (2, 1e-3),
+    "SpacingBetweenSlices": (1, 1e-3),
+}
+"""What places the slices: of how many numbers each is, and how far two statements of one of them may differ."""
 
 
 def is_nuclear(instance: Instance) -> bool:
@@ -68,33 +70,33 @@ def _geometry(header: Dataset, label: str, name: str) -> Dataset:
     several, in the header itself, or in functional groups. Where two of these places differ, neither is believed.
     """
     found, missing = Dataset(), []
-    for keyword, count in GEOMETRY.items():
-        stated = [(where, values) for where, one in _holders(header) if (values := numbers(one, keyword))]
+    for keyword, (count, tolerance) in GEOMETRY.items():
+        stated = [(where, one, values) for where, one in _holders(header) if (values := numbers(one, keyword))]
         if not stated:
-            missing.append(keyword)
+            missing.append(named(keyword))
             continue
-        place, values = stated[0]
-        for where, others in stated[1:]:
-            if len(others) != len(values) or np.abs(np.subtract(values, others)).max() > SAME_MM:
+        place, holder, values = stated[0]
+        for where, _, others in stated[1:]:
+            if len(others) != len(values) or np.abs(np.subtract(values, others)).max() > tolerance:
                 raise NoVolumeError(
                     "contradicting geometry",
                     f"{label} of {name} states two values of {named(keyword)}: {listed(values)} in {place}, but "
                     f"{listed(others)} in {where}. Which one places the slices is unknown; export the reconstruction "
                     "again.",
                 )
-        if len(values) != count:
+        if len(values) != count or (keyword == "SpacingBetweenSlices" and not values[0]):
             raise NoVolumeError(
                 "no geometry",
-                f"expected {count} numbers as {named(keyword)} of {label} of {name}, found {len(values)}. Export the "
-                "reconstruction again.",
+                f"expected {count} numbers other than 0 as {named(keyword)} of {label} of {name}, found "
+                f"{listed(values)}. Export the reconstruction again.",
             )
-        setattr(found, keyword, values if count > 1 else values[0])
-    if missing or not found.SpacingBetweenSlices:
+        found[keyword] = holder[keyword]
+    if missing:
         raise NoVolumeError(
             "no geometry",
-            f"{label} of {name} lacks {', '.join(map(named, missing)) or 'a SpacingBetweenSlices other than 0'}, in the "
-            "items of DetectorInformationSequence, in the header itself and in its functional groups: its place in the "
-            "patient is unknown. Export the reconstruction with its geometry.",
+            f"{label} of {name} lacks {', '.join(missing)}: neither an item of DetectorInformationSequence nor the "
+            "header itself nor a functional group has it, and its place in the patient is unknown. Export the "
+            "reconstruction with its geometry.",
         )
     return found
 

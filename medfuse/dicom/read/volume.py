@@ -64,6 +64,7 @@ def read(
     *,
     modalities: Collection[str] = (),
     fill_gaps: bool = False,
+    accept_cut: bool = False,
     progress: Progress | None = None,
 ) -> MetaTensor:
     """Read the one series under ``path``.
@@ -80,6 +81,9 @@ def read(
     fill_gaps
         Interpolate linearly where slices are missing or unevenly spaced, instead of refusing the series. The source
         says how many slices were made so.
+    accept_cut
+        Read what there is where headers speak of more: a part of a concatenation, or fewer slices than they count. The
+        source says so.
     progress
         Called with the step ``load``: the share of the slices read.
 
@@ -95,7 +99,7 @@ def read(
     SeriesError
         If the files do not form one volume.
     """
-    found = choose(path, series, modalities=modalities, fill_gaps=fill_gaps)
+    found = choose(path, series, modalities=modalities, fill_gaps=fill_gaps, accept_cut=accept_cut)
     return read_series(found, path, progress)
 
 
@@ -139,6 +143,8 @@ def _source_of(series: Series, found: Stack, path: Place) -> DicomSource:
         references=(f"urn:oid:{series.uid}",),
         path=folder_of(path),
         filled_slices=found.filled,
+        cut=bool(series.cut),
+        position_error_mm=found.deviation,
         headers=tuple(instance.header for instance in series.instances),
         grid=found.grid,
         slices=tuple(tuple(origins[place] for place, _ in parts) for parts in found.slices),

@@ -68,7 +68,7 @@ def choose(
         If there is none, or more than one, or the one is not a volume.
     """
     found = scan(path, fill_gaps=fill_gaps, accept_cut=accept_cut)
-    unusable = "; ".join(found.complain())
+    unusable = "; ".join(found.complaints())
     if unusable:
         raise SeriesError(
             f"not all files in {places_named(path)} can be used, and slices or series may be missing: {unusable}. "

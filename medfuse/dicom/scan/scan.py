@@ -42,7 +42,7 @@ class Scan:
     incomplete: Mapping[str, int] = field(default_factory=dict)
     broken_links: int = 0
 
-    def complain(self) -> Iterator[str]:
+    def complaints(self) -> Iterator[str]:
         """What of the files cannot be used, each reason in a sentence without its full stop."""
         for keyword, count in self.incomplete.items():
             yield f"{counted(count, 'DICOM image')} {'has' if count == 1 else 'have'} no {named(keyword)}"

@@ -13,6 +13,7 @@ from medfuse.dicom.frames.frame import Frame
 from medfuse.dicom.frames.no_volume import NoVolumeError, no_volume
 from medfuse.dicom.frames.stack import Stack, stack
 from medfuse.dicom.header import READABLE, Instance, said, series_name, short_text, texts, transfer_syntax
+from medfuse.dicom.patient import other_patient
 from medfuse.dicom.scan.completeness import lacks_files, lacks_slices
 from medfuse.dicom.scan.contrast import by_contrast, mixed_contrasts
 from medfuse.dicom.scan.duplicates import without_copies, without_duplicates
@@ -20,8 +21,11 @@ from medfuse.dicom.scan.split_volumes import CODE, OVERVIEWS, at_different_place
 from medfuse.errors import GeometryError, SeriesError
 from medfuse.volume.grid import Grid
 
-ONE_PER_SERIES = ("StudyInstanceUID", "PatientID", "PatientName", "FrameOfReferenceUID")
-"""What all files of a series must agree on."""
+ONE_PER_SERIES = ("StudyInstanceUID", "FrameOfReferenceUID")
+"""What all files of a series must agree on, beside their patient."""
+
+LONGEST_DESCRIPTION = 64
+"""Characters of a SeriesDescription (PS3.5 6.2: LO)."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +140,11 @@ class Series:
     @property
     def description(self) -> str:
         """The SeriesDescription: for those who look at their own data, never for messages, for it may hold a name."""
-        return str(self.first.get("SeriesDescription") or "").strip()
+        try:
+            text = str(self.first.get("SeriesDescription") or "")
+        except Exception:  # pydicom raises many kinds on damaged values
+            return ""
+        return "".join(one for one in text if one.isprintable()).strip()[:LONGEST_DESCRIPTION]
 
     @property
     def modality(self) -> str:
@@ -234,15 +242,19 @@ def _require_one_patient(instances: Sequence[Instance], name: str) -> None:
         raise NoVolumeError(
             "no UID", f"{name} has no SeriesInstanceUID: which files belong together is unknown. Export it again."
         )
+    headers = [instance.header for instance in instances]
+    differing = other_patient(headers)
     for keyword in ONE_PER_SERIES:
-        expected = said(first, keyword)
-        for instance in instances[1:]:
-            if said(instance.header, keyword) != expected:
-                raise NoVolumeError(
-                    f"several values of {keyword}",
-                    f"{name} mixes different values of {keyword}, first in instance {instance.number}: its files do "
-                    "not belong to one volume. Separate them before fusing.",
-                )
+        places = (place for place, header in enumerate(headers) if said(header, keyword) != said(headers[0], keyword))
+        place = next(places, None)
+        differing = differing or (None if place is None else (keyword, place))
+    if differing:
+        keyword, place = differing
+        raise NoVolumeError(
+            f"several values of {keyword}",
+            f"{name} mixes different values of {keyword}, first in instance {instances[place].number}: its files do "
+            "not belong to one volume. Separate them before fusing.",
+        )
 
 
 def _parts(cls: type[Series], uid: str, frames: Sequence[Frame], name: str, accepted: Accepted) -> list[Series]:

@@ -42,7 +42,7 @@ def inspect(
     _print_table(rows)
     if found is None:
         return
-    for number, uid in {str(row["number"]).split(":")[0]: row["uid"] for row in rows}.items():
+    for uid, number in {row["uid"]: str(row["number"]).split(":")[0] for row in rows}.items():
         stdout.print(f"UID of series {number}: {uid}", highlight=False, markup=False, soft_wrap=True)
     if found.ignored:
         stdout.print(f"{counted(found.ignored, 'other file')} ignored")

@@ -21,7 +21,11 @@ UNROUNDED_MM = 0.002
 """Stands for the rounding of an axis that shows none: positions of six decimals, through single precision."""
 
 FINE = 0.2
-"""Rounding up to this share of the step leaves no doubt about which slices there are, even of three slices."""
+"""Rounding up to this share of the step leaves no doubt about which of four or more slices there are: were one missing,
+the others would be farther than this from every even step."""
+
+FINE_OF_THREE = 0.165
+"""The same of three slices, whose positions prove less."""
 
 COARSE = 0.5
 """Rounding from this share of the step cannot be told from missing slices, whatever the header says of the step."""
@@ -105,7 +109,8 @@ def _fit(
             step, confirmed = np.clip(moved, lowest, highest), True
             break
     share = rounded / float(step @ normal)
-    if share > FINE and not (confirmed and share < COARSE):
+    fine = FINE if len(places) > 3 else FINE_OF_THREE
+    if share > fine and not (confirmed and share < COARSE):
         return None
     off = positions - places[:, None] * step
     origin = (off.min(axis=0) + off.max(axis=0)) / 2

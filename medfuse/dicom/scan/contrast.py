@@ -35,13 +35,13 @@ CONTRASTS = (
 """What all slices of one volume must agree on. Tube current, exposure, rescale, window and the time of acquisition may
 differ from slice to slice."""
 
-MOMENTS = (
-    *("TemporalPositionIdentifier", "TemporalPositionIndex", "NominalPercentageOfCardiacPhase"),
-    *("NominalCardiacTriggerDelayTime", "TriggerTime"),
-)
+MOMENTS = ("NominalCardiacTriggerDelayTime", "TriggerTime")
 """Distinguish volumes where few of them alternate; many are the times of single slices."""
 
 MOST_MOMENTS = 3
+
+ORDINALS = ("TemporalPositionIdentifier", "TemporalPositionIndex")
+"""Distinguish volumes, but where each slice has its own they merely count slices."""
 
 ABSENCE_COUNTS = ("ContrastBolusAgent",)
 """Says something where it is absent, too; what some files leave out of other elements contradicts nothing."""
@@ -59,8 +59,11 @@ def by_contrast(frames: Sequence[Frame]) -> list[tuple[str, list[Frame]]]:
         if len(set(values)) == 1:
             continue
         kinds = _kinds(keyword, set(values))
+        different = len(set(kinds.values()))
         several = len(set(kinds.values()) - ({-1} if keyword not in ABSENCE_COUNTS else set())) > 1
-        if not several or (keyword in MOMENTS and len(set(kinds.values())) > MOST_MOMENTS):
+        if not several or (keyword in MOMENTS and different > MOST_MOMENTS):
+            continue
+        if keyword in ORDINALS and different >= len(frames):
             continue
         labels = [(*label, kinds[value]) for label, value in zip(labels, values, strict=True)]
         differing.append((keyword, values))
@@ -89,7 +92,7 @@ def mixed_contrasts(groups: Sequence[tuple[str, Sequence[Frame]]], name: str) ->
 
 def _kinds(keyword: str, values: Collection[str]) -> dict[str, int]:
     """For each value which contrast it means, from 0; -1 for absence."""
-    kinds = {"": -1}
+    kinds = {"": -1} if "" in values else {}
     present = {value: _plain(keyword, value) for value in values if value}
     numbers = {value: _numbers(plain) for value, plain in present.items()}
     known = {value: number for value, number in numbers.items() if number is not None}

@@ -95,10 +95,10 @@ class Series:
 
     def _without(self, lacking: NoVolumeError, accepted: Accepted) -> Series:
         """The same, known to be cut: no volume unless that is accepted."""
-        if self.stack is None:
-            return self
         if accepted.cut:
             return replace(self, cut=str(lacking))
+        if self.stack is None and lacking.missing:  # a gap, perhaps, which is what is missing
+            return self
         return replace(self, stack=None, problem=str(lacking), brief=lacking.brief, missing=lacking.missing)
 
     @property

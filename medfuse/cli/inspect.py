@@ -70,7 +70,8 @@ def _row_of(series: dicom.Series) -> Row:
         "number": series.number,
         "uid": series.uid,
         "modality": series.modality,
-        "kind": f"{series.kind}, by medfuse" if series.is_result else series.kind,
+        "kind": series.kind,
+        "result": series.is_result,
         "description": series.description,
         "files": len(series.instances),
         "copies": series.copies,
@@ -88,7 +89,7 @@ def _inspect_nifti(path: Path) -> tuple[list[Row], None]:
 
     row: Row = {"number": path.name, "uid": None, "modality": "not stated", "kind": "", "files": 1, "copies": 0}
     row |= {"missing_slices": 0, "transfer_syntax": ["NIfTI"], "traits": "", "verdict": "volume", "problem": None}
-    row |= {"description": "", "position_error_mm": None}
+    row |= {"result": False, "description": "", "position_error_mm": None}
     grid = None
     try:
         grid = nifti.read_grid(path)
@@ -105,7 +106,8 @@ def _print_table(rows: Iterable[Row]) -> None:
     table = Table("series", "what", "where", "stored as", "verdict", show_lines=True)
     reasons: list[str] = []
     for row in rows:
-        what = f"{row['modality']} {row['kind']}".strip() + f"\n{counted(row['files'], 'file')}"
+        what = f"{row['modality']} {row['kind']}".strip() + "\nby medfuse" * row["result"]
+        what += f"\n{counted(row['files'], 'file')}"
         what += f"\n{row['description']}" if row["description"] else ""
         stored = "\n".join(map(_short, row["transfer_syntax"]))
         table.add_row(*map(escape, (str(row["number"]), what, _where(row), stored, _verdict(row, reasons))))

@@ -99,9 +99,13 @@ def _find(path: Path) -> Files:
 
 
 def _walk(folder: Path) -> Files:
-    """The files of a folder tree, those behind links too; each folder once, so that a link to one above it ends."""
+    """The files of a folder tree, those behind links too; each folder once.
+
+    A link to a folder that the tree lies in is a loop, and adds nothing.
+    """
     files: list[Path] = []
-    waiting, seen, broken = [folder], set(), 0
+    waiting, broken = [folder], 0
+    seen = {str(above) for above in Path(os.path.realpath(folder)).parents}
     while waiting:
         here = waiting.pop()
         real = os.path.realpath(here)

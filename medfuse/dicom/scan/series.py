@@ -12,7 +12,7 @@ from medfuse.dicom.frames.forms import frames_of
 from medfuse.dicom.frames.frame import Frame
 from medfuse.dicom.frames.no_volume import NoVolumeError, no_volume
 from medfuse.dicom.frames.stack import Stack, stack
-from medfuse.dicom.header import READABLE, Instance, said, series_name, short_text, texts, transfer_syntax
+from medfuse.dicom.header import READABLE, Instance, named, said, series_name, short_text, texts, transfer_syntax
 from medfuse.dicom.patient import other_patient
 from medfuse.dicom.scan.completeness import lacks_files, lacks_slices
 from medfuse.dicom.scan.contrast import by_contrast, mixed_contrasts
@@ -221,8 +221,13 @@ def _files(frames: Sequence[Frame]) -> tuple[Instance, ...]:
 
 def _require_measured(instance: Instance, name: str) -> None:
     """Files are of a class that is read, and hold one value a pixel."""
+    if not instance.sop_class:
+        raise NoVolumeError(
+            "no SOP class",
+            f"{name} has no {named('SOPClassUID')}: which kind of object its files are is unknown. Export it again.",
+        )
     if instance.sop_class not in READABLE:
-        kind = UID(instance.sop_class).name if instance.sop_class else "of no stated SOP class"
+        kind = UID(instance.sop_class).name
         raise NoVolumeError(
             kind,
             f"{name} is {kind}; medfuse reads MR, CT and PET series, classic or enhanced, and NM tomography. Choose "
@@ -237,11 +242,11 @@ def _require_measured(instance: Instance, name: str) -> None:
 
 def _require_one_patient(instances: Sequence[Instance], name: str) -> None:
     """Files of one series are of one patient and study; messages never name the values."""
-    first = instances[0].header
-    if not said(first, "SeriesInstanceUID"):
-        raise NoVolumeError(
-            "no UID", f"{name} has no SeriesInstanceUID: which files belong together is unknown. Export it again."
-        )
+    for keyword in ("SeriesInstanceUID", "StudyInstanceUID"):
+        if not said(instances[0].header, keyword):
+            raise NoVolumeError(
+                "no UID", f"{name} has no {named(keyword)}: which files belong together is unknown. Export it again."
+            )
     headers = [instance.header for instance in instances]
     differing = other_patient(headers)
     for keyword in ONE_PER_SERIES:

@@ -194,11 +194,13 @@ DIFFERENT = {
     "AttenuationCorrectionMethod": ("measured", "NONE"),
     "ReconstructionMethod": ("OSEM", "FBP"),
     "ReconstructionDiameter": ("200", "400"),
+    "SUVType": ("BW", "LBM"),
     "Units": ("BQML", "CNTS"),
     "NominalPercentageOfCardiacPhase": (40.0, 75.0),
 }
 OF = {"KVP": "CT", "ConvolutionKernel": "CT", "ContrastBolusAgent": "CT", "RescaleType": "CT"} | dict.fromkeys(
-    ("CorrectedImage", "DecayCorrection", "AttenuationCorrectionMethod", "ReconstructionMethod", "Units"), "PT"
+    ("CorrectedImage", "DecayCorrection", "AttenuationCorrectionMethod", "ReconstructionMethod", "SUVType", "Units"),
+    "PT",
 )
 
 

@@ -12,6 +12,7 @@ CLASSIC_TRAITS = (
     *("ConvolutionKernel", "KVP", "RepetitionTime", "ScanningSequence", "SequenceVariant", "SequenceName"),
     *("ScanOptions", "ReconstructionDiameter", "ContrastBolusAgent", "CorrectedImage", "AttenuationCorrectionMethod"),
     *("ScatterCorrectionMethod", "RandomsCorrectionMethod", "DecayCorrection", "ReconstructionMethod"),
+    *("SUVType", "CountsSource"),
     *("AcquisitionNumber", "ImageType", "AcquisitionTime"),
 )
 """What distinguishes the volumes of one classic series, the most specific first."""

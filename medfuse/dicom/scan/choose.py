@@ -119,5 +119,4 @@ def _which(
 
 def _is_overview(series: Series) -> bool:
     """No volume, and not meant to be one: a scout, one picture, or computed pictures."""
-    single = len(series.instances) == 1 and series.instances[0].frames == 1
-    return series.stack is None and (series.auxiliary or single)
+    return series.stack is None and (series.auxiliary or series.frames == 1)

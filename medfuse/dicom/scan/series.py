@@ -130,19 +130,27 @@ class Series:
     @property
     def is_result(self) -> bool:
         """Whether medfuse wrote it: a fused picture or a registered partner, and no study's original."""
-        return said(self.first, "Manufacturer") == "medfuse" and texts(self.first, "ImageType")[:1] == ["DERIVED"]
+        try:
+            return said(self.first, "Manufacturer") == "medfuse" and texts(self.first, "ImageType")[:1] == ["DERIVED"]
+        except Exception:  # pydicom raises many kinds on damaged values
+            return False
 
     @property
     def frames(self) -> int:
-        """How many slices: those of the volume, or else the frames of the files."""
-        return self.stack.grid.shape[2] if self.stack else sum(one.frames for one in self.instances)
+        """How many slices: those of the volume, or else the frames of the files as far as they say so."""
+        if self.stack:
+            return self.stack.grid.shape[2]
+        try:
+            return sum(one.frames for one in self.instances)
+        except ValueError:
+            return len(self.instances)
 
     @property
     def description(self) -> str:
         """The SeriesDescription: for those who look at their own data, never for messages, for it may hold a name."""
         try:
             text = str(self.first.get("SeriesDescription") or "")
-        except Exception:  # pydicom raises many kinds on damaged values
+        except Exception:  # as above
             return ""
         return "".join(one for one in text if one.isprintable()).strip()[:LONGEST_DESCRIPTION]
 
@@ -203,7 +211,7 @@ def _by_contrast(
             for contrast, group in groups
         ]
     except (SeriesError, GeometryError):
-        stack(frames, name, fill_gaps=accepted.gaps)  # where this fails, too, its reason is the first to mend
+        stack(frames, name, fill_gaps=accepted.gaps)  # where this fails, too, its reason comes first
         raise mixed_contrasts(groups, name) from None
 
 

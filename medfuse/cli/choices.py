@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from medfuse.errors import SeriesError
 from medfuse.volume import PARTNERS
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def choosing(option: str) -> Iterator[None]:
     try:
         yield
     except WhichSeriesError as error:
-        raise error.by(option) from None
+        raise SeriesError(str(error.by(option))) from None
 
 
 class PlaneName(str, Enum):

@@ -65,3 +65,8 @@ class ExportError(MedfuseError, RuntimeError):
 
 class DeviceError(MedfuseError, RuntimeError):
     """The processor or engine asked for is not there, or has too little memory."""
+
+
+def counted(number: int, one: str, several: str = "") -> str:
+    """A number with its noun, for messages: ``1 file``, ``2 files``; ``several`` is a plural other than by an s."""
+    return f"{number} {one if number == 1 else several or one + 's'}"

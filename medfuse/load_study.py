@@ -8,9 +8,9 @@ from pathlib import Path
 from monai.data.meta_tensor import MetaTensor
 
 from medfuse import dicom, nifti
+from medfuse.dicom.patient import name_different_patients
 from medfuse.dicom.read.volume import DicomSource
 from medfuse.dicom.scan.find_files import Place, places_named
-from medfuse.dicom.write.identity import name_different_patients
 from medfuse.errors import StudyError
 from medfuse.runtime.progress import Progress, step_of
 from medfuse.volume import MODALITIES, PARTNER_LABELS, PARTNERS, TRAITS, Modality, Source, meta_of, plain, source_of
@@ -27,6 +27,7 @@ def load(
     volume: int | None = None,
     luma: bool = False,
     fill_gaps: bool = False,
+    accept_cut: bool = False,
     progress: Progress | None = None,
 ) -> MetaTensor:
     """Load one volume from DICOM files, or a NIfTI file.
@@ -49,6 +50,9 @@ def load(
     fill_gaps
         Interpolate where slices of a DICOM series are missing or unevenly spaced, instead of refusing it; provenance
         says how many slices were.
+    accept_cut
+        Load what there is of a DICOM series whose headers speak of more slices, instead of refusing it; provenance says
+        so.
     progress
         Called with the step ``load``: the share of a DICOM series' slices read.
 
@@ -88,7 +92,14 @@ def load(
             f"{places_named(path)} is DICOM, whose volumes are chosen by series; leave the volume out and name the "
             "series."
         )
-    loaded = dicom.read(path, series, modalities=wanted if modality else (), fill_gaps=fill_gaps, progress=progress)
+    loaded = dicom.read(
+        path,
+        series,
+        modalities=wanted if modality else (),
+        fill_gaps=fill_gaps,
+        accept_cut=accept_cut,
+        progress=progress,
+    )
     found = meta_of(loaded)["modality"]
     if found not in wanted:
         either = " or ".join(filter(None, (", ".join(wanted[:-1]), wanted[-1])))

@@ -43,7 +43,9 @@ class Provenance:
     what ran it; the windows are in each volume's own unit; ``black_air`` says that what shows in neither source was
     set to black; ``different_patients`` that differing identities were accepted; ``mri_straightened`` that the MRI's
     slices were tilted, and interpolated onto an upright grid; the counts of filled slices say how many of a source's
-    slices were interpolated because it has gaps.
+    slices were interpolated because it has gaps; ``mri_cut`` and ``partner_cut`` that a source was accepted whose
+    headers speak of more slices; the position errors how far its slices lie at most from where it states them, because
+    it rounds positions.
     """
 
     mri_source: tuple[str, ...]
@@ -64,6 +66,10 @@ class Provenance:
     mri_filled_slices: int = 0
     partner_filled_slices: int = 0
     partner_suv: dict[str, Any] | None = None
+    mri_cut: bool = False
+    partner_cut: bool = False
+    mri_position_error_mm: float = 0.0
+    partner_position_error_mm: float = 0.0
     software: str = field(default_factory=software)
 
     def to_dict(self) -> dict[str, Any]:
@@ -100,6 +106,11 @@ class Provenance:
         )
         by_hand = self.partner_suv["given"] if self.partner_suv else {}
         suv = f"SUV computed with values given by hand ({', '.join(by_hand)}). " if by_hand else ""
+        cut = "".join(
+            f"{name} is cut: its headers speak of more slices. "
+            for name, is_cut in ((MRI, self.mri_cut), (self.partner_modality, self.partner_cut))
+            if is_cut
+        )
         black_air = "What shows in neither source set to black. " if self.black_air else ""
         straightened = "Tilted MR slices interpolated once onto an upright grid. " if self.mri_straightened else ""
         return (
@@ -107,5 +118,5 @@ class Provenance:
             f"weights {self.weights['name'][:40]}, sha256 {self.weights['sha256'][:12]}). {self.partner_modality} "
             f"alignment: {self.alignment}; resampled once onto the MR grid, values {window} "
             f"shown{colours}; MR values {self.mri_window.lower:.4g} to {self.mri_window.upper:.4g}. {black_air}"
-            f"{straightened}{filled}{accepted}{suv}{DISCLAIMER}"
+            f"{straightened}{filled}{cut}{accepted}{suv}{DISCLAIMER}"
         )[:1024]

@@ -42,6 +42,7 @@ ORDER = [
     "dicom.decimals",
     "dicom.header",
     "dicom.palettes",
+    "dicom.patient",
     "dicom.frames",
     "dicom.scan",
     "dicom.read",

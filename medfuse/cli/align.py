@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 import medfuse
-from medfuse.cli.choices import DifferentPatients, FillGaps, Force, Way
+from medfuse.cli.choices import AcceptCut, DifferentPatients, FillGaps, Force, Way, choosing
 from medfuse.cli.console import EXIT_CODES, Json, Overwrite, app, print_json, refusing, stdout, steps
 from medfuse.cli.inputs import require_apart
 from medfuse.provenance import DISCLAIMER
@@ -46,6 +46,7 @@ def align(
     fixed_volume: Annotated[int | None, typer.Option(help="Which volume of a 4-D NIfTI file, counted from 0.")] = None,
     moving_volume: Annotated[int | None, typer.Option(help="The same for the moving one.")] = None,
     fill_gaps: FillGaps = False,
+    accept_cut: AcceptCut = False,
     different_patients: DifferentPatients = False,
     force: Force = False,
     overwrite: Overwrite = False,
@@ -69,9 +70,11 @@ def align(
         usual = MRI if nifti.is_nifti(fixed) else None
         kinds = [cast("Modality | None", name) for name in (fixed_modality or usual, modality)]
         halves = part_of(progress, 0, 0.5, "fixed"), part_of(progress, 0.5, 1, "moving")
-        read = partial(medfuse.load, fill_gaps=fill_gaps)
-        here = read(fixed, kinds[0], fixed_series, volume=fixed_volume, progress=halves[0])
-        there = read(moving, kinds[1], moving_series, volume=moving_volume, progress=halves[1])
+        read = partial(medfuse.load, fill_gaps=fill_gaps, accept_cut=accept_cut)
+        with choosing("--fixed-series"):
+            here = read(fixed, kinds[0], fixed_series, volume=fixed_volume, progress=halves[0])
+        with choosing("--moving-series"):
+            there = read(moving, kinds[1], moving_series, volume=moving_volume, progress=halves[1])
         require_one_patient(here, there, different_patients=different_patients)
         sources = source_of(here), source_of(there)
         if out.suffix == DICOM_SUFFIX:

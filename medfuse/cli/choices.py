@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from medfuse.errors import SeriesError
 from medfuse.volume import PARTNERS
 
 if TYPE_CHECKING:
@@ -58,9 +61,23 @@ Force = Annotated[
 FillGaps = Annotated[
     bool, typer.Option("--fill-gaps", help="Interpolate missing DICOM slices instead of refusing the series.")
 ]
+AcceptCut = Annotated[
+    bool, typer.Option("--accept-cut", help="Take what there is of a DICOM series whose headers speak of more slices.")
+]
 DifferentPatients = Annotated[
     bool, typer.Option("--different-patients", help="Accept headers that name different patients.")
 ]
+
+
+@contextmanager
+def choosing(option: str) -> Iterator[None]:
+    """Let an error that asks which series is meant name the command's own option for it."""
+    from medfuse.dicom.scan.choose import WhichSeriesError
+
+    try:
+        yield
+    except WhichSeriesError as error:
+        raise SeriesError(str(error.by(option))) from None
 
 
 class PlaneName(str, Enum):

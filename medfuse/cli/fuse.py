@@ -13,6 +13,7 @@ import typer
 
 import medfuse
 from medfuse.cli.choices import (
+    AcceptCut,
     CompressionName,
     DicomChoices,
     DifferentPatients,
@@ -23,6 +24,7 @@ from medfuse.cli.choices import (
     PartnerOption,
     PlaneName,
     Way,
+    choosing,
 )
 from medfuse.cli.console import EXIT_CODES, Json, Overwrite, app, describe, print_json, refusing, stdout, steps
 from medfuse.cli.inputs import require_apart
@@ -106,6 +108,7 @@ def fuse(
     partner_volume: Annotated[int | None, typer.Option(min=0, help="The same for the partner.")] = None,
     luma: Annotated[bool, typer.Option("--luma", help="Read colours of NIfTI as their brightness.")] = False,
     fill_gaps: FillGaps = False,
+    accept_cut: AcceptCut = False,
     black_air: Annotated[
         bool,
         typer.Option("--black-air", help="Set the air around the head, where neither source shows anything, to black."),
@@ -173,12 +176,14 @@ def fuse(
         )
         choices = DicomChoices(options, with_partner, dicomdir and format_ is not Format.NIFTI)
         with atomic_entries(out, overwrite, RESULTS) as folder:
-            read = partial(medfuse.load, fill_gaps=fill_gaps)
+            read = partial(medfuse.load, fill_gaps=fill_gaps, accept_cut=accept_cut)
             grey = [luma and nifti.is_nifti(path) for path in (mri, partner)]
             halves = part_of(progress, 0, 0.5, "MRI"), part_of(progress, 0.5, 1, "partner")
-            loaded = read(mri, MRI, mri_series, volume=mri_volume, luma=grey[0], progress=halves[0])
+            with choosing("--mri-series"):
+                loaded = read(mri, MRI, mri_series, volume=mri_volume, luma=grey[0], progress=halves[0])
             wanted = [one for one in PARTNERS if modality is None or modality.value == one]
-            other = read(partner, wanted, partner_series, volume=partner_volume, luma=grey[1], progress=halves[1])
+            with choosing("--partner-series"):
+                other = read(partner, wanted, partner_series, volume=partner_volume, luma=grey[1], progress=halves[1])
             other = uptake.convert(other)
             if format_ is not Format.NIFTI:
                 _refuse_early(loaded, other, plane.value, choices)

@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from medfuse.cli.console import EXIT_CODES, Json, app, describe, print_json, refusing, stdout
-from medfuse.errors import MedfuseError, SeriesError
+from medfuse.errors import MedfuseError, SeriesError, counted
 from medfuse.volume import MODALITIES
 
 if TYPE_CHECKING:
     from medfuse import dicom
 
 Row = dict[str, Any]
+
+SHOWN_ERROR_MM = 0.02
+"""Positions that are less off, by the last of their decimals, need no word."""
 
 
 @app.command(epilog=EXIT_CODES)
@@ -29,27 +32,37 @@ def inspect(
 
     with refusing(as_json):
         alone = len(paths) == 1 and nifti.is_nifti(paths[0])
-        rows, ignored, damaged = _inspect_nifti(paths[0]) if alone else _inspect_dicom(paths)
+        rows, found = _inspect_nifti(paths[0]) if alone else _inspect_dicom(paths)
     if as_json:
-        found = {"path": [str(path) for path in paths] if len(paths) > 1 else str(paths[0]), "series": rows}
-        print_json(found | {"ignored_files": ignored, "damaged_files": damaged})
+        shown: Row = {"path": [str(path) for path in paths] if len(paths) > 1 else str(paths[0]), "series": rows}
+        shown |= {"ignored_files": found.ignored if found else 0, "damaged_files": found.damaged if found else 0}
+        shown |= {"incomplete_files": dict(found.incomplete) if found else {}}
+        print_json(shown | {"broken_links": found.broken_links if found else 0})
         return
     _print_table(rows)
-    if ignored:
-        stdout.print(f"{_counted(ignored, 'other file')} ignored")
-    if damaged:
-        stdout.print(f"{_counted(damaged, 'DICOM file')} cannot be read: cut short, damaged or locked")
+    if found is None:
+        return
+    for uid, number in {row["uid"]: str(row["number"]).split(":")[0] for row in rows}.items():
+        stdout.print(f"UID of series {number}: {uid}", highlight=False, markup=False, soft_wrap=True)
+    if found.ignored:
+        stdout.print(f"{counted(found.ignored, 'other file')} ignored")
+    for complaint in found.complaints():
+        stdout.print(complaint, highlight=False, markup=False, soft_wrap=True)
 
 
-def _inspect_dicom(paths: list[Path]) -> tuple[list[Row], int, int]:
+def _inspect_dicom(paths: list[Path]) -> tuple[list[Row], dicom.Scan]:
     from medfuse import dicom
+    from medfuse.dicom.header import quiet
     from medfuse.dicom.scan.find_files import places_named
 
     found = dicom.scan(paths)
     if not found.series:
-        files = _counted(found.ignored + found.damaged, "file")
-        raise SeriesError(f"expected DICOM series in {places_named(paths)}, found none among {files}; check the path.")
-    return [_row_of(series) for series in found.series], found.ignored, found.damaged
+        complaints = "; ".join(found.complaints())
+        reason = f": {complaints}. Export them again" if complaints else "; check the path"
+        files = counted(found.ignored, "other file")
+        raise SeriesError(f"expected DICOM series in {places_named(paths)}, found none among {files}{reason}.")
+    with quiet():
+        return [_row_of(series) for series in found.series], found
 
 
 def _row_of(series: dicom.Series) -> Row:
@@ -58,6 +71,8 @@ def _row_of(series: dicom.Series) -> Row:
         "uid": series.uid,
         "modality": series.modality,
         "kind": series.kind,
+        "result": series.is_result,
+        "description": series.description,
         "files": len(series.instances),
         "copies": series.copies,
         "missing_slices": series.missing,
@@ -65,20 +80,22 @@ def _row_of(series: dicom.Series) -> Row:
         "traits": series.traits,
         "verdict": series.brief or "volume",
         "problem": series.problem,
+        "position_error_mm": round(series.stack.deviation, 6) if series.stack else None,
     } | describe(series.grid)
 
 
-def _inspect_nifti(path: Path) -> tuple[list[Row], int, int]:
+def _inspect_nifti(path: Path) -> tuple[list[Row], None]:
     from medfuse import nifti
 
     row: Row = {"number": path.name, "uid": None, "modality": "not stated", "kind": "", "files": 1, "copies": 0}
     row |= {"missing_slices": 0, "transfer_syntax": ["NIfTI"], "traits": "", "verdict": "volume", "problem": None}
+    row |= {"result": False, "description": "", "position_error_mm": None}
     grid = None
     try:
         grid = nifti.read_grid(path)
     except MedfuseError as error:
         row |= {"verdict": "see below", "problem": str(error)}
-    return [row | describe(grid)], 0, 0
+    return [row | describe(grid)], None
 
 
 def _print_table(rows: Iterable[Row]) -> None:
@@ -89,7 +106,9 @@ def _print_table(rows: Iterable[Row]) -> None:
     table = Table("series", "what", "where", "stored as", "verdict", show_lines=True)
     reasons: list[str] = []
     for row in rows:
-        what = f"{row['modality']} {row['kind']}".strip() + f"\n{_counted(row['files'], 'file')}"
+        what = f"{row['modality']} {row['kind']}".strip() + "\nby medfuse" * row["result"]
+        what += f"\n{counted(row['files'], 'file')}"
+        what += f"\n{row['description']}" if row["description"] else ""
         stored = "\n".join(map(_short, row["transfer_syntax"]))
         table.add_row(*map(escape, (str(row["number"]), what, _where(row), stored, _verdict(row, reasons))))
     stdout.print(table)
@@ -110,16 +129,14 @@ def _verdict(row: Row, reasons: list[str]) -> str:
     """A few words, with the number of the reason in full; adds that to ``reasons``."""
     more = [row["traits"]] if row["traits"] else []
     if row["copies"]:
-        more.append(f"{_counted(row['copies'], 'copy', 'copies')} left out")
+        more.append(f"{counted(row['copies'], 'copy', 'copies')} left out")
+    if row["position_error_mm"] and row["position_error_mm"] >= SHOWN_ERROR_MM:
+        more.append(f"positions rounded, up to {row['position_error_mm']:.2f} mm off")
     said = "volume" if row["problem"] is None else f"no: {row['verdict']}"
     if row["problem"] is not None and row["modality"] in (*MODALITIES, "not stated"):
         reasons.append(row["problem"])
         said += f" ({len(reasons)})"
     return "; ".join((said, *more))
-
-
-def _counted(number: int, one: str, several: str = "") -> str:
-    return f"{number} {one if number == 1 else several or one + 's'}"
 
 
 def _short(syntax: str) -> str:

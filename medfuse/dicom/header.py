@@ -157,6 +157,12 @@ def numbers(header: Dataset, keyword: str) -> list[float]:
     return found if np.isfinite(found).all() else []
 
 
+def named(keyword: str) -> str:
+    """An element as messages name it: its keyword and tag."""
+    tag, _ = _spelling(keyword)
+    return f"{keyword} ({tag.group:04X},{tag.element:04X})"
+
+
 def listed(values: Sequence[float]) -> str:
     """Numbers as DICOM writes them in a row."""
     return "\\".join(f"{value:.4g}" for value in values)

@@ -128,6 +128,10 @@ def fuse(
         mri_filled_slices=sources[0].filled_slices if sources[0] else 0,
         partner_filled_slices=sources[1].filled_slices if sources[1] else 0,
         partner_suv=partner.meta.get("suv"),
+        mri_cut=bool(sources[0] and sources[0].cut),
+        partner_cut=bool(sources[1] and sources[1].cut),
+        mri_position_error_mm=sources[0].position_error_mm if sources[0] else 0.0,
+        partner_position_error_mm=sources[1].position_error_mm if sources[1] else 0.0,
     )
     # What follows is left until the slices are wanted: the two studies are all that is held of them.
     slices = FusedSlices(pair, network, batch_size, progress)

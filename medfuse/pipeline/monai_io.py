@@ -36,12 +36,14 @@ class StudyReader(ImageReader):
         *,
         volume: int | None = None,
         fill_gaps: bool = False,
+        accept_cut: bool = False,
     ) -> None:
         super().__init__()
         self.modality = modality
         self.series = series
         self.volume = volume
         self.fill_gaps = fill_gaps
+        self.accept_cut = accept_cut
 
     def verify_suffix(self, filename: Sequence[Place] | Place) -> bool:
         """Whether one path is a NIfTI file, a folder or a DICOM file."""
@@ -53,7 +55,9 @@ class StudyReader(ImageReader):
         path = _one(data)
         if path is None:
             raise SeriesError("one path is needed: the folder of a series, or one file.")
-        return load_study.load(path, self.modality, self.series, volume=self.volume, fill_gaps=self.fill_gaps)
+        return load_study.load(
+            path, self.modality, self.series, volume=self.volume, fill_gaps=self.fill_gaps, accept_cut=self.accept_cut
+        )
 
     def get_data(self, img: MetaTensor) -> tuple[np.ndarray[Any, Any], dict[str, Any]]:
         """Return the (X, Y, Z) voxels and the metadata in MONAI's words."""

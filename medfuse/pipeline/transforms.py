@@ -98,15 +98,19 @@ class LoadStudyd(PerVolume):
         *,
         volume: int | None = None,
         fill_gaps: bool = False,
+        accept_cut: bool = False,
     ) -> None:
         super().__init__(keys)
         self.modality = modality
         self.series = series
         self.volume = volume
         self.fill_gaps = fill_gaps
+        self.accept_cut = accept_cut
 
     def changed(self, volume: Any, data: Data) -> MetaTensor:
-        return load_study.load(volume, self.modality, self.series, volume=self.volume, fill_gaps=self.fill_gaps)
+        return load_study.load(
+            volume, self.modality, self.series, volume=self.volume, fill_gaps=self.fill_gaps, accept_cut=self.accept_cut
+        )
 
 
 class Registerd(MapTransform):

@@ -90,9 +90,11 @@ def verify(folder: str | Path, sources: Iterable[str | Path] = ()) -> Report:
 
 
 def _originals(source: str | Path) -> tuple[Series, ...]:
-    """The series of a source; with gaps filled where that alone makes a volume of one, as it may have been fused."""
+    """The series of a source; with gaps and cuts accepted where that alone makes a volume: it may have been fused."""
     found = scan(source).series
-    return found if any(one.stack for one in found) else scan(source, fill_gaps=True).series
+    if any(one.stack for one in found):
+        return found
+    return scan(source, fill_gaps=True, accept_cut=True).series
 
 
 def _ask_readers(series: Exported, report: Report) -> None:

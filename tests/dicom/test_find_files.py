@@ -195,3 +195,46 @@ def test_a_locked_archive_is_refused(archive, tmp_path):
     (tmp_path / "locked.zip").write_bytes(content)
     with pytest.raises(SeriesError, match="password"):
         scan(tmp_path / "locked.zip")
+
+
+def test_series_behind_links_are_found_once(study, tmp_path):
+    whole = scan(study)
+    shutil.move(study / "pt", tmp_path / "elsewhere")
+    (study / "pt").symlink_to("../elsewhere")
+    (study / "again").symlink_to(tmp_path / "elsewhere")
+    (study / "mr" / "up").symlink_to("..")
+    (study / "mr" / "here").symlink_to(".")
+    found = scan(study)
+    assert [(one.uid, one.frames, one.copies) for one in found.series] == [
+        (one.uid, one.frames, 0) for one in whole.series
+    ]
+    same(medfuse.load(study, "PT"), medfuse.load(tmp_path / "elsewhere"))
+    (tmp_path / "link").symlink_to(study)
+    same(medfuse.load(tmp_path / "link", "MR"), medfuse.load(study / "mr"))
+    first = sorted((study / "mr").glob("*.dcm"))[0]
+    (study / "mr" / "copy.dcm").symlink_to(first)
+    assert [one.copies for one in scan(study).series] == [1, 0]
+
+
+@pytest.mark.parametrize("target", ["../gone", "loop", "mr/gone.dcm"])
+def test_a_link_that_leads_nowhere_is_told(study, target):
+    (study / "loop").symlink_to(target)
+    (study / "mr" / ".#0001.dcm").symlink_to("somebody@somewhere.1234")
+    assert scan(study).broken_links == 1
+    with pytest.raises(SeriesError, match=r"1 link to a file or folder that is not there"):
+        medfuse.load(study, "MR")
+    done = CliRunner().invoke(app, ["inspect", str(study)])
+    assert "1 link to a file or folder that is not there" in done.output
+
+
+def test_a_folder_that_cannot_be_opened_is_told(study, monkeypatch):
+    whole = find_files.os.scandir
+
+    def scandir(path):
+        if Path(path).name == "pt":
+            raise PermissionError(13, "Permission denied")
+        return whole(path)
+
+    monkeypatch.setattr(find_files.os, "scandir", scandir)
+    with pytest.raises(SeriesError, match=r"a folder in .* cannot be opened \(Permission denied\)"):
+        medfuse.load(study, "MR")

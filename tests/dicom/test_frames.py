@@ -80,7 +80,7 @@ def test_several_volumes_of_one_file_are_told_apart(tmp_path, change, said):
     assert [series.problem for series in found] == [None, None]
     assert {series.number for series in found} == {"4:1", "4:2"}
     wanted = next(series for series in found if series.traits == said)
-    with pytest.raises(SeriesError, match=r"expected one series .* found 2 .* such as 4:1"):
+    with pytest.raises(SeriesError, match=r"expected one series .* found 2 .* such as series=\"4:1\""):
         medfuse.load(path)
     for name in (wanted.number, f"{wanted.uid}:{wanted.part}"):
         loaded = medfuse.load(path, series=name)

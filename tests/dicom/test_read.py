@@ -1,3 +1,4 @@
+import json
 import random
 import shutil
 
@@ -6,8 +7,10 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 from synthetic import acquired, oblique_grid, world_linear, worst_linear_error
+from typer.testing import CliRunner
 
 import medfuse
+from medfuse.cli import app
 from medfuse.dicom import scan
 from medfuse.dicom.simulate import write_acquisition
 from medfuse.errors import MedfuseError, SeriesError
@@ -160,7 +163,7 @@ def test_several_series_are_listed_and_one_can_be_chosen(series):
     write_acquisition(volume, series / "other", study=1, series_number=9)
     message = refused(series)
     assert "expected one series" in message
-    assert "series 4 (MR), 13 files; series 9 (CT), 7 files" in message
+    assert "series 4 (MR), 13 slices; series 9 (CT), 7 slices" in message
     assert medfuse.load(series, series="9").meta["modality"] == "CT"
     assert len(scan(series).series) == 2
 
@@ -240,7 +243,7 @@ def test_a_damaged_file_does_not_shorten_the_volume(series):
     for path in sorted(series.iterdir())[-2:]:
         path.write_bytes(path.read_bytes()[:700])
     assert scan(series).damaged == 2
-    assert "2 of the DICOM files" in refused(series)
+    assert "2 DICOM files cannot be read to the pixels" in refused(series)
 
 
 @pytest.mark.parametrize("keyword", ["FrameOfReferenceUID", "StudyInstanceUID", "PatientID", "PatientName"])
@@ -299,3 +302,31 @@ def test_ill_formed_identifiers_are_not_quoted(series, capfd, recwarn):
     medfuse.load(series)
     assert not recwarn.list
     assert "DOE" not in "".join(capfd.readouterr())
+
+
+@pytest.mark.parametrize("keyword", ["SOPInstanceUID", "Rows", "Columns", "BitsAllocated"])
+@pytest.mark.parametrize("of", [1, 13])
+def test_an_element_that_images_lack_is_named_and_counted(series, keyword, of):
+    edit(series, lambda dataset, k: delattr(dataset, keyword) if k < of else None)
+    found = scan(series)
+    assert (found.incomplete, found.damaged) == ({keyword: of}, 0)
+    message = refused(series)
+    assert f"{of} DICOM image{'s have' if of > 1 else ' has'} no {keyword} (00" in message
+    assert "cut short" not in message
+    done = CliRunner().invoke(app, ["inspect", str(series)])
+    assert f"no {keyword} (00" in done.output
+    assert done.exit_code == (3 if of == 13 else 0)
+    told = CliRunner().invoke(app, ["inspect", str(series), "--json"])
+    if of == 1:
+        assert json.loads(told.output)["incomplete_files"] == {keyword: 1}
+
+
+def test_an_empty_instance_uid_is_none(series):
+    edit(series, lambda dataset, _: setattr(dataset, "SOPInstanceUID", ""))
+    assert "13 DICOM images have no SOPInstanceUID (0008,0018)" in refused(series)
+
+
+@pytest.mark.parametrize("keyword", ["SOPClassUID", "StudyInstanceUID", "SeriesInstanceUID"])
+def test_a_series_without_what_identifies_it_is_told_which_element(series, keyword):
+    edit(series, lambda dataset, _: delattr(dataset, keyword))
+    assert f"has no {keyword} (00" in refused(series)

@@ -9,7 +9,11 @@ from medfuse.dicom.header import Instance
 CLASSIC_TRAITS = (
     *("EchoTime", "EchoNumbers", "TemporalPositionIdentifier", "DiffusionBValue", "DiffusionGradientOrientation"),
     *("NominalPercentageOfCardiacPhase", "TriggerTime", "InversionTime", "FlipAngle", "FrameReferenceTime"),
-    *("ConvolutionKernel", "KVP", "AcquisitionNumber", "ImageType", "AcquisitionTime"),
+    *("ConvolutionKernel", "KVP", "RepetitionTime", "ScanningSequence", "SequenceVariant", "SequenceName"),
+    *("ScanOptions", "ReconstructionDiameter", "ContrastBolusAgent", "CorrectedImage", "AttenuationCorrectionMethod"),
+    *("ScatterCorrectionMethod", "RandomsCorrectionMethod", "DecayCorrection", "ReconstructionMethod"),
+    *("SUVType", "CountsSource"),
+    *("AcquisitionNumber", "ImageType", "AcquisitionTime"),
 )
 """What distinguishes the volumes of one classic series, the most specific first."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pydicom.dataset import Dataset
+from pydicom.uid import NuclearMedicineImageStorage
 
 from medfuse.dicom.frames.frame import Frame, matrix_of, place_of, usable_rescale
 from medfuse.dicom.frames.no_volume import NoVolumeError
@@ -22,6 +23,10 @@ ENHANCED_TRAITS = (
     *(("CTReconstructionSequence", "ConvolutionKernel"), ("CTXRayDetailsSequence", "KVP")),
     *(("MRModifierSequence", "InversionTimes"), ("MRTimingAndRelatedParametersSequence", "FlipAngle")),
     *(("PETReconstructionSequence", "ReconstructionType"), ("FrameContentSequence", "TemporalPositionIndex")),
+    ("MRTimingAndRelatedParametersSequence", "RepetitionTime"),
+    ("CTReconstructionSequence", "ReconstructionDiameter"),
+    ("ContrastBolusUsageSequence", "ContrastBolusAgentAdministered"),
+    ("PixelValueTransformationSequence", "RescaleType"),
     *(("FrameContentSequence", "FrameAcquisitionNumber"), ("FrameContentSequence", "FrameReferenceDateTime")),
 )
 """What distinguishes the volumes of one enhanced series, the most specific first: functional group and attribute."""
@@ -29,8 +34,11 @@ ENHANCED_TRAITS = (
 
 def is_enhanced(instance: Instance) -> bool:
     """Whether functional groups place the frames, as in multi-frame Secondary Capture, too."""
-    grouped = instance.frames > 1 and "PerFrameFunctionalGroupsSequence" in instance.header
-    return instance.sop_class in ENHANCED or grouped
+    if instance.sop_class in ENHANCED:
+        return True
+    if instance.sop_class == NuclearMedicineImageStorage:  # its frames are placed by vectors, unless groups place them
+        return instance.frames > 1 and "PlanePositionSequence" in Groups(instance.header).first_own
+    return instance.frames > 1 and "PerFrameFunctionalGroupsSequence" in instance.header
 
 
 class Groups:
@@ -39,6 +47,7 @@ class Groups:
     def __init__(self, header: Dataset) -> None:
         self.own = items(header, "PerFrameFunctionalGroupsSequence")
         self.shared = next(iter(items(header, "SharedFunctionalGroupsSequence")), EMPTY)
+        self.first_own = next(iter(self.own), EMPTY)
         self._known: dict[str, Sequence[Dataset]] = {}
 
     def all(self, place: int, keyword: str) -> Sequence[Dataset]:

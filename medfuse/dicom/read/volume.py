@@ -17,8 +17,8 @@ from medfuse.dicom.header import READABLE, quiet
 from medfuse.dicom.read.pixels import read_pixels
 from medfuse.dicom.read.quantities import Quantity, quantity_of
 from medfuse.dicom.read.suv import uptake
+from medfuse.dicom.scan.choose import choose
 from medfuse.dicom.scan.find_files import Place, folder_of
-from medfuse.dicom.scan.scan import choose
 from medfuse.dicom.scan.series import Series
 from medfuse.errors import MedfuseError, SeriesError
 from medfuse.runtime.progress import Progress, step_of
@@ -62,6 +62,7 @@ def read(
     *,
     modalities: Collection[str] = (),
     fill_gaps: bool = False,
+    accept_cut: bool = False,
     progress: Progress | None = None,
 ) -> MetaTensor:
     """Read the one series under ``path``.
@@ -78,6 +79,9 @@ def read(
     fill_gaps
         Interpolate linearly where slices are missing or unevenly spaced, instead of refusing the series. The source
         says how many slices were made so.
+    accept_cut
+        Read what there is where headers speak of more: a part of a concatenation, or fewer slices than they count. The
+        source says so.
     progress
         Called with the step ``load``: the share of the slices read.
 
@@ -93,7 +97,7 @@ def read(
     SeriesError
         If the files do not form one volume.
     """
-    found = choose(path, series, modalities=modalities, fill_gaps=fill_gaps)
+    found = choose(path, series, modalities=modalities, fill_gaps=fill_gaps, accept_cut=accept_cut)
     return read_series(found, path, progress)
 
 
@@ -139,6 +143,8 @@ def _source_of(series: Series, found: Stack, path: Place) -> DicomSource:
         references=(f"urn:oid:{series.uid}",),
         path=folder_of(path),
         filled_slices=found.filled,
+        cut=bool(series.cut),
+        position_error_mm=found.deviation,
         headers=tuple(instance.header for instance in series.instances),
         grid=found.grid,
         slices=tuple(tuple(origins[place] for place, _ in parts) for parts in found.slices),

@@ -39,10 +39,14 @@ class Unpacked:
 
 @dataclass(frozen=True)
 class Files:
-    """Regular files in a stable order; ``kept`` must be referred to for as long as they are needed."""
+    """Regular files in a stable order; ``kept`` must be referred to for as long as they are needed.
+
+    ``broken_links`` counts links among them that lead to no file or folder.
+    """
 
     paths: tuple[Path, ...]
     kept: object = None
+    broken_links: int = 0
 
 
 Place = str | Path | Sequence[str | Path]
@@ -71,7 +75,8 @@ def find_files(place: Place) -> Files:
     Raises
     ------
     SeriesError
-        If there is no such path, a DICOMDIR names files that are not there, or an archive cannot be unpacked.
+        If there is no such path, a folder cannot be opened, a DICOMDIR names files that are not there, or an archive
+        cannot be unpacked.
     """
     paths = _paths(place)
     if not paths:
@@ -79,7 +84,7 @@ def find_files(place: Place) -> Files:
     found = [_find(path) for path in paths]
     # A file that is listed twice, or together with its folder, is still one file.
     every = dict.fromkeys(path for files in found for path in files.paths)
-    return Files(tuple(every), tuple(files.kept for files in found))
+    return Files(tuple(every), tuple(files.kept for files in found), sum(files.broken_links for files in found))
 
 
 def _find(path: Path) -> Files:
@@ -88,11 +93,51 @@ def _find(path: Path) -> Files:
     if not path.exists():
         raise SeriesError(f"there is no file or folder {path}; check the path.")
     if path.is_dir():
-        return Files(tuple(without_staged(path, sorted(file for file in path.rglob("*") if file.is_file()))))
+        return _walk(path)
     if path.suffix.lower() == ".zip":
         return _unpack(path)
     listed = _listed(path)
     return Files((path,) if listed is None else listed)
+
+
+def _walk(folder: Path) -> Files:
+    """The files of a folder tree, those behind links too; each folder once.
+
+    A link to a folder that the tree lies in is a loop, and adds nothing.
+    """
+    files: list[Path] = []
+    waiting, broken = [folder], 0
+    seen = {str(above) for above in Path(os.path.realpath(folder)).parents}
+    while waiting:
+        here = waiting.pop()
+        real = os.path.realpath(here)
+        if real in seen:
+            continue
+        seen.add(real)
+        try:
+            entries = list(os.scandir(here))
+        except OSError as error:
+            raise SeriesError(
+                f"a folder in {folder} cannot be opened ({error.strerror}), and series in it would be missing; make it "
+                "readable, or give the folders of the series alone."
+            ) from error
+        for entry in entries:
+            if _leads_nowhere(entry):
+                broken += not entry.name.startswith(".")  # editors mark files that they have open by such links
+            elif entry.is_dir():
+                waiting.append(here / entry.name)
+            elif entry.is_file():
+                files.append(here / entry.name)
+    return Files(tuple(without_staged(folder, sorted(files))), broken_links=broken)
+
+
+def _leads_nowhere(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a link to nothing that there is, or to itself."""
+    try:
+        entry.stat()
+    except OSError:
+        return True
+    return False
 
 
 def _listed(path: Path) -> tuple[Path, ...] | None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pydicom import dcmread
+from pydicom.datadict import tag_for_keyword
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag, Tag
@@ -33,8 +34,8 @@ HEAD_BYTES = 2**17
 MOST_INFLATED = 2**31
 """A deflated file holds one slice or one volume, and no more bytes than this."""
 
-ALWAYS_READ = ("Rows", "Columns", "BitsAllocated")
-"""Read of every image, because pydicom finds damage only where a value is read."""
+NEEDED = ("SOPInstanceUID", "Rows", "Columns", "BitsAllocated")
+"""What each image must say; read of every one, because pydicom finds damage only where a value is read."""
 
 LARGE_BYTES = 2**14
 """Private elements and overlays longer than this are protocols, spectra and pictures, which nothing here needs."""
@@ -43,8 +44,16 @@ MOSAIC_LAYOUT = Tag(0x0029, 0x1010)
 """The private element that places the tiles of a Siemens mosaic."""
 
 
+class MissingElementsError(SeriesError):
+    """The file is an image whose header is all there, but lacks elements that each image must have: ``keywords``."""
+
+    def __init__(self, keywords: Sequence[str]) -> None:
+        super().__init__(f"the header lacks {', '.join(keywords)}")
+        self.keywords = tuple(keywords)
+
+
 def read_headers(files: Files) -> Iterator[Instance | SeriesError | None]:
-    """For each file its header, None where it is no DICOM image, or the error where it is one but damaged."""
+    """For each file its header, None where it is no DICOM image, or the error where it is one but cannot be used."""
     for path, head in _heads(files.paths):
         try:
             yield _read_header(path, head, files.kept)
@@ -86,20 +95,28 @@ def _read_header(path: Path, head: bytes | None, kept: object) -> Instance | Non
             _require_inflatable(path, head)
         # Files without the DICM mark are taken only if they still parse as an image.
         header, end = _parse(path, head, force=not marked)
-        image = "Rows" in header and "SOPInstanceUID" in header
-        for keyword in ALWAYS_READ:
-            header.get(keyword)
+        stated = {keyword: header.get(keyword) for keyword in NEEDED}
+        missing = [keyword for keyword in NEEDED if keyword not in header or stated[keyword] == ""]
         found = Instance(path, header, None if deflated else end, kept)
         meant = found.sop_class in READABLE
+        image = meant or (marked and "Rows" in header)
+        lacking = [keyword for keyword in missing if image and _is_past(header, end, path, keyword)]
     except OSError as error:
         raise SeriesError("the file cannot be opened") from error
     except Exception as error:  # pydicom raises many kinds on hostile bytes
         if marked:
             raise SeriesError("the header cannot be parsed") from error
         return None
-    if meant and not image:
+    if lacking:
+        raise MissingElementsError(lacking)
+    if meant and missing:
         raise SeriesError("the header is cut short")
-    return found if image else None
+    return None if missing else found
+
+
+def _is_past(header: Dataset, end: int, path: Path, keyword: str) -> bool:
+    """Whether the file goes on after where an element would stand: then it is absent, and not merely cut off."""
+    return end < path.stat().st_size or max(header.keys(), default=0) > (tag_for_keyword(keyword) or 0)
 
 
 def _parse(path: Path, head: bytes, *, force: bool) -> tuple[Dataset, int]:

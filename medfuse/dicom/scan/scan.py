@@ -1,21 +1,18 @@
-"""Find the DICOM series under a path by their headers, and choose the one that is meant."""
+"""List the DICOM series under a path by their headers, and what of its files cannot be used."""
 
 from __future__ import annotations
 
 import gc
-from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from medfuse.dicom.header import Instance, quiet, said, short_text
-from medfuse.dicom.scan.find_files import Place, find_files, places_named
-from medfuse.dicom.scan.read_headers import read_headers
-from medfuse.dicom.scan.series import Series
-from medfuse.errors import SeriesError
-
-MOST_LISTED = 12
-"""A message names no more series than this."""
+from medfuse.dicom.header import Instance, named, quiet, said, short_text
+from medfuse.dicom.scan.find_files import Place, find_files
+from medfuse.dicom.scan.read_headers import MissingElementsError, read_headers
+from medfuse.dicom.scan.series import Accepted, Series
+from medfuse.errors import SeriesError, counted
 
 
 @contextmanager
@@ -32,25 +29,43 @@ def _without_garbage_collection() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Scan:
-    """What lies under a path: its series, how many files are not DICOM images, and how many are but cannot be read."""
+    """What lies under a path: its series, and how much is none of them.
+
+    ``ignored`` counts files that are no DICOM images, ``damaged`` those that are but cannot be read, ``incomplete``
+    those whose header lacks an element that each image must have, by its keyword, and ``broken_links`` links to files
+    or folders that are not there.
+    """
 
     series: tuple[Series, ...]
     ignored: int
     damaged: int
+    incomplete: Mapping[str, int] = field(default_factory=dict)
+    broken_links: int = 0
+
+    def complaints(self) -> Iterator[str]:
+        """What of the files cannot be used, each reason in a sentence without its full stop."""
+        for keyword, count in self.incomplete.items():
+            yield f"{counted(count, 'DICOM image')} {'has' if count == 1 else 'have'} no {named(keyword)}"
+        if self.damaged:
+            yield f"{counted(self.damaged, 'DICOM file')} cannot be read to the pixels: cut short, damaged or locked"
+        if self.broken_links:
+            yield f"{counted(self.broken_links, 'link')} to a file or folder that is not there"
 
 
-def scan(path: Place, *, fill_gaps: bool = False) -> Scan:
+def scan(path: Place, *, fill_gaps: bool = False, accept_cut: bool = False) -> Scan:
     """List the series in a folder tree, a DICOMDIR or a zip archive, of one file, or in several of these.
 
     Parameters
     ----------
     path
-        A folder, searched with all its subfolders; a DICOMDIR, whose files are read; a zip archive, which is unpacked
-        into a temporary folder that lasts as long as the series do; one DICOM file; or a list of such. Pixels are not
-        read. A series that holds several volumes (echoes, times, b-values, stacks, kinds of picture) is listed once for
-        each.
+        A folder, searched with all its subfolders, those behind links too; a DICOMDIR, whose files are read; a zip
+        archive, which is unpacked into a temporary folder that lasts as long as the series do; one DICOM file; or a
+        list of such. Pixels are not read. A series that holds several volumes (echoes, times, b-values, stacks, kinds
+        of picture) is listed once for each.
     fill_gaps
         Count series with missing or unevenly spaced slices as volumes, for these slices can be interpolated.
+    accept_cut
+        Count series as volumes, too, whose headers say that slices beyond those that there are were not exported.
 
     Raises
     ------
@@ -59,9 +74,13 @@ def scan(path: Place, *, fill_gaps: bool = False) -> Scan:
     """
     groups: dict[tuple[str, str], list[Instance]] = defaultdict(list)
     ignored = damaged = 0
+    incomplete: Counter[str] = Counter()
     with quiet(), _without_garbage_collection():
-        for found in read_headers(find_files(path)):
-            if isinstance(found, SeriesError):
+        files = find_files(path)
+        for found in read_headers(files):
+            if isinstance(found, MissingElementsError):
+                incomplete[found.keywords[0]] += 1
+            elif isinstance(found, SeriesError):
                 damaged += 1
             elif found is None:
                 ignored += 1
@@ -76,73 +95,7 @@ def scan(path: Place, *, fill_gaps: bool = False) -> Scan:
         series = [
             part
             for (uid, _), instances in groups.items()
-            for part in Series.assemble(uid, instances, fill_gaps=fill_gaps)
+            for part in Series.assemble(uid, instances, Accepted(gaps=fill_gaps, cut=accept_cut))
         ]
     series.sort(key=lambda one: (len(whole := one.number.split(":")[0]), whole, one.uid, one.part or 0))
-    return Scan(tuple(series), ignored, damaged)
-
-
-def choose(
-    path: Place, series: str | None = None, *, modalities: Collection[str] = (), fill_gaps: bool = False
-) -> Series:
-    """Find the one series under ``path`` that is meant.
-
-    Parameters
-    ----------
-    path
-        As of `scan`.
-    series
-        SeriesInstanceUID or SeriesNumber; needed where the path holds several series. ``:2`` after it chooses the
-        second volume of a series that holds several; scouts and pictures of another kind with one volume need
-        no choice.
-    modalities
-        Where the path holds several series, the one of these modalities is meant; where there are several of them, or
-        another that is no volume, it must be said which. Scouts, single pictures and overviews are no candidates.
-    fill_gaps
-        See `scan`.
-
-    Raises
-    ------
-    SeriesError
-        If there is none, or more than one, or the one is not a volume.
-    """
-    found = scan(path, fill_gaps=fill_gaps)
-    if found.damaged:
-        raise SeriesError(
-            f"{found.damaged} of the DICOM files in {places_named(path)} cannot be read to their pixels: they are cut "
-            "short, damaged or locked, and slices would be missing. Export the series again, or remove what does not "
-            "belong to it."
-        )
-    candidates = [one for one in found.series if one.answers(series)]
-    if series is None and len({one.uid for one in candidates}) > 1:
-        meant = [one for one in candidates if one.modality in modalities and not _is_overview(one)]
-        candidates = meant or candidates
-    if len({one.uid for one in candidates}) == 1 and len(candidates) > 1:
-        candidates = [one for one in candidates if not one.skipped]
-    if not found.series:
-        files = (
-            f"{found.ignored} file{'s' if found.ignored != 1 else ''} but no DICOM image"
-            if found.ignored
-            else "no file"
-        )
-        raise SeriesError(
-            f"expected a DICOM series in {places_named(path)}, found {files}; give the folder of one series."
-        )
-    if len(candidates) != 1:
-        shown = [f"{one.name}, {len(one.instances)} files" for one in found.series]
-        listed = "; ".join(shown[:MOST_LISTED] + ["…"] * (len(shown) > MOST_LISTED))
-        wanted = "one series" if series is None else f"one series {series}"
-        part = next((one for one in candidates if one.part), None)
-        how = f", such as {part.number} for part {part.part} of its series" if part else ""
-        raise SeriesError(
-            f"expected {wanted} in {places_named(path)}, found {len(candidates)} ({listed}); say which by number or "
-            f"UID{how}."
-        )
-    candidates[0].require_volume()
-    return candidates[0]
-
-
-def _is_overview(series: Series) -> bool:
-    """No volume, and not meant to be one: a scout, one picture, or computed pictures."""
-    single = len(series.instances) == 1 and series.instances[0].frames == 1
-    return series.stack is None and (series.auxiliary or single)
+    return Scan(tuple(series), ignored, damaged, dict(incomplete), files.broken_links)

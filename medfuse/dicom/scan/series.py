@@ -12,14 +12,28 @@ from medfuse.dicom.frames.forms import frames_of
 from medfuse.dicom.frames.frame import Frame
 from medfuse.dicom.frames.no_volume import NoVolumeError, no_volume
 from medfuse.dicom.frames.stack import Stack, stack
-from medfuse.dicom.header import READABLE, Instance, said, series_name, short_text, texts, transfer_syntax
+from medfuse.dicom.header import READABLE, Instance, named, said, series_name, short_text, texts, transfer_syntax
+from medfuse.dicom.patient import other_patient
+from medfuse.dicom.scan.completeness import lacks_files, lacks_slices
+from medfuse.dicom.scan.contrast import by_contrast, mixed_contrasts
 from medfuse.dicom.scan.duplicates import without_copies, without_duplicates
-from medfuse.dicom.scan.split_volumes import CODE, OVERVIEWS, by_kind, by_part, is_auxiliary
+from medfuse.dicom.scan.split_volumes import CODE, OVERVIEWS, at_different_places, by_kind, by_part, is_auxiliary
 from medfuse.errors import GeometryError, SeriesError
 from medfuse.volume.grid import Grid
 
-ONE_PER_SERIES = ("StudyInstanceUID", "PatientID", "PatientName", "FrameOfReferenceUID")
-"""What all files of a series must agree on."""
+ONE_PER_SERIES = ("StudyInstanceUID", "FrameOfReferenceUID")
+"""What all files of a series must agree on, beside their patient."""
+
+LONGEST_DESCRIPTION = 64
+"""Characters of a SeriesDescription (PS3.5 6.2: LO)."""
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """What is taken although a series is not whole: ``gaps``, which are interpolated, and ``cut`` ends."""
+
+    gaps: bool = False
+    cut: bool = False
 
 
 @dataclass(frozen=True)
@@ -31,6 +45,7 @@ class Series:
     several of these: ``part`` counts them from 1 and ``traits`` says what tells each from the others. ``skipped``
     marks a part that is no volume and never chosen: scouts, and pictures of another kind. ``copies`` counts the
     files that were left out because another holds the same slice, ``missing`` the slices that seem to be missing.
+    ``cut`` says what the headers speak of and is not there, where that is accepted.
     """
 
     uid: str
@@ -43,29 +58,33 @@ class Series:
     brief: str = ""
     copies: int = 0
     missing: int = 0
+    cut: str = ""
 
     @classmethod
-    def assemble(cls, uid: str, instances: Sequence[Instance], *, fill_gaps: bool = False) -> list[Series]:
+    def assemble(cls, uid: str, instances: Sequence[Instance], accepted: Accepted) -> list[Series]:
         """Order the frames and work out the grid of each volume among them, or note why there is none."""
         name = series_name(instances)
         try:
             _require_one_patient(instances, name)
             once = without_copies(instances, name)
+            lacking = lacks_files(once, name)
             kinds = by_kind(once)
         except Exception as error:  # hostile headers fail in many ways
             return [cls._refused(uid, instances, no_volume(error, name))]
-        parts = [part for traits, kind in kinds for part in cls._assemble(uid, kind, traits, fill_gaps)]
+        parts = [part for traits, kind in kinds for part in cls._assemble(uid, kind, traits, accepted)]
+        if lacking is not None and not 0 < lacking.missing <= sum(part.stack.filled for part in parts if part.stack):
+            parts = [part._without(lacking, accepted) for part in parts]
         # Which part a copy belonged to is unknown; the first stands for the series.
         parts[0] = replace(parts[0], copies=parts[0].copies + len(instances) - len(once))
         return parts if len(kinds) == 1 else _numbered(parts)
 
     @classmethod
-    def _assemble(cls, uid: str, instances: Sequence[Instance], traits: str, fill_gaps: bool) -> list[Series]:
+    def _assemble(cls, uid: str, instances: Sequence[Instance], traits: str, accepted: Accepted) -> list[Series]:
         """The volumes of one kind of picture."""
         name = series_name(instances)
         try:
             _require_measured(instances[0], name)
-            found = _volumes(cls, uid, frames_of(instances, name), name, fill_gaps)
+            found = _volumes(cls, uid, frames_of(instances, name), name, accepted)
         except Exception as error:  # as above
             return [cls._refused(uid, instances, no_volume(error, name), traits)]
         return [replace(part, traits=", ".join(filter(None, (traits, part.traits)))) for part in found]
@@ -73,6 +92,14 @@ class Series:
     @classmethod
     def _refused(cls, uid: str, instances: Sequence[Instance], why: NoVolumeError, traits: str = "") -> Series:
         return cls(uid, tuple(instances), None, str(why), traits=traits, brief=why.brief, missing=why.missing)
+
+    def _without(self, lacking: NoVolumeError, accepted: Accepted) -> Series:
+        """The same, known to be cut: no volume unless that is accepted."""
+        if accepted.cut:
+            return replace(self, cut=str(lacking))
+        if self.stack is None and lacking.missing:  # a gap, perhaps, which is what is missing
+            return self
+        return replace(self, stack=None, problem=str(lacking), brief=lacking.brief, missing=lacking.missing)
 
     @property
     def grid(self) -> Grid | None:
@@ -99,6 +126,33 @@ class Series:
     def auxiliary(self) -> bool:
         """Whether these are no measured slices: scouts, screen copies, computed pictures."""
         return self.instances[0].sop_class not in READABLE or is_auxiliary(texts(self.first, "ImageType"))
+
+    @property
+    def is_result(self) -> bool:
+        """Whether medfuse wrote it: a fused picture or a registered partner, and no study's original."""
+        try:
+            return said(self.first, "Manufacturer") == "medfuse" and texts(self.first, "ImageType")[:1] == ["DERIVED"]
+        except Exception:  # pydicom raises many kinds on damaged values
+            return False
+
+    @property
+    def frames(self) -> int:
+        """How many slices: those of the volume, or else the frames of the files as far as they say so."""
+        if self.stack:
+            return self.stack.grid.shape[2]
+        try:
+            return sum(one.frames for one in self.instances)
+        except ValueError:
+            return len(self.instances)
+
+    @property
+    def description(self) -> str:
+        """The SeriesDescription: for those who look at their own data, never for messages, for it may hold a name."""
+        try:
+            text = str(self.first.get("SeriesDescription") or "")
+        except Exception:  # as above
+            return ""
+        return "".join(one for one in text if one.isprintable()).strip()[:LONGEST_DESCRIPTION]
 
     @property
     def modality(self) -> str:
@@ -128,24 +182,44 @@ class Series:
         return self.stack
 
 
-def _volumes(cls: type[Series], uid: str, frames: Sequence[Frame], name: str, fill_gaps: bool) -> list[Series]:
+def _volumes(cls: type[Series], uid: str, frames: Sequence[Frame], name: str, accepted: Accepted) -> list[Series]:
     """The one volume that the frames form, or the several."""
     try:
-        return [_volume(cls, uid, stack(frames, name, fill_gaps=fill_gaps))]
+        return _numbered(_by_contrast(cls, uid, frames, name, accepted))
     except (SeriesError, GeometryError) as error:
         reason = error
     once = without_duplicates(frames)
     if len(once) < len(frames):
-        first, *others = _volumes(cls, uid, once, name, fill_gaps)
+        first, *others = _volumes(cls, uid, once, name, accepted)
         return [replace(first, copies=len(frames) - len(once)), *others]
-    parts = _parts(cls, uid, frames, name, fill_gaps)
+    parts = _parts(cls, uid, frames, name, accepted)
     if not parts:
         raise reason
     return parts
 
 
-def _volume(cls: type[Series], uid: str, found: Stack, traits: str = "") -> Series:
-    return cls(uid, _files(found.frames), found, None, traits=traits)
+def _by_contrast(
+    cls: type[Series], uid: str, frames: Sequence[Frame], name: str, accepted: Accepted, traits: str = ""
+) -> list[Series]:
+    """The volume that frames of one contrast form; frames of several at different places must all form volumes."""
+    groups = by_contrast(frames)
+    if len(groups) == 1 or not at_different_places(frames):
+        return [_volume(cls, uid, frames, name, accepted, traits)]
+    try:
+        return [
+            _volume(cls, uid, group, name, accepted, ", ".join(filter(None, (traits, contrast))))
+            for contrast, group in groups
+        ]
+    except (SeriesError, GeometryError):
+        stack(frames, name, fill_gaps=accepted.gaps)  # where this fails, too, its reason comes first
+        raise mixed_contrasts(groups, name) from None
+
+
+def _volume(cls: type[Series], uid: str, frames: Sequence[Frame], name: str, accepted: Accepted, traits: str) -> Series:
+    found = stack(frames, name, fill_gaps=accepted.gaps)
+    whole = cls(uid, _files(found.frames), found, None, traits=traits)
+    lacking = lacks_slices(found, name)
+    return whole if lacking is None else whole._without(lacking, accepted)
 
 
 def _files(frames: Sequence[Frame]) -> tuple[Instance, ...]:
@@ -155,8 +229,13 @@ def _files(frames: Sequence[Frame]) -> tuple[Instance, ...]:
 
 def _require_measured(instance: Instance, name: str) -> None:
     """Files are of a class that is read, and hold one value a pixel."""
+    if not instance.sop_class:
+        raise NoVolumeError(
+            "no SOP class",
+            f"{name} has no {named('SOPClassUID')}: which kind of object its files are is unknown. Export it again.",
+        )
     if instance.sop_class not in READABLE:
-        kind = UID(instance.sop_class).name if instance.sop_class else "of no stated SOP class"
+        kind = UID(instance.sop_class).name
         raise NoVolumeError(
             kind,
             f"{name} is {kind}; medfuse reads MR, CT and PET series, classic or enhanced, and NM tomography. Choose "
@@ -171,37 +250,42 @@ def _require_measured(instance: Instance, name: str) -> None:
 
 def _require_one_patient(instances: Sequence[Instance], name: str) -> None:
     """Files of one series are of one patient and study; messages never name the values."""
-    first = instances[0].header
-    if not said(first, "SeriesInstanceUID"):
-        raise NoVolumeError(
-            "no UID", f"{name} has no SeriesInstanceUID: which files belong together is unknown. Export it again."
-        )
+    for keyword in ("SeriesInstanceUID", "StudyInstanceUID"):
+        if not said(instances[0].header, keyword):
+            raise NoVolumeError(
+                "no UID", f"{name} has no {named(keyword)}: which files belong together is unknown. Export it again."
+            )
+    headers = [instance.header for instance in instances]
+    differing = other_patient(headers)
     for keyword in ONE_PER_SERIES:
-        expected = said(first, keyword)
-        for instance in instances[1:]:
-            if said(instance.header, keyword) != expected:
-                raise NoVolumeError(
-                    f"several values of {keyword}",
-                    f"{name} mixes different values of {keyword}, first in instance {instance.number}: its files do "
-                    "not belong to one volume. Separate them before fusing.",
-                )
+        places = (place for place, header in enumerate(headers) if said(header, keyword) != said(headers[0], keyword))
+        place = next(places, None)
+        differing = differing or (None if place is None else (keyword, place))
+    if differing:
+        keyword, place = differing
+        raise NoVolumeError(
+            f"several values of {keyword}",
+            f"{name} mixes different values of {keyword}, first in instance {instances[place].number}: its files do "
+            "not belong to one volume. Separate them before fusing.",
+        )
 
 
-def _parts(cls: type[Series], uid: str, frames: Sequence[Frame], name: str, fill_gaps: bool) -> list[Series]:
+def _parts(cls: type[Series], uid: str, frames: Sequence[Frame], name: str, accepted: Accepted) -> list[Series]:
     """Take a series apart that is not one volume; nothing where no part would be one."""
     parts: list[Series] = []
     for traits, group in by_part(frames):
         part = f"{name}, part {len(parts) + 1}"
         try:
-            found = _volume(cls, uid, stack(group, part, fill_gaps=fill_gaps), traits)
+            parts += _by_contrast(cls, uid, group, part, accepted, traits)
         except (SeriesError, GeometryError) as reason:
-            found = cls._refused(uid, _files(group), no_volume(reason, part), traits)
-        parts.append(found)
+            parts.append(cls._refused(uid, _files(group), no_volume(reason, part), traits))
     return _numbered(parts) if len(parts) > 1 and any(part.stack for part in parts) else []
 
 
 def _numbered(parts: Sequence[Series]) -> list[Series]:
-    """Number the parts of a series, and mark those that are no volume and of another kind."""
+    """Number the parts of a series, and mark those that are no volume and of another kind; one alone has no number."""
+    if len(parts) == 1:
+        return list(parts)
     measured = any(part.stack and not part.auxiliary for part in parts)
     return [
         replace(part, part=number, skipped=measured and part.stack is None and part.auxiliary)

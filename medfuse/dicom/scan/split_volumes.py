@@ -15,7 +15,7 @@ from medfuse.dicom.frames.nuclear import NM_TRAITS
 from medfuse.dicom.frames.stack import SAME_POSITION_MM, same_plane
 from medfuse.dicom.header import Instance, said
 
-ONE_PER_VOLUME = ("SOPClassUID", "Modality", "SamplesPerPixel", "Units", "RescaleType")
+ONE_PER_VOLUME = ("SOPClassUID", "Modality", "SamplesPerPixel", "PhotometricInterpretation", "Units", "RescaleType")
 """What all files of one volume must agree on; some may leave out the last."""
 
 TRAITS = (*(keyword for _, keyword in ENHANCED_TRAITS), *CLASSIC_TRAITS, *NM_TRAITS, "file")
@@ -24,7 +24,10 @@ TRAITS = (*(keyword for _, keyword in ENHANCED_TRAITS), *CLASSIC_TRAITS, *NM_TRA
 CODE = re.compile(r"[A-Z0-9_ .+\\-]{1,64}")
 """Code strings and decimal numbers of the Standard (PS3.5 6.2), several joined by backslashes."""
 
-COUNTED = ("AcquisitionTime", "FrameReferenceDateTime", "StackID", "file", "SOPClassUID")
+COUNTED = (
+    *("AcquisitionTime", "FrameReferenceDateTime", "StackID", "file", "SOPClassUID", "ContrastBolusAgent"),
+    *("AttenuationCorrectionMethod", "ScatterCorrectionMethod", "ReconstructionMethod"),
+)
 """Traits whose values are never shown: free text, dates, identifiers."""
 
 OVERVIEWS = {"LOCALIZER", "PROJECTION IMAGE", "MIP", "SCREEN SAVE", "CSA REPORT"}
@@ -44,7 +47,7 @@ def by_kind(instances: Sequence[Instance]) -> list[tuple[str, list[Instance]]]:
     return [
         (
             ", ".join(
-                f"{ONE_PER_VOLUME[place]} {_shown(ONE_PER_VOLUME[place], found[place], number)}" for place in differing
+                f"{ONE_PER_VOLUME[place]} {shown(ONE_PER_VOLUME[place], found[place], number)}" for place in differing
             ),
             group,
         )
@@ -93,11 +96,11 @@ def _by_traits(frames: list[Frame]) -> list[tuple[str, list[Frame]]]:
             for frame in group:
                 values.setdefault(frame.traits.get(trait, ""), []).append(frame)
             telling = len(values) > 1 and min(map(len, values.values())) > 1 and _repeats(group)
-            shown = {
-                value: ", ".join(filter(None, (known, f"{trait} {_shown(trait, value, number)}")))
+            named = {
+                value: ", ".join(filter(None, (known, f"{trait} {shown(trait, value, number)}")))
                 for number, value in enumerate(values, start=1)
             }
-            split += [(shown[value], some) for value, some in values.items()] if telling else [(known, group)]
+            split += [(named[value], some) for value, some in values.items()] if telling else [(known, group)]
         groups = split
     return groups
 
@@ -129,7 +132,7 @@ def _by_order(traits: str, frames: list[Frame]) -> list[tuple[str, list[Frame]]]
     return [(traits, frames)]
 
 
-def _shown(trait: str, value: str, number: int) -> str:
+def shown(trait: str, value: str, number: int) -> str:
     """A trait's value where it is a code or a number; else its place in line, for it may be anything or a date."""
     return value if CODE.fullmatch(value) and trait not in COUNTED else f"no. {number}"
 
@@ -142,6 +145,11 @@ def _places(frames: Sequence[Frame]) -> list[int]:
     places = np.empty(len(frames), dtype=int)
     places[order] = np.cumsum(np.diff(heights[order], prepend=heights[order[0]]) >= SAME_POSITION_MM)
     return [int(place) for place in places]
+
+
+def at_different_places(frames: Sequence[Frame]) -> bool:
+    """Whether frames share a plane, and no two of them lie at one position along its normal."""
+    return all(same_plane(frames[0], frame) for frame in frames) and not _repeats(frames)
 
 
 def _repeats(frames: Sequence[Frame]) -> bool:

@@ -19,6 +19,7 @@ from pydicom.uid import generate_uid
 from pydicom.valuerep import STR_VR, validate_value
 
 from medfuse.dicom.header import quiet
+from medfuse.dicom.patient import name_different_patients
 from medfuse.dicom.read.volume import DicomSource
 from medfuse.errors import ExportError
 from medfuse.volume import Source, source_of
@@ -124,15 +125,6 @@ def _well_formed(source: Dataset, keyword: str) -> bool:
                 validate_value(element.VR, getattr(value, "original_string", None) or str(value), config.RAISE)
     except (ValueError, TypeError):
         return False
-    return True
-
-
-def name_different_patients(one: Dataset, other: Dataset) -> bool:
-    """Whether two headers hold both identifier and name, and differ in both: one alone often does between archives."""
-    for keyword in ("PatientID", "PatientName"):
-        values = [str(header.get(keyword, "")).strip(" ^").lower() for header in (one, other)]
-        if not all(values) or values[0] == values[1]:
-            return False
     return True
 
 

@@ -63,8 +63,8 @@ def read(path: str | Path, modality: Modality, volume: int | None = None, *, lum
         If the file cannot be read, is not one scalar 3-D image, or has no such volume.
     GeometryError
         If neither form code is set, the form that counts is none (a spacing that is not positive, a qfac other than 1
-        and -1, no unit quaternion), the affine is singular or absurd, or sform and qform contradict each other: with one
-        code and more than a voxel apart, or one mirrors the other.
+        and -1, no unit quaternion), the affine is singular or absurd, or sform and qform contradict each other: with
+        one code and more than a voxel apart, or one mirrors the other.
     IntensityError
         If the scaling is not finite, or leads to values larger than any measured one.
     """
@@ -204,8 +204,8 @@ def _stored(image: Any, path: Path, dtype: npt.DTypeLike | None = None, volume: 
 def _beyond(path: Path, image: Any, found: str) -> str:
     """Say that values are larger than any measured one."""
     return (
-        f"expected values up to {MOST_VALUE:g} in {path}, found {found}, scaled by scl_slope {image.dataobj.slope:g} and "
-        f"scl_inter {image.dataobj.inter:g}; check the scaling and write the file again."
+        f"expected values up to {MOST_VALUE:g} in {path}, found {found}, scaled by scl_slope {image.dataobj.slope:g} "
+        f"and scl_inter {image.dataobj.inter:g}; check the scaling and write the file again."
     )
 
 

@@ -72,15 +72,15 @@ class Grid:
         found = f"found spacings of {_listed(spacing)} mm"
         if not farthest <= FARTHEST_MM or max(spacing) > FARTHEST_MM:
             raise GeometryError(
-                f"expected voxels within {FARTHEST_MM / 1000:g} m of the origin; {found} and a corner {farthest:.3g} mm "
-                "away; check the affine in the image's header, and that its unit is mm."
+                f"expected voxels within {FARTHEST_MM / 1000:g} m of the origin; {found} and a corner {farthest:.3g} "
+                "mm away; check the affine in the image's header, and that its unit is mm."
             )
         volume = abs(float(np.linalg.det(self.directions))) if min(spacing) > 0 else 0.0
         if volume < LEAST_VOLUME:
             what = "sheared further than any gantry tilts" if volume > 1e-6 else "singular"
             raise GeometryError(
-                f"the affine is {what}: two axes point nearly the same way or a spacing is zero; {found}, and axes that "
-                f"span {volume:.2g} of a right-angled cell; check the image's header."
+                f"the affine is {what}: two axes point nearly the same way or a spacing is zero; {found}, and axes "
+                f"that span {volume:.2g} of a right-angled cell; check the image's header."
             )
         if min(spacing) < LEAST_SPACING_MM:
             raise GeometryError(

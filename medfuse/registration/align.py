@@ -30,6 +30,9 @@ Align = Literal["auto", "header", "rigid", "affine", "deformable"]
 SAME_SIZE = 1e-4
 """By what share voxels may differ and count as equally large; headers hold some five digits."""
 
+MOST_TORN_MM = 3.0
+"""How far a deformation may still displace where its lattice ends inside the fixed study; nothing does beyond."""
+
 AGREES_MM = 3.0
 """How far the best map near a common frame of reference may lie from it before the patient is taken to have moved."""
 
@@ -123,8 +126,14 @@ def assess_registration(registration: Registration, fixed: MetaTensor, moving: M
     Raises
     ------
     RegistrationError
-        If the fields of view do not overlap.
+        If the fields of view do not overlap, or a deformation ends inside the fixed one where it still displaces.
     """
+    torn = 0.0 if registration.warp is None else registration.warp.torn_mm(grid_of(fixed))
+    if torn > MOST_TORN_MM:
+        raise RegistrationError(
+            f"the deformation ends inside the fixed study, where it still displaces by up to {torn:.3g} mm: the moving "
+            "study would be torn there. Give a field that covers the fixed study, or one that ends at 0."
+        )
     registration = _with_overlap(registration, fixed, moving)
     pair = _pair(fixed, moving, 20231, needed=False)
     if pair is None:

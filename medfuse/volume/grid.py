@@ -70,7 +70,7 @@ class Grid:
             farthest = float(np.abs(self.corners()).max())
             spacing = self.spacing
         found = f"found spacings of {_listed(spacing)} mm"
-        if not farthest <= FARTHEST_MM or max(spacing) > FARTHEST_MM:
+        if not farthest <= FARTHEST_MM or not np.isfinite(spacing).all():
             raise GeometryError(
                 f"expected voxels within {FARTHEST_MM / 1000:g} m of the origin; {found} and a corner {farthest:.3g} "
                 "mm away; check the affine in the image's header, and that its unit is mm."

@@ -28,6 +28,8 @@ def inspect(
     from medfuse import nifti
 
     with refusing(as_json):
+        for path in paths:
+            nifti.require_known_name(path)
         alone = len(paths) == 1 and nifti.is_nifti(paths[0])
         rows, ignored, damaged = _inspect_nifti(paths[0]) if alone else _inspect_dicom(paths)
     if as_json:
@@ -42,11 +44,14 @@ def inspect(
 
 
 def _inspect_dicom(paths: list[Path]) -> tuple[list[Row], int, int]:
-    from medfuse import dicom
+    from medfuse import dicom, nifti
     from medfuse.dicom.scan.find_files import places_named
 
     found = dicom.scan(paths)
     if not found.series:
+        other = nifti.what_else(paths[0]) if len(paths) == 1 and not found.damaged else ""
+        if other:
+            raise SeriesError(other)
         files = _counted(found.ignored + found.damaged, "file")
         raise SeriesError(f"expected DICOM series in {places_named(paths)}, found none among {files}; check the path.")
     return [_row_of(series) for series in found.series], found.ignored, found.damaged

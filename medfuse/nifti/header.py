@@ -45,10 +45,10 @@ def is_nifti(path: str | Path) -> bool:
     path, name = Path(path), str(path).lower()
     if path.is_dir() or not name.endswith((*SUFFIXES, *PAIR_SUFFIXES)):
         return False
-    return not name.removesuffix(".gz").endswith(".img") or _header_file(path) != path
+    return not name.removesuffix(".gz").endswith(".img") or header_file(path) != path
 
 
-def _header_file(path: Path) -> Path:
+def header_file(path: Path) -> Path:
     """Where the header stands: beside an .img, where it is there, else in the file itself."""
     if not path.name.lower().removesuffix(".gz").endswith(".img"):
         return path
@@ -69,7 +69,7 @@ def opened(path: Path) -> tuple[Any, Any]:
     if not path.is_file():
         raise SeriesError(f"there is no file {path}; check the path.")
     try:
-        stated = stated_header(_header_file(path))
+        stated = stated_header(header_file(path))
         if stated is not None:
             require_usable(stated, path)
         image = nib.load(path)

@@ -1,6 +1,18 @@
 from .grid import LPS_FROM_RAS, MOST_VOXELS, Grid, Points
 from .metatensor import NO_DOSE, Source, grid_of, known_of, like, make_volume, meta_of, plain, source_of
-from .modality import MODALITIES, MRI, PALETTES, PARTNER_LABELS, PARTNERS, TRAITS, Modality, PaletteName, Traits, Unit
+from .modality import (
+    MODALITIES,
+    MRI,
+    PALETTES,
+    PARTNER_LABELS,
+    PARTNERS,
+    TRAITS,
+    Modality,
+    PaletteName,
+    Traits,
+    Unit,
+    modality_named,
+)
 from .planes import DISPLAY_AXES, PLANES, Plane, as_slices, replane, require_same_grid, slice_batch, turn_of
 from .slabs import LazyVolume, SlicePairs
 
@@ -32,6 +44,7 @@ __all__ = [
     "like",
     "make_volume",
     "meta_of",
+    "modality_named",
     "plain",
     "replane",
     "require_same_grid",

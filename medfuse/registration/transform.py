@@ -51,6 +51,9 @@ class Registration:
         What the pictures say of it; None where it was not assessed.
     warp
         A deformation, applied before the matrix: ``matrix @ (p + displacement(p))``.
+    headers
+        Which common world the headers name and why it was trusted or not, in half a sentence; empty where they name
+        none, or were not asked.
 
     Raises
     ------
@@ -64,6 +67,7 @@ class Registration:
     seconds: float = 0.0
     verdict: Verdict | None = None
     warp: Warp | None = None
+    headers: str = ""
 
     def __post_init__(self) -> None:
         matrix = np.array(self.matrix, dtype=np.float64)
@@ -157,6 +161,7 @@ class Registration:
             "deformation": None if self.warp is None else self.warp.to_dict(),
             "scores": dict(self.scores),
             "seconds": self.seconds,
+            "headers": self.headers,
         } | verdict.to_dict()
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:

@@ -145,22 +145,35 @@ def faults_of(header: Dataset) -> Iterator[tuple[str, str]]:
     """
     for keyword in (*PATIENT, *STUDY, *PLACE, *CLOCK):
         element = _parsed(header, keyword)
-        if element is None or element.VR not in STR_VR or element.value is None:
+        if element is None:
             continue
-        values = element.value if isinstance(element.value, MultiValue) else [element.value]
-        if len(values) > 1 and dictionary_VM(keyword) == "1":
-            yield keyword, f"{len(values)} values where one may stand"
-        texts = [getattr(value, "original_string", None) or str(value) for value in values]
-        if element.VR == "PN":
-            texts = [str(value) for value in values]
+        texts = _texts(element)
+        if len(texts) > 1 and dictionary_VM(keyword) == "1":
+            yield keyword, f"{len(texts)} values where one may stand"
         if any(UNDECODED in text for text in texts):
             yield keyword, "characters that its SpecificCharacterSet does not have"
-        elif not all(_allowed(element.VR, text) for text in texts):
+        elif not is_well_formed(element):
             yield keyword, f"a value that the value representation {element.VR} does not allow"
 
 
-def _allowed(representation: str, text: str) -> bool:
-    """Whether a value representation allows a text (PS3.5 6.2)."""
+def is_well_formed(element: DataElement) -> bool:
+    """Whether an element's values are as the Standard wants them written (PS3.5 6.2); those that are no text always."""
+    return all(_is_allowed(element.VR, text) for text in _texts(element))
+
+
+def _texts(element: DataElement) -> list[str]:
+    """The values of an element as they are written; none where they are no text."""
+    if element.VR not in STR_VR or element.value is None:
+        return []
+    values = element.value if isinstance(element.value, MultiValue) else [element.value]
+    # A name's original string is bytes.
+    return [
+        str(value) if element.VR == "PN" else getattr(value, "original_string", None) or str(value) for value in values
+    ]
+
+
+def _is_allowed(representation: str, text: str) -> bool:
+    """Whether a value representation allows a text."""
     try:
         validate_value(representation, text, config.RAISE)
     except (ValueError, TypeError):
@@ -186,7 +199,13 @@ def stamp(dataset: Dataset, *keywords: str) -> None:
     now = datetime.now()
     day, time = now.strftime("%Y%m%d"), now.strftime("%H%M%S.%f")
     if dataset.get("LongitudinalTemporalInformationModified") == "MODIFIED":
-        day, time = str(dataset.get("StudyDate") or "19000101"), str(dataset.get("StudyTime") or "000000")
+        day, time = (
+            stated if stated and _is_allowed(representation, stated) else instead
+            for representation, stated, instead in (
+                ("DA", str(dataset.get("StudyDate") or ""), "19000101"),
+                ("TM", str(dataset.get("StudyTime") or ""), "000000"),
+            )
+        )
     for keyword in keywords:
         setattr(dataset, f"{keyword}Date", day)
         setattr(dataset, f"{keyword}Time", time)

@@ -27,7 +27,8 @@ PAIR_SUFFIXES = (".hdr", ".img", ".hdr.gz", ".img.gz")
 class NiftiSource(Source):
     """The form code a volume was read with, so that the output can carry it on.
 
-    ``forms_apart_mm`` is how far sform and qform put a corner of the volume from each other; 0 where one is not set.
+    ``forms_apart_mm`` is how far sform and qform put a corner of the volume from each other; 0 where one is not set,
+    infinite where the qform is none.
     ``sidecar`` holds what the JSON sidecar of a PET says of dose, weight and times, under the names of BIDS and
     dcm2niix, and nothing else of it.
     """

@@ -27,8 +27,8 @@ TEMPLATE_SPACES = {3: "Talairach", 4: "MNI152"}
 LEAST_AIR_HU = -200.0
 """A CT in HU holds air far below this; one that does not is in some other unit."""
 
-MOST_VALUE = 1e18
-"""Nothing that is measured is larger in its unit; squares of what is overflow single precision."""
+MOST_VALUE = 1e15
+"""Nothing that is measured is larger in any unit: a radioactivity of 1 GBq/ml is 1e9."""
 
 TRAILING_BYTES = 2**26
 """What may follow the voxels in a gzip file before it counts as a decompression bomb."""

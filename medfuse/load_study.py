@@ -114,9 +114,11 @@ def _instead(path: Place, error: SeriesError) -> SeriesError:
     """What to say of a folder or an archive without DICOM images: what it holds instead; else the error itself."""
     if not isinstance(path, str | Path) or not Path(path).exists():
         return error
+    other = nifti.what_else(path)
+    if not other:
+        return error
     found = dicom.scan(path)
-    other = "" if found.series or found.damaged else nifti.what_else(path)
-    return SeriesError(other) if other else error
+    return error if found.series or found.damaged else SeriesError(other)
 
 
 def require_pair(mri: MetaTensor, partner: MetaTensor, *, different_patients: bool = False) -> None:

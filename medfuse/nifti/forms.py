@@ -6,6 +6,7 @@ positive, any qfac 1), and so gives a place to images that have none.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ MM_PER_UNIT = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
 """Unknown, metre, millimetre, micrometre (nifti1.h, NIFTI_UNITS_*)."""
 
 ABOVE_ONE = 1e-6
-"""How far rounding to single precision may bring the square of a unit quaternion above 1."""
+"""How far rounding to single precision may bring the length of a unit quaternion above 1."""
 
 AGAIN = "convert it again from the original study."
 
@@ -141,7 +142,8 @@ def _qform_fault(stated: Any) -> str:
         return f"expected positive spacings in pixdim[1..3], found {_listed(pixdim[1:])}"
     if pixdim[0] not in (-1, 0, 1):
         return f"expected 1 or -1 in pixdim[0] (qfac), found {pixdim[0]:g}"
-    if not np.isfinite(quaternion).all() or quaternion @ quaternion > 1 + ABOVE_ONE:
+    # Compared by length, for squares of large numbers overflow.
+    if not np.isfinite(quaternion).all() or math.hypot(*quaternion) > 1 + ABOVE_ONE:
         return f"expected the vector part of a unit quaternion in quatern_b, c and d, found {_listed(quaternion)}"
     return ""
 
@@ -160,7 +162,8 @@ def _qform(stated: Any) -> Affine:
 
 def _grid(shape: tuple[int, ...], stated: Any, affine: Affine, path: Path) -> Grid:
     """The grid of an affine in the file's unit of length; the file is named where there is none."""
-    affine[:3] *= MM_PER_UNIT[int(stated["xyzt_units"]) & UNIT_BITS]
+    with np.errstate(over="ignore"):  # what becomes infinite is refused
+        affine[:3] *= MM_PER_UNIT[int(stated["xyzt_units"]) & UNIT_BITS]
     try:
         return Grid((shape[0], shape[1], shape[2]), affine)
     except GeometryError as error:

@@ -340,6 +340,7 @@ BAD_QFORMS = [
     ({"pixdim": (0, np.nan)}, "qfac"),
     ({"quatern_b": 0.9, "quatern_c": 0.9}, "unit quaternion"),
     ({"quatern_d": np.nan}, "unit quaternion"),
+    ({"quatern_c": 3e38}, "unit quaternion"),
     ({"qoffset_x": np.nan}, "finite"),
     ({"qoffset_z": 1e38}, "within 10 m"),
     ({"qform_code": 7}, "qform_code of 0 to 5, found 7"),

@@ -11,9 +11,19 @@ from medfuse import dicom, nifti
 from medfuse.dicom.patient import name_different_patients
 from medfuse.dicom.read.volume import DicomSource
 from medfuse.dicom.scan.find_files import Place, places_named
-from medfuse.errors import StudyError
+from medfuse.errors import SeriesError, StudyError
 from medfuse.runtime.progress import Progress, step_of
-from medfuse.volume import MODALITIES, PARTNER_LABELS, PARTNERS, TRAITS, Modality, Source, meta_of, plain, source_of
+from medfuse.volume import (
+    MODALITIES,
+    PARTNER_LABELS,
+    PARTNERS,
+    TRAITS,
+    Source,
+    meta_of,
+    modality_named,
+    plain,
+    source_of,
+)
 
 LIKELY_CT_AIR = -500.0
 """An MRI has no reason to hold values this low; CT air does."""
@@ -21,7 +31,7 @@ LIKELY_CT_AIR = -500.0
 
 def load(
     path: Place,
-    modality: Modality | Sequence[Modality] | None = None,
+    modality: str | Sequence[str] | None = None,
     series: str | None = None,
     *,
     volume: int | None = None,
@@ -38,8 +48,8 @@ def load(
         A folder that holds a DICOM series, a DICOMDIR, a zip archive, one DICOM file or a list of such; or a NIfTI
         file: .nii, .nii.gz, or .hdr with .img.
     modality
-        MR, CT, PT or NM, or several that it may be. One is needed for NIfTI, which does not say. DICOM must agree with
-        it; a folder with several series is searched for the only one of it.
+        MR, CT, PT or NM, or as people say MRI, PET or SPECT; or several that it may be. One is needed for NIfTI, which
+        does not say. DICOM must agree with it; a folder with several series is searched for the only one of it.
     series
         SeriesInstanceUID or SeriesNumber, where a folder holds several series; with ``:2`` for the second volume of a
         series that holds several.
@@ -73,10 +83,9 @@ def load(
     """
     if not isinstance(path, str | Path) and len(path) == 1:
         path = path[0]
-    wanted = (modality,) if isinstance(modality, str) else tuple(modality or MODALITIES)
-    for one in wanted:
-        if one not in MODALITIES:
-            raise StudyError(f"expected a modality of {', '.join(MODALITIES)}; found {one!r}.")
+    wanted = tuple(map(modality_named, (modality,) if isinstance(modality, str) else modality or MODALITIES))
+    if isinstance(path, str | Path):
+        nifti.require_known_name(path)
     if isinstance(path, str | Path) and nifti.is_nifti(path):
         if len(wanted) != 1:
             raise StudyError(f"{path} is NIfTI, which does not say its modality; state it (modality=..., --modality).")
@@ -92,14 +101,17 @@ def load(
             f"{places_named(path)} is DICOM, whose volumes are chosen by series; leave the volume out and name the "
             "series."
         )
-    loaded = dicom.read(
-        path,
-        series,
-        modalities=wanted if modality else (),
-        fill_gaps=fill_gaps,
-        accept_cut=accept_cut,
-        progress=progress,
-    )
+    try:
+        loaded = dicom.read(
+            path,
+            series,
+            modalities=wanted if modality else (),
+            fill_gaps=fill_gaps,
+            accept_cut=accept_cut,
+            progress=progress,
+        )
+    except SeriesError as error:
+        raise _instead(path, error) from error
     found = meta_of(loaded)["modality"]
     if found not in wanted:
         either = " or ".join(filter(None, (", ".join(wanted[:-1]), wanted[-1])))
@@ -107,6 +119,17 @@ def load(
             f"expected {either} in {places_named(path)}, found {found}; give the other study, or swap the two."
         )
     return loaded
+
+
+def _instead(path: Place, error: SeriesError) -> SeriesError:
+    """What to say of a folder or an archive without DICOM images: what it holds instead; else the error itself."""
+    if not isinstance(path, str | Path) or not Path(path).exists():
+        return error
+    other = nifti.what_else(path)
+    if not other:
+        return error
+    found = dicom.scan(path)
+    return error if found.series or found.damaged else SeriesError(other)
 
 
 def require_pair(mri: MetaTensor, partner: MetaTensor, *, different_patients: bool = False) -> None:

@@ -78,9 +78,11 @@ class Provenance:
 
     @property
     def alignment(self) -> str:
-        """How the partner was aligned, and whether the pictures confirm it."""
+        """How the partner was aligned, why headers were or were not trusted, and whether the pictures confirm it."""
         verdict, error = self.registration.get("verdict"), self.registration.get("error_mm")
         method = str(self.registration["method"])
+        if self.registration.get("headers"):
+            method += f" ({self.registration['headers']})"
         if verdict == "aligned":
             return f"{method}, estimated error {error:.1f} mm"
         if verdict == "not aligned":

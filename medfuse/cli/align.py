@@ -102,6 +102,7 @@ def _print(found: Registration, out: Path, picture: Path) -> None:
         ("transform", str(out)),
         ("picture", str(picture)),
         ("method", found.method),
+        *((("headers", found.headers),) if found.headers else ()),
         ("rotation", f"{found.rotation_deg:.2f}°"),
         ("shift", f"{shift} mm, RAS+"),
         ("verdict", str(found.verdict)),

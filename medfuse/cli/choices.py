@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medfuse.errors import SeriesError
-from medfuse.volume import PARTNERS
+from medfuse.volume import PARTNER_LABELS, PARTNERS, TRAITS, modality_named
 
 if TYPE_CHECKING:
     from medfuse import dicom
@@ -99,6 +99,18 @@ class JoinName(str, Enum):
 PartnerModality = Enum("PartnerModality", {name: name for name in PARTNERS}, type=str)  # type: ignore[misc]
 """Modalities of a partner study."""
 
+
+def partner_named(name: str) -> PartnerModality:
+    """Return the partner's modality of a DICOM code or a usual name; a usage error where it is none."""
+    try:
+        return PartnerModality(modality_named(name))
+    except ValueError as error:  # StudyError is one
+        raise typer.BadParameter(f"expected {PARTNER_LABELS} (or {', '.join(PARTNERS)}); found {name!r}.") from error
+
+
+PARTNER_NAMES = "|".join(TRAITS[one].label for one in PARTNERS)
+
 PartnerOption = Annotated[
-    PartnerModality | None, typer.Option(help="The partner's modality; needed where it is NIfTI.")
+    PartnerModality | None,
+    typer.Option(help="The partner's modality; needed where it is NIfTI.", parser=partner_named, metavar=PARTNER_NAMES),
 ]

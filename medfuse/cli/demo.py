@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import medfuse
-from medfuse.cli.choices import DicomChoices, Format, PartnerModality
+from medfuse.cli.choices import PARTNER_NAMES, DicomChoices, Format, PartnerModality, partner_named
 from medfuse.cli.console import EXIT_CODES, Json, Overwrite, app, refusing, steps
 from medfuse.cli.fuse import RESULTS, print_result, summary, write_results
 from medfuse.runtime.atomic_output import atomic_entries
@@ -18,7 +18,12 @@ from medfuse.runtime.progress import part_of
 @app.command(epilog=EXIT_CODES)
 def demo(
     out: Annotated[Path, typer.Option("--out", help="Folder for study and results.")] = Path("medfuse-demo"),
-    partner: Annotated[PartnerModality, typer.Option(help="Which partner to simulate.")] = PartnerModality["PT"],
+    partner: Annotated[
+        PartnerModality,
+        typer.Option(
+            help="Which partner to simulate.", parser=partner_named, metavar=PARTNER_NAMES, show_default="PET"
+        ),
+    ] = PartnerModality["PT"],
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:

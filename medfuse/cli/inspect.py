@@ -31,6 +31,8 @@ def inspect(
     from medfuse import nifti
 
     with refusing(as_json):
+        for path in paths:
+            nifti.require_known_name(path)
         alone = len(paths) == 1 and nifti.is_nifti(paths[0])
         rows, found = _inspect_nifti(paths[0]) if alone else _inspect_dicom(paths)
     if as_json:
@@ -51,13 +53,16 @@ def inspect(
 
 
 def _inspect_dicom(paths: list[Path]) -> tuple[list[Row], dicom.Scan]:
-    from medfuse import dicom
+    from medfuse import dicom, nifti
     from medfuse.dicom.header import quiet
     from medfuse.dicom.scan.find_files import places_named
 
     found = dicom.scan(paths)
     if not found.series:
         complaints = "; ".join(found.complaints())
+        other = nifti.what_else(paths[0]) if len(paths) == 1 and not complaints else ""
+        if other:
+            raise SeriesError(other)
         reason = f": {complaints}. Export them again" if complaints else "; check the path"
         files = counted(found.ignored, "other file")
         raise SeriesError(f"expected DICOM series in {places_named(paths)}, found none among {files}{reason}.")

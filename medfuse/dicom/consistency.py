@@ -24,6 +24,7 @@ from medfuse.dicom.frames.frame import rescale_of
 from medfuse.dicom.frames.stack import Stack, stack
 from medfuse.dicom.header import Instance, code_value, quiet, series_name
 from medfuse.dicom.objects.registration_reader import alignment_of
+from medfuse.dicom.write.identity import faults_of
 from medfuse.dicom.write.series_modules import orientation_letters
 from medfuse.errors import MedfuseError, RegistrationError, SeriesError
 from medfuse.runtime.exchange import settle_under, without_staged
@@ -58,12 +59,16 @@ class Exported:
 
 @dataclass
 class Audit:
-    """All of a folder: its series of images, its alignments by instance UID, and faults that concern several files."""
+    """All of a folder: its series of images, its alignments by instance UID, and faults that concern several files.
+
+    ``kept`` tells the elements of patient, study and place that are ill-formed, as the sources have them.
+    """
 
     series: list[Exported]
     alignments: list[dict[str, Any]]
     paths: list[Path]
     faults: list[str]
+    kept: list[str] = field(default_factory=list)
 
 
 def audit(folder: Path, sources: Iterable[Path] = ()) -> Audit:
@@ -101,6 +106,7 @@ def audit(folder: Path, sources: Iterable[Path] = ()) -> Audit:
             raise SeriesError(f"expected DICOM files in {folder}, found none; give the folder of an export.")
         headers = [instance.header for group in groups.values() for instance in group]
         found.faults.extend(_across(headers))
+        found.kept.extend(_ill_formed(headers))
         for uid, instances in groups.items():
             if "Rows" in instances[0].header:
                 found.series.append(_image_series(uid, instances))
@@ -140,6 +146,12 @@ def _across(headers: list[Dataset]) -> Iterator[str]:
         if stated != (header.get("SOPInstanceUID"), header.get("SOPClassUID")):
             yield "a file's meta information names another instance or class than its dataset: receivers refuse it."
             break
+
+
+def _ill_formed(headers: list[Dataset]) -> Iterator[str]:
+    """Which elements are copied from sources as they are, though the Standard does not allow it; never the values."""
+    for keyword, fault in dict.fromkeys(one for header in headers for one in faults_of(header)):
+        yield f"{keyword} holds {fault}; it is kept as the source has it, and some archives refuse or change it."
 
 
 def _image_series(uid: str, instances: list[Instance]) -> Exported:

@@ -24,6 +24,7 @@ from pydicom.uid import generate_uid
 
 from medfuse.dicom.header import quiet
 from medfuse.dicom.read.volume import DicomSource
+from medfuse.dicom.write.identity import is_well_formed
 from medfuse.dicom.write.references import coded
 from medfuse.errors import ExportError
 from medfuse.volume import Source
@@ -122,6 +123,9 @@ class Deidentifier:
                     action(dataset, (element.tag.group, element.tag.element))
                 except NotImplementedError:  # no stand-in is known for this kind of value
                     del dataset[element.tag]
+        for element in list(dataset):
+            if element.VR != "UI" and not is_well_formed(element):
+                dataset[element.tag].value = None  # free text where a code or a time should stand may say anything
 
     def _shifted(self, moment: str) -> str:
         """A date, or a date with its time, moved; what is no date is emptied."""

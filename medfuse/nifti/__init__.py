@@ -1,6 +1,7 @@
 """Read and write NIfTI: nibabel, xyzt_units and form codes are known in this folder alone."""
 
 from medfuse.nifti.header import SUFFIXES, NiftiSource, is_nifti
+from medfuse.nifti.other_formats import require_known_name, what_else
 from medfuse.nifti.read import read, read_fused, read_grid
 from medfuse.nifti.write import dataset_description, write, write_measured
 
@@ -12,6 +13,8 @@ __all__ = [
     "read",
     "read_fused",
     "read_grid",
+    "require_known_name",
+    "what_else",
     "write",
     "write_measured",
 ]

@@ -15,7 +15,8 @@ from monai.data.meta_tensor import MetaTensor
 
 from medfuse.errors import IntensityError, SeriesError
 from medfuse.intensity.colour import LUMA_WEIGHTS
-from medfuse.nifti.header import NiftiSource, forms_apart, grid_at, opened, place_of
+from medfuse.nifti.forms import placed
+from medfuse.nifti.header import NiftiSource, opened
 from medfuse.nifti.pet_sidecar import read_pet_sidecar, unit_of
 from medfuse.volume import MRI, TRAITS, Modality, Unit, like, make_volume, plain
 from medfuse.volume.grid import MOST_VOXELS, Grid
@@ -25,6 +26,9 @@ TEMPLATE_SPACES = {3: "Talairach", 4: "MNI152"}
 
 LEAST_AIR_HU = -200.0
 """A CT in HU holds air far below this; one that does not is in some other unit."""
+
+MOST_VALUE = 1e15
+"""Nothing that is measured is larger in any unit: a radioactivity of 1 GBq/ml is 1e9."""
 
 TRAILING_BYTES = 2**26
 """What may follow the voxels in a gzip file before it counts as a decompression bomb."""
@@ -49,7 +53,7 @@ def read(path: str | Path, modality: Modality, volume: int | None = None, *, lum
     -------
     MetaTensor
         (1, X, Y, Z) float32, axes as stored, scaled by scl_slope and scl_inter. The affine is the sform where its code
-        is positive, else the qform, in mm whatever the file's unit; where both are set and disagree, the source says by
+        is positive, else the qform, in mm whatever the file's unit; where both are set and differ, the source says by
         how much. CT counts as HU only if it holds air; activity that a JSON sidecar names, such as
         kBq/mL, is brought to Bq/ml; other values are arbitrary. Values that are not finite become 0, CT air.
 
@@ -58,13 +62,17 @@ def read(path: str | Path, modality: Modality, volume: int | None = None, *, lum
     SeriesError
         If the file cannot be read, is not one scalar 3-D image, or has no such volume.
     GeometryError
-        If neither form code is set, or the affine is singular.
+        If neither form code is set, the form that counts is none (a spacing that is not positive, a qfac other than 1
+        and -1, no unit quaternion), the affine is singular or absurd, or sform and qform contradict each other: with
+        one code and more than a voxel apart, or one mirrors the other.
+    IntensityError
+        If the scaling is not finite, or leads to values larger than any measured one.
     """
     path = Path(path)
-    image = opened(path)
-    affine, code = place_of(image, path)
-    values = _values(image, path, volume, luma)
-    grid = grid_at((values.shape[0], values.shape[1], values.shape[2]), affine, path)
+    image, stated = opened(path)
+    _require_volume(image, path, volume, luma=luma)
+    place = placed(image.shape, stated, path)
+    values = _values(image, path, volume)
     unknown = ~np.isfinite(values)
     units = TRAITS[modality].units
     sidecar = read_pet_sidecar(path) if TRAITS[modality].emission else {}
@@ -76,23 +84,22 @@ def read(path: str | Path, modality: Modality, volume: int | None = None, *, lum
     values[unknown] = -1000.0 if unit == "HU" else 0.0
     source = NiftiSource(
         modality=modality,
-        frame_of_reference=TEMPLATE_SPACES.get(code),
+        frame_of_reference=TEMPLATE_SPACES.get(place.code),
         references=(path.name if volume is None else f"{path.name}[{volume}]",),
         path=path.resolve(),
-        form_code=code,
-        forms_apart_mm=forms_apart(image, grid),
+        form_code=place.code,
+        forms_apart_mm=place.forms_apart_mm,
         sidecar=sidecar,
     )
-    return make_volume(torch.from_numpy(values)[None], grid, modality=modality, unit=unit, source=source)
+    return make_volume(torch.from_numpy(values)[None], place.grid, modality=modality, unit=unit, source=source)
 
 
 def read_grid(path: str | Path) -> Grid:
     """Read only the geometry of a NIfTI volume; raises as `read`."""
     path = Path(path)
-    image = opened(path)
+    image, stated = opened(path)
     _require_volume(image, path, None, luma=False)
-    x, y, z = image.shape[:3]
-    return grid_at((x, y, z), place_of(image, path)[0], path)
+    return placed(image.shape, stated, path).grid
 
 
 def read_fused(path: str | Path) -> MetaTensor:
@@ -111,12 +118,12 @@ def read_fused(path: str | Path) -> MetaTensor:
         If grey values lie outside of [0, 1].
     """
     path = Path(path)
-    image = opened(path)
+    image, stated = opened(path)
     if image.get_data_dtype().names == ("R", "G", "B") and len(image.shape) == 3:
-        affine, _ = place_of(image, path)
+        grid = placed(image.shape, stated, path).grid
         stored = _stored(image, path)
         rgb = torch.from_numpy(np.stack([stored[colour] for colour in ("R", "G", "B")]))
-        return make_volume(rgb, grid_at((rgb.shape[1], rgb.shape[2], rgb.shape[3]), affine, path), modality=MRI)
+        return make_volume(rgb, grid, modality=MRI)
     volume = read(path, MRI)
     values = plain(volume) / (255 if image.get_data_dtype() == np.uint8 and plain(volume).max() > 1 else 1)
     lowest, highest = float(values.min()), float(values.max())
@@ -160,8 +167,7 @@ def _require_volume(image: Any, path: Path, volume: int | None, *, luma: bool) -
         raise SeriesError(f"{path} has the shape {shape}: no study is so large; check that it is whole.")
 
 
-def _values(image: Any, path: Path, volume: int | None, luma: bool) -> npt.NDArray[np.float32]:
-    _require_volume(image, path, volume, luma=luma)
+def _values(image: Any, path: Path, volume: int | None) -> npt.NDArray[np.float32]:
     if _is_colour(image):
         rgb = _stored(image, path, volume=volume)
         values = np.zeros(rgb.shape, np.float32)
@@ -169,8 +175,12 @@ def _values(image: Any, path: Path, volume: int | None, luma: bool) -> npt.NDArr
             values += np.float32(weight) * rgb[name]
         return values.reshape(image.shape[:3])
     values = _stored(image, path, np.float32, volume)
-    if not np.isfinite(values).any():
+    finite = np.isfinite(values)
+    if not finite.any():
         raise IntensityError(f"{path} holds no finite value; check that it is the image you mean.")
+    largest = max(values.max(where=finite, initial=0), -values.min(where=finite, initial=0))
+    if largest > MOST_VALUE:
+        raise IntensityError(_beyond(path, image, f"{largest:.3g}"))
     # A file may be memory-mapped read-only.
     return np.array(values.reshape(image.shape[:3]), copy=not values.flags.writeable)
 
@@ -183,11 +193,22 @@ def _stored(image: Any, path: Path, dtype: npt.DTypeLike | None = None, volume: 
         if volume is not None:
             time = [axis for axis, length in enumerate(image.shape) if axis > 2 and length > 1]
             stored = stored[tuple(volume if axis in time else slice(None) for axis in range(len(image.shape)))]
-        return np.asanyarray(stored, dtype=dtype)
+        with np.errstate(over="raise"):
+            return np.asanyarray(stored, dtype=dtype)
+    except FloatingPointError as error:
+        raise IntensityError(_beyond(path, image, "more than single precision holds")) from error
     except (OSError, ValueError, EOFError, MemoryError, TypeError, zlib.error) as error:
         raise SeriesError(
             f"the voxels of {path} cannot be read ({type(error).__name__}); check that it is whole."
         ) from error
+
+
+def _beyond(path: Path, image: Any, found: str) -> str:
+    """Say that values are larger than any measured one."""
+    return (
+        f"expected values up to {MOST_VALUE:g} in {path}, found {found}, scaled by scl_slope {image.dataobj.slope:g} "
+        f"and scl_inter {image.dataobj.inter:g}; check the scaling and write the file again."
+    )
 
 
 def _require_whole(image: Any, path: Path) -> None:

@@ -13,7 +13,9 @@ import numpy as np
 from monai.data.meta_tensor import MetaTensor
 
 from medfuse.errors import RegistrationError
-from medfuse.registration.assess import assess, cannot_tell
+from medfuse.nifti.header import NiftiSource
+from medfuse.nifti.read import TEMPLATE_SPACES
+from medfuse.registration.assess import agrees_within, assess, cannot_tell
 from medfuse.registration.deform import deform
 from medfuse.registration.pyramid import LEAST_VOXELS, Pyramid
 from medfuse.registration.search import SIGNIFICANT, Pair, climb, score_note, search
@@ -29,6 +31,16 @@ Align = Literal["auto", "header", "rigid", "affine", "deformable"]
 
 SAME_SIZE = 1e-4
 """By what share voxels may differ and count as equally large; headers hold some five digits."""
+
+MOST_TORN_MM = 3.0
+"""How far a deformation may still displace where its lattice ends inside the fixed study; nothing does beyond."""
+
+TEMPLATES = {space: f"both headers name the {space} space" for space in TEMPLATE_SPACES.values()}
+"""What is said of two images of one template space."""
+
+NORMALISED_MM = 8.0
+"""How far heads that were normalised to one template may disagree in it: averages of many do by 2 to 5 mm, single ones
+that were normalised affinely by more."""
 
 AGREES_MM = 3.0
 """How far the best map near a common frame of reference may lie from it before the patient is taken to have moved."""
@@ -89,17 +101,21 @@ def register(
         return _turned_about(register(moving, fixed, method, force=force, seed=seed, progress=progress), fixed, moving)
     progress = progress or silent
     progress("align", 0.0)
-    shared = method == "auto" and _same_frame(fixed, moving)
+    shared = _common_world(fixed, moving) if method == "auto" else ""
     thin = min(*fixed.shape[1:], *moving.shape[1:]) < LEAST_VOXELS
     pair = _pair(fixed, moving, seed, needed=method != "header" and not (shared and thin))
     if pair is None:
-        end = _End(np.eye(4), "identity" if shared else "header", UNASSESSED)
+        end = _End(np.eye(4), "identity" if shared else "header", UNASSESSED, headers=shared)
     elif method == "header":
         end = _End(np.eye(4), "header", _trusting(assess(pair, np.eye(4))))
     else:
-        end = (_trusted(pair) if shared else None) or _searched(pair, progress, method)
+        apart = _worlds_apart(fixed, moving) if method == "auto" else ""
+        end = _of_headers(pair, shared) if shared else _End(np.eye(4), "header", UNASSESSED, headers=apart)
+        if end.method != "identity":
+            end = replace(_searched(pair, progress, method), headers=end.headers)
+    seconds = time.perf_counter() - began
     registration = _with_overlap(
-        Registration(end.matrix, end.method, _scores(pair, end), time.perf_counter() - began, end.verdict, end.warp),
+        Registration(end.matrix, end.method, _scores(pair, end), seconds, end.verdict, end.warp, end.headers),
         fixed,
         moving,
     )
@@ -123,8 +139,14 @@ def assess_registration(registration: Registration, fixed: MetaTensor, moving: M
     Raises
     ------
     RegistrationError
-        If the fields of view do not overlap.
+        If the fields of view do not overlap, or a deformation ends inside the fixed one where it still displaces.
     """
+    torn = 0.0 if registration.warp is None else registration.warp.torn_mm(grid_of(fixed))
+    if torn > MOST_TORN_MM:
+        raise RegistrationError(
+            f"the deformation ends inside the fixed study, where it still displaces by up to {torn:.3g} mm: the moving "
+            "study would be torn there. Give a field that covers the fixed study, or one that ends at 0."
+        )
     registration = _with_overlap(registration, fixed, moving)
     pair = _pair(fixed, moving, 20231, needed=False)
     if pair is None:
@@ -141,13 +163,14 @@ def assess_registration(registration: Registration, fixed: MetaTensor, moving: M
 
 @dataclass(frozen=True)
 class _End:
-    """Where the stages ended."""
+    """Where the stages ended, and what was made of the places in the headers."""
 
     matrix: Points
     method: Method
     verdict: Verdict
     warp: Warp | None = None
     agreeing: int | None = None
+    headers: str = ""
 
 
 INVERTED = "the pictures confirm the inverse of the map: it seems to lead from the moving study to the fixed one"
@@ -171,18 +194,27 @@ def _trusting(verdict: Verdict) -> Verdict:
     return replace(verdict, opinion="unconfirmed") if verdict.opinion == "not aligned" else verdict
 
 
-def _trusted(pair: Pair) -> _End | None:
-    """A common frame of reference where the pictures agree with it, or cannot tell; else None."""
+def _of_headers(pair: Pair, shared: str) -> _End:
+    """The common world that two headers name: identity where it is trusted; else the method is another.
+
+    A frame of reference is where a patient lay, and the patient may have moved: the pictures must agree with it, or be
+    unable to tell. A template space is what images were normalised to: it is their meaning, and heads that differ stay
+    some millimetres apart in it.
+    """
     header = np.eye(4)
     verdict = assess(pair, header)
+    trusted = _End(header, "identity", _trusting(verdict))
     if cannot_tell(verdict):
-        return _End(header, "identity", _trusting(verdict))
-    if verdict.opinion == "not aligned":
-        return None
-    near = climb(pair, climb(pair, header, "middle", steps=20), "fine")
-    if pair.apart(near[None], header)[0] <= AGREES_MM or assess(pair, near).opinion != "aligned":
-        return _End(header, "identity", verdict)
-    return None
+        return replace(trusted, headers=f"{shared}; the pictures cannot tell")
+    if shared in TEMPLATES.values() and agrees_within(verdict, NORMALISED_MM):
+        return replace(trusted, headers=f"{shared}; normalised images are not registered")
+    if verdict.opinion != "not aligned":
+        near = climb(pair, climb(pair, header, "middle", steps=20), "fine")
+        apart = pair.apart(near[None], header)[0]
+        if apart <= AGREES_MM or assess(pair, near).opinion != "aligned":
+            return replace(trusted, headers=f"{shared}, and the pictures agree")
+        return replace(trusted, method="header", headers=f"{shared}, but the pictures fit {apart:.1f} mm away")
+    return replace(trusted, method="header", headers=f"{shared}, but the pictures disagree")
 
 
 def _searched(pair: Pair, progress: Progress, method: Align) -> _End:
@@ -260,9 +292,19 @@ def _with_overlap(registration: Registration, fixed: MetaTensor, moving: MetaTen
     return replace(registration, scores={**registration.scores, "overlap": overlap})
 
 
-def _same_frame(fixed: MetaTensor, moving: MetaTensor) -> bool:
+def _common_world(fixed: MetaTensor, moving: MetaTensor) -> str:
+    """Say which world both headers name; empty where they name none, or two."""
     frames = [source.frame_of_reference if (source := source_of(volume)) else None for volume in (fixed, moving)]
-    return frames[0] is not None and frames[0] == frames[1]
+    if frames[0] is None or frames[0] != frames[1]:
+        return ""
+    return TEMPLATES.get(frames[0], "both headers name one frame of reference")
+
+
+def _worlds_apart(fixed: MetaTensor, moving: MetaTensor) -> str:
+    """Say by which form codes two NIfTI files name no common world; empty for others."""
+    sources = source_of(fixed), source_of(moving)
+    codes = [source.form_code for source in sources if isinstance(source, NiftiSource)]
+    return f"form codes {codes[0]} and {codes[1]} of NIfTI name no common space" if len(codes) == 2 else ""
 
 
 def _exchanged(fixed: MetaTensor, moving: MetaTensor) -> bool:

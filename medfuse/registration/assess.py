@@ -91,6 +91,11 @@ def cannot_tell(verdict: Verdict) -> bool:
     return shared and evidence["blocks"] < LEAST_BLOCKS
 
 
+def agrees_within(verdict: Verdict, most_mm: float) -> bool:
+    """Whether nothing speaks against a map but a distance, of up to so many millimetres."""
+    return not _reasons(verdict.evidence, 0.0) and verdict.error_mm <= most_mm
+
+
 def _reasons(evidence: dict[str, float], error: float) -> tuple[str, ...]:
     found = []
     if evidence["score"] < LEAST_SCORE:

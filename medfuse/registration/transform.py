@@ -13,10 +13,10 @@ from monai.data.meta_tensor import MetaTensor
 from medfuse.dicom import read_alignment
 from medfuse.errors import RegistrationError
 from medfuse.provenance import marked
-from medfuse.registration.suffixes import READ_SUFFIXES
+from medfuse.registration.suffixes import FIELD_SUFFIXES, READ_SUFFIXES
 from medfuse.registration.transform_files import read_map, write_map
 from medfuse.registration.verdict import Verdict
-from medfuse.registration.warp import Warp
+from medfuse.registration.warp import MOST_MOVED_MM, Warp
 from medfuse.volume import source_of
 from medfuse.volume.grid import Points
 
@@ -51,11 +51,14 @@ class Registration:
         What the pictures say of it; None where it was not assessed.
     warp
         A deformation, applied before the matrix: ``matrix @ (p + displacement(p))``.
+    headers
+        Which common world the headers name and why it was trusted or not, in half a sentence; empty where they name
+        none, or were not asked.
 
     Raises
     ------
     RegistrationError
-        If the matrix is not a finite, regular affine, or mirrors the patient.
+        If the matrix is not a finite, regular affine, mirrors the patient, or moves the origin by more than 5 m.
     """
 
     matrix: Points
@@ -64,6 +67,7 @@ class Registration:
     seconds: float = 0.0
     verdict: Verdict | None = None
     warp: Warp | None = None
+    headers: str = ""
 
     def __post_init__(self) -> None:
         matrix = np.array(self.matrix, dtype=np.float64)
@@ -79,6 +83,11 @@ class Registration:
                 f"a registration must keep the patient's shape: expected lengths to change by no more than "
                 f"{MOST_STRETCHED:g}, found {stretches[0]:.3g} in one direction and {stretches[-1]:.3g} in another; "
                 "check the matrix, and that it is in mm."
+            )
+        if np.abs(matrix[:3, 3]).max() > MOST_MOVED_MM:
+            raise RegistrationError(
+                f"a registration must not move the origin by more than {MOST_MOVED_MM:g} mm along an axis; found "
+                f"{np.abs(matrix[:3, 3]).max():.3g} mm; check the matrix, and that it is in mm."
             )
         matrix[3] = (0, 0, 0, 1)
         matrix.setflags(write=False)
@@ -152,6 +161,7 @@ class Registration:
             "deformation": None if self.warp is None else self.warp.to_dict(),
             "scores": dict(self.scores),
             "seconds": self.seconds,
+            "headers": self.headers,
         } | verdict.to_dict()
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
@@ -196,6 +206,13 @@ class Registration:
         if path.suffix in READ_SUFFIXES or not path.exists():
             matrix, warp = read_map(path)
             return cls(matrix, "file", warp=warp)
+        if path.name.lower().endswith(FIELD_SUFFIXES):
+            raise RegistrationError(
+                f"{path.name} is an image: displacements are read from ITK transforms. Where it holds displacements in "
+                "LPS+ mm, save it as one with SimpleITK: "
+                "sitk.WriteTransform(sitk.DisplacementFieldTransform(sitk.ReadImage(name, sitk.sitkVectorFloat64)), "
+                '"field.h5").'
+            )
         return cls(read_alignment(path, _frame(fixed), _frame(moving)), "file")
 
     def __repr__(self) -> str:

@@ -2,17 +2,37 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import SimpleITK as sitk
 
-from medfuse.errors import ExportError, RegistrationError
+from medfuse.errors import ExportError, GeometryError, RegistrationError
+from medfuse.registration import itk_transforms
+from medfuse.registration.declared_sizes import require_sizes
+from medfuse.registration.itk_transforms import NOT_A_MAP
 from medfuse.registration.suffixes import ITK_SUFFIXES, READ_SUFFIXES, WRITTEN_SUFFIXES
 from medfuse.registration.warp import Warp
 from medfuse.runtime.atomic_output import atomic_file
 from medfuse.runtime.exchange import settle
 from medfuse.volume.grid import LPS_FROM_RAS, Grid, Points
+
+CHECKED_SUFFIXES = (".tfm", ".mat")
+"""ITK formats whose sizes can be compared without ITK; in HDF5 only ITK finds them."""
+
+READER = Path(itk_transforms.__file__)
+
+MOST_SECONDS = 600
+"""What reading a transform may take."""
+
+MOST_TEXT_BYTES = 2**20
+"""Of a file of sixteen numbers and comments."""
+
+ENDED = "ITK stopped on it, as on damaged files and on those that claim more than they hold"
 
 
 def write_map(path: Path, matrix: Points, warp: Warp | None, overwrite: bool, remark: str = "") -> None:
@@ -48,15 +68,66 @@ def read_map(path: Path) -> tuple[Points, Warp | None]:
         raise RegistrationError(f"there is no registration file {path}; check the path.")
     try:
         if path.suffix in ITK_SUFFIXES:
-            return _parts(sitk.ReadTransform(str(path)))
+            if path.suffix in CHECKED_SUFFIXES:
+                require_sizes(path)
+            return _read_apart(path)
+        if path.stat().st_size > MOST_TEXT_BYTES:
+            raise ValueError("far more than sixteen numbers")
         lines = path.read_text(encoding="utf-8").splitlines()
         rows = [line.split() for line in lines if line.strip() and not line.lstrip().startswith("#")]
         return np.array(rows, dtype=np.float64), None
-    except (OSError, RuntimeError, ValueError) as error:
-        if isinstance(error, RegistrationError):
-            raise
+    except RegistrationError:
+        raise
+    except (OSError, ValueError) as error:
         wanted = "four rows of four numbers" if path.suffix == ".txt" else "an ITK transform"
         raise RegistrationError(f"{path.name} could not be read as {wanted}; check the path and the file.") from error
+
+
+def _read_apart(path: Path) -> tuple[Points, Warp | None]:
+    """Read an ITK transform in a process of its own, which a damaged file may end without harm."""
+    if getattr(sys, "frozen", False) or not sys.executable:
+        raise RegistrationError(
+            f"{path.name} needs a Python interpreter to be read by, and this program has none; give 4×4 numbers as "
+            ".txt."
+        )
+    # What this process imports, that one does too, and nothing from the folder that it happens to stand in.
+    searched = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
+    environment = os.environ | {"PYTHONPATH": searched, "PYTHONSAFEPATH": "1"}
+    with TemporaryDirectory(prefix="medfuse-transform-") as folder:
+        arrays = Path(folder, "arrays.npz")
+        command = [sys.executable, str(READER), str(path.resolve()), str(arrays)]
+        try:
+            done = subprocess.run(
+                command,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=MOST_SECONDS,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise RegistrationError(
+                f"{path.name} took more than {MOST_SECONDS} s to read; it is damaged. Save it again."
+            ) from error
+        if done.returncode:
+            said = done.stdout.decode("utf-8", "replace") if done.returncode == NOT_A_MAP else ENDED
+            raise RegistrationError(
+                f"{path.name} could not be read as an ITK transform: {said}; check the path and the file."
+            )
+        with np.load(arrays) as found:
+            if "lattice" not in found:
+                return found["matrix"], None
+            return found["matrix"], _warp(found["lattice"], found["displacement"], path)
+
+
+def _warp(lattice: Points, displacement: Points, path: Path) -> Warp:
+    shape = displacement.shape[1:]
+    try:
+        grid = Grid((shape[0], shape[1], shape[2]), lattice)
+    except GeometryError as error:
+        raise RegistrationError(f"the deformation in {path.name} lies nowhere: {error}") from error
+    with np.errstate(over="ignore"):  # what becomes infinite is refused
+        return Warp(grid, displacement.astype(np.float32))
 
 
 def affine_transform(matrix: Points) -> sitk.AffineTransform:
@@ -67,38 +138,6 @@ def affine_transform(matrix: Points) -> sitk.AffineTransform:
     return transform
 
 
-def _parts(transform: sitk.Transform) -> tuple[Points, Warp | None]:
-    """RAS+ matrix, and the deformation before it; `ValueError` for what is neither."""
-    if transform.GetDimension() != 3:
-        raise ValueError("not a transform in three dimensions")
-    if transform.IsLinear():
-        return _ras_matrix(transform), None
-    parts = _flat(transform)
-    if any(not part.IsLinear() for part in parts[:-1]):
-        raise ValueError("a deformation must come first, and nothing but linear maps after it")
-    matrix = np.eye(4)
-    for part in parts[:-1]:
-        matrix = matrix @ _ras_matrix(part)
-    return matrix, _warp_of(parts[-1])
-
-
-def _flat(transform: sitk.Transform) -> list[sitk.Transform]:
-    """The parts of nested compositions; the last is applied first."""
-    if not isinstance(transform := transform.Downcast(), sitk.CompositeTransform):
-        return [transform]
-    return [
-        part for step in range(transform.GetNumberOfTransforms()) for part in _flat(transform.GetNthTransform(step))
-    ]
-
-
-def _ras_matrix(transform: sitk.Transform) -> Points:
-    mapped = np.array([transform.TransformPoint(point) for point in np.vstack([np.zeros(3), np.eye(3)])])
-    matrix = np.eye(4)
-    matrix[:3, :3] = (mapped[1:] - mapped[0]).T
-    matrix[:3, 3] = mapped[0]
-    return np.asarray(LPS_FROM_RAS @ matrix @ LPS_FROM_RAS)
-
-
 def _field_of(warp: Warp) -> sitk.DisplacementFieldTransform:
     lps = LPS_FROM_RAS @ warp.grid.affine
     vectors = LPS_FROM_RAS[:3, :3] @ warp.displacement.reshape(3, -1).astype(np.float64)
@@ -107,24 +146,3 @@ def _field_of(warp: Warp) -> sitk.DisplacementFieldTransform:
     image.SetSpacing(warp.grid.spacing)
     image.SetDirection((LPS_FROM_RAS[:3, :3] @ warp.grid.directions).ravel())
     return sitk.DisplacementFieldTransform(image)
-
-
-def _warp_of(transform: sitk.Transform) -> Warp:
-    """A displacement field as it is; B-splines sampled four times between their control points."""
-    if isinstance(transform, sitk.DisplacementFieldTransform):
-        image = transform.GetDisplacementField()
-    elif isinstance(transform, sitk.BSplineTransform):
-        size = [4 * mesh + 1 for mesh in transform.GetTransformDomainMeshSize()]
-        lengths = transform.GetTransformDomainPhysicalDimensions()
-        spacing = [length / (count - 1) for length, count in zip(lengths, size, strict=True)]
-        origin, direction = transform.GetTransformDomainOrigin(), transform.GetTransformDomainDirection()
-        image = sitk.TransformToDisplacementField(transform, sitk.sitkVectorFloat64, size, origin, spacing, direction)
-    else:
-        raise ValueError(f"a {transform.GetName()} is no displacement field")
-    affine = np.eye(4)
-    affine[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()
-    affine[:3, 3] = image.GetOrigin()
-    vectors = sitk.GetArrayFromImage(image).transpose(3, 2, 1, 0)
-    turned = (LPS_FROM_RAS[:3, :3] @ vectors.reshape(3, -1)).reshape(vectors.shape)
-    shape = vectors.shape[1:]
-    return Warp(Grid((shape[0], shape[1], shape[2]), LPS_FROM_RAS @ affine), turned.astype(np.float32))

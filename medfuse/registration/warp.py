@@ -21,6 +21,9 @@ SLAB = 16
 LEAST_JACOBIAN = 0.2
 """What a deformation may leave of a volume, as a share; at 0 it folds."""
 
+MOST_MOVED_MM = 5000.0
+"""How far a map may move anything: no table is longer, and scanners count from somewhere on theirs."""
+
 
 @dataclass(frozen=True, eq=False)
 class Warp:
@@ -36,7 +39,8 @@ class Warp:
     Raises
     ------
     RegistrationError
-        If the shapes disagree, a number is not finite, or the deformation folds.
+        If the shapes disagree, a number is not finite, a point moves by more than 5 m, the lattice is one point thin,
+        or the deformation folds.
     """
 
     grid: Grid
@@ -49,8 +53,19 @@ class Warp:
                 f"a deformation needs three finite numbers at each point of its lattice {self.grid.shape}; found the "
                 f"shape {values.shape}."
             )
+        if min(self.grid.shape) < 2:
+            raise RegistrationError(
+                f"a deformation needs at least two points along each axis of its lattice; found {self.grid.shape}."
+            )
         values.setflags(write=False)
         object.__setattr__(self, "displacement", values)
+        # Each by itself first: squares of large numbers overflow.
+        largest = float(np.abs(values).max())
+        if largest > MOST_MOVED_MM or self.largest_mm > MOST_MOVED_MM:
+            raise RegistrationError(
+                f"a deformation must not move a point by more than {MOST_MOVED_MM:g} mm; found {largest:.3g} mm along "
+                "an axis. Check that it is a field of displacements in mm."
+            )
         if self.least_jacobian <= 0:
             raise RegistrationError(
                 f"the deformation folds: expected a Jacobian above 0 everywhere, found {self.least_jacobian:.2f}; a "
@@ -66,8 +81,6 @@ class Warp:
     def least_jacobian(self) -> float:
         """Smallest volume, as a share, that the deformation makes of a corner of a cell of the lattice."""
         count = self.grid.shape[0]
-        if min(self.grid.shape) < 2:
-            return 1.0
         slabs = [self._least_within(x, min(x + SLAB, count - 1)) for x in range(0, count - 1, SLAB)]
         return min(slabs) / abs(float(np.linalg.det(self.grid.affine[:3, :3])))
 
@@ -87,6 +100,21 @@ class Warp:
             )
             least = min(least, float((sign * (np.cross(x, y, axis=0) * z).sum(axis=0)).min()))
         return least
+
+    def torn_mm(self, grid: Grid) -> float:
+        """How far apart neighbours in a grid are torn where the lattice ends inside it: the longest displacement there.
+
+        Outside its lattice nothing is displaced. Within one of its cells around it the displacement fades out.
+        """
+        sizes = np.array(self.grid.shape)
+        index = self.grid.index(grid.corners())
+        torn = 0.0
+        for axis in range(3):
+            for end, outside in ((0, index[:, axis].min() < -1), (-1, index[:, axis].max() > sizes[axis])):
+                if outside:
+                    face = np.take(self.displacement, end, axis=axis + 1)
+                    torn = max(torn, float(np.linalg.norm(face, axis=0).max()))
+        return torn
 
     def moved(self, points: Points) -> Points:
         """(N, 3) points → where they come to lie, RAS+ mm."""

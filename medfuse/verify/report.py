@@ -77,7 +77,7 @@ def verify(folder: str | Path, sources: Iterable[str | Path] = ()) -> Report:
     """
     folder = Path(folder)
     found = audit(folder, sources := [Path(source) for source in sources])
-    report = Report(faults=list(found.faults))
+    report = Report(faults=list(found.faults), notes=list(found.kept))
     originals = [series for source in sources for series in _originals(source)]
     for series in found.series:
         report.faults.extend(series.faults)

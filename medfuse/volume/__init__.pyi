@@ -14,6 +14,7 @@ from .modality import (
     PaletteName,
     Traits,
     Unit,
+    modality_named,
 )
 from .planes import DISPLAY_AXES, PLANES, Plane, as_slices, replane, require_same_grid, slice_batch, turn_of
 from .slabs import LazyVolume, SlicePairs
@@ -59,6 +60,7 @@ __all__ = [
     "like",
     "make_volume",
     "meta_of",
+    "modality_named",
     "plain",
     "replane",
     "require_same_grid",

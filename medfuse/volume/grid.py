@@ -22,6 +22,15 @@ MOST_VOXELS = 2**32
 """No study is larger (16 GiB as float32); headers that claim more are damaged, or made to exhaust the memory."""
 
 
+LEAST_SPACING_MM, FARTHEST_MM = 0.005, 10_000.0
+"""Bounds of what is believed: no scanner of patients or animals resolves less than the first, and no table is longer
+than the second. A header in another unit than it says passes one of them, as damaged numbers do."""
+
+LEAST_VOLUME = 0.5
+"""Volume of the cell spanned by unit vectors along the axes: 1 where they are perpendicular, 0.87 at a gantry tilt of
+30°, the largest there is; 0.5 where one leans by 60°."""
+
+
 @dataclass(frozen=True, eq=False)
 class Grid:
     """A regular lattice of voxel centres in the patient.
@@ -36,7 +45,9 @@ class Grid:
     Raises
     ------
     GeometryError
-        If the affine is singular, not finite or not an affine, or the shape is not three positive integers.
+        If the affine is singular, sheared beyond a tilted gantry, not finite or not an affine; if voxels lie closer
+        together than 0.005 mm, or farther than 10 m from each other or the world's origin; or if the shape is not three
+        positive integers.
     """
 
     shape: tuple[int, int, int]
@@ -48,13 +59,34 @@ class Grid:
             raise GeometryError(f"a grid needs three axes of at least one voxel; found the shape {tuple(self.shape)}.")
         if affine.shape != (4, 4) or not np.isfinite(affine).all() or not np.array_equal(affine[3], (0, 0, 0, 1)):
             raise GeometryError("a grid needs a finite 4×4 affine whose last row is 0 0 0 1; check the image's header.")
-        if abs(np.linalg.det(affine[:3, :3])) < 1e-9:
-            raise GeometryError(
-                "the affine is singular: two axes point the same way or a spacing is zero; check the image's header."
-            )
         affine.setflags(write=False)
         object.__setattr__(self, "shape", tuple(int(length) for length in self.shape))
         object.__setattr__(self, "affine", affine)
+        self._require_plausible()
+
+    def _require_plausible(self) -> None:
+        """Raise `GeometryError` where no scanner can have measured: see `LEAST_SPACING_MM` and `LEAST_VOLUME`."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            farthest = float(np.abs(self.corners()).max())
+            spacing = self.spacing
+        found = f"found spacings of {_listed(spacing)} mm"
+        if not farthest <= FARTHEST_MM or not np.isfinite(spacing).all():
+            raise GeometryError(
+                f"expected voxels within {FARTHEST_MM / 1000:g} m of the origin; {found} and a corner {farthest:.3g} "
+                "mm away; check the affine in the image's header, and that its unit is mm."
+            )
+        volume = abs(float(np.linalg.det(self.directions))) if min(spacing) > 0 else 0.0
+        if volume < LEAST_VOLUME:
+            what = "sheared further than any gantry tilts" if volume > 1e-6 else "singular"
+            raise GeometryError(
+                f"the affine is {what}: two axes point nearly the same way or a spacing is zero; {found}, and axes "
+                f"that span {volume:.2g} of a right-angled cell; check the image's header."
+            )
+        if min(spacing) < LEAST_SPACING_MM:
+            raise GeometryError(
+                f"expected voxels at least {LEAST_SPACING_MM:g} mm apart; {found}; check the affine in the image's "
+                "header, and that its unit is mm."
+            )
 
     @property
     def spacing(self) -> tuple[float, float, float]:
@@ -169,5 +201,8 @@ class Grid:
         return (int(order[0]), int(order[1]), int(order[2])), flipped
 
     def __repr__(self) -> str:
-        spacing = " × ".join(f"{length:.4g}" for length in self.spacing)
-        return f"Grid({' × '.join(map(str, self.shape))} voxels, {spacing} mm, {self.axcodes})"
+        return f"Grid({' × '.join(map(str, self.shape))} voxels, {_listed(self.spacing)} mm, {self.axcodes})"
+
+
+def _listed(lengths: tuple[float, float, float]) -> str:
+    return " × ".join(f"{length:.4g}" for length in lengths)

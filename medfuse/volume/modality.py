@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from medfuse.errors import StudyError
+
 Modality = Literal["MR", "CT", "PT", "NM"]
 MODALITIES: tuple[Modality, ...] = get_args(Modality)
 
@@ -109,5 +111,23 @@ TRAITS: dict[Modality, Traits] = {
 }
 """The one table: a new partner modality is a row here, a reader and a writer."""
 
+MODALITY_NAMES: dict[str, Modality] = {name.lower(): code for code in MODALITIES for name in (code, TRAITS[code].label)}
+"""What a modality may be called where it is asked for: by its DICOM code or its label, in either case."""
+
 PARTNER_LABELS = f"{', '.join(TRAITS[one].label for one in PARTNERS[:-1])} or {TRAITS[PARTNERS[-1]].label}"
 """What an MRI is fused with, for people."""
+
+
+def modality_named(name: str) -> Modality:
+    """Return the modality that a DICOM code or a usual name means: PT or PET, NM or SPECT, MR or MRI, CT.
+
+    Raises
+    ------
+    StudyError
+        If it means none.
+    """
+    code = MODALITY_NAMES.get(name.strip().lower()) if isinstance(name, str) else None
+    if code is None:
+        known = ", ".join(one if one == TRAITS[one].label else f"{one} ({TRAITS[one].label})" for one in MODALITIES)
+        raise StudyError(f"expected a modality of {known}; found {name!r}.")
+    return code

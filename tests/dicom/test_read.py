@@ -259,6 +259,12 @@ def test_one_series_is_of_one_origin(series, keyword):
     [
         ("PixelSpacing", [1.0]),
         ("PixelSpacing", [0.0, 0.0]),
+        ("PixelSpacing", [-1.0, 1.0]),
+        ("PixelSpacing", ["1e38", 1.0]),
+        ("PixelSpacing", ["1e-9", 1.0]),
+        ("ImagePositionPatient", ["1e9", 0.0, 0.0]),
+        ("ImageOrientationPatient", [2.0, 0.0, 0.0, 0.0, 2.0, 0.0]),
+        ("ImageOrientationPatient", [1.0, 0.0, 0.0, 1.0, 0.0, 0.0]),
         ("ImagePositionPatient", [1.0, 2.0]),
         ("ImageOrientationPatient", [1.0, 0.0, 0.0, 0.0, 1.0]),
         ("Rows", 0),

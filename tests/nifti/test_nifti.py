@@ -11,7 +11,7 @@ from synthetic import oblique_grid, world_linear, worst_linear_error
 
 import medfuse
 from medfuse import nifti
-from medfuse.errors import ExportError, GeometryError, MedfuseError, SeriesError, StudyError
+from medfuse.errors import ExportError, GeometryError, IntensityError, MedfuseError, SeriesError, StudyError
 from medfuse.volume import grid_of, like, make_volume
 from medfuse.volume.grid import Grid
 
@@ -310,3 +310,133 @@ def test_a_gzip_that_never_ends_is_left(tmp_path):
             stream.write(bytes(2**20))
     with pytest.raises(SeriesError, match="cannot be read"):
         medfuse.load(path, "MR")
+
+
+def damaged(path, volume, kind=nib.Nifti1Image, codes=(0, 1), **fields):
+    """Save a volume, and overwrite fields of its header as they are stored: by value, or by index and value."""
+    image = kind(volume.as_tensor()[0].numpy(), grid_of(volume).affine)
+    image.set_sform(grid_of(volume).affine, codes[0])
+    image.set_qform(grid_of(volume).affine, codes[1])
+    nib.save(image, path)
+    content = bytearray(path.read_bytes())
+    header = np.frombuffer(content, image.header.template_dtype, 1)
+    for name, value in fields.items():
+        if isinstance(value, tuple):
+            header[name][0, value[0]] = value[1]
+        else:
+            header[name] = value
+    path.write_bytes(content)
+    return path
+
+
+BAD_QFORMS = [
+    ({"pixdim": (3, 0)}, r"positive spacings in pixdim\[1..3\], found 1.1, 0.9, 0"),
+    ({"pixdim": (1, -1.1)}, "positive spacings"),
+    ({"pixdim": (2, np.nan)}, "positive spacings"),
+    ({"pixdim": (2, np.inf)}, "positive spacings"),
+    ({"pixdim": (3, 1e38)}, "within 10 m of the origin"),
+    ({"pixdim": (3, 1e-30)}, "at least 0.005 mm apart"),
+    ({"pixdim": (0, 0.5)}, r"1 or -1 in pixdim\[0\] \(qfac\), found 0.5"),
+    ({"pixdim": (0, np.nan)}, "qfac"),
+    ({"quatern_b": 0.9, "quatern_c": 0.9}, "unit quaternion"),
+    ({"quatern_d": np.nan}, "unit quaternion"),
+    ({"quatern_c": 3e38}, "unit quaternion"),
+    ({"qoffset_x": np.nan}, "finite"),
+    ({"qoffset_z": 1e38}, "within 10 m"),
+    ({"qform_code": 7}, "qform_code of 0 to 5, found 7"),
+    ({"sform_code": -2}, "sform_code of 0 to 5, found -2"),
+]
+
+
+@pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
+@pytest.mark.parametrize(("fields", "said"), BAD_QFORMS)
+def test_a_qform_that_places_no_voxel_is_refused(tmp_path, kind, fields, said):
+    path = damaged(tmp_path / "a.nii", world_linear(oblique_grid()), kind, **fields)
+    with pytest.raises(GeometryError, match=said):
+        medfuse.load(path, "MR")
+    with pytest.raises(GeometryError, match=said):
+        nifti.read_grid(path)
+
+
+def test_a_qfac_of_nought_counts_as_one(tmp_path):
+    grid = oblique_grid()
+    qfac = nib.load(damaged(tmp_path / "a.nii", world_linear(grid))).header["pixdim"][0]
+    volume = world_linear(grid)
+    if qfac < 0:  # a volume whose qfac is 1
+        volume = world_linear(Grid(grid.shape, grid.affine @ np.diag([1.0, 1, -1, 1])))
+    loaded = medfuse.load(damaged(tmp_path / "b.nii", volume, pixdim=(0, 0)), "MR")
+    assert worst_linear_error(loaded) < 1e-2
+
+
+def test_a_sound_sform_needs_no_qform(tmp_path):
+    """Where the sform counts, what the qform is made of says nothing."""
+    volume = world_linear(oblique_grid())
+    loaded = medfuse.load(damaged(tmp_path / "a.nii", volume, codes=(1, 1), pixdim=(3, 0)), "MR")
+    assert worst_linear_error(loaded) < 1e-3
+    assert loaded.meta["source"].forms_apart_mm == float("inf")
+
+
+@pytest.mark.parametrize(
+    ("field", "index", "value"),
+    [("srow_x", 0, np.nan), ("srow_y", 3, np.inf), ("srow_z", 2, 1e38), ("srow_x", 3, 1e9), ("srow_z", 2, 0)],
+)
+def test_an_sform_that_places_no_voxel_is_refused(tmp_path, field, index, value):
+    path = damaged(
+        tmp_path / "a.nii", world_linear(Grid((5, 6, 7), np.eye(4))), codes=(1, 0), **{field: (index, value)}
+    )
+    with pytest.raises(GeometryError, match=r"finite|within 10 m|singular"):
+        medfuse.load(path, "MR")
+
+
+def test_units_that_make_a_giant_or_a_grain_are_refused(tmp_path):
+    volume = world_linear(oblique_grid())
+    with pytest.raises(GeometryError, match="within 10 m"):
+        medfuse.load(save(tmp_path / "a.nii", volume, units="meter"), "MR")
+    with pytest.raises(GeometryError, match=r"0\.005 mm apart"):
+        medfuse.load(save(tmp_path / "a.nii", volume, units="micron"), "MR")
+
+
+@pytest.mark.parametrize(("codes", "refused"), [((1, 1), True), ((4, 4), True), ((2, 1), False), ((4, 1), False)])
+def test_forms_of_one_code_must_agree(tmp_path, codes, refused):
+    path = damaged(tmp_path / "a.nii", world_linear(oblique_grid()), codes=codes, qoffset_y=40.0)
+    if refused:
+        with pytest.raises(GeometryError, match="sform and qform contradict each other: both have one form code"):
+            medfuse.load(path, "MR")
+    else:
+        loaded = medfuse.load(path, "MR")
+        assert worst_linear_error(loaded) < 1e-3
+        assert loaded.meta["source"].forms_apart_mm > 10
+
+
+def test_forms_that_mirror_each_other_are_refused(tmp_path):
+    volume = world_linear(oblique_grid())
+    qfac = nib.load(damaged(tmp_path / "a.nii", volume, codes=(4, 1))).header["pixdim"][0]
+    with pytest.raises(GeometryError, match="one mirrors the other"):
+        medfuse.load(damaged(tmp_path / "b.nii", volume, codes=(4, 1), pixdim=(0, -qfac)), "MR")
+
+
+@pytest.mark.parametrize(
+    ("slope", "offset"), [(np.nan, 0), (np.inf, 0), (-np.inf, 0), (1, np.nan), (1, np.inf), (1e38, 0), (1e30, 1e30)]
+)
+@pytest.mark.parametrize("stored", [np.int16, np.float32])
+def test_a_scaling_that_makes_no_value_is_refused(tmp_path, slope, offset, stored):
+    nib.save(nib.Nifti1Image(np.arange(210, dtype=stored).reshape(5, 6, 7), np.eye(4)), tmp_path / "a.nii")
+    content = bytearray((tmp_path / "a.nii").read_bytes())
+    header = np.frombuffer(content, nib.Nifti1Header.template_dtype, 1)
+    header["scl_slope"], header["scl_inter"] = slope, offset
+    (tmp_path / "a.nii").write_bytes(content)
+    with pytest.raises(IntensityError, match=r"scl_slope"):
+        medfuse.load(tmp_path / "a.nii", "MR")
+
+
+def test_a_slope_of_nought_scales_nothing(tmp_path):
+    volume = world_linear(oblique_grid())
+    assert worst_linear_error(medfuse.load(damaged(tmp_path / "a.nii", volume, scl_slope=0, scl_inter=9), "MR")) < 1e-2
+
+
+def test_values_beyond_single_precision_are_refused(tmp_path):
+    values = np.ones((5, 6, 7))
+    values[2, 3, 4] = 1e300
+    nib.save(nib.Nifti1Image(values, np.eye(4)), tmp_path / "a.nii")
+    with pytest.raises(IntensityError, match="more than single precision holds"):
+        medfuse.load(tmp_path / "a.nii", "MR")

@@ -394,6 +394,31 @@ def test_one_frame_of_reference_is_left_where_the_patient_moved() -> None:
     assert head_error(found, truth) < 1
 
 
+def test_a_template_space_is_kept_where_heads_differ_by_millimetres() -> None:
+    """Images are normalised to a template with such errors; a frame of reference is where one patient lay."""
+    small = rigid((0, 0, 0), (3.5, -2.5, 0))
+    fixed, moving = pair(small)
+    found = register(in_frame(fixed, "MNI152"), in_frame(moving, "MNI152"))
+    assert found.method == "identity"
+    np.testing.assert_array_equal(found.matrix, np.eye(4))
+    assert found.headers == "both headers name the MNI152 space; normalised images are not registered"
+    assert found.to_dict()["headers"] == found.headers
+    left = register(in_frame(fixed, "1.2.3"), in_frame(moving, "1.2.3"))
+    assert left.method == "rigid"
+    assert left.headers.startswith("both headers name one frame of reference, but the pictures")
+    apart = register(in_frame(fixed, "MNI152"), in_frame(moving, "Talairach"))
+    assert (apart.method, apart.headers) == ("rigid", "")
+
+
+def test_a_template_space_is_left_where_the_pictures_say_that_it_is_none() -> None:
+    truth = rigid((4, -3, 6), (7, -16, 4))
+    fixed, moving = (in_frame(study, "MNI152") for study in pair(truth))
+    found = register(fixed, moving)
+    assert found.method == "rigid"
+    assert found.headers == "both headers name the MNI152 space, but the pictures disagree"
+    assert head_error(found, truth) < 1
+
+
 def test_one_frame_of_reference_is_no_excuse_for_noise() -> None:
     fixed, moving = (in_frame(study, "1.2.3") for study in pair(np.eye(4)))
     noise = np.random.default_rng(3).normal(size=moving.shape[1:])

@@ -1,6 +1,6 @@
-"""Coverage-guided fuzzing of what reads files: DICOM folders, media and archives, and NIfTI.
+"""Coverage-guided fuzzing of what reads files: DICOM folders, media and archives, NIfTI, and transforms.
 
-    tox -e fuzz -- [dicom|nifti|zip|dicomdir] [-max_total_time=60] [further options of libFuzzer]
+    tox -e fuzz -- [dicom|nifti|zip|dicomdir|transform] [-max_total_time=60] [further options of libFuzzer]
 
 Whatever the bytes, the answer is a volume or a `MedfuseError`. Anything else, a hang or more than 4 GiB stops the run
 and leaves the bytes in a file named crash-…, which becomes a test.
@@ -22,7 +22,9 @@ TABLES = [
 ]
 """What holds no decisions to be covered, and takes minutes to instrument."""
 
-with atheris.instrument_imports(include=["medfuse.dicom", "medfuse.nifti", "pydicom", "nibabel"], exclude=TABLES):
+INSTRUMENTED = ["medfuse.dicom", "medfuse.nifti", "medfuse.registration.declared_sizes", "pydicom", "nibabel"]
+
+with atheris.instrument_imports(include=INSTRUMENTED, exclude=TABLES):
     import nibabel as nib
     import numpy as np
     import pydicom
@@ -32,6 +34,8 @@ with atheris.instrument_imports(include=["medfuse.dicom", "medfuse.nifti", "pydi
     from medfuse.dicom import scan
     from medfuse.dicom.read.volume import read_series
     from medfuse.errors import MedfuseError
+    from medfuse.registration import Registration
+    from medfuse.registration.declared_sizes import require_sizes
 
 LIMITS = ["-timeout=30", "-rss_limit_mb=4096", "-max_len=65536", "-print_final_stats=1"]
 
@@ -112,7 +116,36 @@ def dicomdir_target(place: Path, seeds: Path) -> Callable[[bytes], None]:
     return one
 
 
-TARGETS = {"dicom": dicom_target, "nifti": nifti_target, "zip": zip_target, "dicomdir": dicomdir_target}
+def transform_target(place: Path, seeds: Path) -> Callable[[bytes], None]:
+    """What is looked at in this process; ITK itself reads in one of its own."""
+    fixed = "4 4 4 0 0 0 1 1 1 1 0 0 0 1 0 0 0 1"
+    for kind, count in (("BSpline", 192), ("DisplacementField", 192), ("Affine", 12)):
+        text = f"#Insight Transform File V1.0\n#Transform 0\nTransform: {kind}Transform_double_3_3\n"
+        text += f"Parameters: {'0 ' * count}\nFixedParameters: {fixed if count > 12 else '0 0 0'}\n"
+        (seeds / f"{kind}.tfm").write_text(text)
+    head = np.array([0, 12, 1, 0, 27], "<i4").tobytes() + b"AffineTransform_double_3_3\0" + bytes(96)
+    (seeds / "a.mat").write_bytes(head + np.array([0, 3, 1, 0, 6], "<i4").tobytes() + b"fixed\0" + bytes(24))
+    np.savetxt(seeds / "a.txt", np.eye(4))
+
+    def one(data: bytes) -> None:
+        for suffix, read in ((".tfm", require_sizes), (".mat", require_sizes), (".txt", Registration.load)):
+            path = place / f"a{suffix}"
+            path.write_bytes(data)
+            try:
+                read(path)
+            except MedfuseError:
+                continue
+
+    return one
+
+
+TARGETS = {
+    "dicom": dicom_target,
+    "nifti": nifti_target,
+    "zip": zip_target,
+    "dicomdir": dicomdir_target,
+    "transform": transform_target,
+}
 
 
 def main() -> None:

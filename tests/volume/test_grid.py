@@ -64,3 +64,29 @@ def test_the_affine_cannot_be_changed_behind_its_back():
     grid = oblique_grid()
     with pytest.raises(ValueError, match="read-only"):
         grid.affine[0, 0] = 5
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "said"),
+    [
+        ((0, 0), 1e38, "within 10 m of the origin"),
+        ((2, 2), 1e308, "within 10 m of the origin"),
+        ((1, 3), -2e4, "corner 2e\\+04 mm away"),
+        ((0, 0), 1e-3, "at least 0.005 mm apart; found spacings of 0.001 × 1 × 1 mm"),
+        ((1, 1), 0.0, "singular"),
+        ((0, 1), 4.0, "sheared further than any gantry tilts"),
+        ((0, 1), np.nan, "finite"),
+    ],
+)
+def test_an_affine_that_no_scanner_makes_is_refused(place, value, said):
+    affine = np.eye(4)
+    affine[place] = value
+    with pytest.raises(GeometryError, match=said):
+        Grid((9, 8, 7), affine)
+
+
+def test_a_tilted_gantry_and_a_distant_table_are_none_of_these():
+    affine = np.diag([0.4, 0.4, 5.0, 1.0])
+    affine[1, 2], affine[2, 3] = 5 * np.tan(np.radians(30)), -2400
+    assert Grid((512, 512, 40), affine).sheared
+    assert Grid((512, 512, 40), np.diag([0.02, 0.02, 0.02, 1])).upright

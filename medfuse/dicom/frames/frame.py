@@ -11,6 +11,7 @@ from pydicom.dataset import Dataset
 
 from medfuse.dicom.frames.no_volume import NoVolumeError
 from medfuse.dicom.header import Instance, listed, numbers, said
+from medfuse.volume.grid import FARTHEST_MM, LEAST_SPACING_MM
 
 Vector = npt.NDArray[np.float64]
 
@@ -69,6 +70,18 @@ def place_of(
             "no usable geometry",
             f"ImageOrientationPatient of {name} is not two perpendicular unit vectors: {listed(found[1])}. Export the "
             "series again.",
+        )
+    if not all(LEAST_SPACING_MM <= spacing <= FARTHEST_MM for spacing in found[2]):
+        raise NoVolumeError(
+            "no usable geometry",
+            f"PixelSpacing of {name} is not two distances of at least {LEAST_SPACING_MM:g} mm: {listed(found[2])}. "
+            "Export the series again.",
+        )
+    if max(map(abs, found[0])) > FARTHEST_MM:
+        raise NoVolumeError(
+            "no usable geometry",
+            f"ImagePositionPatient of {label} of {name} lies more than {FARTHEST_MM / 1000:g} m from the origin: "
+            f"{listed(found[0])} mm. Export the series again.",
         )
     return np.array(found[0]), row / lengths[0], column / lengths[1], (found[2][0], found[2][1])
 

@@ -5,14 +5,15 @@ A header is never cloned: what is not named here (private tags, institutions, op
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from datetime import datetime
 
 from monai.data.meta_tensor import MetaTensor
 from pydicom import config
-from pydicom.datadict import dictionary_VR
+from pydicom.datadict import dictionary_VM, dictionary_VR
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.uid import generate_uid
@@ -37,6 +38,12 @@ STUDY = (
 )
 PLACE = ("FrameOfReferenceUID", "PositionReferenceIndicator", "PatientPosition", "BodyPartExamined")
 CLOCK = ("TimezoneOffsetFromUTC", "LongitudinalTemporalInformationModified")
+
+IDENTIFYING = ("PatientName", "PatientID", "IssuerOfPatientID", "StudyID", "AccessionNumber")
+"""What archives find a patient and a study by, and write in any alphabet."""
+
+UNDECODED = "\N{REPLACEMENT CHARACTER}"
+"""What pydicom puts where bytes are none of the stated character set."""
 
 REQUIRED_IF_EMPTY = (
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
@@ -107,22 +114,69 @@ IdentityLike = Identity | Source | MetaTensor
 
 
 def copy_elements(source: Dataset, target: Dataset, keywords: Sequence[str]) -> None:
-    """Copy the named elements that the source holds, decimal strings with their text; ill-formed values not."""
+    """Copy the named elements that the source holds, with the text that it holds, also where that is ill-formed.
+
+    Archives find a patient and a study again by the text they have, whether or not the Standard allows it: a UID with
+    a leading zero, an identifier that is too long. `faults_of` says what is ill-formed. An element of bytes that
+    pydicom cannot parse at all is left out.
+    """
     for keyword in keywords:
-        if keyword in source and _well_formed(source, keyword):
-            target[keyword] = deepcopy(source[keyword])
-            if target[keyword].VR == "SQ":
+        element = _parsed(source, keyword)
+        if element is not None:
+            target[keyword] = deepcopy(element)
+            if element.VR == "SQ":
                 for item in target[keyword].value:
                     item.remove_private_tags()
 
 
-def _well_formed(source: Dataset, keyword: str) -> bool:
+def _parsed(source: Dataset, keyword: str) -> DataElement | None:
+    """An element; None where it is absent or cannot be parsed."""
+    if keyword not in source:
+        return None
     try:
-        element = source[keyword]
-        values = element.value if isinstance(element.value, MultiValue) else [element.value]
-        for value in values:
-            if element.VR in STR_VR and value is not None:
-                validate_value(element.VR, getattr(value, "original_string", None) or str(value), config.RAISE)
+        return source[keyword]
+    except (ValueError, TypeError, ArithmeticError):
+        return None
+
+
+def faults_of(header: Dataset) -> Iterator[tuple[str, str]]:
+    """The keyword of each element of patient, study or place that is not as the Standard wants it, and its fault.
+
+    Values are not told. A value that a source stated is kept all the same, for archives know the patient by it.
+    """
+    for keyword in (*PATIENT, *STUDY, *PLACE, *CLOCK):
+        element = _parsed(header, keyword)
+        if element is None:
+            continue
+        texts = _texts(element)
+        if len(texts) > 1 and dictionary_VM(keyword) == "1":
+            yield keyword, f"{len(texts)} values where one may stand"
+        if any(UNDECODED in text for text in texts):
+            yield keyword, "characters that its SpecificCharacterSet does not have"
+        elif not is_well_formed(element):
+            yield keyword, f"a value that the value representation {element.VR} does not allow"
+
+
+def is_well_formed(element: DataElement) -> bool:
+    """Whether an element's values are as the Standard wants them written (PS3.5 6.2); those that are no text always."""
+    return all(_is_allowed(element.VR, text) for text in _texts(element))
+
+
+def _texts(element: DataElement) -> list[str]:
+    """The values of an element as they are written; none where they are no text."""
+    if element.VR not in STR_VR or element.value is None:
+        return []
+    values = element.value if isinstance(element.value, MultiValue) else [element.value]
+    # A name's original string is bytes.
+    return [
+        str(value) if element.VR == "PN" else getattr(value, "original_string", None) or str(value) for value in values
+    ]
+
+
+def _is_allowed(representation: str, text: str) -> bool:
+    """Whether a value representation allows a text."""
+    try:
+        validate_value(representation, text, config.RAISE)
     except (ValueError, TypeError):
         return False
     return True
@@ -137,7 +191,13 @@ def stamp(dataset: Dataset, *keywords: str) -> None:
     now = datetime.now()
     day, time = now.strftime("%Y%m%d"), now.strftime("%H%M%S.%f")
     if dataset.get("LongitudinalTemporalInformationModified") == "MODIFIED":
-        day, time = str(dataset.get("StudyDate") or "19000101"), str(dataset.get("StudyTime") or "000000")
+        day, time = (
+            stated if stated and _is_allowed(representation, stated) else instead
+            for representation, stated, instead in (
+                ("DA", str(dataset.get("StudyDate") or ""), "19000101"),
+                ("TM", str(dataset.get("StudyTime") or ""), "000000"),
+            )
+        )
     for keyword in keywords:
         setattr(dataset, f"{keyword}Date", day)
         setattr(dataset, f"{keyword}Time", time)
@@ -167,6 +227,7 @@ def _elements(base: Dataset | None, partner: Dataset | None) -> Dataset:
     person = base if base is not None else partner
     if person is not None:
         copy_elements(person, dataset, (*PATIENT, *STUDY, *CLOCK))
+        _require_decoded(dataset)
     if partner is not None and not (base is not None and name_different_patients(base, partner)):
         # The partner's values need them, as SUV does; one study has one answer in all its series.
         copy_elements(partner, dataset, [keyword for keyword in BODY if not dataset.get(keyword)])
@@ -181,6 +242,17 @@ def _elements(base: Dataset | None, partner: Dataset | None) -> Dataset:
     for keyword in REQUIRED_IF_EMPTY:
         dataset.setdefault(keyword, None)
     return dataset
+
+
+def _require_decoded(dataset: Dataset) -> None:
+    """Raise `ExportError` where what an archive finds the patient by was lost in decoding."""
+    for keyword in IDENTIFYING:
+        if UNDECODED in str(dataset.get(keyword) or ""):
+            raise ExportError(
+                f"{keyword} of the source holds characters that its SpecificCharacterSet does not have; an archive "
+                "would file the result under another patient. Correct the SpecificCharacterSet of the source, or name "
+                "the patient yourself (--template, --identity)."
+            )
 
 
 def _header_of(source: Source | None) -> Dataset | None:

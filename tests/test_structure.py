@@ -42,6 +42,7 @@ ORDER = [
     "dicom.header",
     "dicom.palettes",
     "dicom.frames",
+    "dicom.encoding",
     "dicom.scan",
     "dicom.read",
     "dicom.write",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 from monai.data.meta_tensor import MetaTensor
 from pydicom.dataset import Dataset
 
+from medfuse.dicom.encoding.pixel_format import pixel_format
 from medfuse.dicom.frames.enhanced import EMPTY, group_of
 from medfuse.dicom.frames.frame import Frame
 from medfuse.dicom.frames.stack import Stack
@@ -87,8 +88,8 @@ def read(
     -------
     MetaTensor
         (1, columns, rows, slices) float32 in the series' unit: HU, Bq/ml, counts, or arbitrary. MONOCHROME1 is a way of
-        display and does not change the values; nor does padding, whose value ``meta["padding"]`` holds where the header
-        says it.
+        display and does not change the values; nor does padding, whose value ``meta["padding"]`` holds where the
+        headers say one for all slices.
 
     Raises
     ------
@@ -124,7 +125,7 @@ def _wrap(values: npt.NDArray[np.float32], series: Series, found: Stack, path: P
     first = found.frames[0]
     source = _source_of(series, found, path)
     volume = torch.from_numpy(values).permute(2, 1, 0)[None]
-    more = _padding(first.instance.header, first)
+    more = _padding(found.frames, series.name)
     unit = _unit(first, source.modality)
     return make_volume(volume, found.grid, modality=source.modality, unit=unit, source=source, **more)
 
@@ -145,12 +146,26 @@ def _source_of(series: Series, found: Stack, path: Place) -> DicomSource:
     )
 
 
-def _padding(header: Dataset, frame: Frame) -> dict[str, float]:
-    """What voxels outside the field of view hold, in the volume's unit, where the header says (PS3.3 C.7.5.1.1.2)."""
-    stored = header.get("PixelPaddingValue")
-    if not isinstance(stored, int):
-        return {}
-    return {"padding": stored * frame.slope + frame.intercept}
+def _padding(frames: Sequence[Frame], name: str) -> dict[str, float]:
+    """What voxels outside the field of view hold, in the volume's unit, where the headers say (PS3.3 C.7.5.1.1.2).
+
+    Nothing where slices do not agree: each slice of a PET has a slope of its own.
+    """
+    found: set[float] = set()
+    formats: dict[int, float | None] = {}
+    for frame in frames:
+        instance = frame.instance
+        if id(instance) not in formats:
+            stated = instance.header.get("PixelPaddingValue")
+            # Stated unsigned for signed pixels or the reverse, it is of the same bits.
+            layout = pixel_format(instance, name) if isinstance(stated, int) else None
+            formats[id(instance)] = layout.stated(stated) if layout is not None else None
+        stored = formats[id(instance)]
+        if stored is None:
+            return {}
+        value = float(frame.lut(np.array([stored]))[0]) if frame.lut else stored * frame.slope + frame.intercept
+        found.add(value)
+    return {"padding": found.pop()} if len(found) == 1 else {}
 
 
 def _unit(frame: Frame, modality: Modality) -> Unit:
@@ -161,6 +176,8 @@ def _unit(frame: Frame, modality: Modality) -> Unit:
         for keyword in ("PixelValueTransformationSequence", "RealWorldValueMappingSequence")
     )
     holder = values if "RescaleSlope" in values else header
+    if frame.lut is not None:
+        return "HU" if modality == "CT" and frame.lut.kind == "HU" else "arbitrary"
     if "HU" in TRAITS[modality].units:
         rescaled = "RescaleSlope" in holder and "RescaleIntercept" in holder
         return "HU" if rescaled and str(holder.get("RescaleType") or "HU") == "HU" else "arbitrary"

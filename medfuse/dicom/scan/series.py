@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
+from medfuse.dicom.encoding.decode import check_pixels
+from medfuse.dicom.encoding.pixel_format import require_grey
 from medfuse.dicom.frames.forms import frames_of
 from medfuse.dicom.frames.frame import Frame
 from medfuse.dicom.frames.no_volume import NoVolumeError, no_volume
@@ -65,6 +67,8 @@ class Series:
         name = series_name(instances)
         try:
             _require_measured(instances[0], name)
+            for instance in instances:
+                require_grey(instance, name)
             found = _volumes(cls, uid, frames_of(instances, name), name, fill_gaps)
         except Exception as error:  # as above
             return [cls._refused(uid, instances, no_volume(error, name), traits)]
@@ -131,7 +135,7 @@ class Series:
 def _volumes(cls: type[Series], uid: str, frames: Sequence[Frame], name: str, fill_gaps: bool) -> list[Series]:
     """The one volume that the frames form, or the several."""
     try:
-        return [_volume(cls, uid, stack(frames, name, fill_gaps=fill_gaps))]
+        return [_volume(cls, uid, stack(frames, name, fill_gaps=fill_gaps), name)]
     except (SeriesError, GeometryError) as error:
         reason = error
     once = without_duplicates(frames)
@@ -144,8 +148,12 @@ def _volumes(cls: type[Series], uid: str, frames: Sequence[Frame], name: str, fi
     return parts
 
 
-def _volume(cls: type[Series], uid: str, found: Stack, traits: str = "") -> Series:
-    return cls(uid, _files(found.frames), found, None, traits=traits)
+def _volume(cls: type[Series], uid: str, found: Stack, name: str, traits: str = "") -> Series:
+    """One volume, whose pixels can be decoded as far as headers tell."""
+    files = _files(found.frames)
+    for instance in files:
+        check_pixels(instance, name)
+    return cls(uid, files, found, None, traits=traits)
 
 
 def _files(frames: Sequence[Frame]) -> tuple[Instance, ...]:
@@ -154,18 +162,13 @@ def _files(frames: Sequence[Frame]) -> tuple[Instance, ...]:
 
 
 def _require_measured(instance: Instance, name: str) -> None:
-    """Files are of a class that is read, and hold one value a pixel."""
+    """Files are of a class that is read."""
     if instance.sop_class not in READABLE:
         kind = UID(instance.sop_class).name if instance.sop_class else "of no stated SOP class"
         raise NoVolumeError(
             kind,
             f"{name} is {kind}; medfuse reads MR, CT and PET series, classic or enhanced, and NM tomography. Choose "
             "another series, or export this one in such a form.",
-        )
-    if said(instance.header, "SamplesPerPixel") not in ("", "1"):
-        raise NoVolumeError(
-            "colour pictures",
-            f"{name} holds colour pictures; a volume of measured values is needed. Choose another series.",
         )
 
 
@@ -193,7 +196,7 @@ def _parts(cls: type[Series], uid: str, frames: Sequence[Frame], name: str, fill
     for traits, group in by_part(frames):
         part = f"{name}, part {len(parts) + 1}"
         try:
-            found = _volume(cls, uid, stack(group, part, fill_gaps=fill_gaps), traits)
+            found = _volume(cls, uid, stack(group, part, fill_gaps=fill_gaps), part, traits)
         except (SeriesError, GeometryError) as reason:
             found = cls._refused(uid, _files(group), no_volume(reason, part), traits)
         parts.append(found)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 
 from medfuse.dicom.frames.no_volume import NoVolumeError
@@ -144,6 +145,10 @@ def stored_values(cells: Words, layout: PixelFormat, instance: Instance, name: s
 
 def _integer(header: Dataset, keyword: str) -> int | None:
     """The one whole number of an element; None where it has none."""
+    element = header.get_item(keyword)
+    # A scan asks this of thousands of files: what is still as it was read is not converted to an element first.
+    if isinstance(element, RawDataElement) and element.VR in (None, "US") and len(element.value or b"") == 2:
+        return int.from_bytes(element.value or b"", "little" if element.is_little_endian else "big")
     value = header.get(keyword)
     return value if isinstance(value, int) else None
 
@@ -159,18 +164,18 @@ def require_grey(instance: Instance, name: str) -> None:
     """One value a pixel, and the value itself: no colour, and no place in a palette."""
     header = instance.header
     stated = said(header, "PhotometricInterpretation")
-    presentations = [said(header, "PixelPresentation")]
+    presentations = {said(header, "PixelPresentation")}
     for groups in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
         for group in items(header, groups):
             for kind in ("MRImageFrameTypeSequence", "CTImageFrameTypeSequence", "PETFrameTypeSequence"):
-                presentations += [said(frame, "PixelPresentation") for frame in items(group, kind)]
+                presentations.update(said(frame, "PixelPresentation") for frame in items(group, kind))
     if said(header, "SamplesPerPixel") not in ("", "1"):
         what = "SamplesPerPixel says that each pixel has several"
     elif stated and stated not in GREY:
         what = "PhotometricInterpretation is not MONOCHROME1 or MONOCHROME2"
     elif not stated and header.get_item("RedPaletteColorLookupTableDescriptor") is not None:
         what = "PhotometricInterpretation is absent beside a palette"
-    elif not set(COLOUR).isdisjoint(presentations):
+    elif not presentations.isdisjoint(COLOUR):
         what = "PixelPresentation says that values are to be shown by a palette"
     else:
         return

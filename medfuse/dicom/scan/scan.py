@@ -144,5 +144,5 @@ def choose(
 
 def _is_overview(series: Series) -> bool:
     """No volume, and not meant to be one: a scout, one picture, or computed pictures."""
-    single = len(series.instances) == 1 and series.instances[0].frames == 1
+    single = len(series.instances) == 1 and said(series.first, "NumberOfFrames") in ("", "1")
     return series.stack is None and (series.auxiliary or single)

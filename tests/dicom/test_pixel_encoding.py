@@ -170,8 +170,13 @@ def test_fewer_bits_than_the_header_says_have_no_sign_of_their_own(tmp_path, syn
     assert "PixelRepresentation" in refused(tmp_path / "b")
 
 
-@pytest.mark.parametrize("modality", ["MR", "CT", "PT", "NM"])
-@pytest.mark.parametrize("stated", ["PALETTE COLOR", "RGB", "YBR_FULL", "YBR_FULL_422", "HSV", "ARGB", "XYZ"])
+@pytest.mark.parametrize(
+    ("modality", "stated"),
+    [
+        *((modality, "PALETTE COLOR") for modality in ("MR", "CT", "PT", "NM")),
+        *(("MR", stated) for stated in ("RGB", "YBR_FULL", "YBR_FULL_422", "HSV", "XYZ")),
+    ],
+)
 def test_colours_are_no_measured_values(tmp_path, modality, stated):
     series(tmp_path, lambda header, _: setattr(header, "PhotometricInterpretation", stated), modality)
     assert "colour" in refused(tmp_path)
@@ -283,20 +288,13 @@ def test_padding_that_differs_by_slice_is_not_told(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("slope", "intercept"),
+    ("modality", "slope", "intercept"),
     [
-        ("1e308", "0"),
-        ("1e38", "0"),
-        ("1e-40", "0"),
-        ("0", "0"),
-        ("1", "1e300"),
-        ("1", "-1e12"),
-        ("nan", "0"),
-        ("1", "inf"),
-        ("1e20", "1"),
+        *(("MR", slope, "0") for slope in ("1e308", "1e38", "1e20", "1e-40", "0", "nan")),
+        *(("CT", "1", intercept) for intercept in ("1e300", "-1e12", "inf")),
+        ("PT", "1e308", "0"),
     ],
 )
-@pytest.mark.parametrize("modality", ["MR", "CT", "PT"])
 def test_a_rescale_to_no_number_is_refused(tmp_path, modality, slope, intercept):
     series(tmp_path, modality=modality)
     for path in tmp_path.iterdir():

@@ -200,7 +200,7 @@ class StoredPixels:
 
     def _damaged(self, index: int, error: Exception) -> Exception:
         if isinstance(error, FramesError):
-            return self._refusal("frames missing or damaged", str(error)[:1].upper() + str(error)[1:])
+            return self._refusal("frames missing or damaged", str(error))
         kind = UID(self.syntax).name
         return self._refusal(
             "compressed pixels damaged", f"frame {index + 1} is no sound {kind} codestream: it has {error}"

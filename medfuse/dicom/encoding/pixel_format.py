@@ -73,7 +73,7 @@ def refusal(
     brief: str, instance: Instance, name: str, found: str, advice: str = "Export the series again."
 ) -> NoVolumeError:
     """What is wrong with the pixels of one file, in a sentence."""
-    return NoVolumeError(brief, f"{found} (instance {instance.number} of {name}). {advice}")
+    return NoVolumeError(brief, f"in instance {instance.number} of {name}, {found}. {advice}")
 
 
 def pixel_format(instance: Instance, name: str) -> PixelFormat:
@@ -171,7 +171,7 @@ def require_grey(instance: Instance, name: str) -> None:
                 presentations.update(said(frame, "PixelPresentation") for frame in items(group, kind))
     if said(header, "SamplesPerPixel") not in ("", "1"):
         what = "SamplesPerPixel says that each pixel has several"
-    elif stated and stated not in GREY:
+    elif stated and stated.upper() not in GREY:
         what = "PhotometricInterpretation is not MONOCHROME1 or MONOCHROME2"
     elif not stated and header.get_item("RedPaletteColorLookupTableDescriptor") is not None:
         what = "PhotometricInterpretation is absent beside a palette"

@@ -70,7 +70,8 @@ def modality_lut(instance: Instance, name: str) -> ModalityLut | None:
         why = str(error) if isinstance(error, ValueError) else "ModalityLUTSequence cannot be interpreted"
         raise NoVolumeError(
             "no usable Modality LUT",
-            f"in instance {instance.number} of {name}, {why}: what its values mean is unknown. Export the series again.",
+            f"in instance {instance.number} of {name}, {why}: what its values mean is unknown. Export the series "
+            "again.",
         ) from error
 
 

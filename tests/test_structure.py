@@ -44,6 +44,7 @@ ORDER = [
     "dicom.palettes",
     "dicom.patient",
     "dicom.frames",
+    "dicom.encoding",
     "dicom.scan",
     "dicom.read",
     "dicom.write",

@@ -24,6 +24,7 @@ from pydicom.uid import (
     MultiFrameTrueColorSecondaryCaptureImageStorage,
 )
 
+from medfuse.errors import SeriesError
 from medfuse.volume import MODALITIES, TRAITS, Modality
 
 ENHANCED: dict[str, Modality] = {uid: modality for modality in MODALITIES for uid in TRAITS[modality].enhanced_classes}
@@ -45,17 +46,39 @@ WRITTEN = frozenset({"AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "PN", "SH",
 """Value representations that files write out as text, several values joined by backslashes (PS3.5 6.2)."""
 
 
+UNCOMPRESSED = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)
+"""Transfer syntaxes whose pixels lie in the file as they are; the first two may be told apart by the bytes alone."""
+
+
+@dataclass(frozen=True)
+class PixelElement:
+    """The element that holds a file's pixels, as its own bytes say, whatever the file's meta information claims.
+
+    ``start`` is the byte where the value begins, ``length`` how many bytes it has, None where that is undefined, and
+    ``available`` how many follow in the file; both counted after inflation where the file is ``deflated``. ``implicit``
+    and ``little`` are how the data set was really encoded; ``kind`` is the value representation, empty if implicit.
+    """
+
+    start: int
+    length: int | None
+    available: int
+    implicit: bool
+    little: bool
+    kind: str
+    deflated: bool = False
+
+
 @dataclass(frozen=True)
 class Instance:
     """One file of a series: where it lies and its header without pixels.
 
-    ``pixels_at`` is the byte where the header ends and the pixels begin, where that is known; ``kept`` keeps an
-    unpacked file there.
+    ``pixels`` says where in the file Pixel Data (7FE0,0010) lies, None where there is none; ``kept`` keeps an unpacked
+    file there.
     """
 
     path: Path
     header: Dataset
-    pixels_at: int | None = None
+    pixels: PixelElement | None = None
     kept: object = field(default=None, compare=False, repr=False)
 
     @property
@@ -69,8 +92,14 @@ class Instance:
 
     @property
     def frames(self) -> int:
-        """How many frames the file says that it holds; 1 where it does not say."""
-        return int(said(self.header, "NumberOfFrames") or 1)
+        """How many frames the file says that it holds; 1 where it does not say. `SeriesError` if it says no number."""
+        count = said(self.header, "NumberOfFrames") or "1"
+        if not count.isdecimal() or int(count) < 1:
+            raise SeriesError(
+                f"NumberOfFrames of instance {self.number} is no whole number from 1 on: how many slices it holds is "
+                "unknown. Export the series again."
+            )
+        return int(count)
 
 
 @cache
@@ -120,12 +149,13 @@ def code_value(code: Dataset) -> str:
 
 
 def transfer_syntax(instance: Instance) -> str:
-    """As the file says, or, where it lacks the part that says, as it was parsed."""
+    """As the file says; where it does not say, or says another uncompressed one than it is in, as it was parsed."""
     meta = getattr(instance.header, "file_meta", None)
-    stated = meta.get("TransferSyntaxUID") if meta is not None else None
-    if stated:
-        return str(stated)
-    implicit, little = instance.header.original_encoding
+    stated = str((meta.get("TransferSyntaxUID") if meta is not None else None) or "")
+    if stated and (stated not in UNCOMPRESSED or instance.pixels is None):
+        return stated
+    pixels = instance.pixels
+    implicit, little = (pixels.implicit, pixels.little) if pixels else instance.header.original_encoding
     if implicit:
         return ImplicitVRLittleEndian
     return ExplicitVRLittleEndian if little else ExplicitVRBigEndian

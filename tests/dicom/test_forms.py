@@ -12,7 +12,7 @@ from written_series import KINDS, at_world, fused_on, provenance, read_back, val
 import medfuse
 from medfuse.dicom import DicomOptions, SliceStream, read_fused, write_series
 from medfuse.dicom.simulate import write_acquisition
-from medfuse.errors import ExportError, GeometryError
+from medfuse.errors import ExportError, GeometryError, SeriesError
 from medfuse.runtime.parallel import WORKERS, for_each_bounded
 from medfuse.volume import grid_of, make_volume, plain, source_of
 from medfuse.volume.grid import Grid
@@ -56,6 +56,19 @@ def test_every_form_holds_the_pixels_in_their_place(tmp_path, mri, channels, bit
     found = np.rint(at_world(values, grid_of(back).affine, world))
     wanted = np.moveaxis(expected.reshape(7, 34, 40, -1), (0, 1, 2), (2, 1, 0)).reshape(found.shape)
     np.testing.assert_array_equal(found, wanted)
+
+
+def test_a_picture_whose_codestream_lies_reaches_no_decoder(tmp_path, mri):
+    options = DicomOptions(compression="jpeg-ls")
+    write_series(fused_on(mri, 3), tmp_path / "out", provenance=provenance(palette=None), options=options)
+    path = sorted((tmp_path / "out").iterdir())[3]
+    content = bytearray(path.read_bytes())
+    place = content.index(b"\xff\xf7", content.index(b"\xff\xd8\xff")) + 5
+    assert content[place : place + 4] == b"\0\x22\0\x28"
+    content[place : place + 4] = b"\xff" * 4
+    path.write_bytes(content)
+    with pytest.raises(SeriesError, match="no sound JPEG-LS"):
+        read_fused(tmp_path / "out")
 
 
 @FORMS

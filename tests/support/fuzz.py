@@ -1,6 +1,6 @@
 """Coverage-guided fuzzing of what reads files: DICOM folders, media and archives, NIfTI, and transforms.
 
-    tox -e fuzz -- [dicom|nifti|zip|dicomdir|transform] [-max_total_time=60] [further options of libFuzzer]
+    tox -e fuzz -- [dicom|codestream|nifti|zip|dicomdir|transform] [-max_total_time=60] [further options of libFuzzer]
 
 Whatever the bytes, the answer is a volume or a `MedfuseError`. Anything else, a hang or more than 4 GiB stops the run
 and leaves the bytes in a file named crash-…, which becomes a test.
@@ -28,6 +28,7 @@ with atheris.instrument_imports(include=INSTRUMENTED, exclude=TABLES):
     import nibabel as nib
     import numpy as np
     import pydicom
+    from encoded import codestream, compress, series, store
     from pydicom.fileset import FileSet
 
     import medfuse
@@ -62,6 +63,25 @@ def dicom_target(place: Path, seeds: Path) -> Callable[[bytes], None]:
     def one(data: bytes) -> None:
         (folder / "2.dcm").write_bytes(data)
         read_all(folder)
+
+    return one
+
+
+def codestream_target(place: Path, seeds: Path) -> Callable[[bytes], None]:
+    """The codestream of one file of a series of four: its first byte says of which kind, the rest is what it holds."""
+    cells = (np.arange(40 * 36).reshape(40, 36) * 37 % 3000).astype(np.uint16)
+    syntaxes = [pydicom.uid.RLELossless, pydicom.uid.JPEGLSLossless, pydicom.uid.JPEG2000Lossless]
+    series(place / "series", lambda header, _: store(header, cells, 16), shape=(36, 40, 4))
+    for number, syntax in enumerate(syntaxes):
+        (seeds / syntax).write_bytes(bytes([number]) + codestream(cells, syntax, 16))
+    path = sorted((place / "series").iterdir())[2]
+    header = pydicom.dcmread(path)
+
+    def one(data: bytes) -> None:
+        frame = data[1:] or b"\0\0"
+        compress(header, [frame], syntaxes[data[0] % len(syntaxes)] if data else syntaxes[0])
+        header.save_as(path)
+        read_all(place / "series")
 
     return one
 
@@ -141,6 +161,7 @@ def transform_target(place: Path, seeds: Path) -> Callable[[bytes], None]:
 
 TARGETS = {
     "dicom": dicom_target,
+    "codestream": codestream_target,
     "nifti": nifti_target,
     "zip": zip_target,
     "dicomdir": dicomdir_target,

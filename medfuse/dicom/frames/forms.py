@@ -8,6 +8,7 @@ from dataclasses import replace
 from medfuse.dicom.frames.classic import classic_frames
 from medfuse.dicom.frames.enhanced import enhanced_frames, is_enhanced
 from medfuse.dicom.frames.frame import Frame
+from medfuse.dicom.frames.modality_lut import modality_lut
 from medfuse.dicom.frames.mosaic import grid_frames, is_grid, is_mosaic, mosaic_frames
 from medfuse.dicom.frames.nuclear import is_nuclear, nuclear_frames
 from medfuse.dicom.header import Instance
@@ -27,6 +28,9 @@ def frames_of(instances: Sequence[Instance], name: str) -> list[Frame]:
     frames: list[Frame] = []
     for place, instance in enumerate(instances):
         found = next(take(instance, name) for has_form, take in FORMS if has_form(instance))
+        lut = modality_lut(instance, name)
+        if lut is not None:
+            found = [replace(frame, lut=lut) for frame in found]
         if len(found) > 1:  # the last resort to distinguish volumes: each has a file of its own
             found = [replace(frame, traits={**frame.traits, "file": str(place + 1)}) for frame in found]
         frames.extend(found)

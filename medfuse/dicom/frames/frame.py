@@ -9,11 +9,21 @@ import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset
 
+from medfuse.dicom.frames.modality_lut import ModalityLut
 from medfuse.dicom.frames.no_volume import NoVolumeError
 from medfuse.dicom.header import Instance, listed, numbers, said
 from medfuse.volume.grid import FARTHEST_MM, LEAST_SPACING_MM
 
 Vector = npt.NDArray[np.float64]
+
+LARGEST_VALUE = 1e15
+"""No measured value is larger, in any unit that headers state: a radioactivity of 1 GBq/ml is 1e9."""
+
+SMALLEST_SPAN = 1e-25
+"""No values of a series lie closer together than this: smaller ones reach the limit of float32."""
+
+LEAST_SHARE = 2.0**-16
+"""Values that differ by less than this share of the largest one lose most of their bits in float32."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +33,8 @@ class Frame:
     ``number`` counts the frames of a multi-frame file from 1 and is None in a single-frame one; ``tile`` is the row and
     column of a mosaic's tile. ``position`` is the centre of the first voxel, ``row`` and ``column`` point along them,
     LPS mm; ``spacing`` is between rows and between columns, mm. A stored value times ``slope`` plus ``intercept`` is
-    in the unit named by ``rescale_type``. ``traits`` may tell it from frames of other volumes of the same series.
+    in the unit named by ``rescale_type``; where there is a ``lut``, the value it gives is. ``traits`` may tell it from
+    frames of other volumes of the same series.
     """
 
     instance: Instance
@@ -37,6 +48,7 @@ class Frame:
     slope: float
     intercept: float
     traits: Mapping[str, str]
+    lut: ModalityLut | None = None
 
     @property
     def label(self) -> str:
@@ -107,16 +119,25 @@ def rescale_of(*holders: Dataset, mappings: Sequence[Dataset] = ()) -> tuple[flo
 
 
 def usable_rescale(name: str, *holders: Dataset, mappings: Sequence[Dataset] = ()) -> tuple[float, float]:
-    """As of `rescale_of`; `SeriesError` where it leads to no usable number."""
+    """As of `rescale_of`; `SeriesError` where it leads to no usable numbers.
+
+    The last of the holders is the file's header, which says how many bits are rescaled.
+    """
     try:
         slope, intercept = rescale_of(*holders, mappings=mappings)
-    except ValueError:
+    except (ValueError, TypeError):
         slope = intercept = np.nan
-    if not np.isfinite([slope, intercept]).all() or slope == 0:
+    stored = holders[-1].get("BitsStored")
+    steps = 2.0 ** (stored if isinstance(stored, int) and 0 < stored <= 32 else 16)
+    with np.errstate(over="ignore", invalid="ignore"):
+        span = abs(slope) * steps
+        farthest = span + abs(intercept)
+    # Values are kept as float32, of 24 bits: beyond, those of a slice would all be alike, or infinite.
+    if not (0 < farthest <= LARGEST_VALUE and span >= max(SMALLEST_SPAN, farthest * LEAST_SHARE)):
         raise NoVolumeError(
             "no usable rescale",
-            f"the rescale of {name} (RescaleSlope, RescaleIntercept) is no usable number: what its values mean is "
-            "unknown. Export the series again.",
+            f"the rescale of {name} (RescaleSlope {slope:g}, RescaleIntercept {intercept:g}) is no usable number: what "
+            "its values mean is unknown. Export the series again.",
         )
     return slope, intercept
 

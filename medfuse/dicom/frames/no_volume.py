@@ -21,6 +21,8 @@ def no_volume(error: Exception, name: str) -> NoVolumeError:
     """Whatever went wrong with a series, in the one form that lists and messages take it from."""
     if isinstance(error, NoVolumeError):
         return error
+    if isinstance(error, SeriesError):
+        return NoVolumeError("header cannot be interpreted", str(error))
     if isinstance(error, GeometryError):
         return NoVolumeError("no usable geometry", f"{name} has no usable geometry: {error}")
     # Values that are no numbers fail where they are first read, in many ways.

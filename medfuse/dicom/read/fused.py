@@ -11,6 +11,7 @@ from pydicom.dataset import Dataset
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import SecondaryCaptureImageStorage
 
+from medfuse.dicom.encoding.decode import picture_decoder
 from medfuse.dicom.frames.forms import frames_of
 from medfuse.dicom.frames.stack import stack
 from medfuse.dicom.header import MULTIFRAME_PICTURES, quiet, series_name
@@ -55,11 +56,15 @@ def _read_picture(series: Series) -> MetaTensor:
     columns, rows, slices = placed.grid.shape
     samples = int(series.first.get("SamplesPerPixel", 1))
     values = np.empty((slices, rows, columns, samples), dtype=np.uint8 if samples == 3 else np.float32)
+    decoders = {
+        path: picture_decoder(instance, name)
+        for path, instance in {frame.instance.path: frame.instance for frame in placed.frames}.items()
+    }
     for into, frame in zip(values, placed.frames, strict=True):
         try:
             with quiet():
-                index = (frame.number or 1) - 1
-                into[:] = pixel_array(frame.instance.path, index=index).reshape(into.shape)
+                index, path = (frame.number or 1) - 1, frame.instance.path
+                into[:] = pixel_array(path, index=index, decoding_plugin=decoders[path]).reshape(into.shape)
         except Exception as error:  # Each decoder raises its own kinds.
             raise SeriesError(
                 f"the pixels of {frame.label} of {name} cannot be read as a fused picture "

@@ -5,28 +5,19 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydicom import dcmread
-from pydicom.pixels.utils import iter_pixels
-from pydicom.uid import (
-    DeflatedExplicitVRLittleEndian,
-    ExplicitVRBigEndian,
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-)
 
+from medfuse.dicom.encoding.decode import StoredPixels
+from medfuse.dicom.encoding.pixel_format import Words, pixel_format
 from medfuse.dicom.frames.frame import Frame
 from medfuse.dicom.frames.stack import Stack
-from medfuse.dicom.header import Instance, transfer_syntax
-from medfuse.errors import SeriesError
+from medfuse.dicom.header import UNCOMPRESSED, transfer_syntax
+from medfuse.errors import MedfuseError, SeriesError
 from medfuse.volume.grid import MOST_VOXELS
-
-UNCOMPRESSED = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)
 
 THREADS = 4
 """More gain nothing: two threads nearly saturate disk and conversion."""
@@ -39,9 +30,6 @@ MOST_COMPRESSED = 1000
 
 SMALL_BYTES = 2**26
 """Volumes up to this size are accepted whatever their files claim: blank slices compress to nearly nothing."""
-
-PIXEL_DATA = b"\xe0\x7f\x10\x00", b"\x7f\xe0\x00\x10"
-"""The tag (7FE0,0010) as little- and big-endian files write it."""
 
 
 def read_pixels(found: Stack, name: str, report: Callable[[float], None]) -> npt.NDArray[np.float32]:
@@ -87,16 +75,10 @@ def _require_room(found: Stack, name: str) -> None:
         raise SeriesError(f"{name} claims {found.grid!r}: no study is so large. Export the series again.")
     compressed = stored = 0
     for instance in {id(frame.instance): frame.instance for frame in found.frames}.values():
-        header = instance.header
-        claimed = int(header.Rows) * int(header.Columns) * instance.frames * max(int(header.BitsAllocated) // 8, 1)
-        size = instance.path.stat().st_size
+        layout = pixel_format(instance, name)
         if transfer_syntax(instance) not in UNCOMPRESSED:
-            compressed, stored = compressed + claimed, stored + size
-        elif claimed > size:
-            raise SeriesError(
-                f"instance {instance.number} of {name} claims {claimed} bytes of pixels and has {size} bytes in all: "
-                "it is cut short or damaged. Export the series again."
-            )
+            compressed += layout.frames * layout.frame_bytes
+            stored += instance.path.stat().st_size
     if compressed > max(stored * MOST_COMPRESSED, SMALL_BYTES):
         raise SeriesError(
             f"{name} claims {compressed} bytes of pixels in {stored} bytes of compressed files: it is damaged, or made "
@@ -136,103 +118,38 @@ def _decode_all(
 
 
 def _shares(frames: Sequence[Frame]) -> Iterator[list[int]]:
-    """Frames, by place, that one thread reads: of one file, and of a long uncompressed one only some."""
+    """Frames, by place, that one thread reads: of one file, and of a long one only some."""
     files: dict[int, list[int]] = defaultdict(list)
     for place, frame in enumerate(frames):
         files[id(frame.instance)].append(place)
     for places in files.values():
         ordered = sorted(places, key=lambda place: frames[place].number or 0)
-        first = frames[ordered[0]]
-        several = first.number is not None and _native(first.instance) is not None
-        step = AT_ONCE if several else len(ordered)
+        # All tiles of a mosaic are cut from one picture; a deflated file is inflated as a whole.
+        pixels = frames[ordered[0]].instance.pixels
+        together = frames[ordered[0]].number is None or pixels is None or pixels.deflated
+        step = len(ordered) if together else AT_ONCE
         yield from (ordered[start : start + step] for start in range(0, len(ordered), step))
 
 
 def _decode(frames: Sequence[Frame], places: Sequence[int], name: str) -> Iterator[tuple[int, npt.NDArray[Any]]]:
-    """Stored values of frames of one file, in its order, with their places; a mosaic is cut into its tiles."""
+    """Values of frames of one file, through its Modality LUT, with their places; a mosaic is cut into its tiles."""
     instance = frames[places[0]].instance
     try:
-        if frames[places[0]].number is None:
-            (picture,) = _pixels(instance, [0])
+        with StoredPixels(instance, name) as pixels:
+            known: tuple[int, Words] | None = None
             for place in places:
-                yield place, _tile(picture, frames[place])
-        else:
-            numbers = [(frames[place].number or 1) - 1 for place in places]
-            yield from zip(places, _pixels(instance, numbers), strict=True)
+                index = (frames[place].number or 1) - 1
+                known = known if known and known[0] == index else (index, pixels.frame(index))
+                stored = _tile(known[1], frames[place])
+                lut = frames[place].lut
+                yield place, stored if lut is None else lut(stored)
+    except MedfuseError:
+        raise
     except Exception as error:  # Each decoder raises its own kinds.
         raise SeriesError(
             f"the pixels of instance {instance.number} of {name} cannot be decoded ({type(error).__name__}): the file "
             "is damaged, or its compression is not supported. Export the series again."
         ) from error
-
-
-def _pixels(instance: Instance, indices: list[int]) -> Iterator[npt.NDArray[Any]]:
-    """Decode frames by index from 0, (rows, columns) each, and hold no more than one at a time."""
-    layout = _native(instance)
-    if layout is not None:
-        yield from _native_pixels(instance, layout, indices)
-        return
-    syntax = transfer_syntax(instance)
-    # To decode all frames goes through a file once; to ask for each may look for it from the start.
-    wanted = None if indices == list(range(instance.frames)) else indices
-    if syntax == DeflatedExplicitVRLittleEndian:
-        yield from iter_pixels(dcmread(instance.path), indices=wanted)
-    else:
-        yield from iter_pixels(instance.path, indices=wanted, transfer_syntax_uid=syntax)
-
-
-@dataclass(frozen=True)
-class _Native:
-    """How an uncompressed file stores its pixels: from which byte on, as which numbers, and in which of their bits."""
-
-    start: int
-    length: int
-    kind: np.dtype[Any]
-    bits: int
-
-
-def _native(instance: Instance) -> _Native | None:
-    """The layout of a file whose pixels lie in it as plain integers; None where a decoder must look at them."""
-    header, syntax = instance.header, transfer_syntax(instance)
-    size = int(header.BitsAllocated)
-    bits = int(header.get("BitsStored") or size)
-    big = syntax == ExplicitVRBigEndian
-    plain = syntax in UNCOMPRESSED and size in (8, 16, 32) and 0 < bits <= size and not (big and size == 8)
-    if not plain or instance.pixels_at is None or int(header.get("HighBit") or bits - 1) != bits - 1:
-        return None
-    with instance.path.open("rb") as stream:
-        stream.seek(instance.pixels_at)
-        element = stream.read(12)
-    start = 8 if syntax == ImplicitVRLittleEndian else 12
-    if len(element) < start or element[:4] != PIXEL_DATA[big]:
-        return None
-    if start == 12 and element[4:6] not in (b"OB", b"OW"):
-        return None
-    length = int.from_bytes(element[start - 4 : start], "big" if big else "little")
-    signed = "i" if header.get("PixelRepresentation") else "u"
-    kind = np.dtype(f"{'>' if big else '<'}{signed}{size // 8}")
-    return _Native(instance.pixels_at + start, length, kind, bits) if length != 0xFFFFFFFF else None
-
-
-def _native_pixels(instance: Instance, layout: _Native, indices: list[int]) -> Iterator[npt.NDArray[Any]]:
-    """Stored values of frames of an uncompressed file; bits above those stored are left out."""
-    rows, columns = int(instance.header.Rows), int(instance.header.Columns)
-    count = rows * columns
-    size = count * layout.kind.itemsize
-    spare = layout.kind.itemsize * 8 - layout.bits
-    with instance.path.open("rb", buffering=0) as stream:
-        for index in indices:
-            if (index + 1) * size > layout.length:
-                raise EOFError("fewer pixels than the header claims")
-            stream.seek(layout.start + index * size)
-            stored = np.fromfile(stream, layout.kind, count)
-            if len(stored) < count:
-                raise EOFError("fewer pixels than the header claims")
-            if spare:
-                stored = stored.astype(layout.kind.newbyteorder("="), copy=False)
-                np.left_shift(stored, spare, out=stored)
-                np.right_shift(stored, spare, out=stored)
-            yield stored.reshape(rows, columns)
 
 
 def _tile(picture: npt.NDArray[Any], frame: Frame) -> npt.NDArray[Any]:

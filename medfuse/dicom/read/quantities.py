@@ -85,6 +85,8 @@ def _plain_unit(frame: Frame, modality: Modality) -> Unit:
     """The unit of a CT or an MRI."""
     if "HU" not in TRAITS[modality].units:
         return TRAITS[modality].units[0]
+    if frame.lut is not None:
+        return "HU" if frame.lut.kind == "HU" else "arbitrary"
     header = frame.instance.header
     values = (
         Groups(header).first((frame.number or 1) - 1, "PixelValueTransformationSequence") if frame.number else EMPTY

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 from monai.data.meta_tensor import MetaTensor
 from pydicom.dataset import Dataset
 
+from medfuse.dicom.encoding.pixel_format import pixel_format
 from medfuse.dicom.frames.frame import Frame
 from medfuse.dicom.frames.stack import Stack
 from medfuse.dicom.header import READABLE, quiet
@@ -89,8 +90,8 @@ def read(
     -------
     MetaTensor
         (1, columns, rows, slices) float32 in the series' unit: HU, Bq/ml, counts, or arbitrary. MONOCHROME1 is a way of
-        display and does not change the values; nor does padding, whose value ``meta["padding"]`` holds where the header
-        says it.
+        display and does not change the values; nor does padding, whose value ``meta["padding"]`` holds where the
+        headers say one for all slices.
 
     Raises
     ------
@@ -123,11 +124,10 @@ def read_series(series: Series, path: Place, progress: Progress | None = None) -
 
 
 def _wrap(values: npt.NDArray[np.float32], series: Series, found: Stack, path: Place) -> MetaTensor:
-    first = found.frames[0]
     source = _source_of(series, found, path)
     volume = torch.from_numpy(values).permute(2, 1, 0)[None]
     quantity = quantity_of(found.frames, source.modality, series.name)
-    more = _padding(first.instance.header, first, quantity)
+    more = _padding(found.frames, series.name, quantity)
     if not quantity.unchanged:
         volume = quantity.of(volume)
     return make_volume(volume, found.grid, modality=source.modality, unit=quantity.unit, source=source, **more)
@@ -151,9 +151,23 @@ def _source_of(series: Series, found: Stack, path: Place) -> DicomSource:
     )
 
 
-def _padding(header: Dataset, frame: Frame, quantity: Quantity) -> dict[str, float]:
-    """What voxels outside the field of view hold, in the volume's unit, where the header says (PS3.3 C.7.5.1.1.2)."""
-    stored = header.get("PixelPaddingValue")
-    if not isinstance(stored, int):
-        return {}
-    return {"padding": (stored * frame.slope + frame.intercept) * quantity.scale + quantity.offset}
+def _padding(frames: Sequence[Frame], name: str, quantity: Quantity) -> dict[str, float]:
+    """What voxels outside the field of view hold, in the volume's unit, where the headers say (PS3.3 C.7.5.1.1.2).
+
+    Nothing where slices do not agree: each slice of a PET has a slope of its own.
+    """
+    found: set[float] = set()
+    formats: dict[int, float | None] = {}
+    for frame in frames:
+        instance = frame.instance
+        if id(instance) not in formats:
+            stated = instance.header.get("PixelPaddingValue")
+            # Stated unsigned for signed pixels or the reverse, it is of the same bits.
+            layout = pixel_format(instance, name) if isinstance(stated, int) else None
+            formats[id(instance)] = layout.stated(stated) if layout is not None else None
+        stored = formats[id(instance)]
+        if stored is None:
+            return {}
+        value = float(frame.lut(np.array([stored]))[0]) if frame.lut else stored * frame.slope + frame.intercept
+        found.add(value * quantity.scale + quantity.offset)
+    return {"padding": found.pop()} if len(found) == 1 else {}

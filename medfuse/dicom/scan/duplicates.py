@@ -8,12 +8,21 @@ from contextlib import suppress
 import numpy as np
 from pydicom import dcmread
 
+from medfuse.dicom.encoding.decode import StoredPixels
+from medfuse.dicom.encoding.pixel_format import Words
 from medfuse.dicom.frames.frame import Frame
 from medfuse.dicom.frames.no_volume import NoVolumeError
 from medfuse.dicom.frames.stack import SAME_POSITION_MM, same_plane
 from medfuse.dicom.header import Instance, said
 
-PLACED = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "RescaleSlope", "RescaleIntercept")
+PLACED = (
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "PixelSpacing",
+    "RescaleSlope",
+    "RescaleIntercept",
+    "ModalityLUTSequence",
+)
 """What two copies of a slice must say alike for its place and values to be the same."""
 
 
@@ -49,8 +58,14 @@ def _same(original: Instance, instance: Instance) -> bool:
     if first.get("NumberOfFrames") or any(first.get(keyword) != second.get(keyword) for keyword in PLACED):
         return False
     with suppress(Exception):  # each decoder raises its own kinds
-        return bool(np.array_equal(first.pixel_array, second.pixel_array))
+        stored = [_stored(one) for one in (original, instance)]
+        return np.array_equal(stored[0], stored[1])
     return False
+
+
+def _stored(instance: Instance) -> Words:
+    with StoredPixels(instance, "the series") as pixels:
+        return pixels.frame(0)
 
 
 def without_duplicates(frames: Sequence[Frame]) -> list[Frame]:
@@ -77,6 +92,8 @@ def _duplicates(frame: Frame, other: Frame) -> bool:
     if frame.number or other.number or frame.tile or other.tile:
         return False
     if (frame.slope, frame.intercept) != (other.slope, other.intercept):
+        return False
+    if frame.lut is not other.lut and not (frame.lut is not None and frame.lut.same(other.lut)):
         return False
     stored = [dcmread(one.instance.path, force=True).get("PixelData") for one in (frame, other)]
     return stored[0] is not None and stored[0] == stored[1]

@@ -18,7 +18,7 @@ from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag, Tag
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-from medfuse.dicom.header import READABLE, Instance
+from medfuse.dicom.header import READABLE, Instance, PixelElement
 from medfuse.dicom.scan.find_files import Files
 from medfuse.errors import SeriesError
 
@@ -39,6 +39,16 @@ NEEDED = ("SOPInstanceUID", "Rows", "Columns", "BitsAllocated")
 
 LARGE_BYTES = 2**14
 """Private elements and overlays longer than this are protocols, spectra and pictures, which nothing here needs."""
+
+ELEMENT_BYTES = 12
+"""Tag, value representation and length of Pixel Data (PS3.5 7.1.2)."""
+
+PIXEL_DATA = Tag(0x7FE0, 0x0010)
+
+PIXEL_KINDS = ("", "OB", "OW", "UN")
+"""Value representations that Pixel Data has (PS3.5 8.2); of those that give none, and where a program knew none."""
+
+UNDEFINED = 0xFFFFFFFF
 
 MOSAIC_LAYOUT = Tag(0x0029, 0x1010)
 """The private element that places the tiles of a Siemens mosaic."""
@@ -94,13 +104,18 @@ def _read_header(path: Path, head: bytes | None, kept: object) -> Instance | Non
         if deflated:
             _require_inflatable(path, head)
         # Files without the DICM mark are taken only if they still parse as an image.
-        header, end = _parse(path, head, force=not marked)
+        header, pixels = _parse_deflated(path) if deflated else _parse(path, head, force=not marked)
+        header.buffer, header.filename = None, str(path)  # else each header would keep the bytes it was read from
+        for tag in [tag for tag, element in header.items() if _is_unneeded(tag, element)]:
+            del header[tag]
         stated = {keyword: header.get(keyword) for keyword in NEEDED}
         missing = [keyword for keyword in NEEDED if keyword not in header or stated[keyword] == ""]
-        found = Instance(path, header, None if deflated else end, kept)
-        meant = found.sop_class in READABLE
+        found = Instance(path, header, pixels, kept)
+        meta = getattr(header, "file_meta", None)
+        claimed = str(meta.get("MediaStorageSOPClassUID", "")) if meta is not None else ""
+        meant = found.sop_class in READABLE or (marked and not found.sop_class and claimed in READABLE)
         image = meant or (marked and "Rows" in header)
-        lacking = [keyword for keyword in missing if image and _is_past(header, end, path, keyword)]
+        lacking = [keyword for keyword in missing if image and _is_past(header, pixels, keyword)]
     except OSError as error:
         raise SeriesError("the file cannot be opened") from error
     except Exception as error:  # pydicom raises many kinds on hostile bytes
@@ -114,13 +129,13 @@ def _read_header(path: Path, head: bytes | None, kept: object) -> Instance | Non
     return None if missing else found
 
 
-def _is_past(header: Dataset, end: int, path: Path, keyword: str) -> bool:
+def _is_past(header: Dataset, pixels: PixelElement | None, keyword: str) -> bool:
     """Whether the file goes on after where an element would stand: then it is absent, and not merely cut off."""
-    return end < path.stat().st_size or max(header.keys(), default=0) > (tag_for_keyword(keyword) or 0)
+    return pixels is not None or max(header.keys(), default=0) > (tag_for_keyword(keyword) or 0)
 
 
-def _parse(path: Path, head: bytes, *, force: bool) -> tuple[Dataset, int]:
-    """The header, and where in the file it ends: from its first bytes alone, if it ends there."""
+def _parse(path: Path, head: bytes, *, force: bool) -> tuple[Dataset, PixelElement | None]:
+    """The header, and the element after it: from the file's first bytes alone, if it ends there."""
     stream: BinaryIO = BytesIO(head)
     try:
         header = dcmread(stream, stop_before_pixels=True, force=force)
@@ -129,14 +144,41 @@ def _parse(path: Path, head: bytes, *, force: bool) -> tuple[Dataset, int]:
         if len(head) < HEAD_BYTES:
             raise
         end = HEAD_BYTES
-    if end >= HEAD_BYTES:
-        with path.open("rb") as stream:
-            header = dcmread(stream, stop_before_pixels=True, force=force)
-            end = stream.tell()
-    header.buffer, header.filename = None, str(path)  # else each header would keep the bytes it was read from
-    for tag in [tag for tag, element in header.items() if _is_unneeded(tag, element)]:
-        del header[tag]
-    return header, end
+    if end < HEAD_BYTES - ELEMENT_BYTES:
+        size = len(head) if len(head) < HEAD_BYTES else path.stat().st_size
+        return header, _pixel_element(header, head[end : end + ELEMENT_BYTES], end, size)
+    with path.open("rb") as stream:
+        header = dcmread(stream, stop_before_pixels=True, force=force)
+        end = stream.tell()
+        return header, _pixel_element(header, stream.read(ELEMENT_BYTES), end, path.stat().st_size)
+
+
+def _pixel_element(header: Dataset, element: bytes, end: int, size: int) -> PixelElement | None:
+    """Where the pixels lie, from the bytes at the header's end: what the file states of its encoding may be wrong."""
+    little = bool(header.original_encoding[1])
+    raw = next((one for one in header.values() if isinstance(one, RawDataElement)), None)
+    implicit = raw.VR is None if raw is not None else bool(header.original_encoding[0])
+    begin = 8 if implicit else ELEMENT_BYTES
+    if len(element) < begin or element[:4] != (b"\xe0\x7f\x10\0" if little else b"\x7f\xe0\0\x10"):
+        return None
+    kind = "" if implicit else element[4:6].decode("latin-1")
+    if kind not in PIXEL_KINDS:
+        raise ValueError("Pixel Data is neither OB nor OW")
+    length = int.from_bytes(element[begin - 4 : begin], "little" if little else "big")
+    start = end + begin
+    return PixelElement(start, None if length == UNDEFINED else length, size - start, implicit, little, kind)
+
+
+def _parse_deflated(path: Path) -> tuple[Dataset, PixelElement | None]:
+    """As of `_parse`, of a file that is inflated to be read; its pixels are left out and inflated again when needed."""
+    header = dcmread(path)
+    pixels = header.get_item(PIXEL_DATA)
+    if pixels is None:
+        return header, None
+    value = pixels.value if isinstance(pixels.value, bytes) else b""
+    length = len(value)
+    del header[PIXEL_DATA]
+    return header, PixelElement(0, length, length, False, True, str(pixels.VR), deflated=True)
 
 
 def _is_unneeded(tag: BaseTag, element: DataElement | RawDataElement) -> bool:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
+from medfuse.dicom.encoding.decode import check_pixels
+from medfuse.dicom.encoding.pixel_format import require_grey
 from medfuse.dicom.frames.forms import frames_of
 from medfuse.dicom.frames.frame import Frame
 from medfuse.dicom.frames.no_volume import NoVolumeError, no_volume
@@ -84,6 +86,8 @@ class Series:
         name = series_name(instances)
         try:
             _require_measured(instances[0], name)
+            for instance in instances:
+                require_grey(instance, name)
             found = _volumes(cls, uid, frames_of(instances, name), name, accepted)
         except Exception as error:  # as above
             return [cls._refused(uid, instances, no_volume(error, name), traits)]
@@ -216,8 +220,12 @@ def _by_contrast(
 
 
 def _volume(cls: type[Series], uid: str, frames: Sequence[Frame], name: str, accepted: Accepted, traits: str) -> Series:
+    """One volume, whose pixels can be decoded as far as headers tell."""
     found = stack(frames, name, fill_gaps=accepted.gaps)
-    whole = cls(uid, _files(found.frames), found, None, traits=traits)
+    files = _files(found.frames)
+    for instance in files:
+        check_pixels(instance, name)
+    whole = cls(uid, files, found, None, traits=traits)
     lacking = lacks_slices(found, name)
     return whole if lacking is None else whole._without(lacking, accepted)
 
@@ -228,7 +236,7 @@ def _files(frames: Sequence[Frame]) -> tuple[Instance, ...]:
 
 
 def _require_measured(instance: Instance, name: str) -> None:
-    """Files are of a class that is read, and hold one value a pixel."""
+    """Files are of a class that is read."""
     if not instance.sop_class:
         raise NoVolumeError(
             "no SOP class",
@@ -240,11 +248,6 @@ def _require_measured(instance: Instance, name: str) -> None:
             kind,
             f"{name} is {kind}; medfuse reads MR, CT and PET series, classic or enhanced, and NM tomography. Choose "
             "another series, or export this one in such a form.",
-        )
-    if said(instance.header, "SamplesPerPixel") not in ("", "1"):
-        raise NoVolumeError(
-            "colour pictures",
-            f"{name} holds colour pictures; a volume of measured values is needed. Choose another series.",
         )
 
 

@@ -7,12 +7,14 @@ import sys
 
 from medfuse.cli import align, bench, demo, fuse, inspect, score, send, train, verify, warm_up
 from medfuse.cli.console import app
+from medfuse.cli.streams import prepare_streams
 
 __all__ = ["align", "app", "bench", "demo", "fuse", "inspect", "main", "score", "send", "train", "verify", "warm_up"]
 
 
 def main() -> None:
     """Run the command."""
+    prepare_streams()
     # Leave as on Ctrl-C, so that nothing half-written stays behind.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     app()

@@ -49,9 +49,9 @@ KNOWN_WORDS = frozenset(
 """Values of arguments that are medfuse's own words, so that a log may repeat them."""
 
 EXPECTED = {
-    "int_parsing": "a whole number",
-    "int_from_float": "a whole number",
-    "int_parsing_size": "a whole number of fewer digits",
+    "int_parsing": "an integer",
+    "int_from_float": "an integer",
+    "int_parsing_size": "an integer of fewer digits",
     "float_parsing": "a number",
     "finite_number": "a finite number",
     "greater_than_equal": "a number of at least {ge}",

@@ -10,10 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from medfuse.errors import ExportError
+from medfuse.runtime.output_place import require_place, resolved
 
 
 def require_free(path: Path, overwrite: bool) -> None:
     """Raise `ExportError` if ``path`` holds something and may not be replaced; an empty folder counts as free."""
+    require_place(path)
     if overwrite or not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return
     raise ExportError(f"{path} exists already; choose another place, or allow overwriting.")
@@ -21,9 +23,9 @@ def require_free(path: Path, overwrite: bool) -> None:
 
 def require_outside(path: Path, inputs: Iterable[Path]) -> None:
     """Raise `ExportError` if writing ``path`` would touch an input folder or file, from within or from above."""
-    target = path.resolve()
+    target = resolved(path)
     for source in inputs:
-        place = source.resolve()
+        place = resolved(source)
         if target == place or place in target.parents or target in place.parents:
             raise ExportError(f"{path} would write into the input {source}; choose a folder outside of it.")
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from medfuse.cli.console import EXIT_CODES, Json, Overwrite, app, print_json, refusing, stdout, steps
+from medfuse.errors import counted
 from medfuse.runtime.atomic_output import atomic_entries
 
 OWNED = ("bench.json", "bench.png")
@@ -85,7 +86,9 @@ def _print(found: dict[str, Any]) -> None:
     stdout.print(table)
     studies = found["study"]
     stages = list(studies[0]["seconds"])
-    table = Table("engine", *stages, "total s", "peak MiB", title=f"study of {studies[0]['slices']} slices, seconds")
+    table = Table(
+        "engine", *stages, "total s", "peak MiB", title=f"study of {counted(studies[0]['slices'], 'slice')}, seconds"
+    )
     for row in studies:
         cells = (f"{row['seconds'].get(stage, 0):.1f}" for stage in stages)
         peak = "" if row["peak_mib"] is None else f"{row['peak_mib']:.0f}"

@@ -10,7 +10,7 @@ import typer
 
 from medfuse.cli.guard import EXIT_FAULTS, EXIT_NOT_SENT, GuardedGroup, report_refusal
 from medfuse.cli.streams import print_json, stderr, stdout
-from medfuse.errors import MedfuseError
+from medfuse.errors import ExportError, MedfuseError
 from medfuse.provenance import DISCLAIMER
 from medfuse.runtime.progress import Progress
 
@@ -27,6 +27,7 @@ __all__ = [
     "describe",
     "print_json",
     "refusing",
+    "refusing_options",
     "stderr",
     "stdout",
     "steps",
@@ -84,6 +85,15 @@ def steps() -> Iterator[Progress]:
             bars.update(tasks[step], completed=share, note=note)
 
         yield tell
+
+
+@contextmanager
+def refusing_options() -> Iterator[None]:
+    """Turn `ExportError` into wrong usage where nothing but options is looked at: nothing was to be written yet."""
+    try:
+        yield
+    except ExportError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 @contextmanager

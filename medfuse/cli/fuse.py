@@ -23,12 +23,25 @@ from medfuse.cli.choices import (
     PlaneName,
     Way,
 )
-from medfuse.cli.console import EXIT_CODES, Json, Overwrite, app, describe, print_json, refusing, stdout, steps
+from medfuse.cli.console import (
+    EXIT_CODES,
+    Json,
+    Overwrite,
+    app,
+    describe,
+    print_json,
+    refusing,
+    refusing_options,
+    stdout,
+    steps,
+)
+from medfuse.errors import did_you_mean
 from medfuse.gesenet.engines import AUTO, ENGINE_NAMES
 from medfuse.intensity import CT_WINDOWS_HU
 from medfuse.provenance import DISCLAIMER
 from medfuse.registration.suffixes import READ_SUFFIXES
 from medfuse.runtime.atomic_output import atomic_entries, require_outside
+from medfuse.runtime.output_place import shown
 from medfuse.runtime.progress import Progress, part_of
 from medfuse.volume import MRI, PALETTES, PARTNERS
 
@@ -39,6 +52,8 @@ if TYPE_CHECKING:
     from medfuse.pipeline.fused_study import FusedStudy
     from medfuse.registration import Align
     from medfuse.volume import Plane
+
+MOST_BITS = 16
 
 RESULTS = (
     *("dicom", "partner", "registration", "registration.h5", "registration.tfm", "blending", "media"),
@@ -107,7 +122,9 @@ def fuse(
     compress: Annotated[
         CompressionName, typer.Option(help="Compress the DICOM pixels without loss.")
     ] = CompressionName.NONE,
-    bits: Annotated[int, typer.Option(help="Bits of a grey picture, 8 or 16; colour has 8.", metavar="BITS")] = 16,
+    bits: Annotated[
+        int, typer.Option(help="Bits of a grey picture, 8 or 16; colour has 8.", metavar="BITS")
+    ] = MOST_BITS,
     multiframe: Annotated[
         bool, typer.Option("--multiframe", help="Write all fused slices into one file, which fewer programs read.")
     ] = False,
@@ -135,6 +152,16 @@ def fuse(
 ) -> None:
     """Fuse MRI and PARTNER into OUT/dicom/*.dcm and OUT/fused.nii.gz with OUT/fused.json."""
     _require_usable(align, template, identity, deidentify, bits)
+    if format_ is Format.NIFTI:
+        asked: dict[str, object] = {
+            "--template": template,
+            "--identity": identity,
+            "--multiframe": multiframe,
+            "--dicomdir": dicomdir,
+        }
+        asked |= {"--description": description, "--series-number": series_number}
+        asked |= {"--compress": compress is not CompressionName.NONE or None, "--bits": bits != MOST_BITS}
+        _require_nothing_of_dicom(asked)
     from medfuse import dicom, nifti
     from medfuse.intensity.suv import to_suv
 
@@ -142,15 +169,16 @@ def fuse(
         started = time.perf_counter()
         alignment = _alignment(align)
         hidden = dicom.Deidentifier()
-        options = dicom.DicomOptions(
-            identity=_identity(template, identity, hidden if deidentify else None),
-            description=description,
-            number=series_number,
-            compression=compress.value,
-            bits=cast("dicom.Bits", bits),
-            multiframe=multiframe,
-        )
-        choices = DicomChoices(options, with_partner, dicomdir and format_ is not Format.NIFTI)
+        with refusing_options():
+            options = dicom.DicomOptions(
+                identity=_identity(template, identity, hidden if deidentify else None),
+                description=description,
+                number=series_number,
+                compression=compress.value,
+                bits=cast("dicom.Bits", bits),
+                multiframe=multiframe,
+            )
+        choices = DicomChoices(options, with_partner, dicomdir)
         for entry in RESULTS:
             require_outside(out / entry, [mri, partner])
         with atomic_entries(out, overwrite, RESULTS) as folder:
@@ -213,7 +241,10 @@ def _refuse_early(mri: MetaTensor, partner: MetaTensor, plane: Plane, choices: D
 def _require_usable(align: str, template: Path | None, identity: list[str] | None, deidentify: bool, bits: int) -> None:
     """Raise a usage error where options contradict each other or have no such value."""
     if align not in list(Way) and not Path(align).exists():
-        raise typer.BadParameter(f"expected {', '.join(Way)} or a registration file; there is no file {align!r}.")
+        raise typer.BadParameter(
+            f"expected {', '.join(Way)} or a registration file; there is no file {shown(align)!r}."
+            f"{did_you_mean(align, list(Way))}"
+        )
     if bits not in (8, 16):
         raise typer.BadParameter(f"a grey picture has 8 or 16 bits; found {bits}.")
     if template is not None and identity:
@@ -224,6 +255,16 @@ def _require_usable(align: str, template: Path | None, identity: list[str] | Non
         )
     if not all("=" in text for text in identity or ()):
         raise typer.BadParameter("expected --identity KEYWORD=VALUE, such as PatientID=17; an equals sign is missing.")
+
+
+def _require_nothing_of_dicom(asked: dict[str, object]) -> None:
+    """Raise a usage error where something was asked of DICOM output, and none is written."""
+    of_no_use = [option for option, value in asked.items() if value not in (None, False, [])]
+    if of_no_use:
+        raise typer.BadParameter(
+            f"expected no {of_no_use[0]} with --format nifti, which writes no DICOM; leave that out, or give "
+            "--format both."
+        )
 
 
 def _identity(

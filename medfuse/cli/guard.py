@@ -8,7 +8,6 @@ import re
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,11 @@ from typer.core import TyperGroup
 
 from medfuse.cli import streams
 from medfuse.cli.choices import CompressionName, Format, PartnerModality, PlaneName, Way
-from medfuse.errors import DeviceError, ExportError, MedfuseError, RegistrationError
+from medfuse.errors import DeviceError, ExportError, MedfuseError, RegistrationError, did_you_mean
 from medfuse.gesenet.engines import AUTO, ENGINE_NAMES
 from medfuse.intensity import CT_WINDOWS_HU
 from medfuse.runtime.crash_log import write_crash_log
+from medfuse.runtime.output_place import shown
 from medfuse.volume import MODALITIES, PALETTES
 
 EXIT_USAGE, EXIT_INPUT, EXIT_NOT_ALIGNED, EXIT_EXPORT, EXIT_FAULTS, EXIT_NOT_SENT = 2, 3, 4, 5, 6, 7
@@ -203,12 +203,7 @@ def _argument_of(error: OSError, arguments: Sequence[str]) -> str:
     found = [Path(os.fsdecode(name)) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
     given = [word.partition("=")[2] or word for word in arguments]
     named = [word for word in given if word and any(place.is_relative_to(word) for place in found)]
-    return shortened(max(named, key=len)) if named else "a file"
-
-
-def shortened(text: str, most: int = 120) -> str:
-    """A text of a length that people read."""
-    return text if len(text) <= most else f"{text[: most // 2]}…{text[-most // 3 :]}"
+    return shown(max(named, key=len)) if named else "a file"
 
 
 def _is_usage(error: BaseException) -> bool:
@@ -244,17 +239,10 @@ def _found_by_checker(error: Any) -> str | None:
     if choice is not None:
         names = re.findall(r"'([^']*)'", choice["choices"])
         listed = " or ".join(filter(None, (", ".join(names[:-1]), names[-1])))
-        return f"expected {listed}; found {shortened(choice['found'])}.{did_you_mean(choice['found'], names)}"
+        question = did_you_mean(choice["found"].strip("'"), names)
+        return f"expected {listed}; found {shown(choice['found'])}.{question}"
     details: list[dict[str, Any]] = getattr(error.__cause__, "errors", list)()
     if not details or details[0].get("type") not in EXPECTED:
         return None
     first = details[0]
-    return (
-        f"expected {EXPECTED[first['type']].format(**first.get('ctx') or {})}; found {shortened(repr(first['input']))}."
-    )
-
-
-def did_you_mean(found: str, names: Sequence[str]) -> str:
-    """A question with the name that is most like what was found; empty where none is."""
-    close = get_close_matches(found.strip("'").lower(), names, n=1)
-    return f" Did you mean {close[0]!r}?" if close else ""
+    return f"expected {EXPECTED[first['type']].format(**first.get('ctx') or {})}; found {shown(repr(first['input']))}."

@@ -10,7 +10,7 @@ import pydicom.data
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
-from medfuse.errors import IntensityError
+from medfuse.errors import IntensityError, did_you_mean
 from medfuse.volume import PALETTES
 
 
@@ -24,7 +24,9 @@ def palette_table(name: str) -> npt.NDArray[np.float32]:
         If there is no palette of this name.
     """
     if name not in PALETTES:
-        raise IntensityError(f"expected a palette of {', '.join(PALETTES)}; found {name!r}.")
+        raise IntensityError(
+            f"expected a palette of {', '.join(PALETTES)}; found {name!r}.{did_you_mean(name, PALETTES)}"
+        )
     file = pydicom.data.get_palette_files(f"{name.replace('-', '')}.dcm")[0]
     palette = dcmread(file, force=True)
     channels = [

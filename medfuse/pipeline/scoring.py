@@ -12,7 +12,7 @@ from monai.data.meta_tensor import MetaTensor
 from torch import Tensor
 
 from medfuse import dicom, nifti
-from medfuse.errors import GeometryError, IntensityError, SeriesError, StudyError
+from medfuse.errors import GeometryError, IntensityError, SeriesError, StudyError, counted
 from medfuse.gesenet.device import resolve_device
 from medfuse.intensity import Window, colour
 from medfuse.intensity.picture_files import read_picture
@@ -254,8 +254,9 @@ def _same_names(*folders: Path) -> list[tuple[Path, Path, Path]]:
     if not fused.keys() == mri.keys() == partner.keys():
         common = len(fused.keys() & mri.keys() & partner.keys())
         raise StudyError(
-            f"the three folders must hold equally named pictures; {len(fused)} are fused, {len(mri)} are MRI and "
-            f"{len(partner)} are of the partner, but only {common} names are in all three. Name them alike."
+            f"the three folders must hold equally named pictures; found {counted(len(fused), 'fused picture')}, "
+            f"{len(mri)} of the MRI and {len(partner)} of the partner, with {counted(common, 'name')} in all three. "
+            "Name them alike."
         )
     return [(fused[name], mri[name], partner[name]) for name in fused]
 

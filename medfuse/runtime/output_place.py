@@ -51,7 +51,7 @@ def resolved(path: Path) -> Path:
     return Path(os.path.realpath(path))  # `Path.resolve` raises a RuntimeError for a circle
 
 
-def shown(path: Path) -> str:
-    """A path of a length that people read."""
+def shown(path: Path | str) -> str:
+    """A path, or what was given as one, of a length that people read."""
     text = str(path)
     return text if len(text) <= MOST_SHOWN else f"{text[: MOST_SHOWN // 2]}…{text[-MOST_SHOWN // 3 :]}"

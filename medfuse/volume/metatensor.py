@@ -110,6 +110,26 @@ class HasMeta(Protocol):
     def meta(self) -> Mapping[str, Any]: ...
 
 
+def require_volume(given: object, name: str = "the volume") -> None:
+    """Raise `StudyError` unless something is a volume as `medfuse.load` returns it: (1, X, Y, Z) with its metadata."""
+    if isinstance(given, MetaTensor) and given.ndim == 4 and len(given) == 1:
+        return
+    kind = type(given).__name__
+    if isinstance(given, MetaTensor):
+        found = f"a MetaTensor of shape {tuple(given.shape)}"
+    else:
+        found = "None" if given is None else f"{'an' if kind[0] in 'aeiouAEIOU' else 'a'} {kind}"
+    if given is None or isinstance(given, str | Path):
+        how = "load it first, medfuse.load(path)"
+    elif isinstance(given, list | tuple | dict):
+        how = "give one volume, medfuse.load(path)"
+    else:
+        how = (
+            "load its file, medfuse.load(path, modality=...), or join values and geometry by medfuse.volume.make_volume"
+        )
+    raise StudyError(f"expected {name} as medfuse.load returns it, (1, X, Y, Z); found {found}; {how}.")
+
+
 def meta_of(volume: HasMeta) -> Mapping[str, Any]:
     """Read the metadata of a volume; `StudyError` where it does not say its modality."""
     if volume.meta.get("modality") not in MODALITIES:

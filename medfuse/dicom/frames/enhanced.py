@@ -9,6 +9,7 @@ from pydicom.dataset import Dataset
 from medfuse.dicom.frames.frame import Frame, matrix_of, place_of, usable_rescale
 from medfuse.dicom.frames.no_volume import NoVolumeError
 from medfuse.dicom.header import ENHANCED, Instance, items, said
+from medfuse.errors import counted
 
 EMPTY = Dataset()
 """Stands for a group that is not there; never written to."""
@@ -69,7 +70,7 @@ def enhanced_frames(instance: Instance, name: str) -> list[Frame]:
     if described != count:
         raise NoVolumeError(
             "places of frames not said",
-            f"instance {instance.number} of {name} holds {count} frames but describes {described} "
+            f"instance {instance.number} of {name} holds {counted(count, 'frame')} but describes {described} "
             "(PerFrameFunctionalGroupsSequence): the place of the others is unknown. Export it again.",
         )
     frames = []

@@ -12,7 +12,7 @@ from medfuse.dicom.header import Instance, quiet, said, short_text
 from medfuse.dicom.scan.find_files import Place, find_files, places_named
 from medfuse.dicom.scan.read_headers import read_headers
 from medfuse.dicom.scan.series import Series
-from medfuse.errors import SeriesError
+from medfuse.errors import SeriesError, counted
 
 MOST_LISTED = 12
 """A message names no more series than this."""
@@ -120,16 +120,12 @@ def choose(
     if len({one.uid for one in candidates}) == 1 and len(candidates) > 1:
         candidates = [one for one in candidates if not one.skipped]
     if not found.series:
-        files = (
-            f"{found.ignored} file{'s' if found.ignored != 1 else ''} but no DICOM image"
-            if found.ignored
-            else "no file"
-        )
+        files = f"{counted(found.ignored, 'file')} but no DICOM image" if found.ignored else "no file"
         raise SeriesError(
             f"expected a DICOM series in {places_named(path)}, found {files}; give the folder of one series."
         )
     if len(candidates) != 1:
-        shown = [f"{one.name}, {len(one.instances)} files" for one in found.series]
+        shown = [f"{one.name}, {counted(len(one.instances), 'file')}" for one in found.series]
         listed = "; ".join(shown[:MOST_LISTED] + ["…"] * (len(shown) > MOST_LISTED))
         wanted = "one series" if series is None else f"one series {series}"
         part = next((one for one in candidates if one.part), None)

@@ -7,11 +7,10 @@ import reprlib
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from medfuse.errors import TrainingError
+from medfuse.errors import TrainingError, did_you_mean
 from medfuse.gesenet.architecture import Parts
 from medfuse.gesenet.weights import DEFAULT
 
@@ -192,7 +191,7 @@ class TrainingConfig:
         if unknown:
             raise TrainingError(
                 f"unknown training settings: {', '.join(sorted(map(_named, unknown)))}; there are "
-                f"{', '.join(defaults)}."
+                f"{', '.join(defaults)}.{did_you_mean(min(map(_named, unknown)), defaults)}"
             )
         checked: dict[str, Any] = {name: _as_type_of(defaults[name], name, value) for name, value in values.items()}
         return cls(**checked)
@@ -295,7 +294,5 @@ def shown(value: object) -> str:
 
 
 def _named(setting: object) -> str:
-    """The name of a setting that there is not, with the one that is most like it."""
-    name = str(setting)[:60] if isinstance(setting, str) else shown(setting)
-    close = get_close_matches(name, [each.name for each in fields(TrainingConfig)], n=1)
-    return f"{name} (did you mean {close[0]}?)" if close else name
+    """The name of a setting that there is not, of a length that people read."""
+    return setting[:60] if isinstance(setting, str) else shown(setting)

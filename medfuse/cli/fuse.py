@@ -160,7 +160,7 @@ def fuse(
             "--dicomdir": dicomdir,
         }
         asked |= {"--description": description, "--series-number": series_number}
-        asked |= {"--compress": compress is not CompressionName.NONE or None, "--bits": bits != MOST_BITS}
+        asked |= {"--compress": compress is not CompressionName.NONE, "--bits": bits != MOST_BITS}
         _require_nothing_of_dicom(asked)
     from medfuse import dicom, nifti
     from medfuse.intensity.suv import to_suv
@@ -243,7 +243,7 @@ def _require_usable(align: str, template: Path | None, identity: list[str] | Non
     if align not in list(Way) and not Path(align).exists():
         raise typer.BadParameter(
             f"expected {', '.join(Way)} or a registration file; there is no file {shown(align)!r}."
-            f"{did_you_mean(align, list(Way))}"
+            f"{did_you_mean(align, [way.value for way in Way])}"
         )
     if bits not in (8, 16):
         raise typer.BadParameter(f"a grey picture has 8 or 16 bits; found {bits}.")
@@ -259,7 +259,7 @@ def _require_usable(align: str, template: Path | None, identity: list[str] | Non
 
 def _require_nothing_of_dicom(asked: dict[str, object]) -> None:
     """Raise a usage error where something was asked of DICOM output, and none is written."""
-    of_no_use = [option for option, value in asked.items() if value not in (None, False, [])]
+    of_no_use = [option for option, value in asked.items() if value is not None and value is not False and value != []]
     if of_no_use:
         raise typer.BadParameter(
             f"expected no {of_no_use[0]} with --format nifti, which writes no DICOM; leave that out, or give "

@@ -206,8 +206,8 @@ def _require_fit(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], na
     missing, unknown = expected.keys() - state.keys(), state.keys() - expected.keys()
     if missing or unknown:
         raise WeightsError(
-            f"{name} is not a GeSeNet: {len(missing)} of {len(expected)} arrays are missing and {len(unknown)} are "
-            f"unknown (such as {min(missing | unknown)[:60]!r}); {GIVE}"
+            f"{name} is not a GeSeNet: missing are {len(missing)} of {len(expected)} arrays, and unknown are "
+            f"{len(unknown)} (such as {min(missing | unknown)[:60]!r}); {GIVE}"
         )
     for key, array in expected.items():
         found = state[key]

@@ -114,12 +114,10 @@ def require_volume(given: object, name: str = "the volume") -> None:
     """Raise `StudyError` unless something is a volume as `medfuse.load` returns it: (1, X, Y, Z) with its metadata."""
     if isinstance(given, MetaTensor) and given.ndim == 4 and len(given) == 1:
         return
-    kind = type(given).__name__
+    found = "None" if given is None else f"an object of type {type(given).__name__}"
     if isinstance(given, MetaTensor):
-        found = f"a MetaTensor of shape {tuple(given.shape)}"
-    else:
-        found = "None" if given is None else f"{'an' if kind[0] in 'aeiouAEIOU' else 'a'} {kind}"
-    if given is None or isinstance(given, str | Path):
+        found, how = f"a MetaTensor of shape {tuple(given.shape)}", "give one volume of one channel, medfuse.load(path)"
+    elif given is None or isinstance(given, str | Path):
         how = "load it first, medfuse.load(path)"
     elif isinstance(given, list | tuple | dict):
         how = "give one volume, medfuse.load(path)"

@@ -100,3 +100,14 @@ def test_scaling_is_one_linear_map_for_the_whole_volume():
     expected = (mri.as_tensor() - window.lower) / window.width
     torch.testing.assert_close(scaled.as_tensor()[inside], expected[inside])
     assert scaled.meta["window"] == window
+
+
+@pytest.mark.parametrize("text", ["100,-50", "100,0", "-5", "0", "nan", "inf", "1,nan", "1e40", "1e38,1"])
+def test_a_window_that_is_none_is_quoted_as_typed(text):
+    with pytest.raises(IntensityError, match=f"width above 0.*found '{text}'"):
+        parse_window(text)
+
+
+def test_a_mistyped_preset_is_answered_with_the_name_that_is_most_like_it():
+    with pytest.raises(IntensityError, match=r"found 'bnoe'\. Did you mean 'bone'\?"):
+        parse_window("bnoe")

@@ -376,8 +376,10 @@ def test_an_input_file_is_never_replaced(tmp_path, pet_phantom):
 
 @pytest.mark.parametrize(
     "given",
-    ["mri", Path("mri"), None, 5, np.zeros((4, 4, 4)), torch.zeros(1, 4, 4, 4), ["mri"], {"image": 1}]
-    + [nib.Nifti1Image(np.zeros((4, 4, 4)), np.eye(4)), MetaTensor(torch.zeros(3, 4, 4, 4))],
+    [
+        *("mri", Path("mri"), None, 5, np.zeros((4, 4, 4)), torch.zeros(1, 4, 4, 4), ["mri"], {"image": 1}),
+        *(nib.Nifti1Image(np.zeros((4, 4, 4)), np.eye(4)), MetaTensor(torch.zeros(3, 4, 4, 4))),
+    ],
     ids=lambda given: type(given).__name__,
 )
 def test_what_is_no_volume_is_answered_with_how_to_load_one(given):

@@ -79,7 +79,8 @@ def read_pairs(index: Path, split: str = "train") -> list[Pair]:
         rows = [row for row in reader if row["split"] == split]
     except csv.Error as error:
         raise TrainingError(
-            f"{index.name} is no readable CSV file after line {reader.line_num} ({error}); save it with commas, in UTF-8."
+            f"{index.name} is no readable CSV file after line {reader.line_num} ({error}); save it with commas, "
+            "in UTF-8."
         ) from None
     short = next((row for row in rows if any(row[name] is None for name in PAIR_COLUMNS)), None)
     if short is not None:

@@ -22,9 +22,11 @@ def bench(
     ] = None,
     weights: Annotated[str, typer.Option(help="default, or a weights file.", metavar="FILE")] = "default",
     device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "cpu",
-    rounds: Annotated[int, typer.Option(min=1, help="How often each engine is timed, in turns with the others.")] = 5,
+    rounds: Annotated[
+        int, typer.Option(min=1, max=1000, help="How often each engine is timed, in turns with the others.")
+    ] = 5,
     coarsen: Annotated[
-        float, typer.Option(min=1, help="Factor on the voxel sizes of the phantom study; 1 is a full study.")
+        float, typer.Option(min=1, max=16, help="Factor on the voxel sizes of the phantom study; 1 is a full study.")
     ] = 2.0,
     pictures: Annotated[
         tuple[Path, Path] | None,

@@ -55,6 +55,12 @@ if TYPE_CHECKING:
 
 MOST_BITS = 16
 
+DICOM_ONLY = (
+    *("--template", "--identity", "--multiframe", "--dicomdir", "--description", "--series-number"),
+    *("--compress", "--bits"),
+)
+"""Options that say nothing where only NIfTI is written."""
+
 RESULTS = (
     *("dicom", "partner", "registration", "registration.h5", "registration.tfm", "blending", "media"),
     *("fused.nii.gz", "fused.json", "partner.nii.gz", "partner.json", "dataset_description.json"),
@@ -152,16 +158,9 @@ def fuse(
 ) -> None:
     """Fuse MRI and PARTNER into OUT/dicom/*.dcm and OUT/fused.nii.gz with OUT/fused.json."""
     _require_usable(align, template, identity, deidentify, bits)
-    if format_ is Format.NIFTI:
-        asked: dict[str, object] = {
-            "--template": template,
-            "--identity": identity,
-            "--multiframe": multiframe,
-            "--dicomdir": dicomdir,
-        }
-        asked |= {"--description": description, "--series-number": series_number}
-        asked |= {"--compress": compress is not CompressionName.NONE, "--bits": bits != MOST_BITS}
-        _require_nothing_of_dicom(asked)
+    asked = (template, identity, multiframe, dicomdir, description, series_number)
+    changed = compress is not CompressionName.NONE, bits != MOST_BITS
+    _require_dicom_output(format_, (*asked, *changed))
     from medfuse import dicom, nifti
     from medfuse.intensity.suv import to_suv
 
@@ -257,10 +256,11 @@ def _require_usable(align: str, template: Path | None, identity: list[str] | Non
         raise typer.BadParameter("expected --identity KEYWORD=VALUE, such as PatientID=17; an equals sign is missing.")
 
 
-def _require_nothing_of_dicom(asked: dict[str, object]) -> None:
-    """Raise a usage error where something was asked of DICOM output, and none is written."""
-    of_no_use = [option for option, value in asked.items() if value is not None and value is not False and value != []]
-    if of_no_use:
+def _require_dicom_output(format_: Format, asked: tuple[object, ...]) -> None:
+    """Raise a usage error where one of `DICOM_ONLY` was asked for, and no DICOM is written."""
+    given = zip(DICOM_ONLY, asked, strict=True)
+    of_no_use = [option for option, value in given if value is not None and value is not False and value != []]
+    if of_no_use and format_ is Format.NIFTI:
         raise typer.BadParameter(
             f"expected no {of_no_use[0]} with --format nifti, which writes no DICOM; leave that out, or give "
             "--format both."

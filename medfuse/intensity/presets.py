@@ -73,6 +73,6 @@ def parse_window(text: str) -> Window:
         return Window.from_level(level, width)
     except IntensityError:
         raise IntensityError(
-            f"expected a window as LEVEL,WIDTH with a width above 0, or as one largest value above 0, no number beyond "
+            f"expected a window as LEVEL,WIDTH with a positive width, or as one positive value, no number beyond "
             f"{LARGEST:g}; found {text[:60]!r}."
         ) from None

@@ -104,7 +104,7 @@ def test_scaling_is_one_linear_map_for_the_whole_volume():
 
 @pytest.mark.parametrize("text", ["100,-50", "100,0", "-5", "0", "nan", "inf", "1,nan", "1e40", "1e38,1"])
 def test_a_window_that_is_none_is_quoted_as_typed(text):
-    with pytest.raises(IntensityError, match=f"width above 0.*found '{text}'"):
+    with pytest.raises(IntensityError, match=f"positive width.*found '{text}'"):
         parse_window(text)
 
 

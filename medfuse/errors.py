@@ -14,6 +14,30 @@
 Every message says what was expected, what was found and what to do; none names a patient.
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+def counted(number: int, one: str, several: str = "") -> str:
+    """Name a number of things for a message.
+
+    >>> counted(1, "file"), counted(2, "file"), counted(0, "copy", "copies")
+    ('1 file', '2 files', '0 copies')
+    """
+    return f"{number} {one if number == 1 else several or one + 's'}"
+
+
+def did_you_mean(found: str, names: Iterable[str]) -> str:
+    """Ask for the name that is most like what was found, as the end of a message; empty where none is.
+
+    >>> did_you_mean("ridgid", ["rigid", "affine"])
+    " Did you mean 'rigid'?"
+    """
+    close = get_close_matches(found.lower(), [*names], n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""
+
 
 class MedfuseError(Exception):
     """The root of every error that medfuse raises on purpose."""
@@ -65,8 +89,3 @@ class ExportError(MedfuseError, RuntimeError):
 
 class DeviceError(MedfuseError, RuntimeError):
     """The processor or engine asked for is not there, or has too little memory."""
-
-
-def counted(number: int, one: str, several: str = "") -> str:
-    """A number with its noun, for messages: ``1 file``, ``2 files``; ``several`` is a plural other than by an s."""
-    return f"{number} {one if number == 1 else several or one + 's'}"

@@ -20,7 +20,7 @@ from pydicom.uid import MediaStorageDirectoryStorage
 
 from medfuse.archive.transfer import Options, Transfer, Transport
 from medfuse.dicom.header import quiet
-from medfuse.errors import ExportError, SeriesError
+from medfuse.errors import ExportError, SeriesError, counted
 from medfuse.runtime.atomic_output import atomic_file
 from medfuse.runtime.exchange import settle_under, without_staged
 from medfuse.runtime.progress import Progress
@@ -208,7 +208,7 @@ def _transfers(folder: Path) -> Iterator[Transfer]:
         raise SeriesError(f"expected DICOM files in {folder}, found none; give the folder of an export.")
     doubled = sum(count > 1 for count in Counter(one.uid for one in found).values())
     if doubled:
-        raise SeriesError(f"files in {folder} share a SOPInstanceUID ({doubled} times); nothing was sent.")
+        raise SeriesError(f"files in {folder} share a SOPInstanceUID ({counted(doubled, 'time')}); nothing was sent.")
     yield from found
 
 

@@ -7,6 +7,7 @@ import sys
 
 from medfuse.cli import align, bench, demo, fuse, inspect, score, send, train, verify, warm_up
 from medfuse.cli.console import app
+from medfuse.cli.streams import prepare_streams
 from medfuse.runtime.signals import ENDING_SIGNALS
 
 __all__ = ["align", "app", "bench", "demo", "fuse", "inspect", "main", "score", "send", "train", "verify", "warm_up"]
@@ -14,6 +15,7 @@ __all__ = ["align", "app", "bench", "demo", "fuse", "inspect", "main", "score", 
 
 def main() -> None:
     """Run the command."""
+    prepare_streams()
     # Leave as on Ctrl-C, so that nothing half-written stays behind; under nohup, a hang-up stays ignored.
     for each in ENDING_SIGNALS:
         if signal.getsignal(each) is signal.SIG_DFL:

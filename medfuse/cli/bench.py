@@ -11,6 +11,7 @@ import typer
 
 from medfuse.cli.console import EXIT_CODES, Json, Overwrite, app, print_json, refusing, stdout, steps
 from medfuse.cli.inputs import require_apart
+from medfuse.errors import counted
 from medfuse.runtime.atomic_output import atomic_entries
 
 OWNED = ("bench.json", "bench.png")
@@ -23,9 +24,11 @@ def bench(
     ] = None,
     weights: Annotated[str, typer.Option(help="default, or a weights file.", metavar="FILE")] = "default",
     device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "cpu",
-    rounds: Annotated[int, typer.Option(min=1, help="How often each engine is timed, in turns with the others.")] = 5,
+    rounds: Annotated[
+        int, typer.Option(min=1, max=1000, help="How often each engine is timed, in turns with the others.")
+    ] = 5,
     coarsen: Annotated[
-        float, typer.Option(min=1, help="Factor on the voxel sizes of the phantom study; 1 is a full study.")
+        float, typer.Option(min=1, max=16, help="Factor on the voxel sizes of the phantom study; 1 is a full study.")
     ] = 2.0,
     pictures: Annotated[
         tuple[Path, Path] | None,
@@ -96,7 +99,9 @@ def _print(found: dict[str, Any]) -> None:
     stdout.print(table)
     studies = found["study"]
     stages = list(studies[0]["seconds"])
-    table = Table("engine", *stages, "total s", "peak MiB", title=f"study of {studies[0]['slices']} slices, seconds")
+    table = Table(
+        "engine", *stages, "total s", "peak MiB", title=f"study of {counted(studies[0]['slices'], 'slice')}, seconds"
+    )
     for row in studies:
         cells = (f"{row['seconds'].get(stage, 0):.1f}" for stage in stages)
         peak = "" if row["peak_mib"] is None else f"{row['peak_mib']:.0f}"

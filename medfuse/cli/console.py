@@ -2,30 +2,44 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
-from medfuse.errors import DeviceError, ExportError, MedfuseError, RegistrationError
+from medfuse.cli.guard import EXIT_FAULTS, EXIT_NOT_SENT, GuardedGroup, report_refusal
+from medfuse.cli.streams import print_json, stderr, stdout
+from medfuse.errors import ExportError, MedfuseError
 from medfuse.provenance import DISCLAIMER
 from medfuse.runtime.progress import Progress
 
 if TYPE_CHECKING:
     from medfuse.volume import Grid
 
-EXIT_USAGE, EXIT_INPUT, EXIT_NOT_ALIGNED, EXIT_EXPORT, EXIT_FAULTS, EXIT_NOT_SENT = 2, 3, 4, 5, 6, 7
+__all__ = [
+    "EXIT_CODES",
+    "EXIT_FAULTS",
+    "EXIT_NOT_SENT",
+    "Json",
+    "Overwrite",
+    "app",
+    "describe",
+    "print_json",
+    "refusing",
+    "refusing_options",
+    "stderr",
+    "stdout",
+    "steps",
+]
 
 EXIT_CODES = (
     "Exit codes: 0 done · 2 usage · 3 input refused · 4 not aligned · 5 export failed · 6 faults found · "
-    "7 not everything sent."
+    "7 not everything sent · 70 fault of medfuse · 74 output lost."
 )
 
 app = typer.Typer(
+    cls=GuardedGroup,
     help=f"Fuse an MRI with its CT, PET or SPECT. {DISCLAIMER}",
     epilog=EXIT_CODES,
     no_args_is_help=True,
@@ -33,16 +47,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # its tracebacks print local values, which may be a patient's
 )
 
-stdout = Console()
-stderr = Console(stderr=True)
-
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results of an earlier run.")]
-
-
-def print_json(found: dict[str, Any]) -> None:
-    """Print what a command found as one JSON object."""
-    sys.stdout.write(json.dumps(found, indent=2) + "\n")
 
 
 def describe(grid: Grid | None) -> dict[str, Any]:
@@ -82,24 +88,18 @@ def steps() -> Iterator[Progress]:
 
 
 @contextmanager
+def refusing_options() -> Iterator[None]:
+    """Turn `ExportError` into wrong usage where nothing but options is looked at: nothing was to be written yet."""
+    try:
+        yield
+    except ExportError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+@contextmanager
 def refusing(as_json: bool) -> Iterator[None]:
     """Turn medfuse's errors into one sentence on standard error and an exit code."""
     try:
         yield
     except MedfuseError as error:
-        _refuse(error, as_json)
-
-
-EXITS = {RegistrationError: EXIT_NOT_ALIGNED, ExportError: EXIT_EXPORT, DeviceError: EXIT_USAGE}
-"""Which exit code an error becomes; `EXIT_INPUT` where it is none of these."""
-
-
-def _refuse(error: MedfuseError, as_json: bool) -> NoReturn:
-    code = next((code for kind, code in EXITS.items() if isinstance(error, kind)), EXIT_INPUT)
-    if as_json:
-        failure: dict[str, object] = {"error": {"kind": type(error).__name__, "message": str(error), "exit_code": code}}
-        if isinstance(error, RegistrationError) and error.found is not None:
-            failure["refused"] = error.found
-        print_json(failure)
-    stderr.print(f"{type(error).__name__}: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
-    raise typer.Exit(code)
+        raise typer.Exit(report_refusal(error, as_json)) from None

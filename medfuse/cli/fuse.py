@@ -26,15 +26,28 @@ from medfuse.cli.choices import (
     Way,
     choosing,
 )
-from medfuse.cli.console import EXIT_CODES, Json, Overwrite, app, describe, print_json, refusing, stdout, steps
+from medfuse.cli.console import (
+    EXIT_CODES,
+    Json,
+    Overwrite,
+    app,
+    describe,
+    print_json,
+    refusing,
+    refusing_options,
+    stdout,
+    steps,
+)
 from medfuse.cli.inputs import require_apart
 from medfuse.cli.suv_options import Dose, Height, InjectedAt, Nuclide, SexOption, Suv, SuvBy, Weight, suv_choices
+from medfuse.errors import did_you_mean
 from medfuse.gesenet.engines import AUTO, ENGINE_NAMES
 from medfuse.gesenet.weights import DEFAULT
 from medfuse.intensity import CT_WINDOWS_HU
 from medfuse.provenance import DISCLAIMER
 from medfuse.registration.suffixes import READ_SUFFIXES
 from medfuse.runtime.atomic_output import atomic_entries
+from medfuse.runtime.output_place import shown
 from medfuse.runtime.progress import Progress, part_of
 from medfuse.volume import MRI, PALETTES, PARTNERS
 
@@ -45,6 +58,14 @@ if TYPE_CHECKING:
     from medfuse.pipeline.fused_study import FusedStudy
     from medfuse.registration import Align
     from medfuse.volume import Plane
+
+MOST_BITS = 16
+
+DICOM_ONLY = (
+    *("--template", "--identity", "--multiframe", "--dicomdir", "--description", "--series-number"),
+    *("--compress", "--bits"),
+)
+"""Options that say nothing where only NIfTI is written."""
 
 RESULTS = (
     *("dicom", "partner", "registration", "registration.h5", "registration.tfm", "blending", "media"),
@@ -125,7 +146,9 @@ def fuse(
     compress: Annotated[
         CompressionName, typer.Option(help="Compress the DICOM pixels without loss.")
     ] = CompressionName.NONE,
-    bits: Annotated[int, typer.Option(help="Bits of a grey picture, 8 or 16; colour has 8.", metavar="BITS")] = 16,
+    bits: Annotated[
+        int, typer.Option(help="Bits of a grey picture, 8 or 16; colour has 8.", metavar="BITS")
+    ] = MOST_BITS,
     multiframe: Annotated[
         bool, typer.Option("--multiframe", help="Write all fused slices into one file, which fewer programs read.")
     ] = False,
@@ -156,6 +179,9 @@ def fuse(
     uptake = suv_choices(
         suv, suv_by, dose=dose, injected_at=injected_at, nuclide=nuclide, weight=weight, height=height, sex=sex
     )
+    asked = (template, identity, multiframe, dicomdir, description, series_number)
+    changed = compress is not CompressionName.NONE, bits != MOST_BITS
+    _require_dicom_output(format_, (*asked, *changed))
     from medfuse import dicom, nifti
 
     with refusing(as_json), steps() as progress:
@@ -166,15 +192,16 @@ def fuse(
         require_apart([out / entry for entry in RESULTS], given)
         alignment = _alignment(align)
         hidden = dicom.Deidentifier()
-        options = dicom.DicomOptions(
-            identity=_identity(template, identity, hidden if deidentify else None),
-            description=description,
-            number=series_number,
-            compression=compress.value,
-            bits=cast("dicom.Bits", bits),
-            multiframe=multiframe,
-        )
-        choices = DicomChoices(options, with_partner, dicomdir and format_ is not Format.NIFTI)
+        with refusing_options():
+            options = dicom.DicomOptions(
+                identity=_identity(template, identity, hidden if deidentify else None),
+                description=description,
+                number=series_number,
+                compression=compress.value,
+                bits=cast("dicom.Bits", bits),
+                multiframe=multiframe,
+            )
+        choices = DicomChoices(options, with_partner, dicomdir)
         with atomic_entries(out, overwrite, RESULTS) as folder:
             read = partial(medfuse.load, fill_gaps=fill_gaps, accept_cut=accept_cut)
             grey = [luma and nifti.is_nifti(path) for path in (mri, partner)]
@@ -238,7 +265,10 @@ def _refuse_early(mri: MetaTensor, partner: MetaTensor, plane: Plane, choices: D
 def _require_usable(align: str, template: Path | None, identity: list[str] | None, deidentify: bool, bits: int) -> None:
     """Raise a usage error where options contradict each other or have no such value."""
     if align not in list(Way) and not Path(align).exists():
-        raise typer.BadParameter(f"expected {', '.join(Way)} or a registration file; there is no file {align!r}.")
+        raise typer.BadParameter(
+            f"expected {', '.join(Way)} or a registration file; there is no file {shown(align)!r}."
+            f"{did_you_mean(align, [way.value for way in Way])}"
+        )
     if bits not in (8, 16):
         raise typer.BadParameter(f"a grey picture has 8 or 16 bits; found {bits}.")
     if template is not None and identity:
@@ -249,6 +279,17 @@ def _require_usable(align: str, template: Path | None, identity: list[str] | Non
         )
     if not all("=" in text for text in identity or ()):
         raise typer.BadParameter("expected --identity KEYWORD=VALUE, such as PatientID=17; an equals sign is missing.")
+
+
+def _require_dicom_output(format_: Format, asked: tuple[object, ...]) -> None:
+    """Raise a usage error where one of `DICOM_ONLY` was asked for, and no DICOM is written."""
+    given = zip(DICOM_ONLY, asked, strict=True)
+    of_no_use = [option for option, value in given if value is not None and value is not False and value != []]
+    if of_no_use and format_ is Format.NIFTI:
+        raise typer.BadParameter(
+            f"expected no {of_no_use[0]} with --format nifti, which writes no DICOM; leave that out, or give "
+            "--format both."
+        )
 
 
 def _identity(

@@ -9,6 +9,7 @@ import typer
 
 from medfuse.cli.choices import PartnerOption
 from medfuse.cli.console import EXIT_CODES, Json, app, print_json, refusing, stdout, steps
+from medfuse.errors import counted
 from medfuse.metrics import CORE, SCORES
 
 if TYPE_CHECKING:
@@ -76,6 +77,6 @@ def _print(found: Scores) -> None:
         table.add_row("flicker", f"{found.flicker:.4f}", "", "jumps of brightness between slices; 1: as in the sources")
     stdout.print(table)
     if found.kind != "picture":
-        what = "slices" if found.kind == "volume" else "pictures"
+        what = counted(found.count, "slice" if found.kind == "volume" else "picture")
         empty = f"; {found.left_out} that show nothing left out" if found.left_out else ""
-        stdout.print(f"{found.count} {what}{empty}", highlight=False)
+        stdout.print(f"{what}{empty}", highlight=False)

@@ -9,7 +9,18 @@ from typing import Annotated
 import typer
 
 from medfuse.archive.transfer import CALLING_AET, Options
-from medfuse.cli.console import EXIT_CODES, EXIT_NOT_SENT, Json, app, print_json, refusing, stdout, steps
+from medfuse.cli.console import (
+    EXIT_CODES,
+    EXIT_NOT_SENT,
+    Json,
+    app,
+    print_json,
+    refusing,
+    refusing_options,
+    stdout,
+    steps,
+)
+from medfuse.errors import counted
 
 
 @app.command(epilog=EXIT_CODES)
@@ -28,7 +39,11 @@ def send(
     """Send DIR to an archive. The same command resumes an interrupted transfer."""
     if not 0 < len(aet) <= 16:
         raise typer.BadParameter(f"an application entity title has 1 to 16 characters; found {len(aet)}.")
+    from medfuse.archive.send import Destination
     from medfuse.archive.send import send as deliver
+
+    with refusing_options():
+        Destination.parse(to)
 
     with refusing(as_json), steps() as progress:
         options = Options(aet, timeout, tls, ca)
@@ -49,7 +64,7 @@ def send(
             if transfer.status != "sent":
                 alike[transfer.status, transfer.series, transfer.detail].append(transfer.number or "without number")
         for (status, series, detail), numbers in alike.items():
-            which = f"instance {numbers[0]}" if len(numbers) == 1 else f"{len(numbers)} instances"
+            which = f"instance {numbers[0]}" if len(numbers) == 1 else counted(len(numbers), "instance")
             text = f"{status}: {which} of {series}: {detail}"
             stdout.print(text, style="red", highlight=False, markup=False, soft_wrap=True)
     if not delivery.complete:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from medfuse.cli.console import EXIT_CODES, EXIT_FAULTS, Json, app, print_json, refusing, stdout
+from medfuse.errors import counted
 
 
 @app.command(epilog=EXIT_CODES)
@@ -37,8 +38,6 @@ def verify(
             stdout.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
         for fault in report.faults:
             stdout.print(f"fault: {fault}", style="red", highlight=False, markup=False, soft_wrap=True)
-        many = len(report.faults)
-        found = "1 fault" if many == 1 else f"{many} faults"
-        stdout.print(found if many else "nothing is wrong", highlight=False)
+        stdout.print(counted(len(report.faults), "fault") if report.faults else "nothing is wrong", highlight=False)
     if not report.passed:
         raise typer.Exit(EXIT_FAULTS)

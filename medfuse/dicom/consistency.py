@@ -26,7 +26,7 @@ from medfuse.dicom.header import Instance, code_value, quiet, series_name
 from medfuse.dicom.objects.registration_reader import alignment_of
 from medfuse.dicom.write.identity import faults_of
 from medfuse.dicom.write.series_modules import orientation_letters
-from medfuse.errors import MedfuseError, RegistrationError, SeriesError
+from medfuse.errors import MedfuseError, RegistrationError, SeriesError, counted
 from medfuse.runtime.exchange import settle_under, without_staged
 from medfuse.volume.grid import Grid
 
@@ -121,7 +121,10 @@ def _index_faults(path: Path, index: Dataset) -> Iterator[str]:
     listed = {path.parent.joinpath(*([one] if isinstance(one, str) else one)) for one in named}
     there = {one for one in path.parent.rglob("*") if one.is_file() and one != path and is_dicom(one)}
     if listed != there:
-        yield f"the DICOMDIR lists {len(listed - there)} files that are not there, and {len(there - listed)} not."
+        yield (
+            f"the DICOMDIR lists {counted(len(listed - there), 'file')} that the folder lacks, and lacks "
+            f"{counted(len(there - listed), 'file')} of the folder."
+        )
 
 
 def _read_alignments(instances: list[Instance], found: Audit) -> None:
@@ -134,10 +137,10 @@ def _read_alignments(instances: list[Instance], found: Audit) -> None:
 
 def _across(headers: list[Dataset]) -> Iterator[str]:
     """What all files of one result must agree on, or must not share; never the values."""
-    counted = Counter(str(header.get("SOPInstanceUID", "")) for header in headers)
-    doubled = sum(1 for count in counted.values() if count > 1)
+    uids = Counter(str(header.get("SOPInstanceUID", "")) for header in headers)
+    doubled = sum(1 for count in uids.values() if count > 1)
     if doubled:
-        yield f"several files have one SOPInstanceUID ({doubled} times): an archive keeps one of them."
+        yield f"several files have one SOPInstanceUID ({counted(doubled, 'time')}): an archive keeps one of them."
     for keyword in ("StudyInstanceUID", "PatientID", "PatientName"):
         if len({str(header.get(keyword, "")) for header in headers}) > 1:
             yield f"the files differ in {keyword}: an archive takes them for different patients or studies."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from medfuse.errors import DeviceError
+from medfuse.errors import DeviceError, counted
 
 
 def resolve_device(device: str) -> torch.device:
@@ -25,7 +25,7 @@ def resolve_device(device: str) -> torch.device:
         raise DeviceError(f"expected a device auto, cpu or cuda; found {device!r}.")
     if resolved.type == "cuda" and (resolved.index or 0) >= torch.cuda.device_count():
         raise DeviceError(
-            f"the device {device} was asked for, but this machine offers {torch.cuda.device_count()} CUDA devices; use "
-            "cpu or auto."
+            f"the device {device} was asked for, but this machine offers "
+            f"{counted(torch.cuda.device_count(), 'CUDA device')}; use cpu or auto."
         )
     return resolved

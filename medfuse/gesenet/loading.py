@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
-import pickle
+import stat
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any, cast
-from zipfile import BadZipFile
+from zipfile import ZipFile
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 
@@ -23,18 +24,15 @@ from medfuse.gesenet.device import resolve_device
 from medfuse.gesenet.network import GeSeNet
 from medfuse.gesenet.weights import DEFAULT
 from medfuse.runtime.atomic_output import atomic_file
+from medfuse.runtime.output_place import shown
 
-UNREADABLE = (
-    SafetensorError,
-    pickle.UnpicklingError,
-    BadZipFile,
-    RuntimeError,
-    EOFError,
-    ValueError,
-    KeyError,
-    OSError,
-)
-"""What the readers raise on files that are no weights."""
+MOST_BYTES = 2**26
+"""No GeSeNet is larger, by far: neither a file nor what is packed in it is read beyond."""
+
+TORCH_STARTS = b"PK\x03\x04", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+"""How files of `torch.save` start: a zip, or before PyTorch 1.6 a pickle of a number of its own."""
+
+GIVE = "give a .safetensors file that `medfuse train` wrote, or the published GeSeNet.pth."
 
 PUBLISHED_BRANCHES = {"inf_": "mri.", "vis_": "partner."}
 
@@ -100,9 +98,28 @@ def load_network(weights: str | Path = "default", device: str = "cpu") -> GeSeNe
         with as_file(files("medfuse.gesenet.weights") / f"{DEFAULT}.safetensors") as path:
             return _build(path, DEFAULT, target)
     path = Path(weights)
-    if not path.is_file():
-        raise WeightsError(f"there is no weights file {path}; give a .safetensors or .pth file, or {DEFAULT!r}.")
+    _require_file(path)
     return _build(path, path.name, target)
+
+
+def _require_file(path: Path) -> None:
+    """`WeightsError` unless there is a file, of a size that weights may have."""
+    found = "nothing"
+    try:
+        about = path.stat()
+        if stat.S_ISREG(about.st_mode):
+            if about.st_size > MOST_BYTES:
+                raise WeightsError(f"{shown(path)} has {about.st_size / 2**20:.0f} MiB, too many for a GeSeNet; {GIVE}")
+            return
+        found = "a folder" if stat.S_ISDIR(about.st_mode) else "a device or a pipe"
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+            found = (error.strerror or type(error).__name__).lower()
+    except ValueError:
+        found = "a path with a NUL character"
+    raise WeightsError(
+        f"there is no weights file {shown(path)} (found {found}); give a .safetensors or .pth file, or {DEFAULT!r}."
+    )
 
 
 def _build(path: Path, name: str, device: torch.device) -> GeSeNet:
@@ -140,21 +157,26 @@ def _read(path: Path) -> tuple[dict[str, Tensor], Parts, Widths]:
     """Arrays, modules and widths; files that do not say what they hold have the paper's."""
     try:
         with path.open("rb") as file:
-            # Whatever the name: the header's length in 8 bytes, then the header, which is JSON.
-            is_safetensors = file.read(9)[8:] == b"{"
-        if is_safetensors:
+            start = file.read(16)
+        # Whatever the name: the header's length in 8 bytes, then the header, which is JSON.
+        if start[8:9] == b"{":
             with safe_open(path, "pt") as opened:
                 metadata = opened.metadata() or {}
             parts = json.loads(metadata.get("parts", "{}"))
             if not all(isinstance(value, bool) for value in parts.values()):
                 raise TypeError
             return load_file(path), Parts(**parts), Widths(**json.loads(metadata.get("widths", "{}")))
+        if not start.startswith(TORCH_STARTS):
+            raise WeightsError(f"{path.name} is neither a .safetensors file nor one of PyTorch; {GIVE}")
+        if start.startswith(b"PK") and _unpacked(path) > MOST_BYTES:
+            raise WeightsError(f"{path.name} unpacks to more than a GeSeNet holds; {GIVE}")
         arrays = torch.load(path, map_location="cpu", weights_only=True)
-    except (*UNREADABLE, AttributeError, TypeError) as error:
+    except WeightsError:
+        raise
+    except Exception as error:  # whatever the readers meet in bytes that are no weights, down to a deep recursion
         raise WeightsError(
             f"{path.name} is no readable weights file, holds more than arrays, or names unknown parts or widths "
-            f"({type(error).__name__}); give a .safetensors file that `medfuse train` wrote, or the published "
-            "GeSeNet.pth."
+            f"({type(error).__name__}); {GIVE}"
         ) from error
     named = isinstance(arrays, dict) and all(isinstance(name, str) for name in arrays)
     if not named or not all(isinstance(array, Tensor) for array in arrays.values()):
@@ -162,6 +184,12 @@ def _read(path: Path) -> tuple[dict[str, Tensor], Parts, Widths]:
             f"{path.name} does not hold named arrays; give the published GeSeNet.pth or a .safetensors file."
         )
     return from_published(arrays, path.name), Parts(), Widths()
+
+
+def _unpacked(path: Path) -> int:
+    """Bytes that a zip says its files have."""
+    with ZipFile(path) as packed:
+        return sum(member.file_size for member in packed.infolist())
 
 
 def from_published(arrays: dict[str, Tensor], name: str = "the file") -> dict[str, Tensor]:
@@ -184,14 +212,16 @@ def _require_fit(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], na
     missing, unknown = expected.keys() - state.keys(), state.keys() - expected.keys()
     if missing or unknown:
         raise WeightsError(
-            f"{name} is not a GeSeNet: {len(missing)} of {len(expected)} arrays are missing and {len(unknown)} are "
-            f"unknown (such as {min(missing | unknown)[:60]!r})."
+            f"{name} is not a GeSeNet: missing are {len(missing)} of {len(expected)} arrays, and unknown are "
+            f"{len(unknown)} (such as {min(missing | unknown)[:60]!r}); {GIVE}"
         )
     for key, array in expected.items():
         found = state[key]
         dense = found.layout is torch.strided and found.device.type == "cpu" and found.is_floating_point()
         if not dense or found.shape != array.shape or not found.isfinite().all():
+            fits = dense and found.shape == array.shape
+            what = "NaN or infinite ones" if fits else f"{found.dtype} {tuple(found.shape)}"
             raise WeightsError(
-                f"{name}: the array {key} must be finite, dense numbers of shape {tuple(array.shape)}; found "
-                f"{found.dtype} {tuple(found.shape)}."
+                f"{name}: the array {key} must be finite, dense numbers of shape {tuple(array.shape)}; found {what}. "
+                "Take the file from where it was trained once more, or the weights 'default'."
             )

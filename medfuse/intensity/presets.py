@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import pairwise
 
-from medfuse.errors import IntensityError
+from medfuse.errors import IntensityError, did_you_mean
 
 LARGEST = 1e30
 """Window limits stay below this, so that float32 holds them and their width."""
@@ -93,6 +93,12 @@ def parse_window(text: str) -> Window:
     except ValueError:
         raise IntensityError(
             f"expected a window as LEVEL,WIDTH, as one largest value, or one of {', '.join(CT_WINDOWS_HU)}; "
-            f"found {text!r}."
+            f"found {text[:60]!r}.{did_you_mean(text, CT_WINDOWS_HU)}"
         ) from None
-    return Window.from_level(level, width)
+    try:
+        return Window.from_level(level, width)
+    except IntensityError:
+        raise IntensityError(
+            f"expected a window as LEVEL,WIDTH with a positive width, or as one positive value, no number beyond "
+            f"{LARGEST:g}; found {text[:60]!r}."
+        ) from None

@@ -17,7 +17,7 @@ from medfuse.pipeline.prepare import prepare_pair, require_choices
 from medfuse.provenance import Provenance
 from medfuse.registration import Align, Registration
 from medfuse.runtime.progress import Progress
-from medfuse.volume import ColourJoin, Plane, grid_of, meta_of, source_of
+from medfuse.volume import ColourJoin, Plane, grid_of, meta_of, require_volume, source_of
 
 
 def fuse(
@@ -90,6 +90,8 @@ def fuse(
     IntensityError, WeightsError, DeviceError
         If window, palette, weights, device or engine are not as asked.
     """
+    require_volume(mri, "the MRI")
+    require_volume(partner, "the partner")
     require_pair(mri, partner, different_patients=different_patients)
     # What is cheap to check is checked before what takes minutes.
     require_choices(mri, partner, align=align, window=window, palette=palette, join=join, plane=plane)

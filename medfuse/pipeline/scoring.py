@@ -7,16 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from monai.data.meta_tensor import MetaTensor
-from PIL import Image
 from torch import Tensor
 
 from medfuse import dicom, nifti
-from medfuse.errors import GeometryError, IntensityError, SeriesError, StudyError
+from medfuse.errors import GeometryError, IntensityError, SeriesError, StudyError, counted
 from medfuse.gesenet.device import resolve_device
 from medfuse.intensity import Window, colour
+from medfuse.intensity.picture_files import read_picture
 from medfuse.load_study import load, require_pair
 from medfuse.metrics import CORE, eight_bit, flicker, score
 from medfuse.metrics.registry import BATCH_SIZE
@@ -257,8 +256,9 @@ def _same_names(*folders: Path) -> list[tuple[Path, Path, Path]]:
     if not fused.keys() == mri.keys() == partner.keys():
         common = len(fused.keys() & mri.keys() & partner.keys())
         raise StudyError(
-            f"the three folders must hold equally named pictures; {len(fused)} are fused, {len(mri)} are MRI and "
-            f"{len(partner)} are of the partner, but only {common} names are in all three. Name them alike."
+            f"the three folders must hold equally named pictures; found {counted(len(fused), 'fused picture')}, "
+            f"{len(mri)} of the MRI and {len(partner)} of the partner, with {counted(common, 'name')} in all three. "
+            "Name them alike."
         )
     return [(fused[name], mri[name], partner[name]) for name in fused]
 
@@ -267,7 +267,7 @@ def _read_batches(paths: list[tuple[Path, Path, Path]]) -> Iterator[Triple]:
     """Pictures of one size that follow one another, (N, 1, H, W) each."""
     waiting: list[Triple] = []
     for triple in paths:
-        fused, mri, partner = (_read_luma(path) for path in triple)
+        fused, mri, partner = (read_picture(path)[0] for path in triple)
         if not fused.shape == mri.shape == partner.shape:
             sizes = ", ".join(f"{one.shape[-1]} × {one.shape[-2]}" for one in (fused, mri, partner))
             raise GeometryError(f"fused picture, MRI and partner must have one size; found {sizes} ({triple[0]}).")
@@ -281,15 +281,3 @@ def _read_batches(paths: list[tuple[Path, Path, Path]]) -> Iterator[Triple]:
 def _stacked(triples: list[Triple]) -> Triple:
     fused, mri, partner = (torch.stack(side) for side in zip(*triples, strict=True))
     return fused, mri, partner
-
-
-def _read_luma(path: Path) -> Tensor:
-    """(1, H, W) uint8; colour becomes BT.601 luma, as Pillow rounds it."""
-    try:
-        with Image.open(path) as picture:
-            if picture.mode in ("1", "L", "LA", "P", "PA", "RGB", "RGBA"):
-                return torch.from_numpy(np.array(picture.convert("L")))[None]
-            mode = picture.mode
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise SeriesError(f"{path} is no readable picture ({type(error).__name__}); check that it is whole.") from error
-    raise SeriesError(f"{path} is a picture of the kind {mode}; scores need 8-bit grey or colour. Convert it first.")

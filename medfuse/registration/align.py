@@ -24,7 +24,7 @@ from medfuse.registration.verdict import Verdict
 from medfuse.registration.warp import Warp
 from medfuse.runtime.parallel import one_thread, parallel_map
 from medfuse.runtime.progress import Progress, part_of, silent
-from medfuse.volume import MRI, grid_of, source_of
+from medfuse.volume import MRI, grid_of, require_volume, source_of
 from medfuse.volume.grid import Grid, Points
 
 Align = Literal["auto", "header", "rigid", "affine", "deformable"]
@@ -94,6 +94,8 @@ def register(
     """
     if method not in get_args(Align):
         raise ValueError(f"method must be one of {', '.join(map(repr, get_args(Align)))}; found {method!r}.")
+    require_volume(fixed, "the fixed volume")
+    require_volume(moving, "the moving volume")
     if seed < 0:
         raise ValueError(f"seed must not be negative; found {seed}.")
     began = time.perf_counter()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from medfuse.errors import ExportError
 from medfuse.runtime.exchange import PREFIX, settle, staging
+from medfuse.runtime.output_place import require_place
 from medfuse.runtime.own_results import require_own
 
 
@@ -59,6 +60,8 @@ def atomic_files(paths: Sequence[Path], overwrite: bool = False) -> Iterator[lis
     """Offer a temporary path for each of several files of one folder; they appear together, as of `atomic_file`."""
     first = paths[0]
     with _told(first):
+        for path in paths:
+            require_place(path)
         settle(first)
         for path in paths:
             if path.exists() and not path.is_file():
@@ -79,6 +82,7 @@ def atomic_folder(path: Path, overwrite: bool = False) -> Iterator[Path]:
     nothing but what medfuse wrote.
     """
     with _told(path):
+        require_place(path)
         settle(path)
         place = _absolute(path)
         _require_folder(path, place, overwrite)
@@ -98,6 +102,7 @@ def atomic_entries(folder: Path, overwrite: bool = False, owned: Iterable[str] =
     """
     owned = tuple(owned)
     with _told(folder):
+        require_place(folder)
         settle(folder)
         target = Path(os.path.realpath(folder))
         _require_folder(folder, target, overwrite)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import stat
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,6 +34,30 @@ def cache_folders(first: str = "", *, create: bool = False) -> Iterator[Path]:
         yield private
 
 
+def log_folders() -> Iterator[Path]:
+    """Folders that may hold logs, best first; whether one can be written is to be tried.
+
+    Yields
+    ------
+    Path
+        Where the platform keeps logs: ``medfuse/log`` in ``XDG_STATE_HOME`` or else in ``.local/state`` of the home
+        folder; on macOS ``Library/Logs/medfuse`` there; on Windows ``medfuse/Logs`` in ``LOCALAPPDATA``. Then a folder
+        of the user's own in the temporary one, unless somebody else made it.
+    """
+    if sys.platform == "darwin":
+        found = _user_folder("", "Library/Logs"), "medfuse"
+    elif sys.platform == "win32":
+        found = _user_folder("LOCALAPPDATA", "AppData/Local"), "medfuse/Logs"
+    else:
+        found = _user_folder("XDG_STATE_HOME", ".local/state"), "medfuse/log"
+    folder, name = found
+    if folder is not None:
+        yield folder / name
+    private = _private_folder(create=True)
+    if private is not None:
+        yield private / "log"
+
+
 def provide_user() -> None:
     """Set environment variables that other libraries need where the user has no name or no home that can be written.
 
@@ -51,7 +76,7 @@ def provide_user() -> None:
 
 
 def _user_folder(variable: str, name: str) -> Path | None:
-    """A folder of the XDG Base Directory Specification, which may be absent; None where there is no home."""
+    """A folder of the user's that a variable may name, which may be absent; None where there is no home."""
     # Unlike `Path.home`, it raises nothing where there is no home: ~ stays as it is.
     folder = Path(os.environ.get(variable) or Path(os.path.expanduser("~"), name))  # noqa: PTH111
     return folder if folder.is_absolute() else None

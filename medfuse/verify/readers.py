@@ -18,6 +18,7 @@ import numpy.typing as npt
 import SimpleITK as sitk
 
 from medfuse.dicom.consistency import without_negatives
+from medfuse.errors import counted
 from medfuse.volume.grid import LPS_FROM_RAS
 
 Affine = npt.NDArray[np.float64]
@@ -131,7 +132,7 @@ def read_with_dcm2niix(paths: list[Path], uid: str) -> View:
         subprocess.run(command, capture_output=True, check=False, timeout=600)
         converted = sorted(Path(out).glob("*.nii"))
         if len(converted) != 1:
-            raise ReadingError(f"it made {len(converted)} volumes of one series")
+            raise ReadingError(f"it made {counted(len(converted), 'volume')} of one series")
         return read_nifti(converted[0])
 
 

@@ -14,7 +14,7 @@ from medfuse.dicom.consistency import Audit, Exported, audit
 from medfuse.dicom.header import ENHANCED
 from medfuse.dicom.scan.scan import scan
 from medfuse.dicom.scan.series import Series
-from medfuse.errors import GeometryError
+from medfuse.errors import GeometryError, counted
 from medfuse.runtime.exchange import without_staged
 from medfuse.verify.readers import ReadingError, View, installed, read_nifti, resampled
 from medfuse.verify.validators import validate_objects, validate_together
@@ -138,7 +138,7 @@ def _compare(series: Exported, view: View) -> tuple[Verdict, str, list[str]]:
     if turned is None or turned.shape[:3] != series.grid.shape:
         return "differs", f"another size: {x} × {y} × {z}", []
     if turned.shape[-1] != series.values.shape[-1]:
-        return "differs", f"{turned.shape[-1]} channels instead of {series.values.shape[-1]}", []
+        return "differs", f"{counted(turned.shape[-1], 'channel')} instead of {series.values.shape[-1]}", []
     measured = series.values * series.slope + series.intercept
     if np.allclose(turned, measured, rtol=1e-5, atol=abs(series.slope) * 1e-3):
         return "same", f"{x} × {y} × {z}" if lost else _place(series.grid), lost
@@ -272,7 +272,7 @@ def _ask_validators(found: Audit, originals: list[Series], report: Report) -> No
         lost = originals and all(_is_known(series, originals) for series in found.series)
         first = missing[0].split(MISSING)[1].split()[1]
         (report.faults if lost else report.notes).append(
-            f"dcentvfy: {len(missing)} instances that are referred to are not here, such as {first}."
+            f"dcentvfy: {counted(len(missing), 'instance')} of those referred to cannot be found here, such as {first}."
         )
     for remark in together or []:
         if MISSING not in remark:

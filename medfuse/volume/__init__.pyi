@@ -1,5 +1,5 @@
 from .grid import LPS_FROM_RAS, MOST_VOXELS, Grid, Points
-from .metatensor import NO_DOSE, Source, grid_of, known_of, like, make_volume, meta_of, plain, source_of
+from .metatensor import NO_DOSE, Source, grid_of, known_of, like, make_volume, meta_of, plain, require_volume, source_of
 from .modality import (
     COLOUR_JOINS,
     MODALITIES,
@@ -64,6 +64,7 @@ __all__ = [
     "plain",
     "replane",
     "require_same_grid",
+    "require_volume",
     "slice_batch",
     "source_of",
     "turn_of",

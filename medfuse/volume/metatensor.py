@@ -114,6 +114,24 @@ class HasMeta(Protocol):
     def meta(self) -> Mapping[str, Any]: ...
 
 
+def require_volume(given: object, name: str = "the volume") -> None:
+    """Raise `StudyError` unless something is a volume as `medfuse.load` returns it: (1, X, Y, Z) with its metadata."""
+    if isinstance(given, MetaTensor) and given.ndim == 4 and len(given) == 1:
+        return
+    found = "None" if given is None else f"an object of type {type(given).__name__}"
+    if isinstance(given, MetaTensor):
+        found, how = f"a MetaTensor of shape {tuple(given.shape)}", "give one volume of one channel, medfuse.load(path)"
+    elif given is None or isinstance(given, str | Path):
+        how = "load it first, medfuse.load(path)"
+    elif isinstance(given, list | tuple | dict):
+        how = "give one volume, medfuse.load(path)"
+    else:
+        how = (
+            "load its file, medfuse.load(path, modality=...), or join values and geometry by medfuse.volume.make_volume"
+        )
+    raise StudyError(f"expected {name} as medfuse.load returns it, (1, X, Y, Z); found {found}; {how}.")
+
+
 def meta_of(volume: HasMeta) -> Mapping[str, Any]:
     """Read the metadata of a volume; `StudyError` where it does not say its modality."""
     if volume.meta.get("modality") not in MODALITIES:

@@ -1,8 +1,13 @@
 import hashlib
+import os
+import pickle
+import struct
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
 import pytest
 import torch
+from hostile import limited_memory
 from PIL import Image
 from synthetic import oblique_grid, world_linear
 from torch import nn
@@ -145,6 +150,72 @@ def test_files_that_are_no_weights_are_refused(tmp_path, name):
         load_network(tmp_path / name)
 
 
+def safetensors(header, length=None):
+    """A file that has this header, and says that it is of some length."""
+    return struct.pack("<Q", len(header) if length is None else length) + header
+
+
+DAMAGED = {
+    "four bytes": (b"abcd", "neither"),
+    "one byte": (b"x", "neither"),
+    "zeros": (bytes(1024), "neither"),
+    "UTF-16": ("a,b\nä".encode("utf-16"), "neither"),
+    "pickle": (pickle.dumps({"a": 1}), "neither"),
+    "pickle that runs code": (b"cos\nsystem\n(S'echo hi'\ntR.", "neither"),
+    "marks": (b"\x80\x02" + b"(" * 100_000 + b".", "neither"),
+    "nested": (b"\x80\x02" + b"]" * 100_000 + b"a" * 99_999 + b".", "neither"),
+    "header of 2^60 bytes": (safetensors(b"{}", 2**60), "no readable weights file"),
+    "header of all bits": (safetensors(b"{}", 2**64 - 1), "no readable weights file"),
+    "nested header": (safetensors(b'{"a":' + b"[" * 200_000), "no readable weights file"),
+    "arrays beyond the file": (
+        safetensors(b'{"a":{"dtype":"F32","shape":[1099511627776],"data_offsets":[0,4398046511104]}}'),
+        "no readable weights file",
+    ),
+    "cut zip": (b"PK\x03\x04" + bytes(60), "no readable weights file"),
+    "old PyTorch, cut": (b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.", "no readable weights file"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_bytes_that_are_no_weights_are_refused_in_a_sentence(tmp_path, name, capfd):
+    content, said = DAMAGED[name]
+    (tmp_path / "a.pth").write_bytes(content)
+    with limited_memory(), pytest.raises(WeightsError, match=said) as refused:
+        load_network(tmp_path / "a.pth")
+    assert "give a .safetensors file" in str(refused.value)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_zip_that_unpacks_to_more_than_any_network_is_not_unpacked(tmp_path):
+    torch.save({"a": torch.zeros(3)}, tmp_path / "small.pth")
+    with ZipFile(tmp_path / "small.pth") as small, ZipFile(tmp_path / "bomb.pth", "w", ZIP_DEFLATED) as bomb:
+        for name in small.namelist():
+            bomb.writestr(name, bytes(2**27) if name.endswith("data/0") else small.read(name))
+    assert (tmp_path / "bomb.pth").stat().st_size < 2**20
+    with limited_memory(), pytest.raises(WeightsError, match="unpacks to more"):
+        load_network(tmp_path / "bomb.pth")
+
+
+def test_places_that_are_no_file_are_named(tmp_path):
+    (tmp_path / "circle").symlink_to("circle")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "large").touch()
+    os.truncate(tmp_path / "large", 2**40)
+    for name, said in {
+        "": "a folder",
+        "circle": "symbolic links",
+        "pipe": "a device or a pipe",
+        "a" * 300: "too long",
+        "a/" * 3000: "too long",
+        "a\0b": "NUL",
+        "absent": "found nothing",
+        "large": "1048576 MiB",
+    }.items():
+        with pytest.raises(WeightsError, match=said) as refused:
+            load_network(tmp_path / name)
+        assert len(str(refused.value)) < 400
+
+
 def test_arrays_that_are_not_dense_are_refused(network, tmp_path, monkeypatch):
     monkeypatch.setattr("medfuse.gesenet.loading.from_published", lambda arrays, name: arrays)
     arrays = dict(network.state_dict())
@@ -163,11 +234,11 @@ def test_weights_of_another_network_are_refused(tmp_path):
     save_file(
         {name: array.contiguous() for name, array in state.items() if "decoder" not in name}, tmp_path / "a.safetensors"
     )
-    with pytest.raises(WeightsError, match="4 of 72 arrays are missing"):
+    with pytest.raises(WeightsError, match="missing are 4 of 72 arrays"):
         load_network(tmp_path / "a.safetensors")
     state["decoder.2.bias"] = torch.tensor([float("nan")])
     save_file({name: array.contiguous() for name, array in state.items()}, tmp_path / "b.safetensors")
-    with pytest.raises(WeightsError, match=r"decoder\.2\.bias must be finite"):
+    with pytest.raises(WeightsError, match=r"decoder\.2\.bias must be finite.*found NaN"):
         load_network(tmp_path / "b.safetensors")
     with pytest.raises(WeightsError, match="no weights file"):
         load_network(tmp_path / "c.safetensors")

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from hostile import limited_memory
 from network_pairs import shuffled, silence
 from PIL import Image
 from safetensors import safe_open
@@ -647,6 +648,74 @@ def test_settings_that_make_no_sense_are_refused(tmp_path, text, message):
     (tmp_path / "a.yaml").write_text(text)
     with pytest.raises(TrainingError, match=message):
         TrainingConfig.from_yaml(tmp_path / "a.yaml")
+
+
+BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
+    f"{name}: &{name} [{','.join(['*' + before] * 9)}]\n" for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+YAML_OF_NO_USE = [
+    ("out: ä".encode("latin-1"), "no text of UTF-8"),
+    (b"steps: 5\0", "no text of UTF-8"),
+    (b"\xff\xfe\x00", "no text of UTF-8"),
+    (b"[" * 10_000, "nests"),
+    (b"{a: " * 10_000, "nests"),
+    (b"- " * 10_000, "nests"),
+    (BOMB.encode(), "by its aliases"),
+    (b"studies: &a [*a]", "alias of itself"),
+    (b"a: &a {b: *a}", "alias of itself"),
+    (b"steps: 1\nsteps: 2", r"gives 'steps' twice \(line 2\)"),
+    (b"for_tasks: [{task: a, task: b}]", "gives 'task' twice"),
+    (b"steps: " + b"9" * 5_000, "is not YAML"),
+    (b"steps: 0x" + b"f" * 50_000, "a number of thousands of digits"),
+    (b"learning_rate: " + b"9" * 400, "must be like 0.001"),
+    (b"steps: .inf", "found inf"),
+    (b"learning_rate: .nan", "found nan"),
+    (b"steps: 2001-99-99", "is not YAML"),
+    (b"steps: !!timestamp 5", "is not YAML"),
+    (b"x: !!python/object:os.system {}", "is not YAML"),
+    (b"? [a]\n: b", "is not YAML"),
+    (b"null: 4", "unknown training settings: None"),
+    (b"studies: 5", "must be a list"),
+    (b'out: "a\\0b"', "the setting out"),
+    (b'out: "\\uD800"', "the setting out"),
+    (b"pairs: " + b"a" * 5_000, "the setting pairs"),
+    (b"a: *b", "is not YAML"),
+    (b"a: 1\n---\nb: 2", "is not YAML"),
+    (b"x" * 2**21, "more than 1 MiB"),
+]
+
+
+@pytest.mark.parametrize(("content", "said"), YAML_OF_NO_USE, ids=lambda value: str(value)[:30])
+def test_settings_are_read_within_bounds(tmp_path, content, said):
+    (tmp_path / "a.yaml").write_bytes(content)
+    with limited_memory(), pytest.raises(TrainingError, match=said) as refused:
+        TrainingConfig.from_yaml(tmp_path / "a.yaml")
+    assert len(str(refused.value)) < 1500
+
+
+def test_settings_saved_by_editors_of_windows_are_read(tmp_path):
+    for encoding in ("utf-8-sig", "utf-16"):
+        (tmp_path / "a.yaml").write_bytes("steps: 7\r\nout: Müller\r\n".encode(encoding))
+        read = TrainingConfig.from_yaml(tmp_path / "a.yaml")
+        assert (read.steps, read.out) == (7, str(tmp_path / "Müller"))
+
+
+def test_lists_of_pairs_are_read_within_bounds(tmp_path):
+    head = "split,task,case,mri,partner\n"
+    for content, said in {
+        head.encode("utf-16"): "found UTF-16",
+        (head + "train,a,1,\0,b\n").encode(): "NUL",
+        (head + 'train,a,1,"x' + "y" * 200_000).encode(): "no readable CSV file after line 1",
+        head.replace(",", ";").encode(): "separated by commas",
+        b"split,split,task,case,mri,partner\n": "split is doubled",
+        b"": "are missing",
+        (head + f"train,a,1,{'m' * 300}.png,b.png\n").encode(): "is no readable picture",
+    }.items():
+        (tmp_path / "a.csv").write_bytes(content)
+        with pytest.raises(TrainingError, match=said) as refused:
+            read_pairs(tmp_path / "a.csv")
+        assert len(str(refused.value)) < 400
 
 
 def test_a_checkpoint_of_other_settings_is_not_continued(pairs, tmp_path):

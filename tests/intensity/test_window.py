@@ -144,3 +144,14 @@ def test_uptake_that_is_moderately_higher_in_a_small_place_is_within_the_range()
     values = head(bright=900.0)
     values[-60:] = 2500.0
     assert choose_window(volume_of(values, "PT")).upper == 2500
+
+
+@pytest.mark.parametrize("text", ["100,-50", "100,0", "-5", "0", "nan", "inf", "1,nan", "1e40", "1e38,1"])
+def test_a_window_that_is_none_is_quoted_as_typed(text):
+    with pytest.raises(IntensityError, match=f"positive width.*found '{text}'"):
+        parse_window(text)
+
+
+def test_a_mistyped_preset_is_answered_with_the_name_that_is_most_like_it():
+    with pytest.raises(IntensityError, match=r"found 'bnoe'\. Did you mean 'bone'\?"):
+        parse_window("bnoe")

@@ -3,7 +3,9 @@ import json
 import pickle
 import re
 from dataclasses import replace
+from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
@@ -372,3 +374,20 @@ def test_an_input_file_is_never_replaced(tmp_path, pet_phantom):
         study.write_nifti(tmp_path / "mri.nii.gz", overwrite=True)
     assert (tmp_path / "mri.nii.gz").read_bytes() == before
     study.write_nifti(tmp_path / "fused.nii.gz")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        *("mri", Path("mri"), None, 5, np.zeros((4, 4, 4)), torch.zeros(1, 4, 4, 4), ["mri"], {"image": 1}),
+        *(nib.Nifti1Image(np.zeros((4, 4, 4)), np.eye(4)), MetaTensor(torch.zeros(3, 4, 4, 4))),
+    ],
+    ids=lambda given: type(given).__name__,
+)
+def test_what_is_no_volume_is_answered_with_how_to_load_one(given):
+    volume = medfuse.phantom_study("PT", coarsen=10).mri
+    for call in (medfuse.fuse, medfuse.register):
+        for arguments in ((given, volume), (volume, given)):
+            with pytest.raises(StudyError, match=r"medfuse\.load\(path.*") as refused:
+                call(*arguments)
+            assert type(given).__name__ in str(refused.value) or "None" in str(refused.value)

@@ -10,6 +10,7 @@ from pydicom.uid import NuclearMedicineImageStorage
 from medfuse.dicom.frames.frame import Frame, matrix_of, place_of, usable_rescale
 from medfuse.dicom.frames.no_volume import NoVolumeError
 from medfuse.dicom.header import ENHANCED, Instance, items, said
+from medfuse.errors import counted
 
 EMPTY = Dataset()
 """Stands for a group that is not there; never written to."""
@@ -78,7 +79,7 @@ def enhanced_frames(instance: Instance, name: str) -> list[Frame]:
     if described != count:
         raise NoVolumeError(
             "places of frames not said",
-            f"instance {instance.number} of {name} holds {count} frames but describes {described} "
+            f"instance {instance.number} of {name} holds {counted(count, 'frame')} but describes {described} "
             "(PerFrameFunctionalGroupsSequence): the place of the others is unknown. Export it again.",
         )
     frames = []

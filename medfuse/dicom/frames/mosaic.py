@@ -19,6 +19,7 @@ from medfuse.dicom.frames.classic import CLASSIC_TRAITS
 from medfuse.dicom.frames.frame import Frame, matrix_of, place_of, traits_of, usable_rescale
 from medfuse.dicom.frames.no_volume import NoVolumeError
 from medfuse.dicom.header import Instance, numbers, texts
+from medfuse.errors import counted
 
 CSA_CREATOR = "SIEMENS CSA HEADER"
 CSA_IMAGE_HEADER = 0x10
@@ -75,8 +76,8 @@ def _mosaic_layout(header: Dataset, name: str) -> tuple[int, int, npt.NDArray[np
     if slices < 2 or header.Rows % side or header.Columns % side or abs(np.linalg.norm(normal) - 1) > 0.01:
         raise NoVolumeError(
             "mosaic without its layout",
-            f"{name} is a Siemens mosaic of {header.Columns} × {header.Rows} whose private header names {slices} "
-            "slices that do not fit into it. Export it again.",
+            f"{name} is a Siemens mosaic of {header.Columns} × {header.Rows} whose private header names "
+            f"{counted(slices, 'slice')}, which its size does not fit. Export it again.",
         )
     return slices, side, normal / np.linalg.norm(normal)
 
@@ -121,8 +122,8 @@ def _grid_positions(header: Dataset, name: str) -> tuple[list[npt.NDArray[np.flo
     if not fits or len(positions) != count or any(len(position) != 3 for position in positions):
         raise NoVolumeError(
             "grid without its layout",
-            f"{name} is a grid of {count} slices (United Imaging) whose private elements (0065,1050) and (0065,1051) "
-            "do not place each of them. Export it again with private elements, or as single slices.",
+            f"{name} is a grid of {counted(count, 'slice')} (United Imaging) whose private elements (0065,1050) and "
+            "(0065,1051) do not place each of them. Export it again with private elements, or as single slices.",
         )
     return positions, across, down
 

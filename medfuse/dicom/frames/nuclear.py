@@ -11,6 +11,7 @@ from pydicom.uid import NuclearMedicineImageStorage
 from medfuse.dicom.frames.frame import Frame, matrix_of, place_of, usable_rescale
 from medfuse.dicom.frames.no_volume import NoVolumeError
 from medfuse.dicom.header import Instance, items, listed, named, numbers, texts
+from medfuse.errors import counted
 
 NM_TRAITS = (
     *("EnergyWindowVector", "TimeSlotVector", "RRIntervalVector", "DetectorVector", "RotationVector", "PhaseVector"),
@@ -48,7 +49,7 @@ def nuclear_frames(instance: Instance, name: str) -> list[Frame]:
     if len(slices) != count or min(slices) != 1:
         raise NoVolumeError(
             "places of frames not said",
-            f"{name} does not say which slice each of its {count} frames is (SliceVector). Export again.",
+            f"{name} does not say which slice each of its {counted(count, 'frame')} is (SliceVector). Export again.",
         )
     vectors = {keyword: np.atleast_1d(header.get(keyword) or []).tolist() for keyword in NM_TRAITS}
     position, row, column, spacing = place_of(geometry, geometry, geometry, label, name)

@@ -11,7 +11,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import SpatialRegistrationStorage
 
 from medfuse.dicom.header import numbers, quiet
-from medfuse.errors import RegistrationError
+from medfuse.errors import RegistrationError, counted
 from medfuse.runtime.exchange import settle
 from medfuse.volume.grid import LPS_FROM_RAS
 
@@ -62,8 +62,8 @@ def read_alignment(path: str | Path, fixed_frame: str | None, moving_frame: str 
     for study, frame in (("MRI", fixed_frame), ("partner", moving_frame)):
         if frame not in to_common:
             raise RegistrationError(
-                f"the registration joins {len(to_common)} frames of reference, and none is the {study}'s. Give the one "
-                "that was made of these two studies."
+                f"the registration joins {counted(len(to_common), 'frame')} of reference, and none is the {study}'s. "
+                "Give the one that was made of these two studies."
             )
     lps = np.linalg.inv(to_common[moving_frame]) @ to_common[fixed_frame]
     return np.asarray(LPS_FROM_RAS @ lps @ LPS_FROM_RAS)
@@ -83,7 +83,9 @@ def _registration(path: Path) -> Dataset:
     if path.is_dir():
         files = [one for one in path.iterdir() if one.is_file()]
         if len(files) != 1:
-            raise RegistrationError(f"expected one registration in {path}, found {len(files)} files; give the file.")
+            raise RegistrationError(
+                f"expected one registration in {path}, found {counted(len(files), 'file')}; give the file."
+            )
         path = files[0]
     if not path.is_file():
         raise RegistrationError(f"there is no registration file {path}; check the path.")
@@ -140,7 +142,8 @@ def _step(step: Dataset) -> Matrix:
     if len(entries) != 16 or not np.allclose(entries[12:], (0, 0, 0, 1), rtol=0, atol=1e-9):
         raise RegistrationError(
             f"a matrix of the registration must have 16 finite numbers, row by row, the last four 0 0 0 1; found "
-            f"{len(entries)} numbers{f', the last {entries[12:]}' if len(entries) == 16 else ''}. Export it again."
+            f"{counted(len(entries), 'number')}{f', the last {entries[12:]}' if len(entries) == 16 else ''}. Export it "
+            "again."
         )
     matrix = np.array(entries).reshape(4, 4)
     kind = step.get("FrameOfReferenceTransformationMatrixType")

@@ -22,7 +22,7 @@ from pydicom.valuerep import STR_VR, validate_value
 from medfuse.dicom.header import quiet
 from medfuse.dicom.patient import name_different_patients
 from medfuse.dicom.read.volume import DicomSource
-from medfuse.errors import ExportError
+from medfuse.errors import ExportError, did_you_mean
 from medfuse.volume import Source, source_of
 
 PATIENT = (
@@ -79,7 +79,10 @@ class Identity:
         for keyword, value in (values or {}).items():
             if keyword not in allowed or keyword.endswith("Sequence"):
                 plain = ", ".join(one for one in allowed if not one.endswith("Sequence"))
-                raise ExportError(f"{keyword[:40]!r} is no attribute of patient, study or place; expected {plain}.")
+                raise ExportError(
+                    f"{keyword[:40]!r} is no attribute of patient, study or place; expected {plain}."
+                    f"{did_you_mean(keyword, allowed)}"
+                )
             try:
                 validate_value(dictionary_VR(keyword), value, config.RAISE)
                 setattr(header, keyword, value)

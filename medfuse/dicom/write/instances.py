@@ -20,7 +20,7 @@ from medfuse.dicom.write.identity import copy_elements
 from medfuse.dicom.write.image_modules import IMAGE_MODULES, place_reconstruction
 from medfuse.dicom.write.multiframe import place_frames
 from medfuse.dicom.write.references import Contribution, refer
-from medfuse.errors import GeometryError
+from medfuse.errors import GeometryError, counted
 from medfuse.runtime.atomic_output import atomic_folder, require_outside
 from medfuse.runtime.parallel import for_each_bounded
 from medfuse.volume.grid import LPS_FROM_RAS, Grid
@@ -113,13 +113,13 @@ class Draft:
         for k, values in self.slices:
             if k not in missing or tuple(values.shape[1:]) != (x, y):
                 raise GeometryError(
-                    f"expected {slices} slices of {x} × {y}, each once; found slice {k} of "
+                    f"expected {counted(slices, 'slice')} of {x} × {y}, each once; found slice {k} of "
                     f"{' × '.join(map(str, values.shape[1:]))}."
                 )
             missing.remove(k)
             yield k, values
         if missing:
-            raise GeometryError(f"expected {slices} slices; {len(missing)} did not come.")
+            raise GeometryError(f"expected {counted(slices, 'slice')}; {len(missing)} did not come.")
 
     def _stored(self, values: Tensor) -> Stored:
         return self.encode(values.permute(2, 1, 0).cpu().numpy())

@@ -34,7 +34,7 @@ from medfuse.dicom.write.references import Contribution
 from medfuse.dicom.write.rescale import choose_storage, describe_storage, describe_window
 from medfuse.dicom.write.series_modules import begin_series, name_series, place, series_number
 from medfuse.dicom.write.slice_stream import SliceStream
-from medfuse.errors import ExportError, GeometryError, StudyError
+from medfuse.errors import ExportError, GeometryError, StudyError, counted
 from medfuse.intensity import Window
 from medfuse.provenance import DISCLAIMER, Provenance
 from medfuse.runtime.progress import Progress, step_of
@@ -188,7 +188,9 @@ def _describe_values(
     if modality not in MODALITIES:
         raise StudyError(f"the volume does not say its modality; make it with one of {', '.join(MODALITIES)}.")
     if len(volume) != 1:
-        raise GeometryError(f"expected one channel of values or three of uint8 RGB; found {len(volume)} channels.")
+        raise GeometryError(
+            f"expected one channel of values or three of uint8 RGB; found {counted(len(volume), 'channel')}."
+        )
     measured = source if isinstance(source, DicomSource) and source.modality == modality else None
     describe_measured(template, modality, unit, measured)
     values = plain(volume)

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from medfuse.errors import DeviceError
+from medfuse.errors import DeviceError, did_you_mean
 from medfuse.gesenet.architecture import Parts
 from medfuse.gesenet.device import resolve_device
 from medfuse.gesenet.engines import AUTO, ENGINE_NAMES
@@ -165,7 +165,7 @@ def load_engine(
 def why_not(engine: str, device: torch.device, parts: Parts = ALL_PARTS) -> str:
     """Say in a sentence why an engine does not run here: on a device, a network of parts; empty if it does."""
     if engine not in ENGINES:
-        return f"expected an engine of {AUTO}, {', '.join(ENGINES)}; found {engine!r}."
+        return f"expected an engine of {AUTO}, {', '.join(ENGINES)}; found {engine!r}.{did_you_mean(engine, ENGINES)}"
     kind = ENGINES[engine]
     if kind.cpu_only and device.type != "cpu":
         others = ", ".join(name for name, other in ENGINES.items() if not other.cpu_only)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import reprlib
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from medfuse.errors import TrainingError
+from medfuse.errors import TrainingError, did_you_mean
 from medfuse.gesenet.architecture import Parts
 from medfuse.gesenet.weights import DEFAULT
 
@@ -59,6 +61,9 @@ CHOICES = {
 
 PRUNED_BY = 0.5
 """Share of the steps after which all channels have gone that are to go: then time is left to make up for them."""
+
+LONGEST_TEXT = 4096
+"""Bytes of a text; no path is longer."""
 
 LEAST_PATCH = 16
 """Pixels: SSIM looks through a window of 11."""
@@ -175,20 +180,20 @@ class TrainingConfig:
         for name, (lowest, highest) in RANGES.items():
             value = getattr(self, name)
             if not lowest <= value <= highest:  # NaN is in no range
-                raise TrainingError(f"{name} must be from {lowest:g} to {highest:g}; found {value!r}.")
+                raise TrainingError(f"{name} must be from {lowest:g} to {highest:g}; found {shown(value)}.")
         if not self.patch_sizes or not all(type(size) is int and size >= LEAST_PATCH for size in self.patch_sizes):
             raise TrainingError(
-                f"patch_sizes must be whole numbers from {LEAST_PATCH}; found {list(self.patch_sizes)!r}."
+                f"patch_sizes must be whole numbers from {LEAST_PATCH}; found {shown(self.patch_sizes)}."
             )
         if not all(isinstance(case, str) for case in self.validation_cases):
-            raise TrainingError(f"validation_cases must be texts, TASK/CASE; found {list(self.validation_cases)!r}.")
+            raise TrainingError(f"validation_cases must be texts, TASK/CASE; found {shown(self.validation_cases)}.")
         if not all(isinstance(path, str) and path for path in self.averaged):
-            raise TrainingError(f"averaged must be paths of weights; found {list(self.averaged)!r}.")
+            raise TrainingError(f"averaged must be paths of weights; found {shown(self.averaged)}.")
         if self.averaged and self.start:
             raise TrainingError("training starts from start or from the mean of averaged; leave one of them empty.")
         for name, words in CHOICES.items():
             if getattr(self, name) not in words:
-                raise TrainingError(f"{name} must be one of {', '.join(words)}; found {getattr(self, name)!r}.")
+                raise TrainingError(f"{name} must be one of {', '.join(words)}; found {shown(getattr(self, name))}.")
         if self.fold and self.validation_cases:
             raise TrainingError("fold and validation_cases both say who is held out; leave one of them empty.")
         if self.settled_share > self.hard_share:
@@ -211,18 +216,13 @@ class TrainingConfig:
         Raises
         ------
         TrainingError
-            If the file is no mapping, names unknown settings, or a value has another type than its setting.
+            If the file is none that `read_yaml` reads, names unknown settings, or a value has another type than its
+            setting.
         """
-        import yaml  # only here: the command's help lists the settings, and is to be quick
+        # Only here: the command's help lists the settings, and is to be quick.
+        from medfuse.gesenet.training.read_yaml import read_yaml
 
-        try:
-            values = yaml.safe_load(path.read_text())
-        except OSError as error:
-            raise TrainingError(f"{path} cannot be read: {error.strerror}.") from None
-        except (yaml.YAMLError, UnicodeDecodeError):
-            raise TrainingError(f"{path.name} is not YAML; expected lines such as 'steps: 20000'.") from None
-        if not isinstance(values, dict):
-            raise TrainingError(f"{path.name} must map settings to values, in lines such as 'steps: 20000'.")
+        values = read_yaml(path)
         _resolve(values, path.parent)
         given = {name: value for name, value in flags.items() if value is not None}
         return cls.from_mapping(with_new_names(values) | given)
@@ -235,7 +235,8 @@ class TrainingConfig:
         unknown = values.keys() - defaults.keys()
         if unknown:
             raise TrainingError(
-                f"unknown training settings: {', '.join(sorted(map(str, unknown)))}; there are {', '.join(defaults)}."
+                f"unknown training settings: {', '.join(sorted(map(_named, unknown)))}; there are "
+                f"{', '.join(defaults)}.{did_you_mean(min(map(_named, unknown)), defaults)}"
             )
         checked: dict[str, Any] = {name: _as_type_of(defaults[name], name, value) for name, value in values.items()}
         return cls(**checked)
@@ -285,7 +286,8 @@ def with_new_names(values: Mapping[str, Any]) -> dict[str, Any]:
             warnings.warn(f"the training setting {name} {now}.", FutureWarning, stacklevel=3)
         if name == "for_tasks" and isinstance(value, list | tuple):
             value = [with_new_names(each) if isinstance(each, Mapping) else each for each in value]
-        if new := RENAMED.get(name, name):
+        new = RENAMED.get(name, name)
+        if new != "":
             named[new] = value
     return named
 
@@ -298,7 +300,8 @@ def _resolve(values: dict[str, Any], folder: Path) -> None:
 
     if isinstance(values.get("averaged"), list):
         values["averaged"] = [resolved(path) for path in values["averaged"]]
-    inside = [study for study in values.get("studies") or () if isinstance(study, dict)]
+    studies = values.get("studies")
+    inside = [study for study in (studies if isinstance(studies, list | tuple) else ()) if isinstance(study, dict)]
     for mapping, names in [(values, ("pairs", "out", "start")), *((study, ("mri", "partner")) for study in inside)]:
         mapping |= {name: resolved(mapping[name]) for name in names if name in mapping}
 
@@ -311,9 +314,30 @@ def _as_type_of(default: object, name: str, value: object) -> object:
         # YAML 1.1 reads 1e-3 as text.
         try:
             return float(value)  # type: ignore[arg-type]
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             pass
-    elif type(value) is type(default):
+    elif type(value) is type(default) and not (isinstance(value, str) and _is_no_path(value)):
         return value
     wanted = "a list" if isinstance(default, tuple) else f"like {default!r}"
-    raise TrainingError(f"the setting {name} must be {wanted}; found {value!r}.")
+    raise TrainingError(f"the setting {name} must be {wanted}; found {shown(value)}.")
+
+
+def _is_no_path(text: str) -> bool:
+    """Whether no system can hold a text as a path; no other setting needs more."""
+    try:
+        return "\0" in text or len(os.fsencode(text)) >= LONGEST_TEXT
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return True
+
+
+def shown(value: object) -> str:
+    """A value of a length that people read, whatever stands in a file."""
+    try:
+        return reprlib.repr(list(value) if isinstance(value, tuple) else value)
+    except ValueError:  # Python prints no whole number of thousands of digits
+        return "a number of thousands of digits"
+
+
+def _named(setting: object) -> str:
+    """The name of a setting that there is not, of a length that people read."""
+    return setting[:60] if isinstance(setting, str) else shown(setting)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from io import StringIO
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
-from medfuse.errors import TrainingError
+from medfuse.errors import SeriesError, TrainingError
 from medfuse.gesenet.training.semantic import TissueClasses
+from medfuse.intensity import picture_files
+
+MOST_BYTES = 2**26
+"""Of a list of pairs: far more than any has."""
 
 PAIR_COLUMNS = {"split", "task", "case", "mri", "partner"}
 
@@ -35,29 +38,17 @@ class Pair:
     colours: Tensor | None = None
 
 
-EIGHT_BIT = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
-"""Pillow's modes that hold no more than 8 bits a channel, and mean a screen's grey or colours."""
-
-
 def unit(luma: Tensor) -> Tensor:
     """Bring stored luma to float32 in [0, 1]."""
     return luma.float() / 255 if luma.dtype == torch.uint8 else luma
 
 
 def read_picture(path: Path) -> tuple[Tensor, Tensor | None]:
-    """Read a picture's BT.601 luma, (1, H, W) uint8, and its colours (3, H, W) where it has any."""
+    """Read a picture as `medfuse.intensity.picture_files.read_picture` does; what it refuses is a `TrainingError`."""
     try:
-        with Image.open(path) as picture:
-            if picture.mode not in EIGHT_BIT:
-                raise TrainingError(
-                    f"{path} holds {picture.mode} values; 8-bit grey or colour is expected, for others would be cut. "
-                    "Train with the studies themselves, or scale the pictures to 8 bit."
-                )
-            rgb = torch.from_numpy(np.array(picture.convert("RGB"))).movedim(-1, 0)
-            luma = torch.from_numpy(np.array(picture.convert("L")))[None]
-            return luma, None if (rgb == rgb[:1]).all() else rgb
-    except OSError as error:
-        raise TrainingError(f"{path} is no readable picture ({type(error).__name__}); give PNG or TIFF.") from None
+        return picture_files.read_picture(path)
+    except SeriesError as error:
+        raise TrainingError(str(error)) from None
 
 
 def read_pairs(index: Path, split: str = "train") -> list[Pair]:
@@ -76,21 +67,24 @@ def read_pairs(index: Path, split: str = "train") -> list[Pair]:
     """
     if not index.is_file():
         raise TrainingError(f"expected a CSV file of picture pairs; there is no file {index}.")
+    reader = csv.DictReader(StringIO(_text_of(index), newline=""), strict=True)
     try:
-        with index.open(newline="", encoding="utf-8-sig") as lines:
-            reader = csv.DictReader(lines)
-            missing = PAIR_COLUMNS - set(reader.fieldnames or ())
-            if missing:
-                raise TrainingError(
-                    f"{index.name} must have the columns {', '.join(sorted(missing))}; they are missing."
-                )
-            listed = list(reader)
-            rows = [row for row in listed if row["split"] == split]
-            short = next((row for row in rows if any(row[name] is None for name in PAIR_COLUMNS)), None)
-    except (UnicodeDecodeError, csv.Error) as error:
+        names = reader.fieldnames or ()
+        missing, doubled = PAIR_COLUMNS - set(names), [name for name in PAIR_COLUMNS if [*names].count(name) > 1]
+        if missing or doubled:
+            raise TrainingError(
+                f"{index.name} must have the columns {', '.join(sorted(PAIR_COLUMNS))} once, separated by commas; "
+                f"{', '.join(sorted(missing) or doubled)} {'is' if len(missing or doubled) == 1 else 'are'} "
+                f"{'missing' if missing else 'doubled'}."
+            )
+        listed = list(reader)
+        rows = [row for row in listed if row["split"] == split]
+    except csv.Error as error:
         raise TrainingError(
-            f"{index.name} is no readable CSV file ({type(error).__name__}); save it with commas, in UTF-8."
+            f"{index.name} is no readable CSV file after line {reader.line_num} ({error}); save it with commas, "
+            "in UTF-8."
         ) from None
+    short = next((row for row in rows if any(row[name] is None for name in PAIR_COLUMNS)), None)
     if short is not None:
         raise TrainingError(f"{index.name}: each row must fill all columns; a row of the split {split} is too short.")
     if not rows:
@@ -119,6 +113,25 @@ def _require_apart(index: Path, rows: list[dict[str, str]], others: list[dict[st
             f"{index.name} lists {len(patients(rows) & patients(others))} patients (task and case) under the split "
             f"{split} and another one; a patient belongs to one split. Remove the rows from the other."
         )
+
+
+def _text_of(index: Path) -> str:
+    """What a CSV file holds; `TrainingError` where that is not UTF-8, or no list of pairs by its size."""
+    try:
+        with index.open("rb") as stream:
+            content = stream.read(MOST_BYTES + 1)
+    except OSError as error:
+        raise TrainingError(f"{index} cannot be read: {error.strerror}; give a CSV file of picture pairs.") from None
+    wide = content.startswith((b"\xff\xfe", b"\xfe\xff"))
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        found = "UTF-16" if wide else f"another encoding, or damaged at byte {error.start}"
+        raise TrainingError(f"{index.name} is no readable CSV file: found {found}; save it in UTF-8.") from None
+    if "\0" in text or len(content) > MOST_BYTES:
+        found = f"more than {MOST_BYTES // 2**20} MiB" if len(content) > MOST_BYTES else "NUL characters"
+        raise TrainingError(f"{index.name} is no readable CSV file: found {found}; check that it is a list of pairs.")
+    return text
 
 
 def _read_pair(folder: Path, row: dict[str, str]) -> Pair:

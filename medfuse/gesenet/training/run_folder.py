@@ -13,7 +13,6 @@ from typing import Any
 import torch
 
 from medfuse.errors import TrainingError
-from medfuse.gesenet.loading import UNREADABLE
 from medfuse.gesenet.training.config import TrainingConfig
 from medfuse.gesenet.weights import DEFAULT
 from medfuse.runtime.atomic_output import atomic_file
@@ -55,7 +54,7 @@ class RunFolder:
             rows = [json.loads(line) for line in lines]
             if not all(isinstance(row, dict) and isinstance(row.get("step"), int) for row in rows):
                 raise ValueError
-        except ValueError:
+        except (ValueError, RecursionError):
             raise TrainingError(f"{self.log} is no log of a training; move it away, or give another folder.") from None
         return rows
 
@@ -139,7 +138,7 @@ class RunFolder:
             # Settings that came later than the checkpoint were then as they are by default.
             usual, now = (json.loads(json.dumps(asdict(each))) for each in (TrainingConfig(), config))
             before = usual | json.loads(state["config"])
-        except (*UNREADABLE, TypeError) as error:
+        except Exception as error:  # whatever torch meets in bytes that are no checkpoint
             raise TrainingError(
                 f"{self.checkpoint} is no readable checkpoint ({type(error).__name__}); give another folder, or delete "
                 "what is in this one to start again."

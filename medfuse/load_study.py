@@ -13,12 +13,14 @@ from medfuse.dicom.scan.find_files import Place, places_named
 from medfuse.dicom.write.identity import name_different_patients
 from medfuse.errors import StudyError
 from medfuse.runtime.progress import Progress, step_of
+from medfuse.runtime.torch_settings import default_settings
 from medfuse.volume import MODALITIES, PARTNER_LABELS, PARTNERS, TRAITS, Modality, Source, meta_of, plain, source_of
 
 LIKELY_CT_AIR = -500.0
 """An MRI has no reason to hold values this low; CT air does."""
 
 
+@default_settings()
 def load(
     path: Place,
     modality: Modality | Sequence[Modality] | None = None,

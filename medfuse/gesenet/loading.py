@@ -22,6 +22,7 @@ from medfuse.gesenet.architecture import Parts, Widths
 from medfuse.gesenet.device import resolve_device
 from medfuse.gesenet.network import GeSeNet
 from medfuse.gesenet.weights import DEFAULT
+from medfuse.runtime.torch_settings import default_settings
 
 UNREADABLE = (
     SafetensorError,
@@ -71,6 +72,7 @@ PUBLISHED_UNUSED = frozenset(
 """The published file carries a batch norm that the published network never applies."""
 
 
+@default_settings()
 def load_network(weights: str | Path = "default", device: str = "cpu") -> GeSeNet:
     """Build GeSeNet with trained weights, in evaluation mode.
 
@@ -112,6 +114,7 @@ def _build(path: Path, name: str, device: torch.device) -> GeSeNet:
     return cast("GeSeNet", cast("Any", network).to(memory_format=torch.channels_last))
 
 
+@default_settings()
 def build_network(state: Mapping[str, Tensor], parts: Parts, widths: Widths, name: str = "the state") -> GeSeNet:
     """Build a network around given arrays, without drawing random numbers; `WeightsError` if they do not fit."""
     with torch.device("meta"):

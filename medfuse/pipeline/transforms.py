@@ -38,6 +38,7 @@ from medfuse.pipeline.prepare import align_pair, straighten
 from medfuse.pipeline.steps import blacken_air, choose_palette, join_colour, over_slabs, slabs, split_luma
 from medfuse.registration import Align, Registration, resample
 from medfuse.runtime.progress import Progress
+from medfuse.runtime.torch_settings import default_settings
 from medfuse.volume import Modality, Plane, as_slices, grid_of, like, plain, replane, require_same_grid
 
 __all__ = [
@@ -64,6 +65,7 @@ Data = Mapping[Hashable, Any]
 class PerVolume(MapTransform):
     """Change each volume by itself, whatever its key."""
 
+    @default_settings()
     def __call__(self, data: Data) -> dict[Hashable, Any]:
         changed = dict(data)
         for key in self.key_iterator(changed):
@@ -118,6 +120,7 @@ class Registerd(MapTransform):
         self.force = force
         self.progress = progress
 
+    @default_settings()
     def __call__(self, data: Data) -> dict[Hashable, Any]:
         fixed, moving = data[self.fixed], data[self.moving]
         found = align_pair(fixed, moving, self.method, force=self.force, progress=self.progress)
@@ -184,6 +187,7 @@ class FindAird(MapTransform):
         self.air = air
         self.window = window
 
+    @default_settings()
     def __call__(self, data: Data) -> dict[Hashable, Any]:
         mri = data[self.first_key(dict(data))]
         return dict(data) | {self.air: AirMask.of(mri, choose_window(mri, self.window))}
@@ -196,6 +200,7 @@ class BlackenAird(MapTransform):
         super().__init__((mri, partner))
         self.mri, self.partner, self.air = mri, partner, air
 
+    @default_settings()
     def __call__(self, data: Data) -> dict[Hashable, Any]:
         mri, partner = data[self.mri], data[self.partner]
         require_same_grid(mri, partner)
@@ -219,6 +224,7 @@ class SplitLumad(MapTransform):
         self.luma = luma
         self.palette = palette
 
+    @default_settings()
     def __call__(self, data: Data) -> dict[Hashable, Any]:
         volume = data[self.first_key(dict(data))]
         palette = choose_palette(self.palette, volume)
@@ -244,6 +250,7 @@ class FuseSlicesd(MapTransform):
         self.batch_size = batch_size
         self.progress = progress
 
+    @default_settings()
     def __call__(self, data: Data) -> dict[Hashable, Any]:
         mri, partner = data[self.mri], data[self.partner]
         fused = fuse_slices(self.network, mri, partner, batch_size=self.batch_size, progress=self.progress)
@@ -264,6 +271,7 @@ class JoinColourd(MapTransform):
         self.luma, self.uptake, self.palette = luma, uptake, palette
         self.progress = progress
 
+    @default_settings()
     def __call__(self, data: Data) -> dict[Hashable, Any]:
         luma, uptake = data[self.luma], data[self.uptake]
         palette = choose_palette(self.palette, uptake)

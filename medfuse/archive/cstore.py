@@ -34,36 +34,42 @@ class StoreTransport:
     def __init__(self, host: str, port: int, aet: str, options: Options) -> None:
         self.host, self.port, self.aet, self.options = host, port, aet, options
 
-    def store(self, transfers: list[Transfer], recorded: Callable[[Transfer], None]) -> float:
+    def store(self, transfers: list[Transfer], recorded: Callable[[Transfer], None], patience_s: float) -> float:
         """Store each transfer; where the connection is lost, the rest is left as failed. See `Transport`."""
         watchdog = Watchdog()
-        answered = time.monotonic()
+        began = time.monotonic()
         try:
-            with watchdog.limit(self.options.timeout_s):
+            with watchdog.limit(min(self.options.timeout_s, patience_s)):
                 association, why = self._associate(transfers, watchdog)
             if association is None:
                 for transfer in transfers:
                     transfer.record("failed", why)
-                return time.monotonic() - answered
-            answered = self._store_all(_Exchange(association), transfers, recorded, watchdog)
-            lost = 0.0 if association.is_established else time.monotonic() - answered
-            if association.is_established:
-                with watchdog.limit(RELEASE_SHARE * self.options.timeout_s):
-                    association.release()
-            return lost
+                return time.monotonic() - began
+            answered = self._store_all(_Exchange(association), transfers, recorded, watchdog, began + patience_s)
+            if not association.is_established:
+                return time.monotonic() - (answered or began)
+            with watchdog.limit(RELEASE_SHARE * self.options.timeout_s):
+                association.release()
+            return 0.0
         finally:
             watchdog.close()
 
     def _store_all(
-        self, exchange: _Exchange, transfers: list[Transfer], recorded: Callable[[Transfer], None], watchdog: Watchdog
-    ) -> float:
-        """Store each transfer while the association stands; return when the last answer came."""
-        answered = time.monotonic()
+        self,
+        exchange: _Exchange,
+        transfers: list[Transfer],
+        recorded: Callable[[Transfer], None],
+        watchdog: Watchdog,
+        end: float,
+    ) -> float | None:
+        """Store each while the association stands, the first until ``end``; return when the last answer came."""
+        answered: float | None = None
         for transfer in transfers:
             if not exchange.association.is_established:
                 transfer.record("failed", TIME_LIMIT if watchdog.passed else "the connection was cut")
                 continue
-            with watchdog.limit(self.options.timeout_s):
+            left_s = self.options.timeout_s if answered else max(end - time.monotonic(), 0.01)
+            with watchdog.limit(min(self.options.timeout_s, left_s)):
                 got_answer = exchange.store(transfer)
             if watchdog.passed and transfer.status != "sent":
                 transfer.record("failed", TIME_LIMIT)

@@ -61,7 +61,7 @@ class AirCrop:
     def _means_of_black(self, height: int, width: int) -> Tensor:
         """Means over a black picture of what the attention looks at: (2, channels)."""
         rows, columns = (_spread(length, self.device) for length in (height, width))
-        weights = torch.bincount(rows)[:, None] * torch.bincount(columns) / (height * width)
+        weights = (torch.bincount(rows)[:, None] * torch.bincount(columns)).float() / (height * width)
         branches = self._features_of_black(weights.shape)
         means = [(collected[0] * weights).sum((1, 2))[: self.network.channels] for _, collected in branches]
         return torch.stack(means)

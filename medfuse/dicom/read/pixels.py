@@ -22,7 +22,7 @@ from pydicom.uid import (
 
 from medfuse.dicom.frames.frame import Frame
 from medfuse.dicom.frames.stack import Stack
-from medfuse.dicom.header import Instance, transfer_syntax
+from medfuse.dicom.header import Instance, quiet, transfer_syntax
 from medfuse.errors import SeriesError
 from medfuse.volume.grid import MOST_VOXELS
 
@@ -125,7 +125,7 @@ def _decode_all(
     pool = ThreadPoolExecutor(threads)
     try:
         for places in _shares(frames):
-            pool.submit(work, places)
+            pool.submit(quiet()(work), places)
         for done in range(1, len(frames) + 1):
             error = finished.get()
             if error is not None:

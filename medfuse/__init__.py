@@ -12,6 +12,7 @@ Research use only: not a medical device, not for diagnosis or treatment.
 import lazy_loader
 
 from medfuse.moved_modules import answer_old_names
+from medfuse.runtime import forked as _forked  # noqa: F401 - it must know of every fork
 from medfuse.runtime.cache_folders import provide_user
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -13,6 +13,7 @@ from medfuse.dicom.read.volume import DicomSource
 from medfuse.dicom.scan.find_files import Place, places_named
 from medfuse.errors import SeriesError, StudyError
 from medfuse.runtime.progress import Progress, step_of
+from medfuse.runtime.torch_settings import default_settings
 from medfuse.volume import (
     MODALITIES,
     PARTNER_LABELS,
@@ -29,6 +30,7 @@ LIKELY_CT_AIR = -500.0
 """An MRI has no reason to hold values this low; CT air does."""
 
 
+@default_settings()
 def load(
     path: Place,
     modality: str | Sequence[str] | None = None,

@@ -19,7 +19,6 @@ IMPORTERS = {
     "pydicom": {"dicom", "archive"},
     "dicomanonymizer": {"dicom"},
     "pynetdicom": {"archive"},
-    "dicomweb_client": {"archive"},
     "requests": {"archive"},
     "matplotlib": {"report"},
     "typer": {"cli"},

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import ssl
+import time
 from collections.abc import Callable
+from io import BytesIO
+from typing import Any
 
 from pydicom import dcmread
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from pynetdicom import AE, build_context
+from pynetdicom import AE, build_context, evt
 from pynetdicom.association import Association
+from pynetdicom.transport import AssociationSocket
 
-from medfuse.archive.transfer import Options, Transfer
+from medfuse.archive.statuses import meaning
+from medfuse.archive.transfer import TIME_LIMIT, Options, Transfer
+from medfuse.archive.watchdog import Watchdog
 
 MOST_CONTEXTS = 128
 """An association offers no more (PS3.8 9.3.2.2)."""
 
-DUPLICATE = 0x0111
+MOST_BYTES = 2**20
+"""A node's part of an exchange, its answers to 128 contexts too, has a tenth of this."""
+
+RELEASE_SHARE = 0.5
+"""Of the time limit, for the node to say goodbye: everything is confirmed then."""
 
 
 class StoreTransport:
@@ -24,30 +34,55 @@ class StoreTransport:
     def __init__(self, host: str, port: int, aet: str, options: Options) -> None:
         self.host, self.port, self.aet, self.options = host, port, aet, options
 
-    def store(self, transfers: list[Transfer], recorded: Callable[[Transfer], None]) -> None:
-        """Store each transfer; stops where the connection is lost, and leaves the rest as failed."""
-        for transfer in transfers:
-            transfer.record("failed", "no association")
-        association = self._associate(transfers)
-        if not association.is_established:
-            why = "rejected by the node" if association.is_rejected else "no connection"
-            for transfer in transfers:
-                transfer.record("failed", why)
-            return
+    def store(self, transfers: list[Transfer], recorded: Callable[[Transfer], None], patience_s: float) -> float:
+        """Store each transfer; where the connection is lost, the rest is left as failed. See `Transport`."""
+        watchdog = Watchdog()
+        began = time.monotonic()
         try:
-            for transfer in transfers:
-                if not association.is_established:
-                    transfer.record("failed", "the connection was cut")
-                    continue
-                _store(association, transfer)
-                recorded(transfer)
-        finally:
-            if association.is_established:
+            with watchdog.limit(min(self.options.timeout_s, patience_s)):
+                association, why = self._associate(transfers, watchdog)
+            if association is None:
+                for transfer in transfers:
+                    transfer.record("failed", why)
+                return time.monotonic() - began
+            answered = self._store_all(_Exchange(association), transfers, recorded, watchdog, began + patience_s)
+            if not association.is_established:
+                return time.monotonic() - (answered or began)
+            with watchdog.limit(RELEASE_SHARE * self.options.timeout_s):
                 association.release()
+            return 0.0
+        finally:
+            watchdog.close()
 
-    def _associate(self, transfers: list[Transfer]) -> Association:
-        entity = AE(ae_title=self.options.calling_aet)
-        entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = self.options.timeout_s
+    def _store_all(
+        self,
+        exchange: _Exchange,
+        transfers: list[Transfer],
+        recorded: Callable[[Transfer], None],
+        watchdog: Watchdog,
+        end: float,
+    ) -> float | None:
+        """Store each while the association stands, the first until ``end``; return when the last answer came."""
+        answered: float | None = None
+        for transfer in transfers:
+            if not exchange.association.is_established:
+                transfer.record("failed", TIME_LIMIT if watchdog.passed else "the connection was cut")
+                continue
+            left_s = self.options.timeout_s if answered else max(end - time.monotonic(), 0.01)
+            with watchdog.limit(min(self.options.timeout_s, left_s)):
+                got_answer = exchange.store(transfer)
+            if watchdog.passed and transfer.status != "sent":
+                transfer.record("failed", TIME_LIMIT)
+            elif got_answer:
+                answered = time.monotonic()
+            recorded(transfer)
+        return answered
+
+    def _associate(self, transfers: list[Transfer], watchdog: Watchdog) -> tuple[Association | None, str]:
+        """An association that stands, or why there is none."""
+        entity = _Entity(self.options.calling_aet, watchdog)
+        # The watchdog comes first: these start anew with each byte, or with each part of an exchange.
+        entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 1.5 * self.options.timeout_s
         entity.connection_timeout = self.options.timeout_s
         # One context a syntax, each class in its own as well as in the default one: the node then chooses none for us.
         asked = dict.fromkeys((one.sop_class, one.transfer_syntax) for one in transfers)
@@ -56,31 +91,97 @@ class StoreTransport:
         )
         contexts = [build_context(kind, [syntax]) for kind, syntax in asked | plain][:MOST_CONTEXTS]
         tls = None
-        if self.options.tls:
-            tls = (ssl.create_default_context(cafile=self.options.ca), self.host)
-        return entity.associate(self.host, self.port, contexts=contexts, ae_title=self.aet, tls_args=tls)
+        try:
+            if self.options.tls:
+                tls = (ssl.create_default_context(cafile=self.options.ca), self.host)
+            association = entity.associate(self.host, self.port, contexts=contexts, ae_title=self.aet, tls_args=tls)
+        except OSError as error:  # a name that nobody knows
+            return None, f"no connection ({type(error).__name__})"
+        if association.is_established:
+            return association, ""
+        if watchdog.passed:
+            return None, TIME_LIMIT
+        return None, "rejected by the node" if association.is_rejected else "no connection"
 
 
-def _store(association: Association, transfer: Transfer) -> None:
-    try:
-        answer = association.send_c_store(dcmread(transfer.path))
-    except ValueError:  # no presentation context was accepted for it
-        transfer.record("refused", "the node accepts neither this class nor this transfer syntax")
-        return
-    except (RuntimeError, OSError) as error:
-        transfer.record("failed", type(error).__name__)
-        return
-    if "Status" not in answer:
-        transfer.record("failed", "the connection was cut before the answer")
-        return
-    code = int(answer.Status)
-    if code == 0:
-        transfer.record("sent")
-    elif code == DUPLICATE:
-        transfer.record("sent", "it was there already")
-    elif code & 0xF000 == 0xB000:
-        transfer.record("sent", f"with the warning {code:04X}")
-    elif code & 0xFF00 == 0xA700:  # out of resources: another time its memory may be free
-        transfer.record("failed", f"out of resources ({code:04X})")
-    else:
-        transfer.record("refused", f"status {code:04X}")
+class _Exchange:
+    """Stores over an association, and compares what a node answers with what it was asked."""
+
+    def __init__(self, association: Association) -> None:
+        self.association = association
+        self.number = 0
+        self.answers: list[Any] = []
+        association.bind(evt.EVT_DIMSE_RECV, self._remember)
+
+    def _remember(self, event: Any) -> None:
+        self.answers.append(event.message.command_set)
+
+    def store(self, transfer: Transfer) -> bool:
+        """Store one, and record what became of it; False where no answer came."""
+        content = transfer.content()
+        if content is None:
+            return True
+        self.number = self.number % 0xFFFF + 1
+        self.association.dul.socket.received = 0
+        early = len(self.answers) > 0
+        try:
+            answer = self.association.send_c_store(dcmread(BytesIO(content)), msg_id=self.number)
+        except ValueError:  # no presentation context was accepted for it
+            transfer.record("refused", "the node accepts neither this class nor this transfer syntax")
+            return True
+        except (RuntimeError, OSError) as error:
+            transfer.record("failed", type(error).__name__)
+            return False
+        if "Status" not in answer:
+            transfer.record("failed", "the connection was cut before the answer")
+            return False
+        if early or not self._is_about(transfer.uid):
+            transfer.record("failed", "the answer is to another message, or names another instance")
+            self.association.abort()
+            return True
+        transfer.record(*meaning(int(answer.Status)))
+        return True
+
+    def _is_about(self, uid: str) -> bool:
+        """Whether the one answer that came is to the message that was sent (PS3.7 9.3.1.2)."""
+        if len(self.answers) != 1:
+            return False
+        command = self.answers.pop()
+        named = str(command.get("AffectedSOPInstanceUID") or uid)
+        return bool(command.get("MessageIDBeingRespondedTo") == self.number and named == uid)
+
+
+class _Entity(AE):  # type: ignore[misc] # pynetdicom is not checked
+    """An application entity whose connections are watched."""
+
+    def __init__(self, title: str, watchdog: Watchdog) -> None:
+        super().__init__(ae_title=title)
+        self.watchdog = watchdog
+
+    def _create_socket(self, assoc: Association, address: Any, tls_args: Any) -> AssociationSocket:
+        assoc.dul.daemon = True  # a node must not keep this program from ending
+        connection = _WatchedSocket(assoc, address, self.watchdog)
+        connection.tls_args = tls_args
+        return connection
+
+
+class _WatchedSocket(AssociationSocket):  # type: ignore[misc] # pynetdicom is not checked
+    """A connection that ends with its watchdog's limit, and reads no more than an exchange needs."""
+
+    def __init__(self, assoc: Association, address: Any, watchdog: Watchdog) -> None:
+        self.watchdog = watchdog
+        self.received = 0
+        super().__init__(assoc, address=address)
+
+    def _create_socket(self, address: Any) -> Any:
+        connection = super()._create_socket(address)
+        self.watchdog.watch(connection)
+        return connection
+
+    def recv(self, nr_bytes: int) -> bytearray:
+        """Read as `AssociationSocket` does, which would wait for the 4 GiB that a PDU may claim."""
+        self.received += nr_bytes
+        if self.received > MOST_BYTES:
+            raise ConnectionAbortedError("the node's answer is longer than any")
+        found: bytearray = super().recv(nr_bytes)
+        return found

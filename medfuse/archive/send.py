@@ -6,66 +6,34 @@ sent when the archive has confirmed each of its instances, and not before.
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from pydicom import dcmread
 from pydicom.misc import is_dicom
 from pydicom.uid import MediaStorageDirectoryStorage
 
+from medfuse.archive.destination import Destination
+from medfuse.archive.journal import Journal
 from medfuse.archive.transfer import Options, Transfer, Transport
 from medfuse.dicom.header import quiet
 from medfuse.errors import ExportError, SeriesError, counted
-from medfuse.runtime.atomic_output import atomic_file
 from medfuse.runtime.exchange import settle_under, without_staged
 from medfuse.runtime.progress import Progress
 
 LONGEST_WAIT_S = 30.0
 
+MOST_UNANSWERED = 2.8
+"""How many time limits a peer may keep us waiting without an answer, the pauses between included: 3 with all else."""
 
-@dataclass(frozen=True)
-class Destination:
-    """Where to: a DICOM node with its application entity title, or the base URL of a DICOMweb service."""
-
-    text: str
-    host: str = ""
-    port: int = 0
-    aet: str = "ANY-SCP"
-
-    @property
-    def web(self) -> bool:
-        """Whether it is a DICOMweb service."""
-        return not self.host
-
-    @classmethod
-    def parse(cls, text: str) -> Destination:
-        """Read ``HOST:PORT``, ``HOST:PORT/AET`` or ``http(s)://…``.
-
-        Raises
-        ------
-        ExportError
-            If it is neither.
-        """
-        if text.startswith(("http://", "https://")):
-            parts = urlsplit(text)
-            if not parts.hostname or parts.username or parts.password:
-                raise ExportError(
-                    "expected a DICOMweb address such as https://host/dicom-web, without credentials in it; put them "
-                    "into MEDFUSE_DICOMWEB_USER and MEDFUSE_DICOMWEB_PASSWORD, or MEDFUSE_DICOMWEB_TOKEN."
-                )
-            return cls(text.rstrip("/"))
-        node, _, aet = text.partition("/")
-        host, _, port = node.rpartition(":")
-        if not host or not port.isdigit() or not 0 < int(port) < 65536 or len(aet) > 16:
-            raise ExportError(
-                f"expected a destination HOST:PORT, HOST:PORT/AET (at most 16 characters) or https://…; found {text!r}."
-            )
-        return cls(text, host.strip("[]"), int(port), aet or "ANY-SCP")
+QUICK_SHARE = 0.1
+"""Of the time limit: a connection that is refused or cut within this did not keep us waiting."""
 
 
 @dataclass
@@ -104,7 +72,8 @@ def send(
     """Send all DICOM files under a folder.
 
     What was confirmed is noted in a journal beside the folder (``.NAME.sent``), which goes when all is sent; a later
-    call goes on where this one ended.
+    call goes on where this one ended. Redirects are not followed. Whatever the peer does, no more than three times
+    ``options.timeout_s`` pass without an answer from it; the waits between tries come on top.
 
     Parameters
     ----------
@@ -131,7 +100,8 @@ def send(
     SeriesError
         If there is no DICOM file, or one is damaged or doubled: nothing is sent then.
     ExportError
-        If the destination is none, the extra ``send`` is not installed, or credentials are refused.
+        If the destination is none, the extra ``send`` is not installed, credentials are refused, or the journal was
+        changed.
     """
     destination = Destination.parse(to)
     options = options or Options()
@@ -139,30 +109,48 @@ def send(
         raise ExportError(f"there is no file {options.ca} of certificate authorities; check the path.")
     folder = Path(folder)
     delivery = Delivery(destination.text, list(_transfers(folder)))
-    journal = _Journal(folder, destination.text)
+    journal = Journal(folder, destination.text)
     done = journal.read()
     for transfer in delivery.transfers:
-        if transfer.uid in done:
+        if done.get(transfer.uid) == transfer.digest:
             transfer.record("sent", "in an earlier run")
 
     def recorded(transfer: Transfer) -> None:
         if transfer.status == "sent":
-            journal.note(transfer.uid)
+            journal.note(transfer.uid, transfer.digest)
             if progress:
                 progress("send", sum(one.status == "sent" for one in delivery.transfers) / len(delivery.transfers))
 
     transport = _transport(destination, options)
     with quiet():
-        for attempt in range(retries + 1):
-            open_ones = [one for one in delivery.transfers if one.status in ("waiting", "failed")]
-            if not open_ones:
-                break
-            if attempt:
-                wait(min(2.0 ** (attempt - 1), LONGEST_WAIT_S))
-            transport.store(open_ones, recorded)
+        _store_again(delivery, transport, recorded, retries, options.timeout_s, wait)
     if delivery.complete:
         journal.remove()
     return delivery
+
+
+def _store_again(
+    delivery: Delivery,
+    transport: Transport,
+    recorded: Callable[[Transfer], None],
+    retries: int,
+    timeout_s: float,
+    wait: Callable[[float], None],
+) -> None:
+    """Try until all is settled, as often as asked, or until a peer has kept us waiting for too long."""
+    unanswered_s = 0.0
+    for attempt in range(retries + 1):
+        open_ones = [one for one in delivery.transfers if one.status in ("waiting", "failed")]
+        if not open_ones:
+            return
+        if attempt:
+            pause_s = min(2.0 ** (attempt - 1), LONGEST_WAIT_S)
+            unanswered_s += pause_s if unanswered_s else 0.0
+            if unanswered_s > (MOST_UNANSWERED - QUICK_SHARE) * timeout_s:
+                return
+            wait(pause_s)
+        lost_s = transport.store(open_ones, recorded, MOST_UNANSWERED * timeout_s - unanswered_s)
+        unanswered_s += lost_s if lost_s > QUICK_SHARE * timeout_s else 0.0
 
 
 def _transport(destination: Destination, options: Options) -> Transport:
@@ -191,12 +179,15 @@ def _transfers(folder: Path) -> Iterator[Transfer]:
             try:
                 if not is_dicom(path):
                     continue
-                dataset = dcmread(path)  # to its end: a file that was cut short must not leave
+                content = path.read_bytes()
+                dataset = dcmread(BytesIO(content))  # to its end: a file that was cut short must not leave
                 if dataset.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
                     continue  # an index of files, which archives make for themselves
                 uid, kind = str(dataset.SOPInstanceUID), str(dataset.SOPClassUID)
                 series, number = str(dataset.SeriesInstanceUID), str(dataset.get("InstanceNumber") or "")
-                found.append(Transfer(path, uid, kind, str(dataset.file_meta.TransferSyntaxUID), series, number))
+                syntax, digest = str(dataset.file_meta.TransferSyntaxUID), hashlib.sha256(content).hexdigest()
+                study = str(dataset.StudyInstanceUID)
+                found.append(Transfer(path, uid, kind, syntax, series, number, digest, study))
                 if "Rows" in dataset and "PixelData" not in dataset:
                     raise ValueError("no pixels")
             except Exception as error:  # pydicom raises many kinds on hostile bytes
@@ -210,36 +201,3 @@ def _transfers(folder: Path) -> Iterator[Transfer]:
     if doubled:
         raise SeriesError(f"files in {folder} share a SOPInstanceUID ({counted(doubled, 'time')}); nothing was sent.")
     yield from found
-
-
-class _Journal:
-    """What an archive has confirmed, one line an instance; it holds UIDs and the destination, no more."""
-
-    def __init__(self, folder: Path, to: str) -> None:
-        self.path = folder.resolve().parent / f".{folder.resolve().name}.sent"
-        self.to = to
-
-    def read(self) -> set[str]:
-        """UIDs that this destination has confirmed."""
-        if not self.path.is_file():
-            return set()
-        lines = [line.split("\t") for line in self.path.read_text().splitlines()]
-        return {line[1] for line in lines if len(line) == 2 and line[0] == self.to}
-
-    def note(self, uid: str) -> None:
-        """Add one; a journal that cannot be kept costs the resuming, not the sending."""
-        try:
-            with self.path.open("a") as stream:
-                stream.write(f"{self.to}\t{uid}\n")
-        except OSError:
-            return
-
-    def remove(self) -> None:
-        """Forget this destination; the file goes with the last."""
-        if self.path.is_file():
-            others = [line for line in self.path.read_text().splitlines() if line.split("\t")[0] != self.to]
-            if others:
-                with atomic_file(self.path, overwrite=True) as beside:
-                    beside.write_text("\n".join(others) + "\n")
-            else:
-                self.path.unlink()

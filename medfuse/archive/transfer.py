@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
+from medfuse.errors import ExportError
+
 Status = Literal["waiting", "sent", "refused", "failed"]
 
 CALLING_AET = "MEDFUSE"
 
+TIME_LIMIT = "no answer within the time limit"
+
 
 @dataclass
 class Transfer:
-    """One instance on its way. ``failed`` may be tried again; ``refused`` is the archive's last word."""
+    """One instance on its way. ``failed`` may be tried again; ``refused`` is the archive's last word.
+
+    ``digest`` is the file's SHA-256 when all files were read; what is sent is what was read then.
+    """
 
     path: Path
     uid: str
@@ -22,6 +31,8 @@ class Transfer:
     transfer_syntax: str
     series: str
     number: str
+    digest: str
+    study: str = ""
     status: Status = "waiting"
     detail: str = ""
 
@@ -29,21 +40,54 @@ class Transfer:
         """Note what became of it."""
         self.status, self.detail = status, detail
 
+    def content(self) -> bytes | None:
+        """The file's bytes; None, and noted as refused, where they are not those that were read before."""
+        try:
+            content = self.path.read_bytes()
+        except OSError as error:
+            self.record("refused", f"the file can no longer be read ({type(error).__name__})")
+            return None
+        if hashlib.sha256(content).hexdigest() != self.digest:
+            self.record("refused", "the file was changed while the folder was sent")
+            return None
+        return content
+
 
 @dataclass(frozen=True)
 class Options:
-    """How to reach an archive; ``tls`` and ``ca`` (a PEM file of authorities) concern C-STORE, ``ca`` also https."""
+    """How to reach an archive; ``tls`` and ``ca`` (a PEM file of authorities) concern C-STORE, ``ca`` also https.
+
+    ``timeout_s`` is how long it may take to connect and agree, and then to send one instance and get its answer.
+    """
 
     calling_aet: str = CALLING_AET
     timeout_s: float = 30.0
     tls: bool = False
     ca: Path | None = None
 
+    def __post_init__(self) -> None:
+        require_title(self.calling_aet)
+        if not (math.isfinite(self.timeout_s) and self.timeout_s > 0):
+            raise ExportError(f"expected a time limit above 0 s; found {self.timeout_s} s.")
+
 
 class Transport(Protocol):
     """One way to an archive: tries every transfer that waits or failed, and records what became of it.
 
-    May give up where the connection is cut.
+    May give up where the connection is cut, and does where no answer came for ``patience_s``. `store` returns for how
+    many seconds it waited for an answer that did not come; 0 where each was answered.
     """
 
-    def store(self, transfers: list[Transfer], recorded: Callable[[Transfer], None]) -> None: ...
+    def store(self, transfers: list[Transfer], recorded: Callable[[Transfer], None], patience_s: float) -> float: ...
+
+
+def require_title(text: str) -> str:
+    """Return an application entity title, or raise `ExportError` where it is none (PS3.5 6.2, AE)."""
+    printable = all(" " <= letter <= "~" and letter != "\\" for letter in text)
+    if not printable or not text.strip(" ") or len(text) > 16:
+        shown = repr(text) if len(text) <= 40 else f"{len(text)} characters"
+        raise ExportError(
+            "expected an application entity title of 1 to 16 printable ASCII characters without a backslash; found "
+            f"{shown}."
+        )
+    return text

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from medfuse.archive.destination import Destination
 from medfuse.archive.transfer import CALLING_AET, Options
 from medfuse.cli.console import (
     EXIT_CODES,
@@ -30,23 +31,21 @@ def send(
         str, typer.Option(help="HOST:PORT or HOST:PORT/AET for C-STORE; https://… for STOW-RS.", show_default=False)
     ],
     retries: Annotated[int, typer.Option(min=0, help="How often failed instances are sent again.")] = 3,
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for an answer.")] = 30.0,
+    timeout: Annotated[
+        float, typer.Option(min=0.1, help="Seconds to connect, or to send one instance and get its answer.")
+    ] = 30.0,
     aet: Annotated[str, typer.Option(help="Our own application entity title, at most 16 characters.")] = CALLING_AET,
     tls: Annotated[bool, typer.Option("--tls", help="C-STORE over TLS.")] = False,
     ca: Annotated[Path | None, typer.Option(help="PEM file of authorities to trust.", metavar="FILE")] = None,
     as_json: Json = False,
 ) -> None:
     """Send DIR to an archive. The same command resumes an interrupted transfer."""
-    if not 0 < len(aet) <= 16:
-        raise typer.BadParameter(f"an application entity title has 1 to 16 characters; found {len(aet)}.")
-    from medfuse.archive.send import Destination
+    with refusing_options():
+        options = Options(aet, timeout, tls, ca)
+        Destination.parse(to)
     from medfuse.archive.send import send as deliver
 
-    with refusing_options():
-        Destination.parse(to)
-
     with refusing(as_json), steps() as progress:
-        options = Options(aet, timeout, tls, ca)
         delivery = deliver(folder, to, retries=retries, options=options, progress=progress)
     if as_json:
         print_json(delivery.to_dict())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ from pydicom.uid import (
 )
 
 from medfuse.errors import SeriesError
+from medfuse.runtime.silence import silence
 from medfuse.volume import MODALITIES, TRAITS, Modality
 
 ENHANCED: dict[str, Modality] = {uid: modality for modality in MODALITIES for uid in TRAITS[modality].enhanced_classes}
@@ -200,7 +200,6 @@ def listed(values: Sequence[float]) -> str:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence pydicom's remarks on ill-formed headers: they quote values, which may be a patient's."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    """Silence pydicom's remarks on ill-formed headers in this thread: they quote values, which may be a patient's."""
+    with silence("pydicom"):
         yield

@@ -11,12 +11,14 @@ from torch import Tensor, nn
 from medfuse.errors import DeviceError
 from medfuse.gesenet.engines.registry import Engine, as_engine
 from medfuse.runtime.progress import Progress
+from medfuse.runtime.torch_settings import default_settings
 from medfuse.volume import SlicePairs, like
 from medfuse.volume.planes import require_same_grid, slice_batch
 
 DEFAULT_BATCH_SIZE = 4
 
 
+@default_settings()
 def fuse_slices(
     network: nn.Module | Engine,
     mri: MetaTensor,
@@ -53,7 +55,7 @@ def fuse_slices(
     """
     x, y, slices = require_same_grid(mri, partner).shape
     engine = as_engine(network)
-    fused = torch.empty((slices, 1, y, x), pin_memory=engine.device.type == "cuda")
+    fused = torch.empty((slices, 1, y, x), dtype=torch.float32, pin_memory=engine.device.type == "cuda")
 
     def pairs(start: int, stop: int) -> SlicePairs:
         shown = slice_batch(partner, start, stop)

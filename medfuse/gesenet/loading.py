@@ -25,6 +25,7 @@ from medfuse.gesenet.network import GeSeNet
 from medfuse.gesenet.weights import DEFAULT
 from medfuse.runtime.atomic_output import atomic_file
 from medfuse.runtime.output_place import shown
+from medfuse.runtime.torch_settings import default_settings
 
 MOST_BYTES = 2**26
 """No GeSeNet is larger, by far: neither a file nor what is packed in it is read beyond."""
@@ -70,6 +71,7 @@ PUBLISHED_UNUSED = frozenset(
 """The published file carries a batch norm that the published network never applies."""
 
 
+@default_settings()
 def load_network(weights: str | Path = "default", device: str = "cpu") -> GeSeNet:
     """Build GeSeNet with trained weights, in evaluation mode.
 
@@ -130,6 +132,7 @@ def _build(path: Path, name: str, device: torch.device) -> GeSeNet:
     return cast("GeSeNet", cast("Any", network).to(memory_format=torch.channels_last))
 
 
+@default_settings()
 def build_network(state: Mapping[str, Tensor], parts: Parts, widths: Widths, name: str = "the state") -> GeSeNet:
     """Build a network around given arrays, without drawing random numbers; `WeightsError` if they do not fit."""
     with torch.device("meta"):

@@ -58,7 +58,7 @@ class SpatialMask(nn.Module):
         self.middle = nn.Conv2d(hidden, hidden, 3, padding=1)
         self.leave = nn.ConvTranspose2d(hidden, 2, 3, stride=2, padding=1)
         # Nearly everything is marked at first: what is never computed never learns to be worth it.
-        cast("Tensor", self.leave.bias).data.copy_(torch.tensor([-1.0, 1.0]))
+        cast("Tensor", self.leave.bias).data.copy_(torch.tensor([-1.0, 1.0], dtype=torch.float32))
         self.temperature = 1.0
 
     def forward(self, features: Tensor) -> Tensor:
@@ -82,7 +82,7 @@ class CoupleMaskConvolutions(nn.Module):
 
     def __init__(self, channels: int, entering: int, layers: int = 4) -> None:
         super().__init__()
-        self.channel_logits = nn.Parameter(torch.rand(1, channels, layers, 2))
+        self.channel_logits = nn.Parameter(torch.rand(1, channels, layers, 2, dtype=torch.float32))
         self.convolutions = nn.ModuleList(
             nn.Conv2d(channels if layer else entering, channels, 3, padding=1, bias=False) for layer in range(layers)
         )

@@ -32,7 +32,7 @@ class GradientFilter(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        sobel = torch.tensor([[1.0, 0.0, -1.0], [2.0, 0.0, -2.0], [1.0, 0.0, -1.0]])
+        sobel = torch.tensor([[1.0, 0.0, -1.0], [2.0, 0.0, -2.0], [1.0, 0.0, -1.0]], dtype=torch.float32)
         self.x = nn.Parameter(sobel.expand(channels, 1, 3, 3).clone())
         self.y = nn.Parameter(sobel.T.expand(channels, 1, 3, 3).clone())
 

@@ -77,7 +77,7 @@ def join_uptake(luma: Tensor, mri: Tensor, uptake: Tensor, palette: Palette) -> 
 
 def legend(palette: Palette, mri: float = 0.5) -> Palette:
     """The colours (256, 3) of uptake from 0 to 1 as `join_uptake` shows them over an MRI of one brightness."""
-    uptake = torch.linspace(0, 1, COARSE)[None]
+    uptake = torch.linspace(0, 1, COARSE, dtype=torch.float32)[None]
     brightness = torch.full_like(uptake, mri)
     return join_uptake(brightness, brightness, uptake, palette).T.numpy().astype(np.float32) / np.float32(255)
 

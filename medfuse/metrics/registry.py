@@ -157,6 +157,7 @@ def score(
     import torch
 
     from medfuse.metrics.pictures import eight_bit, require_alike
+    from medfuse.runtime.torch_settings import default_settings
 
     require_alike(fused, mri, partner)
     names = list(CORE if names is None else names)
@@ -167,8 +168,9 @@ def score(
                 f"{fused.shape[-2]} × {fused.shape[-1]}. Leave it out, or give larger pictures."
             )
     parts: dict[str, list[Tensor]] = {name: [] for name in names}
-    for start in range(0, len(fused), batch_size):
-        stored = [eight_bit(picture[start : start + batch_size]) for picture in (fused, mri, partner)]
-        for name in names:
-            parts[name].append(SCORES[name](*stored))
-    return {name: torch.cat(values) for name, values in parts.items()}
+    with default_settings():
+        for start in range(0, len(fused), batch_size):
+            stored = [eight_bit(picture[start : start + batch_size]) for picture in (fused, mri, partner)]
+            for name in names:
+                parts[name].append(SCORES[name](*stored))
+        return {name: torch.cat(values) for name, values in parts.items()}

@@ -65,7 +65,7 @@ class Head:
             (tissues, N) float32 in the order of `TISSUES`, non-negative, summing to 1 over the tissues.
         """
         points = Points.of(world)
-        fractions = torch.zeros(len(TISSUES), len(points.x))
+        fractions = torch.zeros(len(TISSUES), len(points.x), dtype=torch.float32)
         fractions[TISSUES.index("air")] = 1
         near = torch.nonzero(ellipsoid(points, (0, -5, -25), (116, 138, 136)) < 0).squeeze(1)
         straight = points.where(near)
@@ -86,7 +86,7 @@ class Head:
         return coverage(ellipsoid(points, LESION, (9, 11, 8)) + 0.8 * self._ragged(points), blur)
 
     def _anatomy(self, points: Points, inner: Tensor, surface: Tensor, blur: float) -> Tensor:
-        fractions = torch.zeros(len(TISSUES), len(inner))
+        fractions = torch.zeros(len(TISSUES), len(inner), dtype=torch.float32)
         share = coverage(inner, blur)
         outside = torch.nonzero(share < 1).squeeze(1)
         cranium = self._cranium.fractions(points.where(outside), inner[outside], surface[outside], blur)
@@ -100,7 +100,7 @@ class Head:
 
     def _on_skin(self, direction: Triple) -> Triple:
         """Where a capsule lies on the scalp in a direction from the origin."""
-        distances = torch.linspace(50, 130, 1601)
+        distances = torch.linspace(50, 130, 1601, dtype=torch.float32)
         points = Points(*(distances * component for component in direction))
         bent = self._irregular(points)
         inside = skin(bent, cavity(bent)) < 0

@@ -17,6 +17,7 @@ from medfuse.phantom.head import Head
 from medfuse.phantom.shapes import Points, Triple, Waves
 from medfuse.phantom.tissues import CONTRAST, TISSUES
 from medfuse.runtime.parallel import one_thread
+from medfuse.runtime.torch_settings import default_settings
 from medfuse.volume import MODALITIES, Modality, Unit, make_volume
 from medfuse.volume.grid import Grid
 
@@ -102,6 +103,7 @@ def rigid(turns: Triple, offset: Triple) -> Matrix:
     return matrix
 
 
+@default_settings()
 def render(
     head: Head, modality: Modality, grid: Grid | None = None, pose: Matrix | None = None, *, seed: int = 0
 ) -> MetaTensor:
@@ -144,7 +146,7 @@ def _noiseless(head: Head, modality: Modality, grid: Grid, pose: Matrix) -> Tens
     factors = [2 if length > FINEST_MM else 1 for length in grid.spacing]
     blur = math.prod(length / factor for length, factor in zip(grid.spacing, factors, strict=True)) ** (1 / 3)
     to_head = np.linalg.inv(pose) @ grid.affine
-    values = torch.empty(grid.shape)
+    values = torch.empty(grid.shape, dtype=torch.float32)
     thickness = max(1, SLAB // (grid.shape[0] * grid.shape[1] * math.prod(factors)))
     for start in range(0, grid.shape[2], thickness):
         stop = min(start + thickness, grid.shape[2])
@@ -162,7 +164,7 @@ def _noiseless(head: Head, modality: Modality, grid: Grid, pose: Matrix) -> Tens
 
 
 def _tissue_values(head: Head, points: Matrix, modality: Modality, column: int, blur: float) -> Tensor:
-    values = torch.zeros(len(points))
+    values = torch.zeros(len(points), dtype=torch.float32)
     for tissue, fraction in zip(TISSUES, head.tissue_fractions(points, blur), strict=True):
         values.add_(fraction, alpha=CONTRAST[tissue][column])
     lesion = SCANNERS[modality].lesion
@@ -177,7 +179,7 @@ def _blurred(values: Tensor, width: float, spacing: Sequence[float]) -> Tensor:
     for axis, step in enumerate(spacing):
         sigma = width / (2 * math.sqrt(2 * math.log(2))) / step
         reach = math.ceil(3 * sigma)
-        weights = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / sigma).square())
+        weights = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, dtype=torch.float32) / sigma).square())
         weights /= weights.sum()
         index = torch.arange(-reach, values.shape[axis] + reach).clamp(0, values.shape[axis] - 1)
         padded = values.index_select(axis, index)

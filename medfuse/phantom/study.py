@@ -12,6 +12,7 @@ from monai.data.meta_tensor import MetaTensor
 from medfuse.dicom.simulate import write_acquisition
 from medfuse.phantom.head import Head
 from medfuse.phantom.scanner import default_grid, default_pose, render
+from medfuse.runtime.torch_settings import default_settings
 from medfuse.volume import MRI, Modality
 
 Matrix = npt.NDArray[np.float64]
@@ -61,6 +62,7 @@ class PhantomStudy:
             write_acquisition(volume, Path(folder) / name, study=self.seed, series_number=number, overwrite=overwrite)
 
 
+@default_settings()
 def phantom_study(partner: Modality = "PT", *, seed: int = 7, coarsen: float = 1.0) -> PhantomStudy:
     """Make an MRI and a partner study of the same digital head.
 

@@ -34,8 +34,8 @@ class Layers:
     """Paint tissues front to back over ``count`` points; a later layer shows where the earlier ones do not cover."""
 
     def __init__(self, count: int) -> None:
-        self.fractions = torch.zeros(len(TISSUES), count)
-        self._uncovered = torch.ones(count)
+        self.fractions = torch.zeros(len(TISSUES), count, dtype=torch.float32)
+        self._uncovered = torch.ones(count, dtype=torch.float32)
 
     def paint(self, tissue: str, coverage: Tensor) -> None:
         """Lay ``tissue`` with an (N,) opacity in [0, 1] behind everything painted so far."""

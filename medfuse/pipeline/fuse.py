@@ -17,9 +17,11 @@ from medfuse.pipeline.prepare import prepare_pair, require_choices
 from medfuse.provenance import Provenance
 from medfuse.registration import Align, Registration
 from medfuse.runtime.progress import Progress
+from medfuse.runtime.torch_settings import default_settings
 from medfuse.volume import ColourJoin, Plane, grid_of, meta_of, require_volume, source_of
 
 
+@default_settings()
 def fuse(
     mri: MetaTensor,
     partner: MetaTensor,

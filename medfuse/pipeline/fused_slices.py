@@ -15,6 +15,7 @@ from medfuse.gesenet.engines.registry import Engine
 from medfuse.pipeline.prepare import PreparedPair, from_source
 from medfuse.pipeline.steps import empty_volume, join_colour
 from medfuse.runtime.progress import Progress
+from medfuse.runtime.torch_settings import default_settings
 from medfuse.volume import Grid, Source, like, plain, source_of
 
 
@@ -60,6 +61,7 @@ class FusedSlices:
         """3 in colour, 1 in grey."""
         return 3 if self.pair.palette else 1
 
+    @default_settings()
     def keep(self) -> MetaTensor:
         """Fuse all that are not fused yet, and keep them: (3, X, Y, Z) or (1, X, Y, Z) on the MRI's grid."""
         if self.kept is None:

@@ -17,6 +17,7 @@ from medfuse.registration import Registration
 from medfuse.report import figures
 from medfuse.runtime.atomic_output import atomic_file, require_outside
 from medfuse.runtime.progress import Progress, step_of
+from medfuse.runtime.torch_settings import default_settings
 from medfuse.volume import Source, source_of
 
 
@@ -60,10 +61,12 @@ class FusedStudy:
         """What it was fused with, on the same grid: (1, X, Y, Z) float32 in [0, 1], made anew likewise."""
         return self.scaled()[1]
 
+    @default_settings()
     def scaled(self) -> tuple[MetaTensor, MetaTensor]:
         """Both at once, which costs no more than one."""
         return self.slices.pair.scaled()
 
+    @default_settings()
     def registered(self) -> MetaTensor:
         """The partner on the MRI's grid in its own unit: (1, X, Y, Z) float32, interpolated once."""
         return self.slices.pair.partner.volume()
@@ -99,6 +102,7 @@ class FusedStudy:
             ),
         )
 
+    @default_settings()
     def write_dicom(
         self,
         folder: str | Path,
@@ -130,6 +134,7 @@ class FusedStudy:
             progress=progress,
         )
 
+    @default_settings()
     def write_partner(
         self,
         folder: str | Path,
@@ -149,6 +154,7 @@ class FusedStudy:
             progress=progress,
         )
 
+    @default_settings()
     def write_alignment(self, folder: str | Path, *, overwrite: bool = False) -> None:
         """Write the registration as a DICOM object; see `medfuse.dicom.write_alignment`."""
         mri, partner = self.sources
@@ -156,12 +162,14 @@ class FusedStudy:
             folder, mri=mri, partner=partner, registration=self.provenance.registration, overwrite=overwrite
         )
 
+    @default_settings()
     def write_blending(self, folder: str | Path, partner: str | Path, *, overwrite: bool = False) -> None:
         """Write how to look at the MRI under what `write_partner` wrote; see `medfuse.dicom.write_blending`."""
         dicom.write_blending(
             folder, mri=self.sources[0], partner=partner, provenance=self.provenance, overwrite=overwrite
         )
 
+    @default_settings()
     def write_nifti(self, path: str | Path, *, overwrite: bool = False, progress: Progress | None = None) -> None:
         """Write ``path`` (.nii or .nii.gz) and its JSON sidecar beside it; see `medfuse.nifti.write`.
 
@@ -175,6 +183,7 @@ class FusedStudy:
         nifti.write(self.image, path, self.sidecar(), overwrite=overwrite)
         step_of(progress, "write")(1.0)
 
+    @default_settings()
     def write_partner_nifti(
         self, path: str | Path, *, overwrite: bool = False, progress: Progress | None = None
     ) -> None:
@@ -195,6 +204,7 @@ class FusedStudy:
         with atomic_file(Path(path), overwrite) as beside:
             beside.write_bytes(self._picture())
 
+    @default_settings()
     def _picture(self, dots_per_inch: int = 110) -> bytes:
         mri, partner = self.scaled()
         return figures.study_picture(

@@ -12,6 +12,7 @@ from medfuse.intensity import AirMask, Window, choose_window, known_window, outs
 from medfuse.pipeline.steps import blacken_air, choose_palette, split_luma, window_slab
 from medfuse.registration import Align, Registration, assess_registration, register, resample, resampled
 from medfuse.runtime.progress import Progress, step_of
+from medfuse.runtime.torch_settings import default_settings
 from medfuse.volume import (
     COLOUR_JOINS,
     PLANES,
@@ -56,6 +57,7 @@ class PreparedPair:
     join: ColourJoin = "oklab"
     air: AirMask | None = None
 
+    @default_settings()
     def pairs(self, start: int, stop: int) -> SlicePairs:
         """Slices [start, stop) of both as the network takes them."""
         mri = window_slab(plain(self.mri)[..., start:stop], self.mri_window)
@@ -68,6 +70,7 @@ class PreparedPair:
         """Slice by slice."""
         return (self.pairs(k, k + 1) for k in range(self.partner.grid.shape[2]))
 
+    @default_settings()
     def scaled(self) -> tuple[MetaTensor, MetaTensor]:
         """Both as whole volumes, (1, X, Y, Z) float32 in [0, 1]."""
         grid = self.partner.grid
@@ -84,6 +87,7 @@ class PreparedPair:
         return replace(self, mri=from_source(self.mri, mri), partner=replace(self.partner, meta=meta))
 
 
+@default_settings()
 def prepare_pair(
     mri: MetaTensor,
     partner: MetaTensor,
@@ -115,6 +119,7 @@ def prepare_pair(
     return pair, registration
 
 
+@default_settings()
 def on_one_grid(
     mri: MetaTensor,
     partner: LazyVolume,
@@ -137,6 +142,7 @@ def on_one_grid(
     )
 
 
+@default_settings()
 def straighten(volume: MetaTensor) -> MetaTensor:
     """Interpolate a volume once onto the upright grid that covers its own, if that is sheared, as by a tilted gantry.
 
@@ -146,6 +152,7 @@ def straighten(volume: MetaTensor) -> MetaTensor:
     return volume if grid.upright else resample(volume, grid.straightened(), None, outside=outside_value(volume))
 
 
+@default_settings()
 def align_pair(
     fixed: MetaTensor,
     moving: MetaTensor,

@@ -24,6 +24,7 @@ from medfuse.pipeline.prepare import PreparedPair, on_one_grid
 from medfuse.pipeline.steps import show_something
 from medfuse.runtime.exchange import settle
 from medfuse.runtime.progress import Progress, part_of
+from medfuse.runtime.torch_settings import default_settings
 from medfuse.volume import MRI, LazyVolume, Modality, grid_of, plain
 from medfuse.volume.planes import PLANES, as_slices, replane
 
@@ -79,6 +80,7 @@ class Scores:
         }
 
 
+@default_settings()
 def score_files(
     fused: str | Path,
     mri: str | Path,
@@ -147,6 +149,7 @@ def score_files(
     return Scores(kinds[0], _score_all(batches, len(triples), names, device, progress))
 
 
+@default_settings()
 def score_volumes(
     fused: MetaTensor,
     mri: MetaTensor,
@@ -184,6 +187,7 @@ def score_volumes(
     return _score_pair(fused, pair, names, device, progress)
 
 
+@default_settings()
 def score_study(
     study: FusedStudy, names: Sequence[str] = CORE, *, device: str = "auto", progress: Progress | None = None
 ) -> Scores:

@@ -15,6 +15,7 @@ from torch import Tensor
 from medfuse.dicom.palettes import palette_table
 from medfuse.intensity import AirMask, Window, colour, to_unit
 from medfuse.intensity.palette_join import join_uptake
+from medfuse.runtime.torch_settings import default_settings
 from medfuse.volume import TRAITS, ColourJoin, as_slices, like, meta_of, plain
 from medfuse.volume.metatensor import HasMeta
 
@@ -39,22 +40,26 @@ def choose_palette(palette: str | None, partner: HasMeta) -> str | None:
     return chosen
 
 
+@default_settings()
 def window_slab(values: Tensor, window: Window) -> Tensor:
     """Map (1, X, Y, N) values in their own unit to (N, 1, H, W) in [0, 1]."""
     return as_slices(to_unit(values, window))
 
 
+@default_settings()
 def blacken_air(mri: Tensor, partner: Tensor, air: AirMask, start: int) -> tuple[Tensor, Tensor]:
     """Set the air of two slabs of the slices from ``start`` on to 0; see `AirMask`."""
     outside = as_slices(air.air(start, start + len(partner), partner.permute(1, 3, 2, 0))[None])
     return mri.masked_fill(outside, 0), partner.masked_fill(outside, 0)
 
 
+@default_settings()
 def show_something(mri: Tensor, luma: Tensor) -> Tensor:
     """(N,) whether the slices of a slab are not empty."""
     return torch.maximum(mri, luma).mean(dim=(1, 2, 3)) > EMPTY_SLICE
 
 
+@default_settings()
 def split_luma(uptake: Tensor, palette: str | None) -> Tensor:
     """What the network sees of a slab: itself, or its luma in a palette."""
     if palette is None:
@@ -62,6 +67,7 @@ def split_luma(uptake: Tensor, palette: str | None) -> Tensor:
     return colour.palette_luma(uptake.contiguous().movedim(1, 0), palette_table(palette)).movedim(0, 1)
 
 
+@default_settings()
 def join_colour(luma: Tensor, mri: Tensor, uptake: Tensor, palette: str | None, join: ColourJoin = "oklab") -> Tensor:
     """Give a fused slab the partner's colours; itself without a palette.
 
@@ -82,6 +88,7 @@ def join_colour(luma: Tensor, mri: Tensor, uptake: Tensor, palette: str | None, 
     return join_uptake(luma, mri, uptake, table).movedim(0, 1)
 
 
+@default_settings()
 def empty_volume(shape: tuple[int, int, int], channels: int) -> Tensor:
     """Memory for fused slices, (slices, H, W, channels): RGB in 8 bits or grey in float32, in the order of files."""
     columns, rows, slices = shape
@@ -94,6 +101,7 @@ def slabs(volume: MetaTensor) -> Iterator[slice]:
     return (slice(start, min(start + SLAB, slices)) for start in range(0, slices, SLAB))
 
 
+@default_settings()
 def over_slabs(volume: MetaTensor, channels: int, step: Callable[[slice, Tensor], Tensor]) -> MetaTensor:
     """Apply a step to all slabs of a (1, X, Y, Z) volume.
 

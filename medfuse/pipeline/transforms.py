@@ -38,6 +38,7 @@ from medfuse.pipeline.prepare import align_pair, straighten
 from medfuse.pipeline.steps import blacken_air, choose_palette, join_colour, over_slabs, slabs, split_luma
 from medfuse.registration import Align, Registration, resample
 from medfuse.runtime.progress import Progress
+from medfuse.runtime.torch_settings import default_settings
 from medfuse.volume import (
     ColourJoin,
     Modality,
@@ -76,6 +77,7 @@ Data = Mapping[Hashable, Any]
 class PerVolume(MapTransform):
     """Change each volume by itself, whatever its key."""
 
+    @default_settings()
     def __call__(self, data: Data) -> dict[Hashable, Any]:
         changed = dict(data)
         for key in self.key_iterator(changed):
@@ -134,6 +136,7 @@ class Registerd(MapTransform):
         self.force = force
         self.progress = progress
 
+    @default_settings()
     def __call__(self, data: Data) -> dict[Hashable, Any]:
         fixed, moving = data[self.fixed], data[self.moving]
         found = align_pair(fixed, moving, self.method, force=self.force, progress=self.progress)
@@ -209,6 +212,7 @@ class FindAird(MapTransform):
         self.air = air
         self.window = window
 
+    @default_settings()
     def __call__(self, data: Data) -> dict[Hashable, Any]:
         mri = data[self.first_key(dict(data))]
         return dict(data) | {self.air: AirMask.of(mri, choose_window(mri, self.window))}
@@ -221,6 +225,7 @@ class BlackenAird(MapTransform):
         super().__init__((mri, partner))
         self.mri, self.partner, self.air = mri, partner, air
 
+    @default_settings()
     def __call__(self, data: Data) -> dict[Hashable, Any]:
         mri, partner = data[self.mri], data[self.partner]
         require_same_grid(mri, partner)
@@ -244,6 +249,7 @@ class SplitLumad(MapTransform):
         self.luma = luma
         self.palette = palette
 
+    @default_settings()
     def __call__(self, data: Data) -> dict[Hashable, Any]:
         volume = data[self.first_key(dict(data))]
         palette = choose_palette(self.palette, volume)
@@ -269,6 +275,7 @@ class FuseSlicesd(MapTransform):
         self.batch_size = batch_size
         self.progress = progress
 
+    @default_settings()
     def __call__(self, data: Data) -> dict[Hashable, Any]:
         mri, partner = data[self.mri], data[self.partner]
         fused = fuse_slices(self.network, mri, partner, batch_size=self.batch_size, progress=self.progress)
@@ -295,6 +302,7 @@ class JoinColourd(MapTransform):
         self.luma, self.mri, self.uptake, self.palette, self.join = luma, mri, uptake, palette, join
         self.progress = progress
 
+    @default_settings()
     def __call__(self, data: Data) -> dict[Hashable, Any]:
         luma, mri, uptake = data[self.luma], data[self.mri], data[self.uptake]
         palette = choose_palette(self.palette, uptake)

@@ -24,6 +24,7 @@ from medfuse.registration.verdict import Verdict
 from medfuse.registration.warp import Warp
 from medfuse.runtime.parallel import one_thread, parallel_map
 from medfuse.runtime.progress import Progress, part_of, silent
+from medfuse.runtime.torch_settings import default_settings
 from medfuse.volume import MRI, grid_of, require_volume, source_of
 from medfuse.volume.grid import Grid, Points
 
@@ -46,6 +47,7 @@ AGREES_MM = 3.0
 """How far the best map near a common frame of reference may lie from it before the patient is taken to have moved."""
 
 
+@default_settings()
 @one_thread()
 def register(
     fixed: MetaTensor,
@@ -131,6 +133,7 @@ def register(
     return registration
 
 
+@default_settings()
 @one_thread()
 def assess_registration(registration: Registration, fixed: MetaTensor, moving: MetaTensor) -> Registration:
     """Add to a registration what the pictures say of it, and the overlap of the fields of view.

@@ -46,16 +46,17 @@ def _bend(pair: Pair, matrix: Points, grid: Grid, basis: list[Tensor], bending: 
     still = unmoved(matrix[None], pair.centre)
     index = torch.from_numpy(grid.index(pair.fine.points.double().numpy() + pair.centre))
     unit = (index * 2 / (torch.tensor(grid.shape) - 1) - 1).float().flip(-1)[None, :, None, None]
-    free = torch.zeros([weights.shape[1] for weights in basis])
+    free = torch.zeros([weights.shape[1] for weights in basis], dtype=torch.float32)
     free[tuple(slice(HELD, -HELD) for _ in range(3))] = 1
 
     def falling(flat: Points) -> tuple[float, Points]:
-        control = torch.from_numpy(flat).float().reshape(3, *free.shape).requires_grad_()
-        field = _dense(control * free, basis)[None]
-        moves = torch.nn.functional.grid_sample(field, unit, align_corners=True)[0, :, :, 0, 0].T
-        shared = score(pair.displaced(moves), pair.moving.fine, still, pair.possible).sum()
-        loss = bending * _bending_energy(control * free) - 1000 * shared
-        (slope,) = torch.autograd.grad(loss, control)
+        with torch.enable_grad():
+            control = torch.from_numpy(flat).float().reshape(3, *free.shape).requires_grad_()
+            field = _dense(control * free, basis)[None]
+            moves = torch.nn.functional.grid_sample(field, unit, align_corners=True)[0, :, :, 0, 0].T
+            shared = score(pair.displaced(moves), pair.moving.fine, still, pair.possible).sum()
+            loss = bending * _bending_energy(control * free) - 1000 * shared
+            (slope,) = torch.autograd.grad(loss, control)
         return loss.item(), slope.double().numpy().ravel()
 
     start = np.zeros(3 * free.numel())
@@ -65,7 +66,7 @@ def _bend(pair: Pair, matrix: Points, grid: Grid, basis: list[Tensor], bending: 
 
 def _bending_energy(control: Tensor) -> Tensor:
     """Mean square of all second differences of (3, x, y, z) control points, mm²; the mixed ones count twice."""
-    energy = torch.zeros(())
+    energy = torch.zeros((), dtype=torch.float32)
     for one in range(1, 4):
         energy = energy + control.diff(n=2, dim=one).square().mean()
         for other in range(one + 1, 4):

@@ -169,7 +169,7 @@ def _shrunk(level: PyramidLevel, name: str) -> PyramidLevel:
     stored, (low, high) = level.values[0, 0].numpy(), level.window
     factors = _blocks(level.spacing, level.shape, FINE_MM)
     shape = [count // factor for count, factor in zip(stored.shape, factors, strict=True)]
-    shrunk = torch.empty((1, 1, *shape))
+    shrunk = torch.empty((1, 1, *shape), dtype=torch.float32)
     darkest, brightest = np.inf, -np.inf
     for first in range(0, shape[2], SLAB):
         slab = np.array(stored[:, :, first * factors[2] : (first + SLAB) * factors[2]], dtype=np.float32)

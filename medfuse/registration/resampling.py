@@ -14,6 +14,7 @@ from monai.data.meta_tensor import MetaTensor
 from medfuse.registration.transform import Registration, inverse_of
 from medfuse.registration.transform_files import affine_transform
 from medfuse.registration.warp import Warp
+from medfuse.runtime.torch_settings import default_settings
 from medfuse.volume import LazyVolume, grid_of, known_of, plain
 from medfuse.volume.grid import Grid, Points
 from medfuse.volume.slabs import copied_slices
@@ -25,6 +26,7 @@ Resampled = LazyVolume
 """The class's name before it moved to `medfuse.volume`, for one release."""
 
 
+@default_settings()
 def resample(moving: MetaTensor, onto: Grid, registration: Registration | None, *, outside: float) -> MetaTensor:
     """Bring a volume onto a grid by one linear interpolation; parameters as for `resampled`, whose slices these are.
 
@@ -36,6 +38,7 @@ def resample(moving: MetaTensor, onto: Grid, registration: Registration | None, 
     return resampled(moving, onto, registration, outside=outside).volume()
 
 
+@default_settings()
 def resampled(moving: MetaTensor, onto: Grid, registration: Registration | None, *, outside: float) -> LazyVolume:
     """Prepare one linear interpolation of a volume onto a grid, to be done slice by slice.
 
@@ -83,11 +86,12 @@ def resampled(moving: MetaTensor, onto: Grid, registration: Registration | None,
 # interpolated by itself: else rounding would depend on which slices are asked for together.
 
 
+@default_settings()
 def _pulled(
     images: Sequence[sitk.Image], to_index: Points, onto: Grid, outside: float, start: int, stop: int
 ) -> torch.Tensor:
     columns, rows, _ = onto.shape
-    found = torch.empty(len(images), stop - start, rows, columns)
+    found = torch.empty((len(images), stop - start, rows, columns), dtype=torch.float32)
     for one, image in zip(found, images, strict=True):
         for k in range(start, stop):
             affine = np.array(onto.affine)
@@ -118,12 +122,13 @@ def _pull(image: sitk.Image, index: Points, rows: int, columns: int, outside: fl
     return np.asarray(sitk.GetArrayFromImage(pulled)[0])
 
 
+@default_settings()
 def _bent(
     moving: torch.Tensor, to_index: Points, onto: Grid, warp: Warp, outside: float, start: int, stop: int
 ) -> torch.Tensor:
     """Values at ``to_index @ (p + displacement(p))`` for each point p of slices of a grid; linear, slice by slice."""
     size = torch.tensor(moving.shape[1:], dtype=torch.float64)
-    found = torch.empty(len(moving), *onto.shape[:2], stop - start)
+    found = torch.empty((len(moving), *onto.shape[:2], stop - start), dtype=torch.float32)
     columns, rows = (axis.ravel() for axis in np.meshgrid(*map(np.arange, onto.shape[:2]), indexing="ij"))
     for plane in range(start, stop):
         points = onto.world(np.stack([columns, rows, np.full_like(rows, plane)], axis=-1))

@@ -284,9 +284,10 @@ def _climb(centre: Points, start: Points, scored: Callable[[Tensor], Tensor], st
     """Where L-BFGS ends, by the scores of (P, 4, 4) maps of points relative to ``centre``."""
 
     def falling(changes: Points) -> tuple[float, Points]:
-        here = torch.from_numpy(changes[None]).requires_grad_()
-        found = scored(maps(start[None], here, centre)).sum()
-        (slope,) = torch.autograd.grad(found, here)
+        with torch.enable_grad():
+            here = torch.from_numpy(changes[None]).requires_grad_()
+            found = scored(maps(start[None], here, centre)).sum()
+            (slope,) = torch.autograd.grad(found, here)
         # Scores change by a thousandth over a tenth of a millimetre; L-BFGS takes its first step from the slope.
         return -1000 * found.item(), -1000 * slope[0].numpy()
 
@@ -307,9 +308,10 @@ def _ascend(pair: Pair, starts: Points) -> Points:
     """
     changes = mean = square = torch.zeros(len(starts), 6, dtype=torch.float64)
     for step in range(1, 25):
-        here = changes.clone().requires_grad_()
-        found = score(pair.coarse, pair.moving.coarse, maps(starts, here, pair.centre), pair.possible)
-        (slope,) = torch.autograd.grad(found.sum(), here)
+        with torch.enable_grad():
+            here = changes.clone().requires_grad_()
+            found = score(pair.coarse, pair.moving.coarse, maps(starts, here, pair.centre), pair.possible)
+            (slope,) = torch.autograd.grad(found.sum(), here)
         mean = torch.lerp(slope, mean, 0.7)
         square = torch.lerp(slope.square(), square, 0.95)
         stride = (mean / (1 - 0.7**step)) / ((square / (1 - 0.95**step)).sqrt() + 1e-8)

@@ -190,7 +190,7 @@ def joint(samples: Samples, values: Tensor, inside: Tensor) -> Tensor:
     t = place - lowest
     weights = ((1 - t) ** 3 / 6, (3 * t**3 - 6 * t**2 + 4) / 6, (-3 * t**3 + 3 * t**2 + 3 * t + 1) / 6, t**3 / 6)
     first = lowest.long() - 1 + samples.bins * bins + torch.arange(count)[:, None] * bins**2
-    histogram = torch.zeros(count * bins**2)
+    histogram = torch.zeros(count * bins**2, dtype=torch.float32)
     for step, weight in enumerate(weights):
         histogram = histogram.index_add(0, (first + step).flatten(), (weight * inside).flatten())
     return histogram.reshape(count, bins, bins)
@@ -213,7 +213,7 @@ def correlation_ratio(histograms: Tensor) -> Tensor:
     Roche et al., MICCAI 1998, doi:10.1007/BFb0056301. It asks for means where mutual information asks for whole
     distributions, so that what misleads one need not mislead the other.
     """
-    return sum((_explained(seen) for seen in (histograms, histograms.transpose(1, 2))), torch.zeros(len(histograms)))
+    return _explained(histograms) + _explained(histograms.transpose(1, 2))
 
 
 def _explained(histograms: Tensor) -> Tensor:

@@ -15,6 +15,8 @@ from typing import TypeVar
 
 import torch
 
+from medfuse.runtime.thread_count import set_threads_here, threads_here
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -26,14 +28,12 @@ _cores: ContextVar[int | None] = ContextVar("_cores", default=None)
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Let PyTorch compute on one thread; `parallel_map` still uses as many as it was allowed before."""
-    threads = torch.get_num_threads()
-    token = _cores.set(_cores.get() or threads)
-    torch.set_num_threads(1)
+    """Let PyTorch compute on one thread here; `parallel_map` still uses as many as it was allowed before."""
+    token = _cores.set(_cores.get() or torch.get_num_threads())
     try:
-        yield
+        with threads_here(1):
+            yield
     finally:
-        torch.set_num_threads(threads)
         _cores.reset(token)
 
 
@@ -42,7 +42,7 @@ def parallel_map(work: Callable[[Item], Result], items: Iterable[Item]) -> list[
     cores = _cores.get() or 1
     if cores == 1:
         return [work(item) for item in items]
-    with ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    with ThreadPoolExecutor(cores, initializer=set_threads_here, initargs=(1,)) as pool:
         return list(pool.map(work, items))
 
 

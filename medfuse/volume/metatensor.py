@@ -17,6 +17,7 @@ from monai.data.meta_tensor import MetaTensor
 from torch import Tensor
 
 from medfuse.errors import GeometryError, IntensityError, StudyError
+from medfuse.runtime.torch_settings import default_settings
 from medfuse.volume.grid import Grid
 from medfuse.volume.modality import MODALITIES, Modality, Unit
 from medfuse.volume.uptake import SuvInputs, Uptake
@@ -58,6 +59,7 @@ class Source:
         return self
 
 
+@default_settings()
 def make_volume(
     values: Tensor,
     grid: Grid,
@@ -89,6 +91,7 @@ def make_volume(
     return MetaTensor(values, affine=torch.from_numpy(np.array(grid.affine)), meta=meta)
 
 
+@default_settings()
 def like(values: Tensor, volume: MetaTensor, grid: Grid | None = None, **more: object) -> MetaTensor:
     """Wrap new values with what ``volume`` knows of itself, on its grid or another; ``more`` goes into ``meta``."""
     return make_volume(values, grid or grid_of(volume), **(known_of(volume) | more))

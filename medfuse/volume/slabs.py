@@ -12,6 +12,7 @@ import torch
 from monai.data.meta_tensor import MetaTensor
 from torch import Tensor
 
+from medfuse.runtime.torch_settings import default_settings
 from medfuse.volume.grid import Grid
 from medfuse.volume.metatensor import grid_of, known_of, make_volume, plain
 
@@ -52,10 +53,12 @@ class LazyVolume:
         """A volume in memory, as it is."""
         return cls(grid_of(volume), known_of(volume), partial(copied_slices, plain(volume)))
 
+    @default_settings()
     def volume(self) -> MetaTensor:
         """All slices, (C, X, Y, Z) float32."""
         return make_volume(self.slices(0, self.grid.shape[2]), self.grid, **self.meta)
 
+    @default_settings()
     def sample(self, most: int) -> MetaTensor:
         """As many evenly spaced slices as hold no more than ``most`` voxels, or the next slice more."""
         count = self.grid.shape[2]
@@ -70,6 +73,7 @@ class LazyVolume:
 # A function of the module, not a closure, so that a study can be sent to another process.
 
 
+@default_settings()
 def copied_slices(values: Tensor, start: int, stop: int) -> Tensor:
     """Slices [start, stop) of (C, X, Y, Z) values as float32, in memory of their own."""
     return values[..., start:stop].to(torch.float32, copy=True)

@@ -11,7 +11,7 @@ FAST = Options(timeout_s=5.0)
 
 
 @contextmanager
-def node(answer=lambda count: 0x0000, classes=None, tls=None):
+def node(answer=lambda count: 0x0000, classes=None, tls=None, port=0):
     """A storage SCP: its port and what it took; ``answer`` gives the n-th status, or None to cut the line."""
     taken = {}
     counted = [0]
@@ -37,7 +37,7 @@ def node(answer=lambda count: 0x0000, classes=None, tls=None):
         if classes is None or context.abstract_syntax in classes:
             entity.add_supported_context(context.abstract_syntax, AllTransferSyntaxes)
     server = entity.start_server(
-        ("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, on_store)], ssl_context=tls
+        ("127.0.0.1", port), block=False, evt_handlers=[(evt.EVT_C_STORE, on_store)], ssl_context=tls
     )
     try:
         yield server.socket.getsockname()[1], taken

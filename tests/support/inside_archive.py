@@ -15,7 +15,7 @@ folder, to = Path(sys.argv[1]), sys.argv[2]
 paths = sorted(folder.rglob("*.dcm"))
 with orthanc.running(folder.parent / "archive"):
     delivery = send(folder, to)
-    assert delivery.complete, {one.detail for one in delivery.parcels}
+    assert delivery.complete, {one.detail for one in delivery.transfers}
     client = DICOMwebClient(orthanc.SERVICE)
     for path in paths:
         written = pydicom.dcmread(path)

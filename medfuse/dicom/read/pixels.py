@@ -15,7 +15,7 @@ from medfuse.dicom.encoding.decode import StoredPixels
 from medfuse.dicom.encoding.pixel_format import Words, pixel_format
 from medfuse.dicom.frames.frame import Frame
 from medfuse.dicom.frames.stack import Stack
-from medfuse.dicom.header import UNCOMPRESSED, transfer_syntax
+from medfuse.dicom.header import UNCOMPRESSED, quiet, transfer_syntax
 from medfuse.errors import MedfuseError, SeriesError
 from medfuse.volume.grid import MOST_VOXELS
 
@@ -107,7 +107,7 @@ def _decode_all(
     pool = ThreadPoolExecutor(threads)
     try:
         for places in _shares(frames):
-            pool.submit(work, places)
+            pool.submit(quiet()(work), places)
         for done in range(1, len(frames) + 1):
             error = finished.get()
             if error is not None:

@@ -79,7 +79,7 @@ class Draft:
             set_pixels(dataset, self._stored(values))
             save(dataset, folder / f"{numbers[k]:0{digits}d}.dcm", self.compression)
 
-        for_each_bounded(write, self._complete(), lambda done: report(done / slices))
+        for_each_bounded(quiet()(write), self._complete(), lambda done: report(done / slices))
 
     def _write_frames(self, folder: Path, report: Callable[[float], None]) -> None:
         order = _towards_left_back_head(self.grid) if self._reconstruction else list(_along_normal(self.grid))
@@ -95,7 +95,7 @@ class Draft:
             def write(item: tuple[int, Tensor]) -> None:
                 spool.add(order.index(item[0]), self._stored(item[1]))
 
-            for_each_bounded(write, self._complete(), lambda done: report(done / len(order)))
+            for_each_bounded(quiet()(write), self._complete(), lambda done: report(done / len(order)))
             save_frames(dataset, spool, folder / "0001.dcm")
 
     def _instance(self, number: int) -> Dataset:

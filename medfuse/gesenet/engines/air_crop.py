@@ -33,11 +33,11 @@ class AirCrop:
     def __init__(self, network: FoldedGeSeNet) -> None:
         self.network = network
         self.device = network.device
-        self._all_seen = torch.ones(1, device=self.device)
-        self._none_unseen = torch.zeros(2, network.channels, device=self.device)
+        self._all_seen = torch.ones(1, dtype=torch.float32, device=self.device)
+        self._none_unseen = torch.zeros(2, network.channels, dtype=torch.float32, device=self.device)
         self._black_means = lru_cache(maxsize=64)(self._means_of_black)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def __call__(self, mri: Tensor, partner: Tensor) -> Tensor:
         """Fuse (N, 1, H, W) pictures on the network's device; the part is one for all of a batch."""
         height, width = mri.shape[-2:]
@@ -61,7 +61,7 @@ class AirCrop:
     def _means_of_black(self, height: int, width: int) -> Tensor:
         """Means over a black picture of what the attention looks at: (2, channels)."""
         rows, columns = (_spread(length, self.device) for length in (height, width))
-        weights = torch.bincount(rows)[:, None] * torch.bincount(columns) / (height * width)
+        weights = (torch.bincount(rows)[:, None] * torch.bincount(columns)).float() / (height * width)
         branches = self._features_of_black(weights.shape)
         means = [(collected[0] * weights).sum((1, 2))[: self.network.channels] for _, collected in branches]
         return torch.stack(means)
@@ -73,7 +73,7 @@ class AirCrop:
         return self.network.after(features, gates)[:, :, rows][..., columns]
 
     def _features_of_black(self, size: Sequence[int], count: int = 1) -> Features:
-        black = torch.zeros((count, 1, *size), device=self.device)
+        black = torch.zeros((count, 1, *size), dtype=torch.float32, device=self.device)
         return self.network.before(black, black)
 
 

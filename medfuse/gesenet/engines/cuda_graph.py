@@ -33,7 +33,10 @@ class CudaGraphs:
         self.device = device = network.device
         self.half = torch.float16 if device.type == "cuda" else torch.bfloat16
         # To find the air, the processor would have to wait for the device: that costs more than the air.
-        self._all_seen = torch.ones(1, device=device), torch.zeros(2, network.channels, device=device)
+        self._all_seen = (
+            torch.ones(1, dtype=torch.float32, device=device),
+            torch.zeros(2, network.channels, dtype=torch.float32, device=device),
+        )
         self._recording = lru_cache(MOST_SHAPES)(self._record)
 
     def __call__(self, mri: Tensor, partner: Tensor) -> Tensor:
@@ -53,7 +56,8 @@ class CudaGraphs:
 
     def _record(self, shape: torch.Size) -> tuple[torch.cuda.CUDAGraph, tuple[Tensor, Tensor], Tensor]:
         """Capture a run: its graph, and the places that it reads from and writes to."""
-        places = torch.zeros(shape, device=self.device), torch.zeros(shape, device=self.device)
+        both = torch.zeros((2, *shape), dtype=torch.float32, device=self.device)
+        places = both[0], both[1]
         aside = cast("Any", torch.cuda).Stream(self.device)  # untyped in torch
         aside.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(aside):

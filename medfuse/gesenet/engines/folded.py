@@ -257,7 +257,8 @@ class FoldedLayer(nn.Module):
 def same_size(kernels: Tensor, bias: Tensor | None = None, groups: int = 1) -> nn.Conv2d:
     """A convolution that keeps the size of its input, with copies of the kernels given."""
     out, into, size = kernels.shape[:3]
-    made = nn.Conv2d(into * groups, out, size, padding=size // 2, groups=groups, bias=bias is not None)
+    # Made without memory: its first values would be drawn, and change the program's random numbers.
+    made = nn.Conv2d(into * groups, out, size, padding=size // 2, groups=groups, bias=bias is not None, device="meta")
     made.weight = nn.Parameter(kernels.detach().clone())
     if bias is not None:
         made.bias = nn.Parameter(bias.detach().clone())

@@ -21,6 +21,7 @@ from medfuse.gesenet.engines.folded import FoldedGeSeNet
 from medfuse.gesenet.loading import load_network
 from medfuse.gesenet.network import GeSeNet
 from medfuse.runtime.progress import Progress
+from medfuse.runtime.torch_settings import default_settings
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ class Engine:
     origin: Mapping[str, str]
     fuse: Fuse = field(repr=False)
 
-    @torch.inference_mode()
+    @default_settings()
     def __call__(self, mri: Tensor, partner: Tensor) -> Tensor:
         if mri.shape != partner.shape or mri.ndim != 4 or mri.shape[1] != 1 or not mri.numel():
             raise ValueError(
@@ -117,6 +118,7 @@ FASTEST_FIRST = {"cpu": ("tiled", "masked"), "cuda": ("half",)}
 """What ``auto`` tries. On a CPU only what leaves the pictures as they are: bfloat16 is asked for by name."""
 
 
+@default_settings()
 def load_engine(
     engine: str = AUTO, device: str = "cpu", weights: str | Path = "default", *, progress: Progress | None = None
 ) -> Engine:
@@ -157,7 +159,7 @@ def load_engine(
         raise DeviceError(obstacle)
     kind = ENGINES[engine]
     ready = Engine(engine, target, kind.tolerance, network.origin, kind.build(network, progress))
-    ready(*torch.zeros(2, 1, 1, 32, 32, device=target).unbind())
+    ready(*torch.zeros(2, 1, 1, 32, 32, dtype=torch.float32, device=target).unbind())
     log.info("engine %s on %s: %s", engine, target, ENGINE_NAMES[engine])
     return ready
 

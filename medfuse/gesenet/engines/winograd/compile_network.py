@@ -137,7 +137,11 @@ class CompiledNetwork:
         stem, layers = branch.stem, (edge.first, edge.second)
         begins = np.cumsum([stem.out_channels, *(layer.out_channels for layer in layers)])
         dense = self._map(edge.down.in_channels)
-        constants = stem.weight[:, 0].permute(1, 2, 0), cast("Tensor", stem.bias), torch.full((stem.out_channels,), 0.2)
+        constants = (
+            stem.weight[:, 0].permute(1, 2, 0),
+            cast("Tensor", stem.bias),
+            torch.full((stem.out_channels,), 0.2, dtype=torch.float32),
+        )
         steps.append(self._blacken(dense, 0, Fill(0, 0, 1)))
         steps.append(self._filter(layout.WIDEN, 0, 0, Place(source), Place(dense), stem.out_channels, *constants))
         for lag, (convolution, to) in enumerate(zip(layers, begins[:-1], strict=True), start=1):

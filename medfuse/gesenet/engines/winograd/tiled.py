@@ -217,11 +217,11 @@ class Tiled:
         with telling(progress):
             Workspace(self.network, self.packed, *black.shape).fuse(black, black)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def __call__(self, mri: Tensor, partner: Tensor) -> Tensor:
         """Fuse (N, 1, H, W) pictures on the CPU."""
         threads = torch.get_num_threads()
-        fused = torch.empty(mri.shape)
+        fused = torch.empty(mri.shape, dtype=torch.float32)
         # Arrays of another layout would be compiled for anew.
         mri, partner = mri.contiguous(), partner.contiguous()
         pairs = [(mri[k, 0].numpy(), partner[k, 0].numpy(), fused[k, 0].numpy()) for k in range(len(mri))]

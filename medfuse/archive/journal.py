@@ -18,8 +18,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from medfuse.errors import ExportError
-from medfuse.runtime.atomic_output import atomic_file
 from medfuse.runtime.cache_folders import cache_folders
+from medfuse.runtime.output.atomic_output import atomic_file
 
 KEY_NAME, KEY_BYTES = "journal.key", 32
 

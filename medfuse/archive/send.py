@@ -24,7 +24,7 @@ from medfuse.archive.journal import Journal
 from medfuse.archive.transfer import Options, Transfer, Transport
 from medfuse.dicom.header import quiet
 from medfuse.errors import ExportError, SeriesError, counted
-from medfuse.runtime.exchange import settle_under, without_staged
+from medfuse.runtime.output.exchange import settle_under, without_staged
 from medfuse.runtime.progress import Progress
 
 LONGEST_WAIT_S = 30.0

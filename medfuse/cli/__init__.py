@@ -8,7 +8,7 @@ import sys
 from medfuse.cli import align, bench, demo, fuse, inspect, score, send, train, verify, warm_up
 from medfuse.cli.console import app
 from medfuse.cli.streams import prepare_streams
-from medfuse.runtime.signals import ENDING_SIGNALS
+from medfuse.runtime.output.signals import ENDING_SIGNALS
 
 __all__ = ["align", "app", "bench", "demo", "fuse", "inspect", "main", "score", "send", "train", "verify", "warm_up"]
 

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 import medfuse
-from medfuse.cli.choices import AcceptCut, DifferentPatients, FillGaps, Force, Way, choosing
 from medfuse.cli.console import EXIT_CODES, Json, Overwrite, app, print_json, refusing, stdout, steps
-from medfuse.cli.inputs import require_apart
+from medfuse.cli.options.choices import AcceptCut, DifferentPatients, FillGaps, Force, Way, choosing
+from medfuse.cli.options.inputs import require_apart
 from medfuse.provenance import DISCLAIMER
 from medfuse.registration.suffixes import WRITTEN_SUFFIXES
-from medfuse.runtime.atomic_output import atomic_files
-from medfuse.runtime.own_results import require_own
+from medfuse.runtime.output.atomic_output import atomic_files
+from medfuse.runtime.output.own_results import require_own
 from medfuse.runtime.progress import part_of
 from medfuse.volume import MRI
 

@@ -10,9 +10,9 @@ from typing import Annotated, Any
 import typer
 
 from medfuse.cli.console import EXIT_CODES, Json, Overwrite, app, print_json, refusing, stdout, steps
-from medfuse.cli.inputs import require_apart
+from medfuse.cli.options.inputs import require_apart
 from medfuse.errors import counted
-from medfuse.runtime.atomic_output import atomic_entries
+from medfuse.runtime.output.atomic_output import atomic_entries
 
 OWNED = ("bench.json", "bench.png")
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 import time
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 import medfuse
-from medfuse.cli.choices import (
+from medfuse.cli.console import EXIT_CODES, Json, Overwrite, app, refusing, refusing_options, steps
+from medfuse.cli.options.choices import (
     AcceptCut,
     CompressionName,
     DicomChoices,
@@ -26,36 +25,23 @@ from medfuse.cli.choices import (
     Way,
     choosing,
 )
-from medfuse.cli.console import (
-    EXIT_CODES,
-    Json,
-    Overwrite,
-    app,
-    describe,
-    print_json,
-    refusing,
-    refusing_options,
-    stdout,
-    steps,
-)
-from medfuse.cli.inputs import require_apart
-from medfuse.cli.suv_options import Dose, Height, InjectedAt, Nuclide, SexOption, Suv, SuvBy, Weight, suv_choices
+from medfuse.cli.options.inputs import require_apart
+from medfuse.cli.options.suv import Dose, Height, InjectedAt, Nuclide, SexOption, Suv, SuvBy, Weight, suv_choices
+from medfuse.cli.results import RESULTS, print_result, summary, write_results
 from medfuse.errors import did_you_mean
 from medfuse.gesenet.engines import AUTO, ENGINE_NAMES
 from medfuse.gesenet.weights import DEFAULT
 from medfuse.intensity import CT_WINDOWS_HU
-from medfuse.provenance import DISCLAIMER
 from medfuse.registration.suffixes import READ_SUFFIXES
-from medfuse.runtime.atomic_output import atomic_entries
-from medfuse.runtime.output_place import shown
-from medfuse.runtime.progress import Progress, part_of
+from medfuse.runtime.output.atomic_output import atomic_entries
+from medfuse.runtime.output.place import shown
+from medfuse.runtime.progress import part_of
 from medfuse.volume import MRI, PALETTES, PARTNERS
 
 if TYPE_CHECKING:
     from monai.data.meta_tensor import MetaTensor
 
     from medfuse import dicom
-    from medfuse.pipeline.fused_study import FusedStudy
     from medfuse.registration import Align
     from medfuse.volume import Plane
 
@@ -66,11 +52,6 @@ DICOM_ONLY = (
     *("--compress", "--bits"),
 )
 """Options that say nothing where only NIfTI is written."""
-
-RESULTS = (
-    *("dicom", "partner", "registration", "registration.h5", "registration.tfm", "blending", "media"),
-    *("fused.nii.gz", "fused.json", "partner.nii.gz", "partner.json", "dataset_description.json"),
-)
 
 
 @app.command(epilog=EXIT_CODES)
@@ -180,16 +161,12 @@ def fuse(
         suv, suv_by, dose=dose, injected_at=injected_at, nuclide=nuclide, weight=weight, height=height, sex=sex
     )
     asked = (template, identity, multiframe, dicomdir, description, series_number)
-    changed = compress is not CompressionName.NONE, bits != MOST_BITS
-    _require_dicom_output(format_, (*asked, *changed))
+    _require_dicom_output(format_, (*asked, compress is not CompressionName.NONE, bits != MOST_BITS))
     from medfuse import dicom, nifti
 
     with refusing(as_json), steps() as progress:
         started = time.perf_counter()
-        given = {"MRI": mri, "PARTNER": partner, "--template": template, "--align": None, "--weights": None}
-        given |= {"--align": Path(align)} if align not in list(Way) else {}
-        given |= {"--weights": Path(weights)} if weights != DEFAULT else {}
-        require_apart([out / entry for entry in RESULTS], given)
+        _require_inputs_apart(out, mri, partner, template, align, weights)
         alignment = _alignment(align)
         hidden = dicom.Deidentifier()
         with refusing_options():
@@ -239,6 +216,14 @@ def fuse(
             written = [entry.name for entry in folder.iterdir()]
         result = summary(study, out, written) | {"seconds": round(time.perf_counter() - started, 2)}
     print_result(result, as_json)
+
+
+def _require_inputs_apart(out: Path, mri: Path, partner: Path, template: Path | None, align: str, weights: str) -> None:
+    """Raise a usage error where an input lies among the results that would be replaced."""
+    given = {"MRI": mri, "PARTNER": partner, "--template": template}
+    given |= {"--align": Path(align)} if align not in list(Way) else {}
+    given |= {"--weights": Path(weights)} if weights != DEFAULT else {}
+    require_apart([out / entry for entry in RESULTS], given)
 
 
 def _alignment(align: str) -> Align | medfuse.Registration | Path:
@@ -303,73 +288,3 @@ def _identity(
     if not identity:
         return None
     return dicom.Identity.given(dict(text.split("=", 1) for text in identity))
-
-
-def write_results(study: FusedStudy, folder: Path, format_: Format, progress: Progress, choices: DicomChoices) -> None:
-    """Write the results of a command into a folder."""
-    from medfuse import dicom, nifti
-
-    if format_ in (Format.DICOM, Format.BOTH):
-        study.write_dicom(
-            folder / "dicom",
-            options=choices.options,
-            keep=format_ is Format.BOTH,
-            progress=part_of(progress, 0, 0.9, "DICOM") if format_ is Format.BOTH else progress,
-        )
-    if choices.with_partner and format_ is Format.NIFTI:
-        study.write_partner_nifti(folder / "partner.nii.gz", progress=progress)
-        deforms = study.registration.warp is not None
-        study.registration.save(folder / ("registration.h5" if deforms else "registration.tfm"))
-    elif choices.with_partner:
-        study.write_partner(folder / "partner", options=choices.options.for_partner(), progress=progress)
-        if study.registration.warp is not None:  # which no DICOM object of ours holds
-            study.registration.save(folder / "registration.h5")
-        elif dicom.both_placed(*study.sources):
-            study.write_alignment(folder / "registration")
-        if dicom.unblendable(study.sources[0], folder / "partner") is None:
-            study.write_blending(folder / "blending", folder / "partner")
-    if choices.as_media:
-        folders = [folder / name for name in RESULTS if (folder / name).is_dir()]
-        dicom.write_media(folder / "media", folders)
-        for entry in folders:
-            shutil.rmtree(entry)
-    if format_ in (Format.NIFTI, Format.BOTH):
-        study.write_nifti(folder / "fused.nii.gz", progress=progress)
-        (folder / "dataset_description.json").write_text(json.dumps(nifti.dataset_description(), indent=2) + "\n")
-
-
-ENTRIES = {
-    "dicom": "dicom",
-    "partner": "partner",
-    "alignment": "registration",
-    "deformation": "registration.h5",
-    "map": "registration.tfm",
-    "partner_nifti": "partner.nii.gz",
-    "blending": "blending",
-    "media": "media",
-    "nifti": "fused.nii.gz",
-    "sidecar": "fused.json",
-    "study": "study",
-    "picture": "picture.png",
-}
-"""What ``--json`` calls the results, and their names in the folder."""
-
-
-def summary(study: FusedStudy, out: Path, written: list[str]) -> dict[str, Any]:
-    """Say what was written where, and how it was made, in the words of ``--json``."""
-    places = {name: str(out / entry) for name, entry in ENTRIES.items() if entry in written}
-    made = {"verdict": study.provenance.alignment, "provenance": study.provenance.to_dict()}
-    return {"out": str(out)} | places | {"grid": describe(study.slices.grid)} | made
-
-
-def print_result(result: dict[str, Any], as_json: bool) -> None:
-    """Print what `summary` says, for people or as JSON."""
-    if as_json:
-        print_json(result)
-        return
-    for name in ENTRIES:
-        if name in result:
-            stdout.print(f"{name:9} {result[name]}", soft_wrap=True, highlight=False, markup=False)
-    stdout.print(f"{'align':9} {result['verdict']}", highlight=False, markup=False, soft_wrap=True)
-    stdout.print(f"{'engine':9} {result['provenance']['engine']}", highlight=False)
-    stdout.print(DISCLAIMER, style="dim")

@@ -15,12 +15,12 @@ import typer
 from typer.core import TyperGroup
 
 from medfuse.cli import streams
-from medfuse.cli.choices import CompressionName, Format, PartnerModality, PlaneName, Way
+from medfuse.cli.options.choices import CompressionName, Format, PartnerModality, PlaneName, Way
 from medfuse.errors import DeviceError, ExportError, MedfuseError, RegistrationError, did_you_mean
 from medfuse.gesenet.engines import AUTO, ENGINE_NAMES
 from medfuse.intensity import CT_WINDOWS_HU
 from medfuse.runtime.crash_log import write_crash_log
-from medfuse.runtime.output_place import shown
+from medfuse.runtime.output.place import shown
 from medfuse.volume import MODALITIES, PALETTES
 
 EXIT_USAGE, EXIT_INPUT, EXIT_NOT_ALIGNED, EXIT_EXPORT, EXIT_FAULTS, EXIT_NOT_SENT = 2, 3, 4, 5, 6, 7

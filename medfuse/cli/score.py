@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medfuse.cli.choices import PartnerOption
 from medfuse.cli.console import EXIT_CODES, Json, app, print_json, refusing, stdout, steps
+from medfuse.cli.options.choices import PartnerOption
 from medfuse.errors import counted
 from medfuse.metrics import CORE, SCORES
 

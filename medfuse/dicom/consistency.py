@@ -27,7 +27,7 @@ from medfuse.dicom.objects.registration_reader import alignment_of
 from medfuse.dicom.write.identity import faults_of
 from medfuse.dicom.write.series_modules import orientation_letters
 from medfuse.errors import MedfuseError, RegistrationError, SeriesError, counted
-from medfuse.runtime.exchange import settle_under, without_staged
+from medfuse.runtime.output.exchange import settle_under, without_staged
 from medfuse.volume.grid import Grid
 
 

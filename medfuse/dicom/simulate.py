@@ -26,7 +26,7 @@ from medfuse.dicom.write.references import coded, item
 from medfuse.dicom.write.rescale import describe_pixels
 from medfuse.dicom.write.series_modules import place
 from medfuse.errors import GeometryError, IntensityError
-from medfuse.runtime.atomic_output import atomic_folder
+from medfuse.runtime.output.atomic_output import atomic_folder
 from medfuse.volume import TRAITS, Modality, grid_of, make_volume, meta_of, plain
 from medfuse.volume.grid import Grid
 

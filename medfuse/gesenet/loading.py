@@ -23,8 +23,8 @@ from medfuse.gesenet.architecture import Parts, Widths
 from medfuse.gesenet.device import resolve_device
 from medfuse.gesenet.network import GeSeNet
 from medfuse.gesenet.weights import DEFAULT
-from medfuse.runtime.atomic_output import atomic_file
-from medfuse.runtime.output_place import shown
+from medfuse.runtime.output.atomic_output import atomic_file
+from medfuse.runtime.output.place import shown
 from medfuse.runtime.torch_settings import default_settings
 
 MOST_BYTES = 2**26

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from medfuse.errors import SeriesError
-from medfuse.runtime.output_place import shown
+from medfuse.runtime.output.place import shown
 
 FORMATS = ("PNG", "BMP", "TIFF", "JPEG")
 """What is decoded, whatever a file is called: other decoders of Pillow start programs or draw vectors."""

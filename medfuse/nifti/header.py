@@ -15,7 +15,7 @@ from nibabel.spatialimages import HeaderDataError
 from medfuse.errors import MedfuseError, SeriesError
 from medfuse.nifti.forms import require_usable, stated_header
 from medfuse.nifti.pet_sidecar import uptake
-from medfuse.runtime.exchange import settle
+from medfuse.runtime.output.exchange import settle
 from medfuse.volume import Source, SuvInputs, Unit, Uptake
 
 SUFFIXES = (".nii", ".nii.gz")

@@ -16,7 +16,7 @@ from medfuse.errors import ExportError
 from medfuse.nifti.header import SUFFIXES, NiftiSource
 from medfuse.nifti.pet_sidecar import sidecar_path
 from medfuse.provenance import DISCLAIMER, software
-from medfuse.runtime.atomic_output import atomic_files
+from medfuse.runtime.output.atomic_output import atomic_files
 from medfuse.volume import grid_of, plain, source_of
 
 

@@ -15,7 +15,7 @@ from medfuse.pipeline.fused_slices import FusedSlices
 from medfuse.provenance import Provenance
 from medfuse.registration import Registration
 from medfuse.report import figures
-from medfuse.runtime.atomic_output import atomic_file, require_outside
+from medfuse.runtime.output.atomic_output import atomic_file, require_outside
 from medfuse.runtime.progress import Progress, step_of
 from medfuse.runtime.torch_settings import default_settings
 from medfuse.volume import Source, source_of

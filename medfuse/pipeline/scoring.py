@@ -22,7 +22,7 @@ from medfuse.metrics.registry import BATCH_SIZE
 from medfuse.pipeline.fused_study import FusedStudy
 from medfuse.pipeline.prepare import PreparedPair, on_one_grid
 from medfuse.pipeline.steps import show_something
-from medfuse.runtime.exchange import settle
+from medfuse.runtime.output.exchange import settle
 from medfuse.runtime.progress import Progress, part_of
 from medfuse.runtime.torch_settings import default_settings
 from medfuse.volume import MRI, LazyVolume, Modality, grid_of, plain

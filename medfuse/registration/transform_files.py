@@ -17,8 +17,8 @@ from medfuse.registration.declared_sizes import require_sizes
 from medfuse.registration.itk_transforms import NOT_A_MAP
 from medfuse.registration.suffixes import ITK_SUFFIXES, READ_SUFFIXES, WRITTEN_SUFFIXES
 from medfuse.registration.warp import Warp
-from medfuse.runtime.atomic_output import atomic_file
-from medfuse.runtime.exchange import settle
+from medfuse.runtime.output.atomic_output import atomic_file
+from medfuse.runtime.output.exchange import settle
 from medfuse.volume.grid import LPS_FROM_RAS, Grid, Points
 
 CHECKED_SUFFIXES = (".tfm", ".mat")

@@ -15,7 +15,7 @@ from medfuse.dicom.header import ENHANCED
 from medfuse.dicom.scan.scan import scan
 from medfuse.dicom.scan.series import Series
 from medfuse.errors import GeometryError, counted
-from medfuse.runtime.exchange import without_staged
+from medfuse.runtime.output.exchange import without_staged
 from medfuse.verify.readers import ReadingError, View, installed, read_nifti, resampled
 from medfuse.verify.validators import validate_objects, validate_together
 from medfuse.volume.grid import Grid

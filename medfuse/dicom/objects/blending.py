@@ -27,7 +27,7 @@ from medfuse.dicom.write.references import item, reference
 from medfuse.dicom.write.series_modules import begin_object, name_series, series_number
 from medfuse.errors import ExportError
 from medfuse.provenance import Provenance
-from medfuse.runtime.atomic_output import atomic_folder, require_outside
+from medfuse.runtime.output.atomic_output import atomic_folder, require_outside
 from medfuse.volume import Source
 
 BLENDING_AFTER_FUSED = 3000

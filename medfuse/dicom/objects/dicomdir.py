@@ -15,7 +15,7 @@ from pydicom.fileset import FileSet
 from medfuse.dicom.header import quiet
 from medfuse.dicom.write.identity import Identity, IdentityLike
 from medfuse.errors import ExportError
-from medfuse.runtime.atomic_output import atomic_folder, require_outside
+from medfuse.runtime.output.atomic_output import atomic_folder, require_outside
 
 INDEXED = ("PatientID", "StudyInstanceUID", "StudyDate", "StudyTime", "StudyID")
 """Type 1 in the records of an index (PS3.3 F.5), and no more than Type 2 in the files themselves."""

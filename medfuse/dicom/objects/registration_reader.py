@@ -12,7 +12,7 @@ from pydicom.uid import SpatialRegistrationStorage
 
 from medfuse.dicom.header import numbers, quiet
 from medfuse.errors import RegistrationError, counted
-from medfuse.runtime.exchange import settle
+from medfuse.runtime.output.exchange import settle
 from medfuse.volume.grid import LPS_FROM_RAS
 
 Matrix = npt.NDArray[np.float64]

@@ -21,7 +21,7 @@ from medfuse.dicom.write.references import Contribution, equipment, item, refer_
 from medfuse.dicom.write.series_modules import begin_object, name_series, series_number
 from medfuse.errors import ExportError
 from medfuse.provenance import marked, software
-from medfuse.runtime.atomic_output import atomic_file, atomic_folder, require_outside
+from medfuse.runtime.output.atomic_output import atomic_file, atomic_folder, require_outside
 from medfuse.volume import Source
 from medfuse.volume.grid import LPS_FROM_RAS
 

@@ -17,7 +17,7 @@ from pydicom.multival import MultiValue
 from pydicom.uid import MediaStorageDirectoryStorage
 
 from medfuse.errors import SeriesError
-from medfuse.runtime.exchange import settle_under, without_staged
+from medfuse.runtime.output.exchange import settle_under, without_staged
 
 MOST_INFLATED_TIMES = 200
 """An archive of pictures is never compressed further than this; one that claims it is a decompression bomb."""

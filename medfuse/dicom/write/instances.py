@@ -21,7 +21,7 @@ from medfuse.dicom.write.image_modules import IMAGE_MODULES, place_reconstructio
 from medfuse.dicom.write.multiframe import place_frames
 from medfuse.dicom.write.references import Contribution, refer
 from medfuse.errors import GeometryError, counted
-from medfuse.runtime.atomic_output import atomic_folder, require_outside
+from medfuse.runtime.output.atomic_output import atomic_folder, require_outside
 from medfuse.runtime.parallel import for_each_bounded
 from medfuse.volume.grid import LPS_FROM_RAS, Grid
 

@@ -15,9 +15,9 @@ import torch
 from medfuse.errors import TrainingError
 from medfuse.gesenet.training.config import TrainingConfig
 from medfuse.gesenet.weights import DEFAULT
-from medfuse.runtime.atomic_output import atomic_file
-from medfuse.runtime.file_lock import FileLock
-from medfuse.runtime.own_results import input_among
+from medfuse.runtime.output.atomic_output import atomic_file
+from medfuse.runtime.output.file_lock import FileLock
+from medfuse.runtime.output.own_results import input_among
 
 MAY_CHANGE = {"out", "pairs", "start", "threads", "device", "patience"}
 """Settings that a resumed run may have other than before."""

@@ -25,7 +25,6 @@ from medfuse.gesenet.training.compact import compacted, remaining
 from medfuse.gesenet.training.config import TrainingConfig
 from medfuse.gesenet.training.dataset import Pair, with_classes
 from medfuse.gesenet.training.folds import held_out
-from medfuse.gesenet.training.isolation import Isolation
 from medfuse.gesenet.training.optimizers import channel_logits, narrowed, network_optimizer, semantic_optimizer
 from medfuse.gesenet.training.patches import Batch, PatchSampler, whole_pairs
 from medfuse.gesenet.training.pruning import Pruning
@@ -33,6 +32,7 @@ from medfuse.gesenet.training.run_folder import Row, RunFolder
 from medfuse.gesenet.training.semantic import SemanticModule
 from medfuse.gesenet.training.start import first_network
 from medfuse.intensity.colour import shown_luma
+from medfuse.runtime.isolation import Isolation
 from medfuse.runtime.progress import Progress, silent
 
 

@@ -17,12 +17,12 @@ import pytest
 from dying import CHANGES, dying
 
 import medfuse
-from medfuse.cli.choices import DicomChoices, Format
-from medfuse.cli.fuse import RESULTS, write_results
+from medfuse.cli.options.choices import DicomChoices, Format
+from medfuse.cli.results import RESULTS, write_results
 from medfuse.dicom import DicomOptions
 from medfuse.errors import ExportError
-from medfuse.runtime.atomic_output import atomic_entries
-from medfuse.runtime.exchange import settle
+from medfuse.runtime.output.atomic_output import atomic_entries
+from medfuse.runtime.output.exchange import settle
 from medfuse.runtime.progress import silent
 
 NOBODY = 65534

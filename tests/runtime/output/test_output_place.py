@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from medfuse.errors import ExportError
-from medfuse.runtime.atomic_output import atomic_entries, atomic_output, require_outside
-from medfuse.runtime.output_place import require_place, resolved
+from medfuse.runtime.output.atomic_output import atomic_entries, atomic_output, require_outside
+from medfuse.runtime.output.place import require_place, resolved
 
 
 @pytest.fixture

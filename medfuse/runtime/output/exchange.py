@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medfuse.errors import ExportError
-from medfuse.runtime.file_lock import FileLock
-from medfuse.runtime.flush import flush, flush_folder
-from medfuse.runtime.signals import held_signals
+from medfuse.runtime.output.file_lock import FileLock
+from medfuse.runtime.output.flush import flush, flush_folder
+from medfuse.runtime.output.signals import held_signals
 
 PREFIX = ".medfuse-"
 """How the names of staging folders begin; what lies in them is no result."""

@@ -14,8 +14,8 @@ import pytest
 from dying import CHANGES, dying
 
 from medfuse.errors import ExportError
-from medfuse.runtime.atomic_output import atomic_entries, atomic_files, atomic_folder
-from medfuse.runtime.exchange import PREFIX, settle, staging
+from medfuse.runtime.output.atomic_output import atomic_entries, atomic_files, atomic_folder
+from medfuse.runtime.output.exchange import PREFIX, settle, staging
 
 OLD = {"dicom/1": "old", "dicom/deep/2": "old", "fused.json": "old", "partner/1": "old", "mine.txt": "mine"}
 NEW = {"dicom/1": "new", "fused.json": "new", "fused.nii": "new", "registration/1": "new", "mine.txt": "mine"}
@@ -225,7 +225,7 @@ def test_a_signal_that_is_ignored_stays_so_and_handlers_come_back(make):
 
 def test_two_processes_do_not_write_into_one_place(make):
     folder = make(0)
-    program = "from pathlib import Path; from medfuse.runtime.atomic_output import atomic_entries as a"
+    program = "from pathlib import Path; from medfuse.runtime.output.atomic_output import atomic_entries as a"
     program += f"\nwith a(Path({str(folder)!r}), True): pass"
     with atomic_entries(folder, True) as temporary:
         put(temporary, {"dicom/1": "new"})

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from medfuse.errors import ExportError
-from medfuse.runtime.exchange import PREFIX, settle, staging
-from medfuse.runtime.output_place import require_place
-from medfuse.runtime.own_results import require_own
+from medfuse.runtime.output.exchange import PREFIX, settle, staging
+from medfuse.runtime.output.own_results import require_own
+from medfuse.runtime.output.place import require_place
 
 
 def require_outside(path: Path, inputs: Iterable[Path]) -> None:

@@ -3,7 +3,13 @@ import os
 import pytest
 
 from medfuse.errors import ExportError
-from medfuse.runtime.atomic_output import atomic_entries, atomic_file, atomic_files, atomic_folder, require_outside
+from medfuse.runtime.output.atomic_output import (
+    atomic_entries,
+    atomic_file,
+    atomic_files,
+    atomic_folder,
+    require_outside,
+)
 
 OWN = '{"GeneratedBy": [{"Name": "medfuse"}]}'
 """What a file may say of itself."""

@@ -9,8 +9,8 @@ from pathlib import Path
 import typer
 
 from medfuse.errors import MedfuseError
-from medfuse.runtime.atomic_output import require_outside
-from medfuse.runtime.own_results import input_among
+from medfuse.runtime.output.atomic_output import require_outside
+from medfuse.runtime.output.own_results import input_among
 
 
 def require_apart(results: Iterable[Path], inputs: Mapping[str, Path | None]) -> None:

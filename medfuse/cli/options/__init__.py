@@ -1,0 +1,1 @@
+"""Declare options that several commands share, and check what they name."""

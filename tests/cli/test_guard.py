@@ -250,7 +250,7 @@ def test_results_are_whole_where_their_listing_is_lost(tmp_path):
 def test_terminals_without_our_characters_get_others(tmp_path):
     done = shell("medfuse send x --to foo", PYTHONIOENCODING="ascii")
     assert done.returncode == 2
-    assert b"https://...; found 'foo'" in done.stderr
+    assert b"https://..., with a port" in done.stderr
     done = shell("medfuse fuse --help", PYTHONIOENCODING="ascii")
     assert done.returncode == 0
     assert b"Exit codes: 0 done - 2 usage" in b" ".join(done.stdout.split())

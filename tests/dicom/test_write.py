@@ -207,7 +207,7 @@ def test_slices_that_dicom_cannot_place_are_refused(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_ill_formed_values_are_not_passed_on(tmp_path):
+def test_ill_formed_values_of_a_patient_are_kept_as_the_source_has_them(tmp_path):
     mri, partner = sources(tmp_path, GRIDS["oblique"])
     header = mri.meta["source"].first
     with warnings.catch_warnings():
@@ -216,8 +216,8 @@ def test_ill_formed_values_are_not_passed_on(tmp_path):
         header["PatientSex"].value = "male"
         write_series(fused_on(mri, 3), tmp_path / "out", partner=partner.meta["source"], provenance=provenance())
     written = pydicom.dcmread(tmp_path / "out" / "0001.dcm")
-    assert not written.PatientBirthDate
-    assert not written.PatientSex
+    assert written.get_item("PatientBirthDate").value == b"1950-01-01"
+    assert written.get_item("PatientSex").value == b"male"
 
 
 def test_burned_in_annotation_is_inherited(tmp_path):

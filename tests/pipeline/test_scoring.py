@@ -204,7 +204,7 @@ def wrong(folders, volumes, tmp_path):
         (("deep.png", "mri.png", "partner.png"), "8-bit grey or colour"),
         (("small.png", "mri.png", "partner.png"), "found 30 × 30, 53 × 60, 53 × 60"),
         (("small.png", "small.png", "small.png"), "at least 41 × 41"),
-        (("odd", "mri", "partner"), "only 0 names are in all three"),
+        (("odd", "mri", "partner"), "with 0 names in all three"),
         (("fused.nii", "mri.nii", "shifted.nii"), "scores need one grid"),
     ],
 )

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from medfuse.errors import ExportError
-from medfuse.runtime.output.atomic_output import atomic_entries, atomic_output, require_outside
+from medfuse.runtime.output.atomic_output import atomic_entries, atomic_file, atomic_folder, require_outside
 from medfuse.runtime.output.place import require_place, resolved
 
 
@@ -22,7 +22,7 @@ def places(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.parametrize("writer", [atomic_output, atomic_entries])
+@pytest.mark.parametrize("writer", [atomic_file, atomic_folder, atomic_entries])
 @pytest.mark.parametrize(
     ("name", "said"),
     [

@@ -17,7 +17,7 @@ from torch.nn import functional
 from medfuse.intensity.colour import Palette
 from medfuse.intensity.oklab import lightness, shown_colour, to_oklab
 
-MRI_SHARE, UPTAKE_SHARE = 0.60, 0.32
+MRI_SHARE, UPTAKE_SHARE = 0.60, 0.30
 """A colour has the lightness of the grey, on the sRGB scale, that is these shares of MRI and uptake together. The MRI
 has the larger one, for the uptake has hue and chroma besides; both end below white, where no colour is left."""
 

@@ -5,7 +5,7 @@
 Each file in recipes/candidates changes some settings of recipes/default.yaml. Each is trained twice, holding out one
 and then the other half of the training patients, at a fifth of the length, and scored on the patients that were held
 out: so every patient of the split ``train`` counts once. Pictures are scored as they are seen: with the partner's
-colours by Eq. 5, at 8 bit.
+colours by Eq. 5, at 8 bit. Lesions are put into the sources, too, and looked for in the fused luma.
 
 Training goes on where it was cut; what is scored already is not scored again.
 """
@@ -22,12 +22,15 @@ import numpy as np
 import torch
 import yaml
 from networks import Method, as_published, by_network
+from torch import Tensor
 
 from medfuse.gesenet.training.config import TrainingConfig
 from medfuse.gesenet.training.dataset import Pair, read_pairs, unit
 from medfuse.gesenet.training.folds import fold_of
 from medfuse.intensity.colour import shown_luma, tint
 from medfuse.metrics import CORE, score
+from medfuse.metrics.lesions import CLASSES
+from medfuse.metrics.reading import lesions_by_class
 from medfuse.pipeline.train import train
 
 RECIPES = Path(__file__).parent.parent / "recipes"
@@ -39,6 +42,8 @@ LENGTH = 0.2
 """Share of the recipe's steps."""
 
 PUBLISHED = "published, black air"
+
+LOST = "lost"
 
 Scores = dict[str, dict[str, float]]
 """Mean of each score, by patient."""
@@ -79,7 +84,18 @@ def by_patient(fuse: Method, pairs: list[Pair]) -> Scores:
             shown.append((seen.clamp(0, 1) * 255).round().byte())
         values = score(torch.stack(shown), mri, partner, CORE)
         found[case] = {name: float(each.mean()) for name, each in values.items()}
+        found[case] |= lesions_lost(fuse, mri, partner)
     return found
+
+
+def lesions_lost(fuse: Method, mri: Tensor, partner: Tensor) -> dict[str, float]:
+    """Share of lesions inserted into a patient's pictures that lose over 75 % of their contrast in luma, by kind."""
+
+    def show(*sides: Tensor) -> Tensor:
+        return (fuse(*sides).clamp(0, 1) * 255).round().byte()
+
+    seen = lesions_by_class(show, mri, partner, None)
+    return {f"{LOST} {name}": each.lost for name, each in seen.items() if len(each.kept)}
 
 
 def kept_scores(path: Path, key: str, fuse: Method, pairs: list[Pair]) -> Scores:
@@ -107,6 +123,22 @@ def task_table(found: dict[str, Scores], task: str) -> str:
                 cell += f" ({sum(scores[case][each] > reference[case][each] for case in cases)}/{len(cases)})"
             cells.append(cell)
         lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def lesion_table(found: dict[str, Scores]) -> str:
+    """Share of inserted lesions that are lost, mean over patients, by task and kind; and the mean of all."""
+    tasks = sorted({case.split("/")[0] for scores in found.values() for case in scores})
+    kinds = [f"{LOST} {name}" for name, _, _ in CLASSES]
+    lines = [f"| lesions lost | {' | '.join(f'{task}, {name}' for task in tasks for name, _, _ in CLASSES)} | mean |"]
+    lines.append(f"|---|{'---:|' * (len(tasks) * len(kinds) + 1)}")
+    for name, scores in found.items():
+        means = [
+            float(np.mean([row[kind] for case, row in scores.items() if case.startswith(f"{task}/") and kind in row]))
+            for task in tasks
+            for kind in kinds
+        ]
+        lines.append(f"| {name} | {' | '.join(f'{mean:.2f}' for mean in means)} | {np.mean(means):.3f} |")
     return "\n".join(lines)
 
 
@@ -190,6 +222,7 @@ def main() -> None:
         found[name] = kept_scores(path, f"{len(sampled)} {given.every}", fuse, sampled)
     for task in sorted({pair.task for pair in pairs}):
         print(f"\n{task_table(found, task)}")
+    print(f"\n{lesion_table(found)}")
     for reference in others:
         print(f"\n{summary(found, reference)}")
 

@@ -73,9 +73,10 @@ def test_candidates_are_compared_on_the_patients_that_they_were_not_trained_on(
     assert [(config.fold, config.semantic_weight) for config in trained] == [(1, 0.1), (2, 0.1), (1, 0.5), (2, 0.5)]
     assert {config.steps for config in trained} == {4000}
     assert not any(config.validation_cases for config in trained)
-    # Each fold's weights fuse the patients that they were held out from, one pair each: two and one of a task.
-    assert [name for name, _ in fused].count("one-1") == 4
-    assert [name for name, _ in fused].count("one-2") == 2
+    # Each fold's weights fuse the patients that they were held out from, one pair each: two and one of a task. Once for
+    # the scores, and without and with four kinds of lesions.
+    assert [name for name, _ in fused].count("one-1") == 4 * 6
+    assert [name for name, _ in fused].count("one-2") == 2 * 6
     first = capsys.readouterr().out
     row = next(line for line in first.splitlines() if line.startswith("| one"))
     assert row.count("/3)") == 6
@@ -83,7 +84,7 @@ def test_candidates_are_compared_on_the_patients_that_they_were_not_trained_on(
     assert "| against max |" in first
     program.main()
     assert len(trained) == 4
-    assert len(fused) == 12  # scores are kept, too
+    assert len(fused) == 12 * 6  # scores are kept, too
     assert capsys.readouterr().out.splitlines()[-12:] == first.splitlines()[-12:]
 
 

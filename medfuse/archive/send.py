@@ -33,7 +33,7 @@ MOST_UNANSWERED = 2.8
 """How many time limits a peer may keep us waiting without an answer, the pauses between included: 3 with all else."""
 
 QUICK_SHARE = 0.1
-"""Of the time limit: a connection that is refused or cut within this did not keep us waiting."""
+"""Of the time limit: a peer whose refusals and cuts take no longer in all has not kept us waiting."""
 
 
 @dataclass
@@ -145,12 +145,11 @@ def _store_again(
             return
         if attempt:
             pause_s = min(2.0 ** (attempt - 1), LONGEST_WAIT_S)
-            unanswered_s += pause_s if unanswered_s else 0.0
+            unanswered_s += pause_s if unanswered_s > QUICK_SHARE * timeout_s else 0.0
             if unanswered_s > (MOST_UNANSWERED - QUICK_SHARE) * timeout_s:
                 return
             wait(pause_s)
-        lost_s = transport.store(open_ones, recorded, MOST_UNANSWERED * timeout_s - unanswered_s)
-        unanswered_s += lost_s if lost_s > QUICK_SHARE * timeout_s else 0.0
+        unanswered_s += transport.store(open_ones, recorded, MOST_UNANSWERED * timeout_s - unanswered_s)
 
 
 def _transport(destination: Destination, options: Options) -> Transport:

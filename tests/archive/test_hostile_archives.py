@@ -6,7 +6,19 @@ from functools import partial
 
 import pytest
 from archive_node import node
-from hostile_peers import between, drip, failed, item, listening, read_request, response, stored, web, write_instances
+from hostile_peers import (
+    between,
+    drip,
+    failed,
+    item,
+    listening,
+    read_request,
+    response,
+    say_nothing,
+    stored,
+    web,
+    write_instances,
+)
 
 from medfuse.archive.send import send
 from medfuse.archive.transfer import Options
@@ -166,7 +178,7 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 @pytest.mark.parametrize(
     "serve",
     [
-        lambda connection: time.sleep(8),
+        say_nothing,
         lambda connection: drip(connection, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"),
         lambda connection: drip(connection, b"HTTP/1.1 200 OK\r\n\r\n{"),
         lambda connection: (connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n"), drip(connection, b"{}")),
@@ -205,7 +217,7 @@ def test_a_service_that_does_not_read_cannot_keep_us(tmp_path):
     dataset.Rows, dataset.Columns, dataset.PixelData = 4096, 4096, bytes(2**24)
     dataset.save_as(path)
     for to in ("http://127.0.0.1:{}/dicom-web", "127.0.0.1:{}"):
-        with listening(lambda connection: time.sleep(8)) as port, in_time(3.5):  # the file is read twice
+        with listening(say_nothing) as port, in_time(3.5):  # the file is read twice
             assert sent_alone(tmp_path / "out", to.format(port)).status == "failed"
 
 
@@ -213,7 +225,7 @@ def test_a_service_that_does_not_read_cannot_keep_us(tmp_path):
 @pytest.mark.parametrize("hello", [b"", b"\x16\x03\x03@\0"])
 def test_a_handshake_cannot_keep_us(one, to, hello):
     folder, _ = one
-    serve = partial(drip, content=hello) if hello else lambda connection: time.sleep(8)
+    serve = partial(drip, content=hello) if hello else say_nothing
     with listening(serve) as port, in_time():
         transfer = sent_alone(folder, to.format(port), options=Options(timeout_s=LIMIT_S, tls=True))
     assert transfer.status == "failed"
@@ -256,7 +268,7 @@ def test_a_node_that_never_releases_cannot_keep_us(one):
 
 def test_a_node_that_says_nothing_cannot_keep_us(one):
     folder, _ = one
-    with listening(lambda connection: time.sleep(8)) as port, in_time():
+    with listening(say_nothing) as port, in_time():
         assert sent_alone(folder, f"127.0.0.1:{port}", retries=3).status == "failed"
 
 

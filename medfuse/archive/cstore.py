@@ -25,10 +25,10 @@ from medfuse.archive.watchdog import Watchdog
 MOST_CONTEXTS = 128
 """An association offers no more (PS3.8 9.3.2.2)."""
 
-MOST_BYTES = 2**20
-"""A node's part of an exchange, its answers to 128 contexts too, has a tenth of this."""
+MOST_BYTES = 2**17
+"""A node's part of an exchange, its answers to 128 contexts too, has a tenth; to take much more apart is slow."""
 
-RELEASE_SHARE = 0.5
+RELEASE_SHARE = 0.1
 """Of the time limit, for the node to say goodbye: everything is confirmed then."""
 
 
@@ -193,7 +193,17 @@ class _Entity(AE):  # type: ignore[misc] # pynetdicom is not checked
         assoc.dul.daemon = True  # a node must not keep this program from ending
         self.association = assoc
         self.watchdog.tell(partial(_let_go, assoc))
+        for thread in (assoc, assoc.dul):
+            thread.run = partial(_run, thread.run, assoc)
         return _OpenSocket(assoc, address, self.connection)
+
+
+def _run(run: Callable[[], None], association: Association) -> None:
+    """Run a thread of an association to its end; where a node's bytes are none that pynetdicom can read, so ends it."""
+    try:
+        run()
+    except Exception:
+        _let_go(association)
 
 
 def _let_go(association: Association) -> None:

@@ -7,7 +7,7 @@ import select
 import socket
 import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
 import pydicom
 from pydicom.dataset import FileMetaDataset
@@ -88,6 +88,17 @@ def say_nothing(connection):
     waiting = select.poll()
     waiting.register(connection, 0)
     waiting.poll(STOP_S * 1000)
+
+
+@contextmanager
+def deaf():
+    """An address whose queue is full and never served, so that no connection to it comes about."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, ExitStack() as waiting:
+        for _ in range(4):
+            filler = waiting.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(full.getsockname())
+        yield full.getsockname()
 
 
 def read_request(connection):

@@ -95,7 +95,7 @@ class StoreTransport:
         try:
             address = entity.connect(self.host, self.port)
         except OSError as error:
-            if entity.watchdog.passed or isinstance(error, TimeoutError):
+            if entity.watchdog.passed:
                 return None, TIME_LIMIT
             return None, "no connection (gaierror)" if isinstance(error, socket.gaierror) else "no connection"
         association = entity.associate(*address, contexts=contexts, ae_title=self.aet)

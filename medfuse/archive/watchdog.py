@@ -49,7 +49,7 @@ class Watchdog:
             except OSError as error:
                 connection.close()
                 raised = error
-                if self.passed:
+                if self._has_passed():
                     break
             else:
                 return connection
@@ -102,6 +102,11 @@ class Watchdog:
             self._watched.clear()
             self._told.clear()
 
+    def _has_passed(self) -> bool:
+        """Whether the time is up, be it that the timer's thread is late to say so."""
+        self.passed = self.passed or time.monotonic() >= self._end
+        return self.passed
+
     def _pass(self) -> None:
         self.passed = True
         self.shut()
@@ -126,6 +131,7 @@ class Watchdog:
         try:
             found = answers.get(timeout=self.remaining)
         except Empty:
+            self._has_passed()
             raise TimeoutError("the host's name was not found in time") from None
         if isinstance(found, OSError):
             raise found

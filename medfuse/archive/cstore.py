@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from io import BytesIO
 from typing import Any
 
@@ -12,6 +15,7 @@ from pydicom import dcmread
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, build_context, evt
 from pynetdicom.association import Association
+from pynetdicom.pdu_primitives import A_P_ABORT
 from pynetdicom.transport import AssociationSocket
 
 from medfuse.archive.statuses import meaning
@@ -21,10 +25,10 @@ from medfuse.archive.watchdog import Watchdog
 MOST_CONTEXTS = 128
 """An association offers no more (PS3.8 9.3.2.2)."""
 
-MOST_BYTES = 2**20
-"""A node's part of an exchange, its answers to 128 contexts too, has a tenth of this."""
+MOST_BYTES = 2**17
+"""A node's part of an exchange, its answers to 128 contexts too, has a tenth; to take much more apart is slow."""
 
-RELEASE_SHARE = 0.5
+RELEASE_SHARE = 0.1
 """Of the time limit, for the node to say goodbye: everything is confirmed then."""
 
 
@@ -37,10 +41,11 @@ class StoreTransport:
     def store(self, transfers: list[Transfer], recorded: Callable[[Transfer], None], patience_s: float) -> float:
         """Store each transfer; where the connection is lost, the rest is left as failed. See `Transport`."""
         watchdog = Watchdog()
+        entity = _Entity(self.options, watchdog)
         began = time.monotonic()
         try:
             with watchdog.limit(min(self.options.timeout_s, patience_s)):
-                association, why = self._associate(transfers, watchdog)
+                association, why = self._associate(transfers, entity)
             if association is None:
                 for transfer in transfers:
                     transfer.record("failed", why)
@@ -52,6 +57,7 @@ class StoreTransport:
                 association.release()
             return 0.0
         finally:
+            entity.close()
             watchdog.close()
 
     def _store_all(
@@ -78,28 +84,24 @@ class StoreTransport:
             recorded(transfer)
         return answered
 
-    def _associate(self, transfers: list[Transfer], watchdog: Watchdog) -> tuple[Association | None, str]:
+    def _associate(self, transfers: list[Transfer], entity: _Entity) -> tuple[Association | None, str]:
         """An association that stands, or why there is none."""
-        entity = _Entity(self.options.calling_aet, watchdog)
-        # The watchdog comes first: these start anew with each byte, or with each part of an exchange.
-        entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 1.5 * self.options.timeout_s
-        entity.connection_timeout = self.options.timeout_s
         # One context a syntax, each class in its own as well as in the default one: the node then chooses none for us.
         asked = dict.fromkeys((one.sop_class, one.transfer_syntax) for one in transfers)
         plain = dict.fromkeys(
             (kind, ImplicitVRLittleEndian) for kind, syntax in asked if syntax == ExplicitVRLittleEndian
         )
         contexts = [build_context(kind, [syntax]) for kind, syntax in asked | plain][:MOST_CONTEXTS]
-        tls = None
         try:
-            if self.options.tls:
-                tls = (ssl.create_default_context(cafile=self.options.ca), self.host)
-            association = entity.associate(self.host, self.port, contexts=contexts, ae_title=self.aet, tls_args=tls)
-        except OSError as error:  # a name that nobody knows
-            return None, f"no connection ({type(error).__name__})"
+            address = entity.connect(self.host, self.port)
+        except OSError as error:
+            if entity.watchdog.passed:
+                return None, TIME_LIMIT
+            return None, "no connection (gaierror)" if isinstance(error, socket.gaierror) else "no connection"
+        association = entity.associate(*address, contexts=contexts, ae_title=self.aet)
         if association.is_established:
             return association, ""
-        if watchdog.passed:
+        if entity.watchdog.passed:
             return None, TIME_LIMIT
         return None, "rejected by the node" if association.is_rejected else "no connection"
 
@@ -112,6 +114,8 @@ class _Exchange:
         self.number = 0
         self.answers: list[Any] = []
         association.bind(evt.EVT_DIMSE_RECV, self._remember)
+        # An association's own thread may take the word that all is over from whoever is about to wait for an answer.
+        association.bind(evt.EVT_ABORTED, lambda event: association.dimse.msg_queue.put((None, None)))
 
     def _remember(self, event: Any) -> None:
         self.answers.append(event.message.command_set)
@@ -134,6 +138,7 @@ class _Exchange:
             return False
         if "Status" not in answer:
             transfer.record("failed", "the connection was cut before the answer")
+            _let_go(self.association)  # it may look established for a moment, and wait for the next answer in vain
             return False
         if early or not self._is_about(transfer.uid):
             transfer.record("failed", "the answer is to another message, or names another instance")
@@ -152,31 +157,84 @@ class _Exchange:
 
 
 class _Entity(AE):  # type: ignore[misc] # pynetdicom is not checked
-    """An application entity whose connections are watched."""
+    """An application entity with one connection, which is watched."""
 
-    def __init__(self, title: str, watchdog: Watchdog) -> None:
-        super().__init__(ae_title=title)
-        self.watchdog = watchdog
+    def __init__(self, options: Options, watchdog: Watchdog) -> None:
+        super().__init__(ae_title=options.calling_aet)
+        self.options, self.watchdog = options, watchdog
+        self.connection: socket.socket | None = None
+        self.association: Association | None = None
+        # The watchdog comes first: these start anew with each byte, or with each part of an exchange.
+        self.acse_timeout = self.dimse_timeout = self.network_timeout = 1.5 * options.timeout_s
+
+    def connect(self, host: str, port: int) -> tuple[str, int]:
+        """Connect, with the TLS handshake, and return the peer's address; `OSError` where that fails."""
+        tls = ssl.create_default_context(cafile=self.options.ca) if self.options.tls else None
+        self.connection = self.watchdog.connect(host, port)
+        if tls is not None:
+            self.connection = tls.wrap_socket(self.connection, server_hostname=host.strip("[]"))
+        address, number, *_ = self.connection.getpeername()
+        return address, number
+
+    def close(self) -> None:
+        """End the association's threads, and close the connection."""
+        if self.association is not None:
+            _let_go(self.association)
+            self.watchdog.shut()
+            # Neither waits for anything any more.
+            if self.association.dul.is_alive():
+                self.association.dul.join(self.options.timeout_s)
+            if self.association.is_alive():
+                self.association.join(self.options.timeout_s)
+        if self.connection is not None:
+            self.connection.close()
 
     def _create_socket(self, assoc: Association, address: Any, tls_args: Any) -> AssociationSocket:
         assoc.dul.daemon = True  # a node must not keep this program from ending
-        connection = _WatchedSocket(assoc, address, self.watchdog)
-        connection.tls_args = tls_args
-        return connection
+        self.association = assoc
+        self.watchdog.tell(partial(_let_go, assoc))
+        for thread in (assoc, assoc.dul):
+            thread.run = partial(_run, thread.run, assoc)
+        return _OpenSocket(assoc, address, self.connection)
 
 
-class _WatchedSocket(AssociationSocket):  # type: ignore[misc] # pynetdicom is not checked
-    """A connection that ends with its watchdog's limit, and reads no more than an exchange needs."""
+def _run(run: Callable[[], None], association: Association) -> None:
+    """Run a thread of an association to its end; where a node's bytes are none that pynetdicom can read, so ends it."""
+    try:
+        run()
+    except Exception:
+        _let_go(association)
 
-    def __init__(self, assoc: Association, address: Any, watchdog: Watchdog) -> None:
-        self.watchdog = watchdog
+
+def _let_go(association: Association) -> None:
+    """End an association, and wake whoever waits for it in pynetdicom, as an abort of the peer would."""
+    association.is_established = False
+    association._kill = association._is_paused = True
+    association._reactor_checkpoint.set()
+    association.dul.kill_dul()
+    if association.dul.socket is not None:
+        association.dul.socket._ready.set()
+    association.dul.to_user_queue.put(A_P_ABORT())
+    association.dimse.msg_queue.put((None, None))
+
+
+class _OpenSocket(AssociationSocket):  # type: ignore[misc] # pynetdicom is not checked
+    """A connection that stands before its association, and reads no more than an exchange needs."""
+
+    def __init__(self, assoc: Association, address: Any, connection: Any) -> None:
+        self.connection = connection
         self.received = 0
         super().__init__(assoc, address=address)
 
     def _create_socket(self, address: Any) -> Any:
-        connection = super()._create_socket(address)
-        self.watchdog.watch(connection)
-        return connection
+        return self.connection
+
+    def connect(self, primitive: Any) -> None:
+        """Tell the state machine that the connection stands (PS3.8 9.2.3, AE-1)."""
+        self._is_connected = True
+        primitive.result = "Evt2"
+        self.provider_queue.put(primitive)
+        self._ready.set()
 
     def recv(self, nr_bytes: int) -> bytearray:
         """Read as `AssociationSocket` does, which would wait for the 4 GiB that a PDU may claim."""
@@ -185,3 +243,10 @@ class _WatchedSocket(AssociationSocket):  # type: ignore[misc] # pynetdicom is n
             raise ConnectionAbortedError("the node's answer is longer than any")
         found: bytearray = super().recv(nr_bytes)
         return found
+
+    def _shutdown_socket(self) -> None:
+        """Close it, too, where the peer has gone; `AssociationSocket` leaves it open then."""
+        if self.socket is not None:
+            with suppress(OSError):
+                self.socket.shutdown(socket.SHUT_RDWR)
+            self.socket.close()

@@ -207,10 +207,7 @@ def _watched_pool(scheme: str, watchdog: Watchdog) -> Any:
 
     class Connection(pool.ConnectionCls):  # type: ignore[misc]
         def _new_conn(self) -> Any:
-            self.timeout = watchdog.remaining
-            connection = super()._new_conn()
-            watchdog.watch(connection)
-            return connection
+            return watchdog.connect(self._dns_host, self.port)
 
     return type("Pool", (pool,), {"ConnectionCls": Connection})
 

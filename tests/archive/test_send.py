@@ -149,7 +149,7 @@ def service(answer=lambda count: 200, headers=None, silent=False, tls=None):
             counted[0] += 1
             code = answer(counted[0])
             if code is None:
-                self.connection.close()
+                self.close_connection = True
                 return
             if code != 200:
                 self.reply(code)
@@ -167,7 +167,7 @@ def service(answer=lambda count: 200, headers=None, silent=False, tls=None):
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     if tls is not None:
         server.socket = tls.wrap_socket(server.socket, server_side=True)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
     try:
         yield f"http{'s' if tls else ''}://127.0.0.1:{server.server_port}/dicom-web", taken
     finally:

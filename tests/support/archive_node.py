@@ -1,9 +1,12 @@
 """A storage node in this process, and an export to send to it."""
 
-from contextlib import contextmanager
+import socket
+import threading
+from contextlib import contextmanager, suppress
 
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import Verification
+from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
 from medfuse.archive.transfer import Options
 
@@ -36,10 +39,32 @@ def node(answer=lambda count: 0x0000, classes=None, tls=None, port=0):
     for context in AllStoragePresentationContexts:
         if classes is None or context.abstract_syntax in classes:
             entity.add_supported_context(context.abstract_syntax, AllTransferSyntaxes)
-    server = entity.start_server(
-        ("127.0.0.1", port), block=False, evt_handlers=[(evt.EVT_C_STORE, on_store)], ssl_context=tls
+    connections = []
+
+    class Handler(RequestHandler):
+        def handle(self):
+            connections.append(self.request)
+            super().handle()
+
+    server = entity.make_server(
+        ("127.0.0.1", port),
+        server_class=ThreadedAssociationServer,
+        evt_handlers=[(evt.EVT_C_STORE, on_store)],
+        ssl_context=tls,
+        request_handler=Handler,
     )
+    entity._servers.append(server)  # from which its shutdown takes it
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
     try:
         yield server.socket.getsockname()[1], taken
     finally:
         server.shutdown()
+        thread.join()
+        for connection in connections:  # pynetdicom leaves one open that the peer has closed before
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+        for association in server.active_associations:
+            association.join(5.0)
+        for connection in connections:
+            connection.close()

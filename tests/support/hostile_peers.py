@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import select
 import socket
 import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
 import pydicom
 from pydicom.dataset import FileMetaDataset
@@ -41,8 +42,9 @@ def write_instances(folder, count=1):
 
 @contextmanager
 def listening(serve):
-    """A port on which ``serve`` is called with each connection, in a thread of its own."""
+    """A port on which ``serve`` is called with each connection, in a thread of its own; at the end all are cut."""
     server = socket.create_server(("127.0.0.1", 0))
+    connections, threads = [], []
 
     def accept():
         while True:
@@ -50,17 +52,53 @@ def listening(serve):
                 connection, _ = server.accept()
             except OSError:
                 return
-            threading.Thread(target=handle, args=(connection,), daemon=True).start()
+            connections.append(connection)
+            threads.append(threading.Thread(target=handle, args=(connection,)))
+            threads[-1].start()
 
     def handle(connection):
-        with connection, suppress(OSError):
+        with suppress(OSError):
             serve(connection)
+        cut(connection)
 
-    threading.Thread(target=accept, daemon=True).start()
+    accepting = threading.Thread(target=accept)
+    accepting.start()
     try:
         yield server.getsockname()[1]
     finally:
+        cut(server)
+        accepting.join()
         server.close()
+        for connection in connections:
+            cut(connection)
+        for thread in threads:
+            thread.join()
+        for connection in connections:
+            connection.close()
+
+
+def cut(connection):
+    """End a connection both ways; who waits on it is woken."""
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
+
+
+def say_nothing(connection):
+    """Neither read nor write, until the connection is cut."""
+    waiting = select.poll()
+    waiting.register(connection, 0)
+    waiting.poll(STOP_S * 1000)
+
+
+@contextmanager
+def deaf():
+    """An address whose queue is full and never served, so that no connection to it comes about."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, ExitStack() as waiting:
+        for _ in range(4):
+            filler = waiting.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(full.getsockname())
+        yield full.getsockname()
 
 
 def read_request(connection):
@@ -146,14 +184,19 @@ def between(port, change):
 
     def serve(client):
         with socket.create_connection(("127.0.0.1", port)) as node:
-            threading.Thread(target=forward, args=(client, node), daemon=True).start()
-            number = 0
-            while head := exactly(node, 6):
-                pdu = head + exactly(node, int.from_bytes(head[2:6], "big"))
-                changed = change(pdu, number, client)
-                if changed is not None:
-                    client.sendall(changed)
-                number += 1
+            forwarding = threading.Thread(target=forward, args=(client, node))
+            forwarding.start()
+            try:
+                number = 0
+                while head := exactly(node, 6):
+                    pdu = head + exactly(node, int.from_bytes(head[2:6], "big"))
+                    changed = change(pdu, number, client)
+                    if changed is not None:
+                        client.sendall(changed)
+                    number += 1
+            finally:
+                cut(client)
+                forwarding.join()
 
     with listening(serve) as own:
         yield own
@@ -163,6 +206,7 @@ def forward(source, target):
     with suppress(OSError):
         while piece := source.recv(65536):
             target.sendall(piece)
+    cut(target)
 
 
 def exactly(connection, count):

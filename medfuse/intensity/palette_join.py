@@ -35,7 +35,7 @@ FIRST_HUE, LAST_HUE = 315.0, 48.0
 TOP_GREY, TOP_CHROMA = 0.64, 0.18
 """Of the palette's last colour: as bright as an orange may be before a screen shows it paler."""
 
-LIGHTNESS_POWER, CHROMA_POWER = 0.5, 0.85
+LIGHTNESS_POWER, CHROMA_POWER = 0.35, 0.8
 """Powers of uptake with which the two rise: low uptake is not so dark and grey that its hue cannot be seen."""
 
 

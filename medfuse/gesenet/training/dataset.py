@@ -27,7 +27,8 @@ class Pair:
 
     ``mri`` and ``partner`` are (1, H, W) luma, uint8 or float32 in [0, 1]; ``classes`` is (1, H, W) uint8. ``task`` is
     what is balanced, such as ``MRI-CT``; ``case`` names the patient as ``TASK/CASE``. ``colours`` are those that the
-    partner is shown in, (3, H, W), uint8 or float32 in [0, 1]; None where it is grey.
+    partner is shown in, (3, H, W), uint8 or float32 in [0, 1]; None where it is grey. ``simulated`` says that it is no
+    patient's: it is learnt from, and never held out.
     """
 
     task: str
@@ -36,6 +37,7 @@ class Pair:
     partner: Tensor
     classes: Tensor | None = None
     colours: Tensor | None = None
+    simulated: bool = False
 
 
 def unit(luma: Tensor) -> Tensor:

@@ -50,12 +50,12 @@ def held_out(config: TrainingConfig, pairs: Sequence[Pair]) -> set[str]:
     TrainingError
         If one of them is not among the pairs, or all are.
     """
-    cases = {pair.case for pair in pairs}
+    cases = {pair.case for pair in pairs if not pair.simulated}
     if config.fold:
         folds = fold_of(sorted(cases))
         return {case for case in cases if folds[case] == config.fold}
     if absent := set(config.validation_cases) - cases:
         raise TrainingError(f"no pair is of the held-out patients {', '.join(sorted(absent))}.")
-    if not cases - set(config.validation_cases):
+    if not {pair.case for pair in pairs} - set(config.validation_cases):
         raise TrainingError("no pair is left to train on; hold out fewer patients.")
     return set(config.validation_cases)

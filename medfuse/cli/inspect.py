@@ -64,8 +64,8 @@ def _inspect_dicom(paths: list[Path]) -> tuple[list[Row], dicom.Scan]:
         if other:
             raise SeriesError(other)
         reason = f": {complaints}. Export them again" if complaints else "; check the path"
-        files = counted(found.ignored, "other file")
-        raise SeriesError(f"expected DICOM series in {places_named(paths)}, found none among {files}{reason}.")
+        among = f" among {counted(found.ignored, 'other file')}" if found.ignored or not complaints else ""
+        raise SeriesError(f"expected DICOM series in {places_named(paths)}, found none{among}{reason}.")
     with quiet():
         return [_row_of(series) for series in found.series], found
 

@@ -501,8 +501,8 @@ def test_a_patient_of_two_tasks_is_in_one_fold():
 def test_no_picture_and_no_patient_of_another_split_is_trained_on(pairs):
     text = pairs.read_text()
     for row, said in (
-        ("test,MRI-CT,77,1,./MRI-CT-1-mri.png,other.png\n", "lists 1 pictures under the split train and another"),
-        ("validation,MRI-PET,2,9,a.png,b.png\n", "lists 1 patients"),
+        ("test,MRI-CT,77,1,./MRI-CT-1-mri.png,other.png\n", "lists 1 picture under the split train and another"),
+        ("validation,MRI-PET,2,9,a.png,b.png\n", "lists 1 patient "),
     ):
         pairs.write_text(text + row)
         with pytest.raises(TrainingError, match=said) as refused:

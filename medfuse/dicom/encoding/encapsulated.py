@@ -11,6 +11,7 @@ from typing import BinaryIO
 from pydicom.dataset import Dataset
 
 from medfuse.dicom.header import PixelElement
+from medfuse.errors import counted
 
 ITEM, END = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
 
@@ -90,7 +91,7 @@ def _items(stream: BinaryIO, pixels: PixelElement, frames: int) -> tuple[Fragmen
         found.append(Fragment(at + 8, length))
         at += 8 + length
         if len(found) > SOME_FRAGMENTS + MOST_FRAGMENTS * frames:
-            raise FramesError(f"Pixel Data holds more than {len(found) - 1} fragments for {frames} frames")
+            raise FramesError(f"Pixel Data holds more than {len(found) - 1} fragments for {counted(frames, 'frame')}")
     if not found:
         raise FramesError("Pixel Data holds no fragments")
     return found[0], found[1:]
@@ -109,7 +110,7 @@ def _split(
     first = [places.get(offset, -1) for offset in offsets]
     if len(first) != frames or first[0] != 0 or any(a >= b for a, b in pairwise(first)):
         raise FramesError(
-            f"the fragments of Pixel Data, or their Basic Offset Table, are not {frames} frames as NumberOfFrames says"
+            f"the fragments of Pixel Data, or their Basic Offset Table, are not those of {counted(frames, 'frame')}, as NumberOfFrames says"
         )
     return [list(fragments[a:b]) for a, b in pairwise([*first, len(fragments)])]
 

@@ -16,7 +16,7 @@ from pydicom.errors import InvalidDicomError
 from pydicom.multival import MultiValue
 from pydicom.uid import MediaStorageDirectoryStorage
 
-from medfuse.errors import SeriesError
+from medfuse.errors import SeriesError, counted
 from medfuse.runtime.output.exchange import settle_under, without_staged
 
 MOST_INFLATED_TIMES = 200
@@ -162,7 +162,7 @@ def _listed(path: Path) -> tuple[Path, ...] | None:
     missing = files.count(None)
     if missing:
         raise SeriesError(
-            f"{missing} of the {len(files)} files that {path} names are missing; give a complete copy of the "
+            f"{missing} of {counted(len(files), 'file')} that {path} names cannot be found; give a complete copy of the "
             "medium, or the folder of the files that there are."
         )
     return tuple(file for file in files if file is not None)

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from medfuse.errors import SeriesError, TrainingError
+from medfuse.errors import SeriesError, TrainingError, counted
 from medfuse.gesenet.training.semantic import TissueClasses
 from medfuse.intensity import picture_files
 
@@ -107,13 +107,12 @@ def _require_apart(index: Path, rows: list[dict[str, str]], others: list[dict[st
     split = rows[0]["split"]
     if shared := files(rows) & files(others):
         raise TrainingError(
-            f"{index.name} lists {len(shared)} pictures under the split {split} and another one, such as "
+            f"{index.name} lists {counted(len(shared), 'picture')} under the split {split} and another one, such as "
             f"{min(shared).name}; a picture belongs to one split. Remove it from the other."
         )
-    if patients(rows) & patients(others):
+    if both := patients(rows) & patients(others):
         raise TrainingError(
-            f"{index.name} lists {len(patients(rows) & patients(others))} patients (task and case) under the split "
-            f"{split} and another one; a patient belongs to one split. Remove the rows from the other."
+            f"{index.name} lists {counted(len(both), 'patient')} (task and case) under the split {split} and another one; a patient belongs to one split. Remove the rows from the other."
         )
 
 

@@ -110,7 +110,8 @@ def _split(
     first = [places.get(offset, -1) for offset in offsets]
     if len(first) != frames or first[0] != 0 or any(a >= b for a, b in pairwise(first)):
         raise FramesError(
-            f"the fragments of Pixel Data, or their Basic Offset Table, are not those of {counted(frames, 'frame')}, as NumberOfFrames says"
+            f"the fragments of Pixel Data, or their Basic Offset Table, are not those of {counted(frames, 'frame')}, "
+            "as NumberOfFrames says"
         )
     return [list(fragments[a:b]) for a, b in pairwise([*first, len(fragments)])]
 

@@ -162,8 +162,8 @@ def _listed(path: Path) -> tuple[Path, ...] | None:
     missing = files.count(None)
     if missing:
         raise SeriesError(
-            f"{missing} of {counted(len(files), 'file')} that {path} names cannot be found; give a complete copy of the "
-            "medium, or the folder of the files that there are."
+            f"{missing} of {counted(len(files), 'file')} that {path} names cannot be found; give a complete copy of "
+            "the medium, or the folder of the files that there are."
         )
     return tuple(file for file in files if file is not None)
 

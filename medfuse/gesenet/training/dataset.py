@@ -112,7 +112,8 @@ def _require_apart(index: Path, rows: list[dict[str, str]], others: list[dict[st
         )
     if both := patients(rows) & patients(others):
         raise TrainingError(
-            f"{index.name} lists {counted(len(both), 'patient')} (task and case) under the split {split} and another one; a patient belongs to one split. Remove the rows from the other."
+            f"{index.name} lists {counted(len(both), 'patient')} (task and case) under the split {split} and another "
+            "one; a patient belongs to one split. Remove the rows from the other."
         )
 
 

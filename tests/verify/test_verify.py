@@ -44,7 +44,7 @@ def test_what_one_source_alone_does_not_hold_is_a_note(exports):
     place = exports / "CT"
     report = verify(place / "out", [place / "study" / "mri"])
     assert report.faults == []
-    assert sum("are not here" in note for note in report.notes) == 1
+    assert sum("cannot be found here" in note for note in report.notes) == 1
 
 
 def test_what_the_export_has_lost_is_one_fault(exports, tmp_path):
@@ -52,7 +52,7 @@ def test_what_the_export_has_lost_is_one_fault(exports, tmp_path):
     sources = [place / "study" / "mri", place / "study" / "partner"]
     out = shutil.copytree(place / "out", tmp_path / "out")
     shutil.rmtree(out / "partner")  # the blended view refers to it
-    assert sum("are not here" in fault for fault in verify(out, sources).faults) == 1
+    assert sum("cannot be found here" in fault for fault in verify(out, sources).faults) == 1
 
 
 @pytest.fixture

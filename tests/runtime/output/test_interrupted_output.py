@@ -167,7 +167,7 @@ def test_a_full_disk_leaves_nothing_and_is_told(place, study, tmp_path):
     room = sum(path.stat().st_size for path in (tmp_path / "out").rglob("*"))
     sizes = [str(int(room * share)) for share in (0.05, 0.4, 0.9, 1.2, 20)]
     (tmp_path / "disk").mkdir()
-    script = Path(__file__).parents[1] / "support" / "inside_full_disk.py"
+    script = Path(__file__).parents[2] / "support" / "inside_full_disk.py"
     command = [*may_mount, sys.executable, script, place, tmp_path / "disk", *sizes]
     done = subprocess.run([str(one) for one in command], capture_output=True, text=True, check=False, timeout=500)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -1,6 +1,7 @@
 """Where studies come from: mixed folders, media with a DICOMDIR, and zip archives."""
 
 import gc
+import os
 import shutil
 import warnings
 import zipfile
@@ -238,3 +239,10 @@ def test_a_folder_that_cannot_be_opened_is_told(study, monkeypatch):
     monkeypatch.setattr(find_files.os, "scandir", scandir)
     with pytest.raises(SeriesError, match=r"a folder in .* cannot be opened \(Permission denied\)"):
         medfuse.load(study, "MR")
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(SeriesError, match="is a pipe"):
+        scan(tmp_path / "pipe")
+    assert not scan(tmp_path).series

@@ -94,6 +94,8 @@ def _find(path: Path) -> Files:
         raise SeriesError(f"there is no file or folder {path}; check the path.")
     if path.is_dir():
         return _walk(path)
+    if not path.is_file():
+        raise SeriesError(f"{path} is a pipe, a device or a socket, which is not read; give a file or a folder.")
     if path.suffix.lower() == ".zip":
         return _unpack(path)
     listed = _listed(path)

@@ -14,7 +14,7 @@ from medfuse.cli.console import EXIT_CODES, Json, Overwrite, app, print_json, re
 from medfuse.cli.options.choices import AcceptCut, DifferentPatients, FillGaps, Force, Way, choosing
 from medfuse.cli.options.inputs import require_apart
 from medfuse.provenance import DISCLAIMER
-from medfuse.registration.suffixes import WRITTEN_SUFFIXES
+from medfuse.registration.files.suffixes import WRITTEN_SUFFIXES
 from medfuse.runtime.output.atomic_output import atomic_files
 from medfuse.runtime.output.own_results import require_own
 from medfuse.runtime.progress import part_of

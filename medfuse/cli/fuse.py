@@ -32,7 +32,7 @@ from medfuse.errors import did_you_mean
 from medfuse.gesenet.engines import AUTO, ENGINE_NAMES
 from medfuse.gesenet.weights import DEFAULT
 from medfuse.intensity import CT_WINDOWS_HU
-from medfuse.registration.suffixes import READ_SUFFIXES
+from medfuse.registration.files.suffixes import READ_SUFFIXES
 from medfuse.runtime.output.atomic_output import atomic_entries
 from medfuse.runtime.output.place import shown
 from medfuse.runtime.progress import part_of

@@ -1,6 +1,6 @@
 from .align import Align, assess_registration, register
+from .files.suffixes import READ_SUFFIXES, WRITTEN_SUFFIXES
 from .resampling import Resampled, resample, resampled
-from .suffixes import READ_SUFFIXES, WRITTEN_SUFFIXES
 from .transform import Registration
 from .verdict import Verdict
 from .warp import Warp

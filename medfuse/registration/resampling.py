@@ -11,8 +11,8 @@ import SimpleITK as sitk
 import torch
 from monai.data.meta_tensor import MetaTensor
 
+from medfuse.registration.files.transform_files import affine_transform
 from medfuse.registration.transform import Registration, inverse_of
-from medfuse.registration.transform_files import affine_transform
 from medfuse.registration.warp import Warp
 from medfuse.runtime.torch_settings import default_settings
 from medfuse.volume import LazyVolume, grid_of, known_of, plain

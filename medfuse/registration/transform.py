@@ -13,8 +13,8 @@ from monai.data.meta_tensor import MetaTensor
 from medfuse.dicom import read_alignment
 from medfuse.errors import RegistrationError
 from medfuse.provenance import marked
-from medfuse.registration.suffixes import FIELD_SUFFIXES, READ_SUFFIXES
-from medfuse.registration.transform_files import read_map, write_map
+from medfuse.registration.files.suffixes import FIELD_SUFFIXES, READ_SUFFIXES
+from medfuse.registration.files.transform_files import read_map, write_map
 from medfuse.registration.verdict import Verdict
 from medfuse.registration.warp import MOST_MOVED_MM, Warp
 from medfuse.volume import source_of

@@ -22,7 +22,7 @@ TABLES = [
 ]
 """What holds no decisions to be covered, and takes minutes to instrument."""
 
-INSTRUMENTED = ["medfuse.dicom", "medfuse.nifti", "medfuse.registration.declared_sizes", "pydicom", "nibabel"]
+INSTRUMENTED = ["medfuse.dicom", "medfuse.nifti", "medfuse.registration.files.declared_sizes", "pydicom", "nibabel"]
 
 with atheris.instrument_imports(include=INSTRUMENTED, exclude=TABLES):
     import nibabel as nib
@@ -36,7 +36,7 @@ with atheris.instrument_imports(include=INSTRUMENTED, exclude=TABLES):
     from medfuse.dicom.read.volume import read_series
     from medfuse.errors import MedfuseError
     from medfuse.registration import Registration
-    from medfuse.registration.declared_sizes import require_sizes
+    from medfuse.registration.files.declared_sizes import require_sizes
 
 LIMITS = ["-timeout=30", "-rss_limit_mb=4096", "-max_len=65536", "-print_final_stats=1"]
 

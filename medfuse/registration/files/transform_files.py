@@ -12,10 +12,10 @@ import numpy as np
 import SimpleITK as sitk
 
 from medfuse.errors import ExportError, GeometryError, RegistrationError
-from medfuse.registration import itk_transforms
-from medfuse.registration.declared_sizes import require_sizes
-from medfuse.registration.itk_transforms import NOT_A_MAP
-from medfuse.registration.suffixes import ITK_SUFFIXES, READ_SUFFIXES, WRITTEN_SUFFIXES
+from medfuse.registration.files import itk_transforms
+from medfuse.registration.files.declared_sizes import require_sizes
+from medfuse.registration.files.itk_transforms import NOT_A_MAP
+from medfuse.registration.files.suffixes import ITK_SUFFIXES, READ_SUFFIXES, WRITTEN_SUFFIXES
 from medfuse.registration.warp import Warp
 from medfuse.runtime.output.atomic_output import atomic_file
 from medfuse.runtime.output.exchange import settle

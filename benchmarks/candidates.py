@@ -62,7 +62,8 @@ def settings_of(changes: dict[str, object], fold: int, pairs: Path, out: Path, l
     recipe = yaml.safe_load((RECIPES / "default.yaml").read_text())
     config = TrainingConfig.from_mapping(recipe | {"validation_cases": []} | changes)
     steps = max(1, round(config.steps * length))
-    every = max(1, round(config.validate_every * length))
+    # As often as the recipe: a fold holds half of all patients, and a look at it costs as much as a hundred steps.
+    every = min(config.validate_every, steps)
     return replace(config, fold=fold, pairs=str(pairs), out=str(out), steps=steps, validate_every=every)
 
 

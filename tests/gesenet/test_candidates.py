@@ -71,7 +71,7 @@ def test_candidates_are_compared_on_the_patients_that_they_were_not_trained_on(
     monkeypatch.setattr(sys, "argv", ["candidates", *given, "--published", "GeSeNet.pth"])
     program.main()
     assert [(config.fold, config.semantic_weight) for config in trained] == [(1, 0.1), (2, 0.1), (1, 0.5), (2, 0.5)]
-    assert {config.steps for config in trained} == {4000}
+    assert {config.steps for config in trained} == {2400}
     assert not any(config.validation_cases for config in trained)
     # Each fold's weights fuse the patients that they were held out from, one pair each: two and one of a task. Once for
     # the scores, and without and with four kinds of lesions.

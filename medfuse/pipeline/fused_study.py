@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy.typing as npt
 from monai.data.meta_tensor import MetaTensor
 
 from medfuse import dicom, nifti
 from medfuse.intensity.suv import without_patient
 from medfuse.nifti.pet_sidecar import sidecar_path
+from medfuse.pipeline.figure import COLUMNS, Column, FigurePlane, panels, rows_of
 from medfuse.pipeline.fused_slices import FusedSlices
-from medfuse.provenance import Provenance
+from medfuse.provenance import DISCLAIMER, Provenance
 from medfuse.registration import Registration
-from medfuse.report import figures
+from medfuse.report.slice_view import View
+from medfuse.report.study_figure import Figure, draw_study, png_of, require_figure_suffix, save_figure
 from medfuse.runtime.output.atomic_output import atomic_file, require_outside
 from medfuse.runtime.progress import Progress, step_of
 from medfuse.runtime.torch_settings import default_settings
@@ -198,18 +202,72 @@ class FusedStudy:
         nifti.write_measured(partner, path, sidecar, overwrite=overwrite)
         step_of(progress, "measured")(1.0)
 
+    @default_settings()
+    def figure(
+        self,
+        slices: int | Sequence[int] = 3,
+        *,
+        plane: FigurePlane = "axial",
+        columns: Sequence[Column] = COLUMNS,
+        at: npt.ArrayLike | None = None,
+        view: View = "radiological",
+        dark: bool = False,
+    ) -> Figure:
+        """Draw slices as papers print them: letters, positions, a scale bar, colour bars with their unit.
+
+        Parameters
+        ----------
+        slices
+            How many slices, evenly spaced through what the MRI shows; or their numbers in the plane, from 0.
+        plane
+            Which slices; ``orthogonal`` draws an axial, a coronal and a sagittal one through one point.
+        columns
+            Which of ``mri``, ``partner`` and ``fused``, from left to right.
+        at
+            A point, RAS+ mm, that is marked; the slice through it is drawn instead of ``slices``. Where ``plane`` is
+            ``orthogonal``, the middle of what the MRI shows by default, not marked.
+        view
+            ``radiological``: the patient's left on the right; or ``neurological``.
+        dark
+            White on black instead of black on white.
+
+        Returns
+        -------
+        Figure
+            Of matplotlib, for ``savefig``; `write_figure` writes it with text as text.
+
+        Raises
+        ------
+        ValueError
+            If there is no such column, slice or view, or the point lies outside the study.
+        """
+        mri, partner = self.scaled()
+        shown = panels(mri, partner, self.image, self.provenance, columns)
+        note = f"Alignment: {self.provenance.alignment}. {DISCLAIMER}"
+        return draw_study(shown, rows_of(mri, slices, plane=plane, at=at, view=view), note=note, dark=dark)
+
+    def write_figure(self, path: str | Path, figure: Figure, *, overwrite: bool = False, dpi: int = 300) -> None:
+        """Write what `figure` drew as PNG, PDF or SVG, by the path's suffix.
+
+        Raises
+        ------
+        ExportError
+            If the suffix is another, or the file is taken, lies in an input, or cannot be written.
+        """
+        path = Path(path)
+        require_figure_suffix(path)
+        self._require_outside_sources(path)
+        with atomic_file(path, overwrite) as beside:
+            save_figure(figure, beside, dpi=dpi)
+
     def write_picture(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write a PNG of sources and fused volume in three planes."""
         self._require_outside_sources(Path(path))
         with atomic_file(Path(path), overwrite) as beside:
             beside.write_bytes(self._picture())
 
-    @default_settings()
-    def _picture(self, dots_per_inch: int = 110) -> bytes:
-        mri, partner = self.scaled()
-        return figures.study_picture(
-            mri, partner, self.image, palette=self.provenance.palette, dots_per_inch=dots_per_inch
-        )
+    def _picture(self, dots_per_inch: int = 150) -> bytes:
+        return png_of(self.figure(plane="orthogonal", dark=True), dpi=dots_per_inch)
 
     def sidecar(self) -> dict[str, object]:
         """What the JSON file beside the NIfTI holds, in the words of BIDS derivatives and under ``Medfuse`` in full."""
@@ -233,5 +291,5 @@ class FusedStudy:
         return f"FusedStudy(MR + {self.provenance.partner_modality}, {kind}, {self.slices.grid!r})"
 
     def _repr_html_(self) -> str:
-        encoded = base64.b64encode(self._picture(dots_per_inch=80)).decode()
+        encoded = base64.b64encode(self._picture(dots_per_inch=100)).decode()
         return f'<img alt="{self!r}" src="data:image/png;base64,{encoded}">'

@@ -1,4 +1,4 @@
-"""Draw a fused study with its sources, an alignment, training curves and timings."""
+"""Draw an alignment, training curves and timings."""
 
 from __future__ import annotations
 
@@ -14,52 +14,14 @@ from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from monai.data.meta_tensor import MetaTensor
 
-from medfuse.dicom.palettes import palette_table
-from medfuse.intensity import choose_window, colour, outside_value, scale
+from medfuse.intensity import choose_window, outside_value, scale
 from medfuse.provenance import DISCLAIMER
 from medfuse.registration import Registration, resample
-from medfuse.volume import MRI, TRAITS, grid_of, meta_of, plain
+from medfuse.report.slice_view import middle_of
+from medfuse.volume import grid_of, plain
 from medfuse.volume.planes import PLANES, Plane, replane
 
 Pixels = npt.NDArray[np.float64]
-
-
-def study_picture(
-    mri: MetaTensor, partner: MetaTensor, fused: MetaTensor, *, palette: str | None, dots_per_inch: int = 110
-) -> bytes:
-    """Draw MRI, partner and fused volume in the three planes through the middle of the head, as PNG.
-
-    Parameters
-    ----------
-    mri, partner
-        (1, X, Y, Z) in [0, 1].
-    fused
-        (3, X, Y, Z) uint8 or (1, X, Y, Z) in [0, 1], on the same grid.
-    palette
-        Colours of the partner, if any.
-    dots_per_inch
-        Resolution; the picture is 9 inches wide.
-    """
-    planes = [plane for plane in PLANES if plane != "native"]
-    figure = Figure(figsize=(9, 9.6), facecolor="black", layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(len(planes), 3)
-    through = _middle_of_head(mri)
-    for row, plane in zip(axes, planes, strict=True):
-        columns = (
-            (TRAITS[MRI].label, mri, None),
-            (TRAITS[meta_of(partner)["modality"]].label, partner, palette),
-            ("fused", fused, None),
-        )
-        for axis, (title, volume, colours) in zip(row, columns, strict=True):
-            slice_rgb, aspect = _slice_through(volume, plane, through, colours)
-            axis.imshow(slice_rgb, aspect=aspect, interpolation="bilinear")
-            axis.set_title(f"{title} · {plane}", color="white", fontsize=9)
-            axis.set_axis_off()
-    figure.suptitle(DISCLAIMER, color="0.7", fontsize=8)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dots_per_inch, facecolor="black", metadata={"Software": "medfuse"})
-    return buffer.getvalue()
 
 
 def alignment_picture(fixed: MetaTensor, moving: MetaTensor, registration: Registration) -> bytes:
@@ -82,9 +44,9 @@ def alignment_picture(fixed: MetaTensor, moving: MetaTensor, registration: Regis
     planes = [plane for plane in PLANES if plane != "native"]
     figure = Figure(figsize=(10, 10.4), facecolor="black", layout="constrained")
     FigureCanvasAgg(figure)
-    through = _middle_of_head(shown)
+    through = middle_of(shown)
     for row, plane in zip(figure.subplots(len(planes), 3), planes, strict=True):
-        (here, aspect), (there, _) = (_slice_through(volume, plane, through, None) for volume in (shown, other))
+        (here, aspect), (there, _) = (_slice_through(volume, plane, through) for volume in (shown, other))
         _checkerboard(row[0], here, there, aspect)
         row[1].imshow(here, aspect=aspect)
         soft = there[..., 0]
@@ -153,31 +115,15 @@ def training_curves(rows: Sequence[Mapping[str, float]]) -> bytes:
     return buffer.getvalue()
 
 
-def _middle_of_head(mri: MetaTensor) -> npt.NDArray[np.float64]:
-    """World position of the middle of what is bright in the MRI, mm."""
-    grid = grid_of(mri)
-    bright = plain(mri)[0] > 0.1
-    middle = []
-    for axis in range(3):
-        others = tuple(other for other in range(3) if other != axis)
-        share = bright.float().mean(others).numpy()
-        weights = np.where(share > 0.25 * share.max(), share, 0) if share.max() > 0 else np.ones_like(share)
-        middle.append(float(np.average(np.arange(grid.shape[axis]), weights=weights)))
-    return grid.world(middle)
-
-
 def _slice_through(
-    volume: MetaTensor, plane: Plane, point: npt.NDArray[np.float64], palette: str | None
+    volume: MetaTensor, plane: Plane, point: npt.NDArray[np.float64]
 ) -> tuple[npt.NDArray[np.float64], float]:
     """The slice next to a point as (rows, columns, 3) in [0, 1], and its pixels' height over width."""
     turned = replane(volume, plane)
     grid = grid_of(turned)
     k = int(np.clip(round(float(grid.index(point)[2])), 0, grid.shape[2] - 1))
     values = plain(turned)[..., k].cpu()
-    if palette:
-        values = colour.colourise(values, palette_table(palette))
-    scaled = values.float() / 255 if values.dtype.is_floating_point is False else values
-    rgb = scaled.expand(3, -1, -1).permute(2, 1, 0).numpy()
+    rgb = values.expand(3, -1, -1).permute(2, 1, 0).numpy()
     along_columns, along_rows, _ = grid.spacing
     return np.asarray(rgb, dtype=np.float64), along_rows / along_columns
 

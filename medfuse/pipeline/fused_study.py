@@ -12,7 +12,7 @@ from medfuse import dicom, nifti
 from medfuse.intensity.suv import without_patient
 from medfuse.nifti.pet_sidecar import sidecar_path
 from medfuse.pipeline.fused_slices import FusedSlices
-from medfuse.provenance import Provenance
+from medfuse.provenance import DISCLAIMER, Provenance
 from medfuse.registration import Registration
 from medfuse.report import figures
 from medfuse.runtime.output.atomic_output import atomic_file, require_outside
@@ -180,7 +180,7 @@ class FusedStudy:
         """
         path = Path(path)
         self._require_outside_sources(path, sidecar_path(path))
-        nifti.write(self.image, path, self.sidecar(), overwrite=overwrite)
+        nifti.write(self.image, path, self.sidecar(), method=self.provenance.fused_by, overwrite=overwrite)
         step_of(progress, "write")(1.0)
 
     @default_settings()
@@ -208,7 +208,12 @@ class FusedStudy:
     def _picture(self, dots_per_inch: int = 110) -> bytes:
         mri, partner = self.scaled()
         return figures.study_picture(
-            mri, partner, self.image, palette=self.provenance.palette, dots_per_inch=dots_per_inch
+            mri,
+            partner,
+            self.image,
+            palette=self.provenance.palette,
+            method=self.provenance.fused_by,
+            dots_per_inch=dots_per_inch,
         )
 
     def sidecar(self) -> dict[str, object]:
@@ -219,7 +224,9 @@ class FusedStudy:
             "Description": provenance.sentence(),
             "Sources": [*provenance.mri_source, *provenance.partner_source],
             "SpatialReference": list(provenance.mri_source),
-            "GeneratedBy": [{"Name": name, "Version": version}],
+            "GeneratedBy": [
+                {"Name": name, "Version": version, "Description": f"Fused by {provenance.fused_by}. {DISCLAIMER}"}
+            ],
             "Medfuse": provenance.to_dict(),
         }
 

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from medfuse import dicom, nifti
 from medfuse.errors import GeometryError, IntensityError, SeriesError, StudyError, counted
-from medfuse.gesenet.device import resolve_device
 from medfuse.intensity import Window, colour
 from medfuse.intensity.picture_files import read_picture
 from medfuse.load_study import load, require_pair
@@ -22,6 +21,7 @@ from medfuse.metrics.registry import BATCH_SIZE
 from medfuse.pipeline.fused_study import FusedStudy
 from medfuse.pipeline.prepare import PreparedPair, on_one_grid
 from medfuse.pipeline.steps import show_something
+from medfuse.runtime.device import resolve_device
 from medfuse.runtime.output.exchange import settle
 from medfuse.runtime.progress import Progress, part_of
 from medfuse.runtime.torch_settings import default_settings

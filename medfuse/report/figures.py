@@ -25,7 +25,13 @@ Pixels = npt.NDArray[np.float64]
 
 
 def study_picture(
-    mri: MetaTensor, partner: MetaTensor, fused: MetaTensor, *, palette: str | None, dots_per_inch: int = 110
+    mri: MetaTensor,
+    partner: MetaTensor,
+    fused: MetaTensor,
+    *,
+    palette: str | None,
+    method: str,
+    dots_per_inch: int = 110,
 ) -> bytes:
     """Draw MRI, partner and fused volume in the three planes through the middle of the head, as PNG.
 
@@ -37,6 +43,8 @@ def study_picture(
         (3, X, Y, Z) uint8 or (1, X, Y, Z) in [0, 1], on the same grid.
     palette
         Colours of the partner, if any.
+    method
+        What fused, for the titles.
     dots_per_inch
         Resolution; the picture is 9 inches wide.
     """
@@ -49,12 +57,13 @@ def study_picture(
         columns = (
             (TRAITS[MRI].label, mri, None),
             (TRAITS[meta_of(partner)["modality"]].label, partner, palette),
-            ("fused", fused, None),
+            (f"fused by {method}", fused, None),
         )
         for axis, (title, volume, colours) in zip(row, columns, strict=True):
             slice_rgb, aspect = _slice_through(volume, plane, through, colours)
             axis.imshow(slice_rgb, aspect=aspect, interpolation="bilinear")
-            axis.set_title(f"{title} · {plane}", color="white", fontsize=9)
+            # parse_math: a name is no formula, whatever signs it has.
+            axis.set_title(f"{title} · {plane}", color="white", fontsize=9, parse_math=False)
             axis.set_axis_off()
     figure.suptitle(DISCLAIMER, color="0.7", fontsize=8)
     buffer = io.BytesIO()

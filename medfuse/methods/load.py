@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from medfuse.errors import MedfuseError, MethodError
-from medfuse.methods.blend import blend
+from medfuse.methods.blend import overlay
 from medfuse.methods.classic import CLASSIC, average
 from medfuse.methods.method import FusionMethod, Method
 from medfuse.methods.modules import Evaluated, checksum, device_for
@@ -108,7 +108,7 @@ def require_no_network(name: str, *, weights: str | Path, engine: str | ReadyEng
 
 def _built_in(name: str) -> FusionMethod:
     fuse = average if name == "blend" else CLASSIC[name]
-    shown = blend if name == "blend" else None
+    shown = overlay if name == "blend" else None
     return FusionMethod(name, fuse, own_version(), named_by(shown or fuse), colour=shown, own=True)
 
 

@@ -9,15 +9,14 @@ import torch
 from torch import Tensor
 
 from medfuse.errors import MedfuseError, MethodError
-from medfuse.intensity.colour import Palette
 from medfuse.methods.names import BUILT_IN
 from medfuse.runtime.torch_settings import default_settings
 
 Method = Callable[[Tensor, Tensor], Tensor]
 """MRI and partner luma, (B, 1, H, W) float32 in [0, 1] → fused luma of the same shape, in [0, 1]."""
 
-ColourMethod = Callable[[Tensor, Tensor, Palette], Tensor]
-"""MRI, uptake and the partner's palette → (B, 3, H, W) sRGB in [0, 1]."""
+ColourMethod = Callable[[Tensor, Tensor], Tensor]
+"""MRI (B, 1, H, W) and the partner in its colours (B, 3, H, W), in [0, 1] → (B, 3, H, W) sRGB in [0, 1]."""
 
 SLACK = 1e-3
 """How far a method's values may leave [0, 1] by rounding; they are cut to it."""
@@ -46,7 +45,7 @@ class FusionMethod:
     device
         Where ``fuse`` wants its pictures.
     colour
-        If given, what makes the coloured picture where the partner has a palette, instead of joining colours to luma.
+        If given, what makes the picture where the partner has colours, instead of joining these to the fused luma.
     own
         Whether it is medfuse's, whose results its tests check; the results of others are checked whenever they run.
     """
@@ -81,16 +80,11 @@ class FusionMethod:
         return self.fuse(mri, luma) if self.own else self._checked(self.fuse, mri, luma, 1)
 
     @default_settings()
-    def coloured(self, mri: Tensor, uptake: Tensor, palette: Palette) -> Tensor:
-        """The picture of a method that colours by itself: (B, 3, H, W) uint8 sRGB; else as `__call__`."""
+    def coloured(self, mri: Tensor, colours: Tensor) -> Tensor:
+        """The picture of a method that colours by itself, of `ColourMethod`'s arguments: (B, 3, H, W) uint8 sRGB."""
         if self.colour is None:
             raise MethodError(f"the method {self.name} makes no colours; give its luma the partner's.")
-        paint = self.colour
-
-        def painted(mri: Tensor, uptake: Tensor) -> Tensor:
-            return paint(mri, uptake, palette)
-
-        rgb = painted(mri, uptake) if self.own else self._checked(painted, mri, uptake, 3)
+        rgb = self.colour(mri, colours) if self.own else self._checked(self.colour, mri, colours, 3)
         return rgb.clamp(0, 1).mul_(255).round_().to(torch.uint8)
 
     def _checked(self, fuse: Method, mri: Tensor, other: Tensor, channels: int) -> Tensor:

@@ -17,6 +17,7 @@ from medfuse.dicom.palettes import palette_table
 from medfuse.intensity import AirMask, Window, colour, to_unit
 from medfuse.intensity.palette_join import join_uptake
 from medfuse.methods.batches import fused_batches
+from medfuse.methods.blend import in_colours
 from medfuse.methods.method import FusionMethod
 from medfuse.runtime.torch_settings import default_settings
 from medfuse.volume import TRAITS, ColourJoin, SlicePairs, as_slices, like, meta_of, plain
@@ -103,7 +104,7 @@ class _Colouring:
         return self.method.device
 
     def __call__(self, mri: Tensor, uptake: Tensor) -> Tensor:
-        return self.method.coloured(mri, uptake, palette_table(self.palette))
+        return self.method.coloured(mri, in_colours(uptake, palette_table(self.palette)))
 
 
 def shown_batches(

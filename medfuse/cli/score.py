@@ -73,7 +73,7 @@ def score(
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Score FUSED against the MRI and PARTNER that it was fused from; with --method, run and compare methods on these."""
+    """Score FUSED against the MRI and PARTNER it was fused from; with --method, run and compare methods on these."""
     names = _names(scores)
     asked = (weights != "default", align, join, split, every, pixel_mm, not lesions, pictures)
     if method is None:

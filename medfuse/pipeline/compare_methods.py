@@ -20,8 +20,8 @@ from medfuse.pipeline.scoring import Scores, in_batches, score_batches
 from medfuse.runtime.progress import Progress
 from medfuse.runtime.torch_settings import default_settings
 
-FEWEST, MOST = 24, 48
-"""Lesions of a kind, one a slice: few slices are taken several times, so that each size and contrast comes twice."""
+FEWEST, MOST = 12, 48
+"""Lesions of a kind, one a slice: few slices are taken several times, so that each size and contrast comes."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -124,7 +124,8 @@ class Provenance:
         """The method, with what is known of it: version, source, engine and weights."""
         version, source = self.method["version"], self.method["source"]
         known = [printable(version)] if version and version != self.software else []
-        known += [printable(source, 100)] if source and source not in (self.method["name"], "medfuse.gesenet") else []
+        foreign = source and source != self.method["name"] and not source.startswith("medfuse.")
+        known += [printable(source, 100)] if source and foreign else []
         known += [self.software]
         known += [f"engine {printable(self.engine, 40)}"] if self.engine else []
         if self.weights:

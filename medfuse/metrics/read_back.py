@@ -75,8 +75,11 @@ def read_by_legend(fused: Tensor, uptake: Tensor, where: Tensor, legend: Palette
     _require_two(fused, uptake, where)
     plane = to_oklab(torch.tensor(legend.T, dtype=torch.float64))[1:].T.numpy()
     counted = where[:, 0]
-    shown, which = np.unique(fused.movedim(1, 0)[:, counted].numpy(), axis=1, return_inverse=True)
-    colours = to_oklab(torch.from_numpy(shown).double() / 255)[1:].T.numpy()
+    # One number for each colour: a volume has far fewer colours than voxels.
+    red, green, blue = fused.movedim(1, 0)[:, counted].int().numpy()
+    shown, which = np.unique(red << 16 | green << 8 | blue, return_inverse=True)
+    channels = torch.from_numpy(np.stack([shown >> 16, shown >> 8 & 255, shown & 255]))
+    colours = to_oklab(channels.double() / 255)[1:].T.numpy()
     nearest = KDTree(plane).query(colours)[1][which.ravel()]
     return _compared(nearest / (len(legend) - 1), uptake[:, 0][counted].double().numpy())
 

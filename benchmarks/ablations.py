@@ -12,8 +12,8 @@ import io
 from pathlib import Path
 
 import numpy as np
+from networks import by_network
 from quality import COLUMNS, scores_of
-from rivals import by_network
 
 from medfuse.gesenet.training.config import TrainingConfig
 from medfuse.gesenet.training.dataset import read_pairs

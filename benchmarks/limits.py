@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from rivals import OURS, Method
+from compared_methods import OURS, Method
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
@@ -42,19 +42,19 @@ def crowded_pair(level: float) -> tuple[Tensor, Tensor, Tensor]:
     return textured, torch.where(hot, 1.0, 0.3 * head), inner
 
 
-def crowded(rivals: dict[str, Method]) -> str:
+def crowded(compared: dict[str, Method]) -> str:
     """Table: share of a source's contrast that is left under the other one at 1, and how much of it is white."""
     cells = " | ".join(f"{hot} at 1, {other} at {level}" for hot, other in _roles() for level in LEVELS)
     lines = [f"| method | {cells} |", f"|---|{'---:|' * (2 * len(LEVELS))}"]
     for method in JUDGED:
-        if method not in rivals:
+        if method not in compared:
             continue
         row = []
         for hot, _ in _roles():
             for level in LEVELS:
                 textured, other, inner = crowded_pair(level)
                 sides = (textured, other) if hot == "partner" else (other, textured)
-                seen = rivals[method](*sides)[inner]
+                seen = compared[method](*sides)[inner]
                 row.append(f"{seen.std() / textured[inner].std():.2f} ({(seen > WHITE).float().mean():.0%})")
         lines.append(f"| {method} | {' | '.join(row)} |")
     return "\n".join(lines) + "\n"

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
 from medfuse.gesenet import load_engine
-
-Method = Callable[[Tensor, Tensor], Tensor]
-"""(N, 1, H, W) MRI and partner in [0, 1] → fused in [0, 1]."""
+from medfuse.methods import Method
 
 
 def by_network(weights: str) -> Method:

@@ -9,8 +9,8 @@ import tempfile
 from pathlib import Path
 
 import torch
+from compared_methods import Method, methods
 from matplotlib.figure import Figure
-from rivals import Method, methods
 from torch import Tensor
 
 import medfuse
@@ -67,15 +67,15 @@ def shares_table(shares: dict[str, dict[str, list[float]]]) -> str:
 def draw(weights: str, published: str | None, out: Path) -> None:
     """Write ``volumes.md``, ``methods.png``, ``masks.png``, and ``masks.md``, the share of work that masks ask for."""
     network = load_network(weights)
-    rivals = methods(weights, published)
+    named = methods(weights, published)
     compared, masked, shares = [], [], {}
     lines = [f"| method | task | {' | '.join(name.upper() for name in CORE)} | flicker |", f"|---|---|{'---:|' * 7}"]
     for modality, task in TASKS.items():
         volumes = phantom_slices(modality, coarsen=2)
-        lines += [f"| {name} | {volume_row(rivals[name], task, *volumes)}" for name in rivals if name in JUDGED_IN_3D]
+        lines += [f"| {name} | {volume_row(named[name], task, *volumes)}" for name in named if name in JUDGED_IN_3D]
         mri, partner = (side[len(side) // 2][None] for side in phantom_slices(modality))
         sources = [("MRI", mri), (task.removeprefix("MRI-"), partner)]
-        compared.append([*sources, *((name, fuse(mri, partner)) for name, fuse in rivals.items())])
+        compared.append([*sources, *((name, fuse(mri, partner)) for name, fuse in named.items())])
         with torch.inference_mode(), watch_masks(network) as masks:
             fused = network(mri, partner)
         spatial = zip(("mask of the MRI", "mask of the partner"), (each.spatial for each in masks), strict=True)

@@ -20,11 +20,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from compared_methods import OURS, Method, methods
 from limits import EVERY, ahead, crowded
 from matplotlib.figure import Figure
 from pictures import draw
 from PIL import Image
-from rivals import OURS, Method, methods
 from torch import Tensor
 
 from medfuse.gesenet.training.dataset import Pair, read_pairs, unit
@@ -76,11 +76,11 @@ def mean_ranks(means: dict[tuple[str, str], dict[str, float]]) -> dict[str, floa
     """Mean over tasks and core scores of a method's rank among the methods that have the task; ties share a rank."""
     ranks: dict[str, list[float]] = {}
     for task in {task for _, task in means}:
-        rivals = {method: row for (method, its_task), row in means.items() if its_task == task}
+        compared = {method: row for (method, its_task), row in means.items() if its_task == task}
         for name in CORE:
-            for method, row in rivals.items():
-                above = sum(other[name] > row[name] for other in rivals.values())
-                level = sum(other[name] == row[name] for other in rivals.values())
+            for method, row in compared.items():
+                above = sum(other[name] > row[name] for other in compared.values())
+                level = sum(other[name] == row[name] for other in compared.values())
                 ranks.setdefault(method, []).append(above + (level + 1) / 2)
     return {method: float(np.mean(values)) for method, values in ranks.items()}
 
@@ -105,14 +105,14 @@ def table(means: dict[tuple[str, str], dict[str, float]], task: str, names: tupl
 
 def boxes(singles: dict[tuple[str, str], dict[str, list[float]]], path: Path) -> None:
     tasks = sorted({task for _, task in singles})
-    rivals = list(dict.fromkeys(method for method, _ in singles))
+    compared = list(dict.fromkeys(method for method, _ in singles))
     figure = Figure(figsize=(11, 2.6 * len(tasks)), layout="constrained")
     axes = figure.subplots(len(tasks), len(CORE), squeeze=False)
     for row, task in zip(axes, tasks, strict=True):
         for axis, name in zip(row, CORE, strict=True):
-            axis.boxplot([singles[method, task][name] for method in rivals], widths=0.7, showfliers=False)
+            axis.boxplot([singles[method, task][name] for method in compared], widths=0.7, showfliers=False)
             axis.set_title(f"{task} · {COLUMNS[name]}", fontsize=8)
-            axis.set_xticks(range(1, len(rivals) + 1), rivals, rotation=90, fontsize=6)
+            axis.set_xticks(range(1, len(compared) + 1), compared, rotation=90, fontsize=6)
             axis.tick_params(axis="y", labelsize=6)
     figure.savefig(path, dpi=110, metadata={"Software": "medfuse"})
 
@@ -165,11 +165,11 @@ def main() -> None:
     if given.held_out:
         kept = [pair for pair in read_pairs(given.pairs, "train") if pair.case in given.held_out]
         (given.out / "patients.md").write_text(patients(given.weights, given.published, kept))
-    rivals = methods(given.weights, given.published)
-    (given.out / "crowded.md").write_text(crowded(rivals))
+    compared = methods(given.weights, given.published)
+    (given.out / "crowded.md").write_text(crowded(compared))
     if given.published:
         trained = [pair for pair in read_pairs(given.pairs, "train") if pair.case not in given.held_out][::EVERY]
-        table_of = ahead(rivals[OURS], rivals["published weights, black air"], trained, scores_of)
+        table_of = ahead(compared[OURS], compared["published weights, black air"], trained, scores_of)
         (given.out / "trained.md").write_text(table_of)
     ranks = mean_ranks(with_peers)
     (given.out / "scores.json").write_text(

@@ -8,6 +8,7 @@
     ├ RegistrationError(RuntimeError)   the verdict is "not aligned"
     ├ TrainingError(ValueError)         settings or pictures that cannot be trained with
     ├ WeightsError(RuntimeError)        the weights are not GeSeNet's, or not safe to read
+    ├ MethodError(RuntimeError)         the fusion method is not there, cannot be used so, or gives no fused slices
     ├ ExportError(RuntimeError)         the output cannot be written
     └ DeviceError(RuntimeError)         the processor or engine asked for is not there
 
@@ -81,6 +82,10 @@ class TrainingError(MedfuseError, ValueError):
 
 class WeightsError(MedfuseError, RuntimeError):
     """The weights file is not one of GeSeNet's, or not safe to read."""
+
+
+class MethodError(MedfuseError, RuntimeError):
+    """The fusion method is not there, cannot be used as asked, or gives no fused slices."""
 
 
 class ExportError(MedfuseError, RuntimeError):

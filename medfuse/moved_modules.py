@@ -14,6 +14,7 @@ MOVED = {
     "medfuse.dicom.send": "medfuse.archive.send",
     "medfuse.foreground": "medfuse.intensity.air_mask",
     "medfuse.gesenet.config": "medfuse.gesenet.training.config",
+    "medfuse.gesenet.device": "medfuse.runtime.device",
     "medfuse.gesenet.losses": "medfuse.gesenet.training.losses",
     "medfuse.gesenet.pictures": "medfuse.gesenet.training.dataset",
     "medfuse.gesenet.semantic": "medfuse.gesenet.training.semantic",

@@ -28,8 +28,23 @@ def marked(name: str, registration: Mapping[str, Any]) -> str:
     return f"{name} {NOT_ALIGNED}" if registration.get("verdict") == "not aligned" else name
 
 
-JOINED = {"oklab": "hue and chroma in OKLab", "chroma": "chroma, Eq. 5"}
+JOINED = {"oklab": "hue and chroma in OKLab", "chroma": "chroma, Eq. 5", "method": "by the method itself"}
 """How the colours came into the fused slices, for readers of a header."""
+
+LABELS = {"gesenet": "GeSeNet"}
+"""What readers call a method, where that is not its name."""
+
+LONGEST_NAME = 64
+"""Characters of a method's name, source or version in a header."""
+
+
+def printable(text: str, longest: int = LONGEST_NAME) -> str:
+    """Text as DICOM takes it in a description: what is not printable and backslashes replaced, the start cut off.
+
+    The end is what tells functions of one package apart.
+    """
+    clean = "".join(letter if letter.isprintable() and letter != "\\" else "?" for letter in text)
+    return clean if len(clean) <= longest else f"...{clean[3 - longest :]}"
 
 
 @dataclass(frozen=True)
@@ -39,13 +54,15 @@ class Provenance:
     ``partner_suv`` is what `medfuse.intensity.suv.to_suv` recorded of a PET: normalisation and factor, what was given
     by hand and which elements that overrides, and what was inferred; None where no SUV was asked for.
 
-    ``registration`` is `Registration.to_dict()`; ``weights`` names the network's weights and their SHA-256, ``engine``
-    what ran it; the windows are in each volume's own unit; ``black_air`` says that what shows in neither source was
-    set to black; ``different_patients`` that differing identities were accepted; ``mri_straightened`` that the MRI's
-    slices were tilted, and interpolated onto an upright grid; the counts of filled slices say how many of a source's
-    slices were interpolated because it has gaps; ``mri_cut`` and ``partner_cut`` that a source was accepted whose
-    headers speak of more slices; the position errors how far its slices lie at most from where it states them, because
-    it rounds positions.
+    ``registration`` is `Registration.to_dict()`; ``method`` is what fused, by ``name``, ``version`` and ``source`` as
+    `medfuse.methods.FusionMethod` has them; ``weights`` names its weights and their SHA-256, ``engine`` what ran it,
+    each None where the method has none; ``colour_join`` is ``method`` where that made the colours; the windows are in
+    each volume's own unit; ``black_air`` says that what shows in neither source was set to black;
+    ``different_patients`` that differing identities were accepted; ``mri_straightened`` that the MRI's slices were
+    tilted, and interpolated onto an upright grid; the counts of filled slices say how many of a source's slices were
+    interpolated because it has gaps; ``mri_cut`` and ``partner_cut`` that a source was accepted whose headers speak of
+    more slices; the position errors how far its slices lie at most from where it states them, because it rounds
+    positions.
     """
 
     mri_source: tuple[str, ...]
@@ -58,8 +75,9 @@ class Provenance:
     partner_unit: str
     palette: str | None
     colour_join: str | None
-    weights: dict[str, str]
-    engine: str = "reference"
+    method: dict[str, str | None]
+    weights: dict[str, str] | None = None
+    engine: str | None = None
     black_air: bool = False
     different_patients: bool = False
     mri_straightened: bool = False
@@ -90,6 +108,30 @@ class Provenance:
         reasons = self.registration.get("reasons") or ()
         return ": ".join((f"{method}, not confirmed by the pictures", *reasons[-1:]))
 
+    @property
+    def fused_by(self) -> str:
+        """The method's name for readers, fit for a header."""
+        name = self.method["name"] or "an unnamed method"
+        return LABELS.get(name, printable(name))
+
+    def series_name(self) -> str:
+        """SeriesDescription of what was fused, at most 64 characters, marked where an alignment was forced."""
+        before = f"FUSED MR+{self.partner_modality} "
+        left = 64 - len(self.marked(before))
+        return self.marked(before + printable(self.fused_by, left))
+
+    def _made_by(self) -> str:
+        """The method, with what is known of it: version, source, engine and weights."""
+        version, source = self.method["version"], self.method["source"]
+        known = [printable(version)] if version and version != self.software else []
+        foreign = source and source != self.method["name"] and not source.startswith("medfuse.")
+        known += [printable(source, 100)] if source and foreign else []
+        known += [self.software]
+        known += [f"engine {printable(self.engine, 40)}"] if self.engine else []
+        if self.weights:
+            known.append(f"weights {printable(self.weights['name'], 40)}, sha256 {self.weights['sha256'][:12]}")
+        return f"{self.fused_by} ({', '.join(known)})"
+
     def marked(self, name: str) -> str:
         """A series description that says so where an alignment was forced against what the pictures say."""
         return marked(name, self.registration)
@@ -116,8 +158,7 @@ class Provenance:
         black_air = "What shows in neither source set to black. " if self.black_air else ""
         straightened = "Tilted MR slices interpolated once onto an upright grid. " if self.mri_straightened else ""
         return (
-            f"MR fused slice by slice with {self.partner_modality} by GeSeNet ({self.software}, engine {self.engine}, "
-            f"weights {self.weights['name'][:40]}, sha256 {self.weights['sha256'][:12]}). {self.partner_modality} "
+            f"MR fused slice by slice with {self.partner_modality} by {self._made_by()}. {self.partner_modality} "
             f"alignment: {self.alignment}; resampled once onto the MR grid, values {window} "
             f"shown{colours}; MR values {self.mri_window.lower:.4g} to {self.mri_window.upper:.4g}. {black_air}"
             f"{straightened}{filled}{cut}{accepted}{suv}{DISCLAIMER}"

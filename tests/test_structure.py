@@ -58,7 +58,6 @@ ORDER = [
     "phantom",
     "gesenet.architecture",
     "gesenet.weights",
-    "gesenet.device",
     "gesenet.masks",
     "gesenet.network",
     "gesenet.loading",

@@ -28,7 +28,6 @@ from medfuse.bench.phantom_pair import phantom_pair
 from medfuse.bench.published import as_published
 from medfuse.errors import StudyError
 from medfuse.gesenet.batches import fuse_slices
-from medfuse.gesenet.device import resolve_device
 from medfuse.gesenet.engines.folded import FoldedGeSeNet
 from medfuse.gesenet.engines.registry import ENGINES, Engine, load_engine, why_not
 from medfuse.gesenet.loading import load_network
@@ -40,6 +39,7 @@ from medfuse.load_study import load
 from medfuse.phantom import phantom_study
 from medfuse.pipeline.fuse import fuse
 from medfuse.pipeline.steps import blacken_air
+from medfuse.runtime.device import resolve_device
 from medfuse.runtime.machine import environment, forgot_peak, matmul_rates, peak_mib
 from medfuse.runtime.progress import Progress, step_of
 from medfuse.volume import Modality, make_volume

@@ -20,10 +20,12 @@ from medfuse.cli.options.choices import (
     Force,
     Format,
     JoinName,
+    MethodName,
     PartnerOption,
     PlaneName,
     Way,
     choosing,
+    method_given,
 )
 from medfuse.cli.options.inputs import require_apart
 from medfuse.cli.options.suv import Dose, Height, InjectedAt, Nuclide, SexOption, Suv, SuvBy, Weight, suv_choices
@@ -32,6 +34,7 @@ from medfuse.errors import did_you_mean
 from medfuse.gesenet.engines import AUTO, ENGINE_NAMES
 from medfuse.gesenet.weights import DEFAULT
 from medfuse.intensity import CT_WINDOWS_HU
+from medfuse.methods.names import GESENET, ParsedName
 from medfuse.registration.files.suffixes import READ_SUFFIXES
 from medfuse.runtime.output.atomic_output import atomic_entries
 from medfuse.runtime.output.place import shown
@@ -93,9 +96,12 @@ def fuse(
         typer.Option(help="How slices take them: oklab (hue tells the uptake), or chroma (Eq. 5 of the paper)."),
     ] = JoinName.OKLAB,
     plane: Annotated[PlaneName, typer.Option(help="Slices to fuse and write.")] = PlaneName.NATIVE,
-    weights: Annotated[str, typer.Option(help="default, or a weights file.", metavar="FILE")] = "default",
+    method: MethodName = GESENET,
+    weights: Annotated[
+        str, typer.Option(help="Weights of gesenet: default, or a weights file.", metavar="FILE")
+    ] = "default",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    engine: Annotated[str, typer.Option(help=f"How the network is run: auto, {', '.join(ENGINE_NAMES)}.")] = AUTO,
+    engine: Annotated[str, typer.Option(help=f"How gesenet is run: auto, {', '.join(ENGINE_NAMES)}.")] = AUTO,
     batch_size: Annotated[int, typer.Option(min=1, help="Slices fused at once; halved where memory runs out.")] = 4,
     mri_series: Annotated[
         str | None,
@@ -157,6 +163,7 @@ def fuse(
 ) -> None:
     """Fuse MRI and PARTNER into OUT/dicom/*.dcm and OUT/fused.nii.gz with OUT/fused.json."""
     _require_usable(align, template, identity, deidentify, bits)
+    chosen = method_given(method, weights=weights, engine=engine, join=join)
     uptake = suv_choices(
         suv, suv_by, dose=dose, injected_at=injected_at, nuclide=nuclide, weight=weight, height=height, sex=sex
     )
@@ -166,7 +173,7 @@ def fuse(
 
     with refusing(as_json), steps() as progress:
         started = time.perf_counter()
-        _require_inputs_apart(out, mri, partner, template, align, weights)
+        _require_inputs_apart(out, mri, partner, template, align, weights, chosen)
         alignment = _alignment(align)
         hidden = dicom.Deidentifier()
         with refusing_options():
@@ -189,11 +196,11 @@ def fuse(
             with choosing("--partner-series"):
                 other = read(partner, wanted, partner_series, volume=partner_volume, luma=grey[1], progress=halves[1])
             other = uptake.convert(other)
-            if format_ is not Format.NIFTI:
-                _refuse_early(loaded, other, plane.value, choices)
+            _refuse_early(loaded, other, plane.value, format_, choices)
             study = medfuse.fuse(
                 loaded,
                 other,
+                method=method,
                 align=medfuse.Registration.load(alignment, loaded, other) if isinstance(alignment, Path) else alignment,
                 force=force,
                 window=window,
@@ -213,14 +220,15 @@ def fuse(
             if deidentify:
                 study = study.deidentified(hidden)
             write_results(study, folder, format_, progress, choices)
-            written = [entry.name for entry in folder.iterdir()]
-        result = summary(study, out, written) | {"seconds": round(time.perf_counter() - started, 2)}
-    print_result(result, as_json)
+            result = summary(study, out, [entry.name for entry in folder.iterdir()])
+    print_result(result | {"seconds": round(time.perf_counter() - started, 2)}, as_json)
 
 
-def _require_inputs_apart(out: Path, mri: Path, partner: Path, template: Path | None, align: str, weights: str) -> None:
+def _require_inputs_apart(
+    out: Path, mri: Path, partner: Path, template: Path | None, align: str, weights: str, method: ParsedName
+) -> None:
     """Raise a usage error where an input lies among the results that would be replaced."""
-    given = {"MRI": mri, "PARTNER": partner, "--template": template}
+    given = {"MRI": mri, "PARTNER": partner, "--template": template, "--method": method.file}
     given |= {"--align": Path(align)} if align not in list(Way) else {}
     given |= {"--weights": Path(weights)} if weights != DEFAULT else {}
     require_apart([out / entry for entry in RESULTS], given)
@@ -233,8 +241,10 @@ def _alignment(align: str) -> Align | medfuse.Registration | Path:
     return medfuse.Registration.load(align) if Path(align).suffix in READ_SUFFIXES else Path(align)
 
 
-def _refuse_early(mri: MetaTensor, partner: MetaTensor, plane: Plane, choices: DicomChoices) -> None:
-    """Raise before the fusion what the writers would raise after it, as far as it is known."""
+def _refuse_early(mri: MetaTensor, partner: MetaTensor, plane: Plane, format_: Format, choices: DicomChoices) -> None:
+    """Raise before the fusion what the writers of DICOM would raise after it, as far as it is known."""
+    if format_ is Format.NIFTI:
+        return
     from medfuse import dicom
     from medfuse.volume import grid_of, source_of
 

@@ -19,6 +19,7 @@ from medfuse.cli.options.choices import CompressionName, Format, PartnerModality
 from medfuse.errors import DeviceError, ExportError, MedfuseError, RegistrationError, did_you_mean
 from medfuse.gesenet.engines import AUTO, ENGINE_NAMES
 from medfuse.intensity import CT_WINDOWS_HU
+from medfuse.methods.names import BUILT_IN
 from medfuse.runtime.crash_log import write_crash_log
 from medfuse.runtime.output.place import shown
 from medfuse.volume import MODALITIES, PALETTES
@@ -43,7 +44,7 @@ OF_THE_SYSTEM = FULL | {
 KNOWN_WORDS = frozenset(
     [
         *(str(one.value) for kind in (CompressionName, Format, PartnerModality, PlaneName, Way) for one in kind),
-        *(AUTO, *ENGINE_NAMES, *CT_WINDOWS_HU, *PALETTES, *MODALITIES, "cpu", "cuda", "all", "default"),
+        *(AUTO, *ENGINE_NAMES, *CT_WINDOWS_HU, *PALETTES, *BUILT_IN, *MODALITIES, "cpu", "cuda", "all", "default"),
     ]
 )
 """Values of arguments that are medfuse's own words, so that a log may repeat them."""

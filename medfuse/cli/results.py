@@ -87,5 +87,8 @@ def print_result(result: dict[str, Any], as_json: bool) -> None:
         if name in result:
             stdout.print(f"{name:9} {result[name]}", soft_wrap=True, highlight=False, markup=False)
     stdout.print(f"{'align':9} {result['verdict']}", highlight=False, markup=False, soft_wrap=True)
-    stdout.print(f"{'engine':9} {result['provenance']['engine']}", highlight=False)
+    made = result["provenance"]
+    for name, value in (("method", made["method"]["name"]), ("engine", made["engine"])):
+        if value is not None:
+            stdout.print(f"{name:9} {value}", highlight=False, markup=False, soft_wrap=True)
     stdout.print(DISCLAIMER, style="dim")

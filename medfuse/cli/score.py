@@ -1,28 +1,41 @@
-"""Score a fusion by the measures that papers print: ``medfuse score``."""
+"""Score a fusion, or compare fusion methods, by scores and reading measures: ``medfuse score``."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from medfuse.cli.console import EXIT_CODES, Json, app, print_json, refusing, stdout, steps
-from medfuse.cli.options.choices import PartnerOption
-from medfuse.errors import counted
+from medfuse.cli.console import EXIT_CODES, Json, Overwrite, app, print_json, refusing, steps
+from medfuse.cli.options.choices import JoinName, PartnerOption, Way, methods_given
+from medfuse.cli.options.inputs import require_apart
+from medfuse.cli.score_tables import print_comparison, print_scores
+from medfuse.methods.names import HOW_TO_NAME
 from medfuse.metrics import CORE, SCORES
 
 if TYPE_CHECKING:
-    from medfuse.pipeline.scoring import Scores
+    from medfuse.methods.method import FusionMethod
+
+WITH_METHOD = ("--weights", "--align", "--join", "--split", "--every", "--pixel-mm", "--no-lesions", "--pictures")
+"""Options that say nothing where a picture or volume that is fused already is scored."""
 
 
 @app.command(epilog=EXIT_CODES)
 def score(
-    fused: Annotated[
-        Path, typer.Argument(help="What was fused: a picture, a folder of pictures, or a volume.", show_default=False)
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            help="What was fused, its MRI and its partner: pictures, folders of pictures, or volumes. With --method: "
+            "MRI and partner alone, or a CSV file of picture pairs as for training.",
+            metavar="FUSED MRI PARTNER",
+            show_default=False,
+        ),
     ],
-    mri: Annotated[Path, typer.Argument(help="The MRI it was fused from, in the same form.", show_default=False)],
-    partner: Annotated[Path, typer.Argument(help="The CT, PET or SPECT, in the same form.", show_default=False)],
+    method: Annotated[
+        str | None, typer.Option(help=f"Run and compare these, separated by commas: {HOW_TO_NAME}.", metavar="NAME,…")
+    ] = None,
     scores: Annotated[
         str, typer.Option(help="Names of scores, separated by commas, or all.", metavar="NAME,…")
     ] = ",".join(CORE),
@@ -31,17 +44,97 @@ def score(
         str | None, typer.Option(help="Values of a partner volume shown, as for fuse.", metavar="LEVEL,WIDTH")
     ] = None,
     palette: Annotated[str | None, typer.Option(help="Colours of a partner volume, as for fuse.")] = None,
+    weights: Annotated[str, typer.Option(help="Weights of gesenet among the methods.", metavar="FILE")] = "default",
+    align: Annotated[
+        Way | None, typer.Option(help="How two volumes are aligned, as for fuse; by default auto.")
+    ] = None,
+    join: Annotated[
+        JoinName | None,
+        typer.Option(
+            help="How slices of a volume take the partner's colours, as for fuse; by default chroma, which shows the "
+            "luma of each method."
+        ),
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="Rows of a CSV file of pairs; by default test.")] = None,
+    every: Annotated[int | None, typer.Option(min=1, help="Take every so many slices of volumes.")] = None,
+    pixel_mm: Annotated[
+        float | None, typer.Option(min=0.01, max=100, help="Width of a picture's pixel, mm; by default 1.")
+    ] = None,
+    lesions: Annotated[
+        bool,
+        typer.Option(
+            "--lesions/--no-lesions", help="Insert lesions and measure what is left; takes five times longer."
+        ),
+    ] = True,
+    pictures: Annotated[
+        Path | None, typer.Option(help="Folder for pictures of the methods side by side.", metavar="DIR")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Score FUSED against the MRI and the PARTNER that it was fused from."""
+    """Score FUSED against the MRI and PARTNER it was fused from; with --method, run and compare methods on these."""
     names = _names(scores)
+    asked = (weights != "default", align, join, split, every, pixel_mm, not lesions, pictures)
+    if method is None:
+        _require_fused(paths, asked)
+        _score_fused(paths, names, modality.value if modality else None, window, palette, device, as_json)
+        return
+    chosen = [parsed.name for parsed in methods_given(method, weights=weights)]
+    if not 1 <= len(paths) <= 2:
+        raise typer.BadParameter(
+            f"expected MRI PARTNER or a CSV file of pairs with --method; found {len(paths)} paths."
+        )
+    from medfuse.pipeline.compare_methods import compare_methods
+    from medfuse.pipeline.method_pictures import write_pictures
+    from medfuse.pipeline.scored_pairs import pairs_of_paths
+
+    with refusing(as_json), steps() as progress:
+        if pictures is not None:
+            require_apart([pictures], {f"input {number}": path for number, path in enumerate(paths, start=1)})
+        methods = _loaded(chosen, weights, device)
+        pairs = pairs_of_paths(
+            *paths,
+            split=split or "test",
+            modality=modality.value if modality else None,
+            align=align.value if align else "auto",
+            window=window,
+            palette=palette,
+            join=join.value if join else "chroma",
+            every=every or 1,
+            pixel_mm=pixel_mm,
+            progress=progress,
+        )
+        found = compare_methods(pairs, methods, names, lesions=lesions, device=device, progress=progress)
+        if pictures is not None:
+            write_pictures(pairs, methods, pictures, overwrite=overwrite)
+    if as_json:
+        about = {"kind": pairs.kind, "scored": found[0].scores.count, "left_out": pairs.left_out}
+        shown = {"pictures": str(pictures)} if pictures else {}
+        print_json(about | {"methods": [each.to_dict() for each in found]} | shown)
+        return
+    print_comparison(found, pairs.kind, pictures)
+
+
+def _score_fused(
+    paths: list[Path],
+    names: list[str],
+    modality: str | None,
+    window: str | None,
+    palette: str | None,
+    device: str,
+    as_json: bool,
+) -> None:
     from medfuse.pipeline.scoring import score_files
+    from medfuse.volume import Modality
 
     with refusing(as_json), steps() as progress:
         found = score_files(
-            *(fused, mri, partner, names),
-            modality=modality.value if modality else None,
+            paths[0],
+            paths[1],
+            paths[2],
+            names,
+            modality=cast("Modality | None", modality),
             window=window,
             palette=palette,
             device=device,
@@ -50,7 +143,26 @@ def score(
     if as_json:
         print_json(found.to_dict())
         return
-    _print(found)
+    print_scores(found)
+
+
+def _require_fused(paths: list[Path], asked: Sequence[object]) -> None:
+    """Raise a usage error unless three paths are given, and nothing that needs methods."""
+    given = next((option for option, value in zip(WITH_METHOD, asked, strict=True) if value not in (None, False)), None)
+    if given is not None:
+        raise typer.BadParameter(f"expected {given} together with --method, which says what is run; leave it out.")
+    if len(paths) != 3:
+        raise typer.BadParameter(
+            f"expected FUSED MRI PARTNER, found {len(paths)} paths. To run methods on MRI and PARTNER, name them: "
+            "--method NAME."
+        )
+
+
+def _loaded(names: list[str], weights: str, device: str) -> list[FusionMethod]:
+    from medfuse.methods.load import DEFAULT, load_method
+    from medfuse.methods.names import GESENET
+
+    return [load_method(name, weights=weights if name == GESENET else DEFAULT, device=device) for name in names]
 
 
 def _names(text: str) -> list[str]:
@@ -61,22 +173,3 @@ def _names(text: str) -> list[str]:
     if unknown or not names:
         raise typer.BadParameter(f"expected names of scores, found {text!r}; known are {', '.join(SCORES)}.")
     return names
-
-
-def _print(found: Scores) -> None:
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table("score", "mean", "sd", "what it is")
-    for column in table.columns[1:-1]:
-        column.justify = "right"
-    for name, values in found.values.items():
-        spread = f"{float(values.std(correction=0)):.4f}" if found.kind != "picture" else ""
-        table.add_row(name, f"{float(values.mean()):.4f}", spread, escape(SCORES[name].meaning))
-    if found.flicker is not None:
-        table.add_row("flicker", f"{found.flicker:.4f}", "", "jumps of brightness between slices; 1: as in the sources")
-    stdout.print(table)
-    if found.kind != "picture":
-        what = counted(found.count, "slice" if found.kind == "volume" else "picture")
-        empty = f"; {found.left_out} that show nothing left out" if found.left_out else ""
-        stdout.print(f"{what}{empty}", highlight=False)

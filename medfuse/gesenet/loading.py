@@ -20,9 +20,9 @@ from torch import Tensor
 
 from medfuse.errors import WeightsError
 from medfuse.gesenet.architecture import Parts, Widths
-from medfuse.gesenet.device import resolve_device
 from medfuse.gesenet.network import GeSeNet
 from medfuse.gesenet.weights import DEFAULT
+from medfuse.runtime.device import resolve_device
 from medfuse.runtime.output.atomic_output import atomic_file
 from medfuse.runtime.output.place import shown
 from medfuse.runtime.torch_settings import default_settings

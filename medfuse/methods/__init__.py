@@ -1,4 +1,4 @@
-"""Fuse by methods other than GeSeNet, to compare it with: average, maximum, Laplacian pyramid, guided filter, blend."""
+"""Fuse by methods under one interface: GeSeNet, simple ones to compare it with, and those of others."""
 
 import lazy_loader
 

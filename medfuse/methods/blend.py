@@ -24,4 +24,14 @@ def blend(mri: Tensor, uptake: Tensor, palette: Palette, opacity: float = 0.5) -
     Tensor
         (N, 3, H, W) sRGB in [0, 1].
     """
-    return mri * (1 - opacity) + colourise(uptake.movedim(1, 0), palette).movedim(0, 1) * opacity
+    return overlay(mri, in_colours(uptake, palette), opacity)
+
+
+def overlay(mri: Tensor, colours: Tensor, opacity: float = 0.5) -> Tensor:
+    """As `blend`, of the partner as it is shown: colours (N, 3, H, W) in [0, 1]."""
+    return mri * (1 - opacity) + colours * opacity
+
+
+def in_colours(uptake: Tensor, palette: Palette) -> Tensor:
+    """Show a slab (N, 1, H, W) in [0, 1] in its palette: (N, 3, H, W) sRGB in [0, 1]."""
+    return colourise(uptake.movedim(1, 0), palette).movedim(0, 1)

@@ -85,6 +85,17 @@ class Observed(NamedTuple):
         """Share of the lesions of which less than `LOST` is left."""
         return float((self.kept < LOST).double().mean())
 
+    def to_dict(self) -> dict[str, float | int | None]:
+        """Plain numbers, for JSON: how many, the share lost, and the medians of d′; None where there are none."""
+        if not len(self.kept):
+            return {"count": 0, "lost": None, "luma_dprime": None, "colour_dprime": None}
+        return {
+            "count": len(self.kept),
+            "lost": self.lost,
+            "luma_dprime": float(self.luma.median()),
+            "colour_dprime": float(self.colour.median()),
+        }
+
 
 def plan_lesions(
     mri: Tensor,
@@ -96,6 +107,7 @@ def plan_lesions(
     seed: int = 0,
     diameters_mm: Sequence[float] = DIAMETERS_MM,
     contrasts: Sequence[float] = CONTRASTS,
+    first: int = 0,
 ) -> list[Lesion]:
     """Choose places for lesions: inside tissue, where the source has room for their contrast; one in a slice.
 
@@ -109,12 +121,15 @@ def plan_lesions(
         Width of a pixel.
     seed
         Draws the places. Sizes and contrasts are gone through in turn.
+    first
+        Which combination of size and contrast the first slice gets.
     """
     generator = np.random.default_rng(seed)
     source = (mri if side == "mri" else partner)[:, 0].numpy()
     tissue = torch.maximum(mri, partner)[:, 0].numpy() > TISSUE
     found = []
-    for index, (diameter_mm, contrast) in enumerate(islice(cycle(product(diameters_mm, contrasts)), len(source))):
+    kinds = islice(cycle(product(diameters_mm, contrasts)), first, first + len(source))
+    for index, (diameter_mm, contrast) in enumerate(kinds):
         diameter = diameter_mm / pixel_mm
         inside = ndimage.binary_erosion(
             ndimage.binary_fill_holes(tissue[index]), iterations=round(RING * diameter / 2) + 1

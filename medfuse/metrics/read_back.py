@@ -62,8 +62,8 @@ def read_by_table(fused: Tensor, values: Tensor, where: Tensor) -> ReadBack:
     count = np.bincount(place.ravel())
     mean = np.bincount(place.ravel(), values[learnt].double().numpy().ravel()) / count
     counted = where[read].numpy().ravel()
-    sought = codes[read].ravel()[counted]
-    _, nearest = KDTree(_levels(known)).query(_levels(sought))
+    sought, which = np.unique(codes[read].ravel()[counted], return_inverse=True)
+    nearest = KDTree(_levels(known)).query(_levels(sought))[1][which.ravel()]
     return _compared(mean[nearest], values[read].double().numpy().ravel()[counted])
 
 
@@ -75,8 +75,12 @@ def read_by_legend(fused: Tensor, uptake: Tensor, where: Tensor, legend: Palette
     _require_two(fused, uptake, where)
     plane = to_oklab(torch.tensor(legend.T, dtype=torch.float64))[1:].T.numpy()
     counted = where[:, 0]
-    colours = to_oklab(fused.movedim(1, 0)[:, counted].double() / 255)[1:].T.numpy()
-    _, nearest = KDTree(plane).query(colours)
+    # One number for each colour: a volume has far fewer colours than voxels.
+    red, green, blue = fused.movedim(1, 0)[:, counted].int().numpy()
+    shown, which = np.unique(red << 16 | green << 8 | blue, return_inverse=True)
+    channels = torch.from_numpy(np.stack([shown >> 16, shown >> 8 & 255, shown & 255]))
+    colours = to_oklab(channels.double() / 255)[1:].T.numpy()
+    nearest = KDTree(plane).query(colours)[1][which.ravel()]
     return _compared(nearest / (len(legend) - 1), uptake[:, 0][counted].double().numpy())
 
 
@@ -84,6 +88,11 @@ def clipped_share(fused: Tensor, where: Tensor) -> float:
     """Share of pixels that count (N, 1, H, W) in which a channel of (N, 3, H, W) uint8 is at an end of its range."""
     at_end = ((fused == 0) | (fused == 255)).any(dim=1, keepdim=True)
     return float(at_end[where].double().mean())
+
+
+def two_count(where: Tensor) -> bool:
+    """Whether both the slices that a table is learnt on and those that it reads have pixels that count."""
+    return bool(where[::2].any() and where[1::2].any())
 
 
 def _compared(read: npt.NDArray[np.float64], true: npt.NDArray[np.float64]) -> ReadBack:
@@ -109,5 +118,5 @@ def _require_two(fused: Tensor, values: Tensor, where: Tensor) -> None:
             f"reading back needs uint8 pictures (N, 3 or 1, H, W) with values and a mask (N, 1, H, W); found "
             f"{fused.dtype} {tuple(fused.shape)}, {tuple(values.shape)} and {tuple(where.shape)}."
         )
-    if len(fused) < 2 or not (where[::2].any() and where[1::2].any()):
+    if not two_count(where):
         raise GeometryError("reading back learns on every second slice and reads the others; it needs two that count.")

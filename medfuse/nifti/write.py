@@ -15,12 +15,19 @@ from monai.data.meta_tensor import MetaTensor
 from medfuse.errors import ExportError
 from medfuse.nifti.header import SUFFIXES, NiftiSource
 from medfuse.nifti.pet_sidecar import sidecar_path
-from medfuse.provenance import DISCLAIMER, software
+from medfuse.provenance import DISCLAIMER, printable, software
 from medfuse.runtime.output.atomic_output import atomic_files
 from medfuse.volume import grid_of, plain, source_of
 
 
-def write(image: MetaTensor, path: str | Path, sidecar: Mapping[str, object], *, overwrite: bool = False) -> None:
+def write(
+    image: MetaTensor,
+    path: str | Path,
+    sidecar: Mapping[str, object],
+    *,
+    method: str | None = None,
+    overwrite: bool = False,
+) -> None:
     """Write a fused volume and its JSON sidecar.
 
     Parameters
@@ -32,6 +39,8 @@ def write(image: MetaTensor, path: str | Path, sidecar: Mapping[str, object], *,
         Where to; ends in .nii or .nii.gz. The sidecar has the same name with the suffix .json.
     sidecar
         What the JSON file holds.
+    method
+        What fused, for the header's description; None where that is not known.
     overwrite
         Whether files already there are replaced.
 
@@ -50,11 +59,17 @@ def write(image: MetaTensor, path: str | Path, sidecar: Mapping[str, object], *,
         stored = np.rint(values[0] * 65535.0).astype(np.uint16)
     nifti = _placed(stored, image)
     header: Any = nifti.header
-    header["descrip"] = b"Fused by medfuse (GeSeNet). Research use only."
+    header["descrip"] = _description(method)
     if len(values) == 1:
         header.set_slope_inter(1 / 65535.0, 0.0)
         header["cal_min"], header["cal_max"] = 0.0, 1.0
     _save(nifti, path, sidecar, overwrite)
+
+
+def _description(method: str | None) -> bytes:
+    """What the header says of a fused volume; NIfTI has 79 bytes for it."""
+    name = f" ({printable(method, 39)})" if method else ""
+    return f"Fused by medfuse{name}. Research use only.".encode("ascii", "replace")
 
 
 def write_measured(

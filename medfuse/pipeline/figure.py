@@ -78,7 +78,7 @@ def panels(
     every = {
         "mri": Panel(TRAITS[MRI].label, mri, Bar("signal, arbitrary units", provenance.mri_window)),
         "partner": Panel(label, partner, own),
-        "fused": Panel(f"{TRAITS[MRI].label} and {label}, fused", fused, in_fused),
+        "fused": Panel(f"fused by {provenance.fused_by}", fused, in_fused),
     }
     return [every[name] for name in columns]
 

@@ -10,10 +10,9 @@ from monai.data.meta_tensor import MetaTensor
 from torch import Tensor
 
 from medfuse import dicom
-from medfuse.gesenet.batches import fused_batches
-from medfuse.gesenet.engines.registry import Engine
+from medfuse.methods.method import FusionMethod
 from medfuse.pipeline.prepare import PreparedPair, from_source
-from medfuse.pipeline.steps import empty_volume, join_colour
+from medfuse.pipeline.steps import empty_volume, shown_batches
 from medfuse.runtime.progress import Progress
 from medfuse.runtime.torch_settings import default_settings
 from medfuse.volume import Grid, Source, like, plain, source_of
@@ -30,8 +29,8 @@ class FusedSlices:
     ----------
     pair
         What is fused.
-    engine
-        What fuses it; see `medfuse.gesenet.load_engine`.
+    method
+        What fuses it; see `medfuse.methods.load_method`.
     batch_size
         Slices at once.
     progress
@@ -43,10 +42,12 @@ class FusedSlices:
     ------
     DeviceError
         While iterating, if not even one slice fits into memory.
+    MethodError
+        While iterating, if a method that is not medfuse's fails or gives no fused slices.
     """
 
     pair: PreparedPair
-    engine: Engine
+    method: FusionMethod
     batch_size: int
     progress: Progress | None = None
     kept: MetaTensor | None = None
@@ -92,8 +93,11 @@ class FusedSlices:
 
     def _made(self) -> Iterator[Tensor]:
         slices = self.grid.shape[2]
-        for start, pairs, batch in fused_batches(self.engine, self.pair.pairs, slices, batch_size=self.batch_size):
-            shown = join_colour(batch.cpu(), pairs.mri, pairs.uptake, self.pair.palette, self.pair.join)
+        pair, done = self.pair, 0
+        for shown in shown_batches(
+            self.method, pair.pairs, slices, palette=pair.palette, join=pair.join, batch_size=self.batch_size
+        ):
+            done += len(shown)
             if self.progress:
-                self.progress("fuse", (start + len(shown)) / slices)
+                self.progress("fuse", done / slices)
             yield from shown.mT

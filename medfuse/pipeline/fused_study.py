@@ -184,7 +184,7 @@ class FusedStudy:
         """
         path = Path(path)
         self._require_outside_sources(path, sidecar_path(path))
-        nifti.write(self.image, path, self.sidecar(), overwrite=overwrite)
+        nifti.write(self.image, path, self.sidecar(), method=self.provenance.fused_by, overwrite=overwrite)
         step_of(progress, "write")(1.0)
 
     @default_settings()
@@ -277,7 +277,9 @@ class FusedStudy:
             "Description": provenance.sentence(),
             "Sources": [*provenance.mri_source, *provenance.partner_source],
             "SpatialReference": list(provenance.mri_source),
-            "GeneratedBy": [{"Name": name, "Version": version}],
+            "GeneratedBy": [
+                {"Name": name, "Version": version, "Description": f"Fused by {provenance.fused_by}. {DISCLAIMER}"}
+            ],
             "Medfuse": provenance.to_dict(),
         }
 

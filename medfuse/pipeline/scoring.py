@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from monai.data.meta_tensor import MetaTensor
 from torch import Tensor
 
 from medfuse import dicom, nifti
+from medfuse.dicom.palettes import palette_table
 from medfuse.errors import GeometryError, IntensityError, SeriesError, StudyError, counted
-from medfuse.gesenet.device import resolve_device
 from medfuse.intensity import Window, colour
 from medfuse.intensity.picture_files import read_picture
 from medfuse.load_study import load, require_pair
 from medfuse.metrics import CORE, eight_bit, flicker, score
+from medfuse.metrics.reading import Reading, Shown, read_groups
 from medfuse.metrics.registry import BATCH_SIZE
 from medfuse.pipeline.fused_study import FusedStudy
 from medfuse.pipeline.prepare import PreparedPair, on_one_grid
 from medfuse.pipeline.steps import show_something
+from medfuse.runtime.device import resolve_device
 from medfuse.runtime.output.exchange import settle
 from medfuse.runtime.progress import Progress, part_of
 from medfuse.runtime.torch_settings import default_settings
@@ -34,6 +36,15 @@ PICTURES = (".png", ".bmp", ".tif", ".tiff", ".jpg", ".jpeg")
 Kind = Literal["picture", "folder of pictures", "volume"]
 
 Triple = tuple[Tensor, Tensor, Tensor]
+
+
+class StoredPictures(NamedTuple):
+    """Pictures of one size from files: luma of all three, (N, 1, H, W) uint8, and the fused ones as they look."""
+
+    fused: Tensor
+    mri: Tensor
+    partner: Tensor
+    shown: Tensor
 
 
 @dataclass(frozen=True)
@@ -50,12 +61,15 @@ class Scores:
         Number of slices that show nothing, and were not scored.
     flicker
         See `medfuse.metrics.flicker`; None where there are no slices.
+    reading
+        How well the fused pictures can be read; see `medfuse.metrics.reading`.
     """
 
     kind: Kind
     values: dict[str, Tensor]
     left_out: int = 0
     flicker: float | None = None
+    reading: Reading | None = None
 
     @property
     def count(self) -> int:
@@ -77,6 +91,7 @@ class Scores:
                 for name, values in self.values.items()
             },
             "flicker": self.flicker,
+            "reading": self.reading.to_dict() if self.reading else None,
         }
 
 
@@ -122,7 +137,7 @@ def score_files(
         If the fused volume holds anything but pictures, the sources show nothing, or pictures come with a window.
     """
     paths = [Path(path) for path in (fused, mri, partner)]
-    kinds = [_kind(path) for path in paths]
+    kinds = [kind_of(path) for path in paths]
     if len(set(kinds)) > 1:
         raise StudyError(
             f"expected three pictures, three folders of pictures or three volumes; found a {kinds[0]}, a {kinds[1]} "
@@ -144,9 +159,12 @@ def score_files(
         raise IntensityError(
             "a window and a palette say how a volume is shown; pictures are scored as they are. Leave both out."
         )
-    triples = [(paths[0], paths[1], paths[2])] if kinds[0] == "picture" else _same_names(*paths)
-    batches = _read_batches(triples)
-    return Scores(kinds[0], _score_all(batches, len(triples), names, device, progress))
+    triples = [tuple(paths)] if kinds[0] == "picture" else same_names(*paths)
+    stored = _read_batches(triples)
+    values = score_batches((each[:3] for each in stored), len(triples), names, device, progress)
+    # The palette of a picture is not known: its luma stands for the uptake, and there is no legend.
+    groups = [Shown(each.shown, each.mri / 255, each.partner / 255, each.partner / 255) for each in stored]
+    return Scores(kinds[0], values, reading=read_groups(groups, None))
 
 
 @default_settings()
@@ -198,16 +216,26 @@ def score_study(
 def _score_pair(
     fused: MetaTensor, pair: PreparedPair, names: Sequence[str], device: str, progress: Progress | None
 ) -> Scores:
-    shown = colour.split_luma(plain(fused).float() / 255) if len(fused) == 3 else plain(fused)
+    luma = colour.split_luma(plain(fused).float() / 255) if len(fused) == 3 else plain(fused)
     sources = pair.pairs(0, fused.shape[-1])
-    slices = [as_slices(shown), sources.mri, sources.luma]
-    seen = _show_something(slices[1], slices[2])
-    if not seen.any():
-        raise IntensityError("no slice shows anything of both sources; check their windows.")
-    values = _score_all(_in_batches(*(stack[seen] for stack in slices)), int(seen.sum()), names, device, progress)
+    slices = [as_slices(luma), sources.mri, sources.luma]
+    seen = both_show(slices[1], slices[2])
+    values = score_batches(in_batches(*(stack[seen] for stack in slices)), int(seen.sum()), names, device, progress)
     # Flicker asks for neighbours: all slices count, the empty ones too.
     uneven = float(flicker(*map(eight_bit, slices))) if len(seen) > 2 else None
-    return Scores("volume", values, int((~seen).sum()), uneven)
+    shown = as_slices(plain(fused))[seen]
+    shown = shown if shown.dtype == torch.uint8 else shown.mul(255).round_().to(torch.uint8)
+    group = Shown(shown.contiguous(), sources.mri[seen], sources.uptake[seen], sources.luma[seen])
+    legend = palette_table(pair.palette) if pair.palette else None
+    return Scores("volume", values, int((~seen).sum()), uneven, read_groups([group], legend))
+
+
+def both_show(mri: Tensor, partner: Tensor) -> Tensor:
+    """(N,) which slices show something in both sources; `IntensityError` where none does."""
+    seen = _show_something(mri, partner)
+    if not seen.any():
+        raise IntensityError("no slice shows anything of both sources; check their windows.")
+    return seen
 
 
 def _show_something(mri: Tensor, partner: Tensor) -> Tensor:
@@ -219,15 +247,17 @@ def _show_something(mri: Tensor, partner: Tensor) -> Tensor:
     return bright
 
 
-def _in_batches(fused: Tensor, mri: Tensor, partner: Tensor) -> Iterator[Triple]:
+def in_batches(fused: Tensor, mri: Tensor, partner: Tensor) -> Iterator[Triple]:
+    """Stacks in parts that are scored at once."""
     for start in range(0, len(fused), BATCH_SIZE):
         part = slice(start, start + BATCH_SIZE)
         yield fused[part], mri[part], partner[part]
 
 
-def _score_all(
-    batches: Iterator[Triple], count: int, names: Sequence[str], device: str, progress: Progress | None
+def score_batches(
+    batches: Iterable[Triple], count: int, names: Sequence[str], device: str, progress: Progress | None
 ) -> dict[str, Tensor]:
+    """Score fused, MRI and partner, (N, 1, H, W) each, batch by batch: (pictures,) float64 for each name."""
     target = resolve_device(device)
     found: dict[str, list[Tensor]] = {name: [] for name in names}
     done = 0
@@ -241,7 +271,8 @@ def _score_all(
     return {name: torch.cat(values) for name, values in found.items()}
 
 
-def _kind(path: Path) -> Kind:
+def kind_of(path: Path) -> Kind:
+    """What a path holds; `SeriesError` where there is nothing."""
     settle(path)
     if not path.exists():
         raise SeriesError(f"there is no file or folder {path}; check the path.")
@@ -255,33 +286,44 @@ def _pictures_in(folder: Path) -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in PICTURES}
 
 
-def _same_names(*folders: Path) -> list[tuple[Path, Path, Path]]:
-    fused, mri, partner = (_pictures_in(folder) for folder in folders)
-    if not fused.keys() == mri.keys() == partner.keys():
-        common = len(fused.keys() & mri.keys() & partner.keys())
+def same_names(*folders: Path) -> list[tuple[Path, ...]]:
+    """Pair the pictures of two or three folders by their names; `StudyError` where these differ."""
+    found = [_pictures_in(folder) for folder in folders]
+    common = set.intersection(*(set(names) for names in found))
+    if any(names.keys() != common for names in found):
+        kinds = ("the fused", "the MRI", "the partner")[-len(folders) :]
+        counts = ", ".join(f"{len(names)} of {kind}" for names, kind in zip(found, kinds, strict=True))
+        many = {2: "both", 3: "all three"}[len(folders)]
         raise StudyError(
-            f"the three folders must hold equally named pictures; found {counted(len(fused), 'fused picture')}, "
-            f"{len(mri)} of the MRI and {len(partner)} of the partner, with {counted(common, 'name')} in all three. "
-            "Name them alike."
+            f"the folders must hold equally named pictures; found {counts}, with {counted(len(common), 'name')} in "
+            f"{many}. Name them alike."
         )
-    return [(fused[name], mri[name], partner[name]) for name in fused]
+    return [tuple(names[name] for names in found) for name in found[0]]
 
 
-def _read_batches(paths: list[tuple[Path, Path, Path]]) -> Iterator[Triple]:
-    """Pictures of one size that follow one another, (N, 1, H, W) each."""
-    waiting: list[Triple] = []
+def _read_batches(paths: Iterable[tuple[Path, ...]]) -> list[StoredPictures]:
+    """Pictures of one size that follow one another, in the order of the paths."""
+    batches: list[StoredPictures] = []
+    waiting: list[StoredPictures] = []
     for triple in paths:
-        fused, mri, partner = (read_picture(path)[0] for path in triple)
-        if not fused.shape == mri.shape == partner.shape:
-            sizes = ", ".join(f"{one.shape[-1]} × {one.shape[-2]}" for one in (fused, mri, partner))
-            raise GeometryError(f"fused picture, MRI and partner must have one size; found {sizes} ({triple[0]}).")
-        if waiting and (len(waiting) == BATCH_SIZE or waiting[0][0].shape != fused.shape):
-            yield _stacked(waiting)
+        (fused, colours), (mri, _), (partner, _) = map(read_picture, triple)
+        require_one_size(triple[0], fused, mri, partner)
+        if waiting and (len(waiting) == BATCH_SIZE or waiting[0].fused.shape != fused.shape):
+            batches.append(_stacked(waiting))
             waiting = []
-        waiting.append((fused, mri, partner))
-    yield _stacked(waiting)
+        waiting.append(StoredPictures(fused, mri, partner, fused if colours is None else colours))
+    return [*batches, _stacked(waiting)]
 
 
-def _stacked(triples: list[Triple]) -> Triple:
-    fused, mri, partner = (torch.stack(side) for side in zip(*triples, strict=True))
-    return fused, mri, partner
+def require_one_size(path: Path, *pictures: Tensor) -> None:
+    """Raise `GeometryError` where pictures (C, H, W) that belong together differ in size."""
+    if len({picture.shape[1:] for picture in pictures}) > 1:
+        sizes = ", ".join(f"{one.shape[-1]} × {one.shape[-2]}" for one in pictures)
+        what = "fused picture, MRI and partner" if len(pictures) == 3 else "MRI and partner"
+        raise GeometryError(f"{what} must have one size; found {sizes} ({path}).")
+
+
+def _stacked(pictures: list[StoredPictures]) -> StoredPictures:
+    channels = max(len(each.shown) for each in pictures)
+    wide = [each._replace(shown=each.shown.expand(channels, -1, -1)) for each in pictures]
+    return StoredPictures(*(torch.stack(side) for side in zip(*wide, strict=True)))

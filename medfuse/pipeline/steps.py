@@ -7,6 +7,7 @@ A slab is (N, 1, H, W) float32 in [0, 1], rows down and columns across.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import torch
 from monai.data.meta_tensor import MetaTensor
@@ -15,8 +16,11 @@ from torch import Tensor
 from medfuse.dicom.palettes import palette_table
 from medfuse.intensity import AirMask, Window, colour, to_unit
 from medfuse.intensity.palette_join import join_uptake
+from medfuse.methods.batches import fused_batches
+from medfuse.methods.blend import in_colours
+from medfuse.methods.method import FusionMethod
 from medfuse.runtime.torch_settings import default_settings
-from medfuse.volume import TRAITS, ColourJoin, as_slices, like, meta_of, plain
+from medfuse.volume import TRAITS, ColourJoin, SlicePairs, as_slices, like, meta_of, plain
 from medfuse.volume.metatensor import HasMeta
 
 EMPTY_SLICE = 0.02
@@ -86,6 +90,58 @@ def join_colour(luma: Tensor, mri: Tensor, uptake: Tensor, palette: str | None, 
     if join == "chroma":
         return colour.join_palette(luma, uptake, table).movedim(0, 1)
     return join_uptake(luma, mri, uptake, table).movedim(0, 1)
+
+
+@dataclass(frozen=True, eq=False)
+class _Colouring:
+    """A method that colours by itself, called with MRI and uptake."""
+
+    method: FusionMethod
+    palette: str
+
+    @property
+    def device(self) -> torch.device:
+        return self.method.device
+
+    def __call__(self, mri: Tensor, uptake: Tensor) -> Tensor:
+        return self.method.coloured(mri, in_colours(uptake, palette_table(self.palette)))
+
+
+def shown_batches(
+    method: FusionMethod,
+    pairs: Callable[[int, int], SlicePairs],
+    slices: int,
+    *,
+    palette: str | None,
+    join: ColourJoin,
+    batch_size: int,
+) -> Iterator[Tensor]:
+    """Fuse slices batch by batch and colour them: parameters as for `medfuse.methods.batches.fused_batches`.
+
+    Yields
+    ------
+    Tensor
+        (N, 3, H, W) uint8 RGB with a palette, joined to the luma or made by the method; else (N, 1, H, W) luma. On the
+        CPU, in the order of the slices.
+    """
+    if method.colour is not None and palette is not None:
+
+        def with_uptake(start: int, stop: int) -> SlicePairs:
+            given = pairs(start, stop)
+            return given._replace(luma=given.uptake)
+
+        for _, _, rgb in fused_batches(_Colouring(method, palette), with_uptake, slices, batch_size=batch_size):
+            yield rgb.cpu()
+        return
+    for _, given, luma in fused_batches(method, pairs, slices, batch_size=batch_size):
+        yield join_colour(luma.cpu(), given.mri, given.uptake, palette, join)
+
+
+def joined_by(method: FusionMethod, palette: str | None, join: ColourJoin) -> str | None:
+    """How colours come into what a method fuses, for the provenance: ``method`` where it makes them; None in grey."""
+    if palette is None:
+        return None
+    return join if method.colour is None else "method"
 
 
 @default_settings()

@@ -20,27 +20,24 @@ leaves volumes by key, so that a transform of yours can stand between any two.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Hashable, Mapping
-from typing import Any
+from collections.abc import Hashable
+from typing import TYPE_CHECKING, Any
 
 import torch
 from monai.config.type_definitions import KeysCollection
 from monai.data.meta_tensor import MetaTensor
 from monai.transforms.transform import MapTransform
-from torch import Tensor, nn
 
 from medfuse import load_study
-from medfuse.gesenet.batches import DEFAULT_BATCH_SIZE, fuse_slices
-from medfuse.gesenet.engines.registry import Engine, load_engine
 from medfuse.intensity import AirMask, Window, choose_window, outside_value, scale, to_suv
+from medfuse.pipeline.fusing_transforms import Data, FuseSlicesd, JoinColourd
 from medfuse.pipeline.monai_io import DicomSeriesWriter, NiftiWriter, StudyReader
 from medfuse.pipeline.prepare import align_pair, straighten
-from medfuse.pipeline.steps import blacken_air, choose_palette, join_colour, over_slabs, slabs, split_luma
+from medfuse.pipeline.steps import blacken_air, choose_palette, over_slabs, slabs, split_luma
 from medfuse.registration import Align, Registration, resample
 from medfuse.runtime.progress import Progress
 from medfuse.runtime.torch_settings import default_settings
 from medfuse.volume import (
-    ColourJoin,
     Modality,
     Normalisation,
     Plane,
@@ -52,6 +49,9 @@ from medfuse.volume import (
     replane,
     require_same_grid,
 )
+
+if TYPE_CHECKING:  # methods that need no network do without it
+    pass
 
 __all__ = [
     "BlackenAird",
@@ -70,8 +70,6 @@ __all__ = [
     "StudyReader",
     "ToSuvd",
 ]
-
-Data = Mapping[Hashable, Any]
 
 
 class PerVolume(MapTransform):
@@ -255,66 +253,3 @@ class SplitLumad(MapTransform):
         palette = choose_palette(self.palette, volume)
         luma = volume if palette is None else over_slabs(volume, 1, lambda _, slab: split_luma(slab, palette))
         return dict(data) | {self.luma: luma}
-
-
-class FuseSlicesd(MapTransform):
-    """Fuse two volumes in [0, 1] on one grid slice by slice; see `medfuse.gesenet.fuse_slices`."""
-
-    def __init__(
-        self,
-        mri: str = "mri",
-        partner: str = "luma",
-        fused: str = "fused",
-        network: nn.Module | Engine | None = None,
-        batch_size: int = DEFAULT_BATCH_SIZE,
-        progress: Progress | None = None,
-    ) -> None:
-        super().__init__((mri, partner))
-        self.mri, self.partner, self.fused = mri, partner, fused
-        self.network = network if network is not None else load_engine()
-        self.batch_size = batch_size
-        self.progress = progress
-
-    @default_settings()
-    def __call__(self, data: Data) -> dict[Hashable, Any]:
-        mri, partner = data[self.mri], data[self.partner]
-        fused = fuse_slices(self.network, mri, partner, batch_size=self.batch_size, progress=self.progress)
-        return dict(data) | {self.fused: fused}
-
-
-class JoinColourd(MapTransform):
-    """Give the fused luma the partner's colours, as `medfuse.fuse` with the same ``join``; nothing where that is grey.
-
-    Leaves (3, X, Y, Z) uint8 RGB in place of the (1, X, Y, Z) luma. Without a ``palette``, the modality's own is taken,
-    as by `medfuse.fuse`.
-    """
-
-    def __init__(
-        self,
-        luma: str = "fused",
-        uptake: str = "partner",
-        palette: str | None = None,
-        mri: str = "mri",
-        join: ColourJoin = "oklab",
-        progress: Progress | None = None,
-    ) -> None:
-        super().__init__((luma, mri, uptake))
-        self.luma, self.mri, self.uptake, self.palette, self.join = luma, mri, uptake, palette, join
-        self.progress = progress
-
-    @default_settings()
-    def __call__(self, data: Data) -> dict[Hashable, Any]:
-        luma, mri, uptake = data[self.luma], data[self.mri], data[self.uptake]
-        palette = choose_palette(self.palette, uptake)
-        if palette is None:
-            return dict(data)
-        require_same_grid(luma, uptake)
-        require_same_grid(luma, mri)
-
-        def join(here: slice, slab: Tensor) -> Tensor:
-            if self.progress:
-                self.progress("colour", here.stop / luma.shape[-1])
-            under, shown = (as_slices(plain(volume)[..., here]) for volume in (mri, uptake))
-            return join_colour(slab, under, shown, palette, self.join)
-
-        return dict(data) | {self.luma: over_slabs(luma, 3, join)}

@@ -132,7 +132,8 @@ def draw_study(panels: Sequence[Panel], rows: Sequence[Row], *, note: str = "", 
             if row.marked is not None:
                 _mark(axis, row.cut.place(row.marked), view)
             if i == 0:
-                axis.set_title(panel.title, color=ink, fontsize=9)
+                # A method's name is no formula, whatever signs it has.
+                axis.set_title(panel.title, color=ink, fontsize=9, parse_math=False)
             if j == 0:
                 _write(axis, 0.03, 0.97, view.position, ha="left", va="top")
                 _scale_bar(axis, view.size_mm)

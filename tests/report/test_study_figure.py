@@ -127,7 +127,7 @@ def fused():
 def test_a_study_draws_itself(fused):
     figure = fused.figure(2, plane="coronal")
     titles = [axis.get_title() for axis in figure.axes if axis.get_title()]
-    assert titles == ["MRI", "PET", "MRI and PET, fused"]
+    assert titles == ["MRI", "PET", "fused by GeSeNet"]
     pictures = [axis for axis in figure.axes if axis.images]
     assert len(pictures) == 6
     fused_bar = figure.axes[-1].collections[-1].cmap(np.linspace(0, 1, 256))[:, :3]

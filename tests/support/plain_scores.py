@@ -1,6 +1,6 @@
 """The scores as papers' evaluation programs compute them: one picture at a time, in numpy and scipy.
 
-Judges for the tests and rivals for the benchmark. All take uint8 (H, W) and return a number.
+Checks for the tests and for the benchmark. All take uint8 (H, W) and return a number.
 """
 
 import numpy as np

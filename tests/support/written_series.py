@@ -12,7 +12,7 @@ from synthetic import acquired, oblique_grid, rotation
 import medfuse
 from medfuse.dicom.simulate import write_acquisition
 from medfuse.intensity import Window
-from medfuse.provenance import Provenance
+from medfuse.provenance import Provenance, software
 from medfuse.volume import like
 from medfuse.volume.grid import Grid
 
@@ -31,6 +31,8 @@ def provenance(modality="PT", palette="hot-iron", matrix=None):
         partner_unit="Bq/ml",
         palette=palette,
         colour_join="oklab" if palette else None,
+        method={"name": "gesenet", "version": software(), "source": "medfuse.gesenet"},
+        engine="reference",
         weights={"name": "default", "sha256": "0" * 64},
     )
 

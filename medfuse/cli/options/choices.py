@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medfuse.errors import SeriesError
+from medfuse.errors import MethodError, SeriesError
+from medfuse.methods.names import GESENET, HOW_TO_NAME, ParsedName, parse_name, split_names
 from medfuse.volume import PARTNER_LABELS, PARTNERS, TRAITS, modality_named
 
 if TYPE_CHECKING:
@@ -67,6 +68,45 @@ AcceptCut = Annotated[
 DifferentPatients = Annotated[
     bool, typer.Option("--different-patients", help="Accept headers that name different patients.")
 ]
+
+
+MethodName = Annotated[str, typer.Option("--method", help=f"What fuses: {HOW_TO_NAME}.", metavar="NAME")]
+
+
+def method_given(
+    text: str, *, weights: str = "default", engine: str = "auto", join: JoinName | None = None
+) -> ParsedName:
+    """Take the name of one method apart; a usage error where there is none, or an option does not apply to it."""
+    try:
+        parsed = parse_name(text)
+    except MethodError as error:
+        raise typer.BadParameter(str(error)) from None
+    is_gesenet = parsed.name == GESENET or parsed.weights is not None
+    given = {"--weights": weights != "default", "--engine": engine != "auto"}
+    useless = next((option for option, there in given.items() if there), None)
+    if useless and not is_gesenet:
+        raise typer.BadParameter(
+            f"expected no {useless} with --method {text}, for it is of GeSeNet alone; leave it out, or take --method "
+            f"{GESENET}."
+        )
+    if parsed.weights is not None and weights != "default":
+        raise typer.BadParameter(f"give the weights once: by --method {text}, or by --weights with --method {GESENET}.")
+    if parsed.name == "blend" and join is JoinName.CHROMA:
+        raise typer.BadParameter("expected no --join chroma with --method blend, which colours itself; leave it out.")
+    return parsed
+
+
+def methods_given(text: str, *, weights: str = "default") -> list[ParsedName]:
+    """The same of several names, separated by commas; the weights are of ``gesenet`` among them."""
+    try:
+        names = split_names(text)
+    except MethodError as error:
+        raise typer.BadParameter(str(error)) from None
+    if weights != "default" and GESENET not in names:
+        raise typer.BadParameter(
+            f"expected no --weights without the method {GESENET}; name it in --method, or leave the weights out."
+        )
+    return [method_given(name) for name in names]
 
 
 @contextmanager

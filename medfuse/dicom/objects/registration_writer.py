@@ -112,7 +112,7 @@ def _header(mri: DicomSource, partner: DicomSource, registration: Mapping[str, A
     dataset = begin_object(person, SpatialRegistrationStorage, "Content", "ALIGNMENT", summary)
     dataset.Modality, dataset.DeviceSerialNumber = "REG", "0"
     contributions = [Contribution(source, np.eye(4), preserved=True) for source in (mri, partner)]
-    dataset.ContributingEquipmentSequence = equipment(contributions, software())
+    dataset.ContributingEquipmentSequence = equipment(contributions, software(), "Aligned the series.")
     return dataset
 
 

@@ -120,8 +120,11 @@ def _bare(image: Dataset) -> Dataset:
     return item(**{name: image[name].value for name in ("ReferencedSOPClassUID", "ReferencedSOPInstanceUID")})
 
 
-def equipment(contributions: list[Contribution], software: str) -> list[Dataset]:
-    """Scanners that acquired the sources, as far as they name a manufacturer, and medfuse (PS3.3 C.12.1)."""
+def equipment(contributions: list[Contribution], software: str, did: str) -> list[Dataset]:
+    """Scanners that acquired the sources, as far as they name a manufacturer, and medfuse and what it did.
+
+    The items of ContributingEquipmentSequence (PS3.3 C.12.1).
+    """
     items = []
     for contribution in contributions:
         header = contribution.source.first
@@ -137,6 +140,6 @@ def equipment(contributions: list[Contribution], software: str) -> list[Dataset]
         Manufacturer="medfuse",
         ManufacturerModelName="medfuse",
         SoftwareVersions=software,
-        ContributionDescription=f"Fused the series. {DISCLAIMER}",
+        ContributionDescription=f"{did} {DISCLAIMER}",
     )
     return [*items, medfuse]

@@ -98,8 +98,9 @@ def write_series(
     encode: Callable[[Stored], Stored]
     with quiet():
         derivation = provenance.sentence() if provenance else f"Derived volume. {DISCLAIMER}"
-        template = begin_series(identity.elements(partner), contributions, derivation)
-        name = provenance.marked(f"FUSED MR+{provenance.partner_modality} GeSeNet") if provenance else "DERIVED medfuse"
+        did = f"Fused the series by {provenance.fused_by}." if provenance else "Derived the series."
+        template = begin_series(identity.elements(partner), contributions, derivation, did)
+        name = provenance.series_name() if provenance else "DERIVED medfuse"
         name_series(template, options, name, series_number(identity.header))
         place(template, grid)
         if stream.channels == 3:
@@ -157,7 +158,7 @@ def write_partner(
             f"{modality} resampled once onto the grid of the MR, linearly, values kept. Alignment: "
             f"{provenance.alignment}. {DISCLAIMER}"
         )
-        template = begin_series(identity.elements(partner), contributions, derivation)
+        template = begin_series(identity.elements(partner), contributions, derivation, "Resampled the series.")
         number = series_number(identity.header) + PARTNER_AFTER_FUSED
         name_series(template, options, provenance.marked(f"REGISTERED {modality} on MR"), number)
         place(template, grid)

@@ -24,12 +24,12 @@ def name_series(dataset: Dataset, options: DicomOptions, description: str, numbe
     dataset.SeriesNumber = number if options.number is None else options.number
 
 
-def begin_series(person: Dataset, contributions: list[Contribution], derivation: str) -> Dataset:
-    """Begin a series of a patient: dates, UID, equipment and where it was derived from."""
+def begin_series(person: Dataset, contributions: list[Contribution], derivation: str, did: str) -> Dataset:
+    """Begin a series of a patient: dates, UID, equipment, where it was derived from, and what medfuse ``did``."""
     dataset = _begin(person, "Content")
     dataset.DerivationDescription = derivation
     dataset.DerivationCodeSequence = coded(SPATIAL_RESAMPLING)
-    dataset.ContributingEquipmentSequence = equipment(contributions, software())
+    dataset.ContributingEquipmentSequence = equipment(contributions, software(), did)
     burned = any(one.source.first.get("BurnedInAnnotation") == "YES" for one in contributions)
     dataset.BurnedInAnnotation = "YES" if burned else "NO"
     _note_lossy_sources(dataset, contributions)

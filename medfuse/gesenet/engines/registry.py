@@ -13,13 +13,14 @@ from torch import Tensor, nn
 
 from medfuse.errors import DeviceError, did_you_mean
 from medfuse.gesenet.architecture import Parts
-from medfuse.gesenet.device import resolve_device
 from medfuse.gesenet.engines import AUTO, ENGINE_NAMES
 from medfuse.gesenet.engines.air_crop import AirCrop
 from medfuse.gesenet.engines.cuda_graph import CudaGraphs
 from medfuse.gesenet.engines.folded import FoldedGeSeNet
 from medfuse.gesenet.loading import load_network
 from medfuse.gesenet.network import GeSeNet
+from medfuse.methods.modules import Evaluated, device_of
+from medfuse.runtime.device import resolve_device
 from medfuse.runtime.progress import Progress
 from medfuse.runtime.torch_settings import default_settings
 
@@ -29,6 +30,9 @@ SLACK = 1e-3
 """How far pictures may leave [0, 1]: rounding of interpolation and of float16."""
 
 ALL_PARTS = Parts()
+
+GESENET = "GeSeNet"
+"""What provenance calls the network of the engines here."""
 
 Fuse = Callable[[Tensor, Tensor], Tensor]
 
@@ -48,6 +52,9 @@ class Engine:
         two logits of a spatial mask tie within rounding, a pixel may be decided differently.
     origin
         Name and SHA-256 of the weights.
+    network
+        What it runs, as provenance names it: GeSeNet where `load_engine` made it; None for an engine of other making,
+        which is named by what it calls.
     """
 
     name: str
@@ -55,6 +62,7 @@ class Engine:
     tolerance: float
     origin: Mapping[str, str]
     fuse: Fuse = field(repr=False)
+    network: str | None = None
 
     @default_settings()
     def __call__(self, mri: Tensor, partner: Tensor) -> Tensor:
@@ -158,7 +166,7 @@ def load_engine(
     if obstacle:
         raise DeviceError(obstacle)
     kind = ENGINES[engine]
-    ready = Engine(engine, target, kind.tolerance, network.origin, kind.build(network, progress))
+    ready = Engine(engine, target, kind.tolerance, network.origin, kind.build(network, progress), GESENET)
     ready(*torch.zeros(2, 1, 1, 32, 32, dtype=torch.float32, device=target).unbind())
     log.info("engine %s on %s: %s", engine, target, ENGINE_NAMES[engine])
     return ready
@@ -205,6 +213,6 @@ def as_engine(network: nn.Module | Engine) -> Engine:
     """A network as it is, without folding or compiling, behind the interface of engines."""
     if isinstance(network, Engine):
         return network
-    device = next(network.parameters()).device
-    network.eval()
-    return Engine("reference", device, 0.0, getattr(network, "origin", {}), network)
+    device = device_of(network)
+    known = GESENET if isinstance(network, GeSeNet) else None
+    return Engine("reference", device, 0.0, getattr(network, "origin", {}), Evaluated(network, device), known)

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from medfuse.errors import TrainingError
 from medfuse.gesenet.architecture import Widths
-from medfuse.gesenet.device import resolve_device
 from medfuse.gesenet.loading import save_network
 from medfuse.gesenet.masks import watch_masks
 from medfuse.gesenet.network import GeSeNet
@@ -32,6 +31,7 @@ from medfuse.gesenet.training.run_folder import Row, RunFolder
 from medfuse.gesenet.training.semantic import SemanticModule
 from medfuse.gesenet.training.start import first_network
 from medfuse.intensity.colour import shown_luma
+from medfuse.runtime.device import resolve_device
 from medfuse.runtime.isolation import Isolation
 from medfuse.runtime.progress import Progress, silent
 

@@ -24,7 +24,8 @@ IMPORTERS = {
     "typer": {"cli"},
     "rich": {"cli"},
     "safetensors": {"gesenet"},
-    "yaml": {"gesenet"},
+    "yaml": {"runtime"},
+    "ancpbids": {"cohort"},
     "numba": {"gesenet"},
     "llvmlite": {"gesenet"},
 }

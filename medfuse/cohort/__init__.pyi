@@ -1,3 +1,17 @@
 from .manifest import LeftOut, Plan, PlannedFusion, RowFault, read_manifest, write_manifest
+from .plan import plan, plan_study
+from .rules import MriRules, PartnerRules, Rules
 
-__all__ = ["LeftOut", "Plan", "PlannedFusion", "RowFault", "read_manifest", "write_manifest"]
+__all__ = [
+    "LeftOut",
+    "MriRules",
+    "PartnerRules",
+    "Plan",
+    "PlannedFusion",
+    "RowFault",
+    "Rules",
+    "plan",
+    "plan_study",
+    "read_manifest",
+    "write_manifest",
+]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 from medfuse.volume.modality import TRAITS, Modality
 
@@ -135,7 +136,8 @@ def fusion_name(subject: str, session: str, tracer: str, modality: str, taken: I
     stem = "_".join(
         f"{entity}-{label}" for entity, label in (("sub", subject), ("ses", session), ("trc", tracer)) if label
     )
-    suffix = TRAITS[modality].label.lower() if modality in TRAITS else "fusion"  # type: ignore[index]
+    traits = TRAITS.get(cast("Modality", modality))
+    suffix = traits.label.lower() if traits else "fusion"
     used = {one.casefold() for one in taken}
     name, run = f"{stem}_{suffix}", 1
     while name.casefold() in used:

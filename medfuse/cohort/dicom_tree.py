@@ -64,7 +64,7 @@ def read_tree(source: Path, *, one_patient: bool = False) -> Tree:
                 label += "x"
             sessions = _sessions([groups[one] for one in numbers])
             subjects[label] = tuple(_candidate(groups[one], label, sessions, places.of(groups[one])) for one in numbers)
-    return Tree(dict(sorted(subjects.items())), tuple(_not_images(found)))
+    return Tree(subjects, tuple(_not_images(found)))
 
 
 def said_or_none(group: Group, keyword: str) -> str:

@@ -75,7 +75,7 @@ def read_bids(folder: Path) -> Mapping[str, tuple[Candidate, ...]]:
         try:
             # A pickle file in a dataset would run whatever code it holds.
             dataset = load_dataset(str(folder), DatasetOptions(ignore_pickle_file=True))
-            files = list(dataset.query(scope="raw", extension=[".nii", ".nii.gz"]))
+            files: list[Any] = list(dataset.query(scope="raw", extension=[".nii", ".nii.gz"]))
         except Exception as error:
             raise CohortError(
                 f"{folder} is no BIDS dataset that ancpbids reads; check it with bids-validator, or list its files in "
@@ -114,7 +114,7 @@ def _candidate(
     text = " ".join(f"{name}-{label}" for name, label in entities.items() if name not in ("sub", "ses"))
     described = " ".join(str(said.get(name, "")) for name in ("SeriesDescription", "ProtocolName"))
     shape, spacing = _header(path)
-    size = {
+    size: dict[str, Any] = {
         "slices": shape[2] if len(shape) > 2 else 0,
         "edge_mm": max(spacing, default=0.0),
         "extent_mm": shape[2] * spacing[2] if len(shape) > 2 else 0.0,

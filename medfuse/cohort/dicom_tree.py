@@ -33,7 +33,7 @@ class Tree:
     left_out: tuple[LeftOut, ...]
 
 
-def read_tree(source: Path, *, one_patient: bool = False) -> Tree:
+def read_tree(source: Path, *, one_patient: bool = False, accepted: Accepted = Accepted()) -> Tree:
     """Describe each series under a path; the slices of none are put in order yet.
 
     Parameters
@@ -43,6 +43,8 @@ def read_tree(source: Path, *, one_patient: bool = False) -> Tree:
     one_patient
         Whether whoever named the path says that all in it is of one patient: series whose headers name none are then
         the only patient's that others name. Else they are paired only with those of their own study.
+    accepted
+        What counts as a volume although it is not whole.
 
     Raises
     ------
@@ -53,7 +55,7 @@ def read_tree(source: Path, *, one_patient: bool = False) -> Tree:
     with quiet(), without_garbage_collection():
         places = _Places(source, found)
         groups = found.groups
-        subject_of = group_patients([Identity.of(instances[0].header) for _, instances in groups], one_patient)
+        subject_of = group_patients([Identity.of(instances[0]) for _, instances in groups], one_patient)
         members: dict[int, list[int]] = defaultdict(list)
         for place, subject in enumerate(subject_of):
             members[subject].append(place)
@@ -63,7 +65,9 @@ def read_tree(source: Path, *, one_patient: bool = False) -> Tree:
             while label in subjects:  # two of forty bits alike
                 label += "x"
             sessions = _sessions([groups[one] for one in numbers])
-            subjects[label] = tuple(_candidate(groups[one], label, sessions, places.of(groups[one])) for one in numbers)
+            subjects[label] = tuple(
+                _candidate(groups[one], label, sessions, places.of(groups[one]), accepted) for one in numbers
+            )
     return Tree(subjects, tuple(_not_images(found)))
 
 
@@ -95,7 +99,7 @@ def _sessions(groups: Sequence[Group]) -> dict[str, str]:
 
 
 def _candidate(
-    group: Group, subject: str, sessions: Mapping[str, str], place: tuple[tuple[Path, ...], str]
+    group: Group, subject: str, sessions: Mapping[str, str], place: tuple[tuple[Path, ...], str], accepted: Accepted
 ) -> Candidate:
     uid, instances = group
     study = said_or_none(group, "StudyInstanceUID")
@@ -103,7 +107,7 @@ def _candidate(
 
     @cache
     def check() -> Checked:
-        return _check(uid, instances)
+        return _check(uid, instances, accepted)
 
     header = header_of(instances)
     return Candidate(
@@ -119,10 +123,10 @@ def _candidate(
     )
 
 
-def _check(uid: str, instances: Sequence[Instance]) -> Checked:
+def _check(uid: str, instances: Sequence[Instance], accepted: Accepted) -> Checked:
     """Put the slices of a series in order; a series of several volumes is none, for one of them must be named."""
     with quiet():
-        parts = [one for one in Series.assemble(uid, instances, Accepted()) if not one.skipped]
+        parts = [one for one in Series.assemble(uid, instances, accepted) if not one.skipped]
     volumes = [one for one in parts if one.stack]
     if len(volumes) > 1:
         return Checked(f"it holds {len(volumes)} volumes; name one in a manifest, by its UID with :1, :2 and so on")

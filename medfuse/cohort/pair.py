@@ -85,7 +85,7 @@ def _groups(partners: Iterable[Candidate]) -> list[list[Candidate]]:
     groups: dict[tuple[str, str, str], list[Candidate]] = {}
     for one in partners:
         groups.setdefault((one.study, one.modality, one.tracer), []).append(one)
-    order = list(TRAITS)
+    order: list[str] = list(TRAITS)
     return sorted(
         groups.values(), key=lambda group: (group[0].session, order.index(group[0].modality), group[0].tracer)
     )

@@ -10,9 +10,7 @@ from collections import defaultdict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 
-from pydicom.dataset import Dataset
-
-from medfuse.dicom.header import said
+from medfuse.dicom.header import Instance, said
 from medfuse.dicom.patient import name_of, same_name
 
 PLACEHOLDER = re.compile(
@@ -35,8 +33,9 @@ class Identity:
     study: str = field(repr=False)
 
     @classmethod
-    def of(cls, header: Dataset) -> Identity:
-        """Read it of a header, whose damaged elements say nothing."""
+    def of(cls, instance: Instance) -> Identity:
+        """Read it of a file's header, whose damaged elements say nothing."""
+        header = instance.header
         values = {}
         for keyword in ("PatientID", "PatientBirthDate", "PatientSex", "StudyInstanceUID"):
             try:

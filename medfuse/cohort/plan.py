@@ -12,6 +12,7 @@ from medfuse.cohort.manifest import read_manifest
 from medfuse.cohort.pair import pair_subject
 from medfuse.cohort.planned import LeftOut, Plan, PlannedFusion, RowFault
 from medfuse.cohort.rules import Rules
+from medfuse.dicom.scan.series import Accepted
 from medfuse.errors import CohortError, StudyError, counted
 from medfuse.nifti.other_formats import what_else
 
@@ -62,7 +63,14 @@ def plan(source: str | Path, *, rules: Rules | str | Path | None = None) -> Plan
     return _paired(tree.subjects, tree.left_out, chosen, source)
 
 
-def plan_study(study: Path, modality: str | None = None, rules: Rules | None = None) -> tuple[PlannedFusion, Plan]:
+def plan_study(
+    study: Path,
+    modality: str | None = None,
+    *,
+    rules: Rules | None = None,
+    fill_gaps: bool = False,
+    accept_cut: bool = False,
+) -> tuple[PlannedFusion, Plan]:
     """Choose the MRI and the one partner of a folder that holds the series of one patient.
 
     Parameters
@@ -73,6 +81,8 @@ def plan_study(study: Path, modality: str | None = None, rules: Rules | None = N
         The partner's, where there are several.
     rules
         As of `plan`.
+    fill_gaps, accept_cut
+        As of `medfuse.load`.
 
     Raises
     ------
@@ -81,7 +91,7 @@ def plan_study(study: Path, modality: str | None = None, rules: Rules | None = N
     SeriesError
         As of `plan`.
     """
-    tree = read_tree(study, one_patient=True)
+    tree = read_tree(study, one_patient=True, accepted=Accepted(gaps=fill_gaps, cut=accept_cut))
     if len(tree.subjects) > 1:
         raise StudyError(
             f"expected series of one patient in {study}, found {len(tree.subjects)}; give the two studies by their own "

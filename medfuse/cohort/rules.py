@@ -152,7 +152,8 @@ def _known(kind: type, values: Mapping[Any, Any], prefix: str) -> Mapping[str, A
 
 def _checked(kind: type, key: str, value: Any, name: str) -> Any:
     default = next(one.default for one in fields(kind) if one.name == key)
-    return CHECKS.get(key, _words_of(default))(value, name)
+    check = CHECKS.get(key) or _words_of(default)
+    return check(value, name)
 
 
 def _words_of(known: Any) -> Callable[[Any, str], tuple[str, ...]]:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
-
-from pydicom.dataset import Dataset
 
 from medfuse.cohort.sequences import contrast_of, corrected_of, kernel_of, reconstruction_of, sequence_of, tracer_of
 from medfuse.dicom.frames.enhanced import Groups
@@ -30,7 +28,7 @@ class Header:
     """The first header of a series; elements that are damaged say nothing."""
 
     def __init__(self, instances: Sequence[Instance]) -> None:
-        self.dataset: Dataset = instances[0].header
+        self.dataset = instances[0].header
 
     def said(self, keyword: str) -> str:
         try:
@@ -140,7 +138,7 @@ def _shared(header: Header, group: str, keyword: str) -> str:
     return ""
 
 
-def _shared_times(header: Header) -> Mapping[str, str]:
+def _shared_times(header: Header) -> dict[str, str]:
     """Times of an enhanced MRI, where the header itself has none."""
     places = (
         ("EchoTime", "MREchoSequence", "EffectiveEchoTime"),

@@ -1,7 +1,7 @@
 """Make the reference's tables and signatures from the code: written by hand they would be wrong after the next change.
 
-``command-options`` lists the arguments and options of one command, also of a group (``cohort plan``), ``ct-windows`` the windows and ``scores`` the scores
-by name, ``what-is-read`` the forms of DICOM that the tests go through.
+``command-options`` lists the arguments and options of one command, also of a group (``cohort plan``), ``ct-windows``
+the windows and ``scores`` the scores by name, ``what-is-read`` the forms of DICOM that the tests go through.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@
     ├ TrainingError(ValueError)         settings or pictures that cannot be trained with
     ├ WeightsError(RuntimeError)        the weights are not GeSeNet's, or not safe to read
     ├ MethodError(RuntimeError)         the fusion method is not there, cannot be used so, or gives no fused slices
+    ├ CohortError(RuntimeError)         a source of many studies, or its rules, cannot be planned or run
     ├ ExportError(RuntimeError)         the output cannot be written
     └ DeviceError(RuntimeError)         the processor or engine asked for is not there
 
@@ -86,6 +87,10 @@ class WeightsError(MedfuseError, RuntimeError):
 
 class MethodError(MedfuseError, RuntimeError):
     """The fusion method is not there, cannot be used as asked, or gives no fused slices."""
+
+
+class CohortError(MedfuseError, RuntimeError):
+    """A source of many studies, a manifest or its rules cannot be planned or run as asked."""
 
 
 class ExportError(MedfuseError, RuntimeError):

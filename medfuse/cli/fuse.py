@@ -28,6 +28,7 @@ from medfuse.cli.options.choices import (
     method_given,
 )
 from medfuse.cli.options.inputs import require_apart
+from medfuse.cli.options.pair import Pair, chosen_pair
 from medfuse.cli.options.suv import Dose, Height, InjectedAt, Nuclide, SexOption, Suv, SuvBy, Weight, suv_choices
 from medfuse.cli.results import RESULTS, print_result, summary, write_results
 from medfuse.errors import did_you_mean
@@ -38,7 +39,7 @@ from medfuse.methods.names import GESENET, ParsedName
 from medfuse.registration.files.suffixes import READ_SUFFIXES
 from medfuse.runtime.output.atomic_output import atomic_entries
 from medfuse.runtime.output.place import shown
-from medfuse.runtime.progress import part_of
+from medfuse.runtime.progress import Progress, part_of
 from medfuse.volume import MRI, PALETTES, PARTNERS
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 
     from medfuse import dicom
     from medfuse.registration import Align
-    from medfuse.volume import Plane
+    from medfuse.volume import Modality, Plane
 
 MOST_BITS = 16
 
@@ -60,10 +61,15 @@ DICOM_ONLY = (
 @app.command(epilog=EXIT_CODES)
 def fuse(
     mri: Annotated[
-        Path, typer.Argument(help="The MRI: a DICOM folder or archive, or a NIfTI file.", show_default=False)
+        Path,
+        typer.Argument(
+            help="The MRI: a DICOM folder or archive, or a NIfTI file; or a folder of both.", show_default=False
+        ),
     ],
-    partner: Annotated[Path, typer.Argument(help="Its CT, PET or SPECT, in the same forms.", show_default=False)],
     out: Annotated[Path, typer.Option("--out", help="Folder for the results.", show_default=False)],
+    partner: Annotated[
+        Path | None, typer.Argument(help="Its CT, PET or SPECT, in the same forms.", show_default=False)
+    ] = None,
     format_: Annotated[Format, typer.Option("--format", help="What to write.")] = Format.BOTH,
     modality: PartnerOption = None,
     align: Annotated[
@@ -161,7 +167,10 @@ def fuse(
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Fuse MRI and PARTNER into OUT/dicom/*.dcm and OUT/fused.nii.gz with OUT/fused.json."""
+    """Fuse MRI and PARTNER into OUT/dicom/*.dcm and OUT/fused.nii.gz with OUT/fused.json.
+
+    Where one folder holds both, the rules of medfuse cohort plan choose the two series, and it says why.
+    """
     _require_usable(align, template, identity, deidentify, bits)
     chosen = method_given(method, weights=weights, engine=engine, join=join)
     uptake = suv_choices(
@@ -169,7 +178,7 @@ def fuse(
     )
     asked = (template, identity, multiframe, dicomdir, description, series_number)
     _require_dicom_output(format_, (*asked, compress is not CompressionName.NONE, bits != MOST_BITS))
-    from medfuse import dicom, nifti
+    from medfuse import dicom
 
     with refusing(as_json), steps() as progress:
         started = time.perf_counter()
@@ -187,14 +196,11 @@ def fuse(
             )
         choices = DicomChoices(options, with_partner, dicomdir)
         with atomic_entries(out, overwrite, RESULTS) as folder:
-            read = partial(medfuse.load, fill_gaps=fill_gaps, accept_cut=accept_cut)
-            grey = [luma and nifti.is_nifti(path) for path in (mri, partner)]
-            halves = part_of(progress, 0, 0.5, "MRI"), part_of(progress, 0.5, 1, "partner")
-            with choosing("--mri-series"):
-                loaded = read(mri, MRI, mri_series, volume=mri_volume, luma=grey[0], progress=halves[0])
+            pair = chosen_pair(
+                mri, partner, mri_series, partner_series, modality and modality.value, (fill_gaps, accept_cut)
+            )
             wanted = [one for one in PARTNERS if modality is None or modality.value == one]
-            with choosing("--partner-series"):
-                other = read(partner, wanted, partner_series, volume=partner_volume, luma=grey[1], progress=halves[1])
+            loaded, other = _load(pair, wanted, (mri_volume, partner_volume), luma, (fill_gaps, accept_cut), progress)
             other = uptake.convert(other)
             _refuse_early(loaded, other, plane.value, format_, choices)
             study = medfuse.fuse(
@@ -221,17 +227,39 @@ def fuse(
                 study = study.deidentified(hidden)
             write_results(study, folder, format_, progress, choices)
             result = summary(study, out, [entry.name for entry in folder.iterdir()])
+        result |= {"chosen": pair.reason} if pair.reason else {}
     print_result(result | {"seconds": round(time.perf_counter() - started, 2)}, as_json)
 
 
 def _require_inputs_apart(
-    out: Path, mri: Path, partner: Path, template: Path | None, align: str, weights: str, method: ParsedName
+    out: Path, mri: Path, partner: Path | None, template: Path | None, align: str, weights: str, method: ParsedName
 ) -> None:
     """Raise a usage error where an input lies among the results that would be replaced."""
     given = {"MRI": mri, "PARTNER": partner, "--template": template, "--method": method.file}
     given |= {"--align": Path(align)} if align not in list(Way) else {}
     given |= {"--weights": Path(weights)} if weights != DEFAULT else {}
     require_apart([out / entry for entry in RESULTS], given)
+
+
+def _load(
+    pair: Pair,
+    wanted: list[Modality],
+    volumes: tuple[int | None, int | None],
+    luma: bool,
+    accepted: tuple[bool, bool],
+    progress: Progress,
+) -> tuple[MetaTensor, MetaTensor]:
+    """The MRI and its partner."""
+    from medfuse import nifti
+
+    grey = [luma and isinstance(path, Path) and nifti.is_nifti(path) for path in (pair.mri, pair.partner)]
+    halves = part_of(progress, 0, 0.5, "MRI"), part_of(progress, 0.5, 1, "partner")
+    read = partial(medfuse.load, fill_gaps=accepted[0], accept_cut=accepted[1])
+    with choosing("--mri-series"):
+        mri = read(pair.mri, MRI, pair.mri_series, volume=volumes[0], luma=grey[0], progress=halves[0])
+    with choosing("--partner-series"):
+        other = read(pair.partner, wanted, pair.partner_series, volume=volumes[1], luma=grey[1], progress=halves[1])
+    return mri, other
 
 
 def _alignment(align: str) -> Align | medfuse.Registration | Path:

@@ -102,6 +102,20 @@ def read_grid(path: str | Path) -> Grid:
     return placed(image.shape, stated, path).grid
 
 
+def read_size(path: str | Path) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    """Read only the shape, of four axes and more, too, and the spacing of the first three, mm.
+
+    Raises
+    ------
+    SeriesError, GeometryError, IntensityError
+        If the file cannot be read, or its geometry is none.
+    """
+    path = Path(path)
+    image, stated = opened(path)
+    shape = tuple(int(length) for length in image.shape)
+    return shape, tuple(float(length) for length in placed(shape, stated, path).grid.spacing)
+
+
 def read_fused(path: str | Path) -> MetaTensor:
     """Read a fused volume as `write` writes it: RGB24, or grey in [0, 1] (or, unscaled, in bytes).
 

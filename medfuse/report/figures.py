@@ -19,7 +19,8 @@ from medfuse.provenance import DISCLAIMER
 from medfuse.registration import Registration, resample
 from medfuse.report.slice_view import middle_of
 from medfuse.volume import grid_of, plain
-from medfuse.volume.planes import PLANES, Plane, replane
+from medfuse.volume.plane_names import PLANES, Plane
+from medfuse.volume.planes import replane
 
 Pixels = npt.NDArray[np.float64]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
@@ -34,8 +34,12 @@ HEAD_BYTES = 2**17
 MOST_INFLATED = 2**31
 """A deflated file holds one slice or one volume, and no more bytes than this."""
 
-NEEDED = ("SOPInstanceUID", "Rows", "Columns", "BitsAllocated")
-"""What each image must say; read of every one, because pydicom finds damage only where a value is read."""
+NEEDED = {
+    keyword: (Tag(keyword), size)
+    for keyword, size in (("SOPInstanceUID", 0), ("Rows", 2), ("Columns", 2), ("BitsAllocated", 2))
+}
+"""What each image must say, with how many bytes its value has, 0 for text: looked at in every one, for pydicom finds
+damage only where a value is read."""
 
 LARGE_BYTES = 2**14
 """Private elements and overlays longer than this are protocols, spectra and pictures, which nothing here needs."""
@@ -62,11 +66,20 @@ class MissingElementsError(SeriesError):
         self.keywords = tuple(keywords)
 
 
-def read_headers(files: Files) -> Iterator[Instance | SeriesError | None]:
-    """For each file its header, None where it is no DICOM image, or the error where it is one but cannot be used."""
+def read_headers(files: Files, keywords: Collection[str] = ()) -> Iterator[Instance | SeriesError | None]:
+    """For each file its header, None where it is no DICOM image, or the error where it is one but cannot be used.
+
+    Parameters
+    ----------
+    files
+        As `find_files` returns them.
+    keywords
+        The elements that are needed; all are read where none is named.
+    """
+    tags = [MOSAIC_LAYOUT, *map(Tag, keywords)] if keywords else None
     for path, head in _heads(files.paths):
         try:
-            yield _read_header(path, head, files.kept)
+            yield _read_header(path, head, files.kept, tags)
         except SeriesError as error:
             yield error
 
@@ -94,7 +107,7 @@ def _fetch(paths: Sequence[Path]) -> list[tuple[Path, bytes | None]]:
     return fetched
 
 
-def _read_header(path: Path, head: bytes | None, kept: object) -> Instance | None:
+def _read_header(path: Path, head: bytes | None, kept: object, tags: list[BaseTag] | None) -> Instance | None:
     """As of `read_headers`, for one file."""
     if head is None:
         raise SeriesError("the file cannot be opened")
@@ -104,16 +117,15 @@ def _read_header(path: Path, head: bytes | None, kept: object) -> Instance | Non
         if deflated:
             _require_inflatable(path, head)
         # Files without the DICM mark are taken only if they still parse as an image.
-        header, pixels = _parse_deflated(path) if deflated else _parse(path, head, force=not marked)
+        header, pixels = _parse_deflated(path) if deflated else _parse(path, head, tags, force=not marked)
         header.buffer, header.filename = None, str(path)  # else each header would keep the bytes it was read from
-        for tag in [tag for tag, element in header.items() if _is_unneeded(tag, element)]:
-            del header[tag]
-        stated = {keyword: header.get(keyword) for keyword in NEEDED}
-        missing = [keyword for keyword in NEEDED if keyword not in header or stated[keyword] == ""]
+        if tags is None:
+            for tag in [tag for tag, element in header.items() if _is_unneeded(tag, element)]:
+                del header[tag]
+        missing = [keyword for keyword in NEEDED if not _is_stated(header, keyword)]
         found = Instance(path, header, pixels, kept)
-        meta = getattr(header, "file_meta", None)
-        claimed = str(meta.get("MediaStorageSOPClassUID", "")) if meta is not None else ""
-        meant = found.sop_class in READABLE or (marked and not found.sop_class and claimed in READABLE)
+        sop_class = found.sop_class
+        meant = sop_class in READABLE or (marked and not sop_class and _claimed(header) in READABLE)
         image = meant or (marked and "Rows" in header)
         lacking = [keyword for keyword in missing if image and _is_past(header, pixels, keyword)]
     except OSError as error:
@@ -129,16 +141,34 @@ def _read_header(path: Path, head: bytes | None, kept: object) -> Instance | Non
     return None if missing else found
 
 
+def _is_stated(header: Dataset, keyword: str) -> bool:
+    """Whether an element that each image must have is there; raises what pydicom does where its value is damaged."""
+    tag, size = NEEDED[keyword]
+    element = header.get_item(tag)
+    if element is None:
+        return False
+    # A value of the right size is not converted here: of most files nobody asks for it.
+    if isinstance(element, RawDataElement) and element.value is not None and size in (0, element.length):
+        return bool(element.value.strip(b" \0")) if size == 0 else True
+    return header.get(keyword) not in (None, "")
+
+
+def _claimed(header: Dataset) -> str:
+    """The SOP class that the file's meta information names."""
+    meta = getattr(header, "file_meta", None)
+    return str(meta.get("MediaStorageSOPClassUID", "")) if meta is not None else ""
+
+
 def _is_past(header: Dataset, pixels: PixelElement | None, keyword: str) -> bool:
     """Whether the file goes on after where an element would stand: then it is absent, and not merely cut off."""
     return pixels is not None or max(header.keys(), default=0) > (tag_for_keyword(keyword) or 0)
 
 
-def _parse(path: Path, head: bytes, *, force: bool) -> tuple[Dataset, PixelElement | None]:
+def _parse(path: Path, head: bytes, tags: list[BaseTag] | None, *, force: bool) -> tuple[Dataset, PixelElement | None]:
     """The header, and the element after it: from the file's first bytes alone, if it ends there."""
     stream: BinaryIO = BytesIO(head)
     try:
-        header = dcmread(stream, stop_before_pixels=True, force=force)
+        header = dcmread(stream, stop_before_pixels=True, force=force, specific_tags=tags)
         end = stream.tell()
     except Exception:  # as above; where the header only goes on, the file shows it
         if len(head) < HEAD_BYTES:
@@ -148,7 +178,7 @@ def _parse(path: Path, head: bytes, *, force: bool) -> tuple[Dataset, PixelEleme
         size = len(head) if len(head) < HEAD_BYTES else path.stat().st_size
         return header, _pixel_element(header, head[end : end + ELEMENT_BYTES], end, size)
     with path.open("rb") as stream:
-        header = dcmread(stream, stop_before_pixels=True, force=force)
+        header = dcmread(stream, stop_before_pixels=True, force=force, specific_tags=tags)
         end = stream.tell()
         return header, _pixel_element(header, stream.read(ELEMENT_BYTES), end, path.stat().st_size)
 

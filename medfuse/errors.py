@@ -8,6 +8,7 @@
     ├ RegistrationError(RuntimeError)   the verdict is "not aligned"
     ├ TrainingError(ValueError)         settings or pictures that cannot be trained with
     ├ WeightsError(RuntimeError)        the weights are not GeSeNet's, or not safe to read
+    ├ CohortError(RuntimeError)         a source of many studies, or its rules, cannot be planned or run
     ├ ExportError(RuntimeError)         the output cannot be written
     └ DeviceError(RuntimeError)         the processor or engine asked for is not there
 
@@ -81,6 +82,10 @@ class TrainingError(MedfuseError, ValueError):
 
 class WeightsError(MedfuseError, RuntimeError):
     """The weights file is not one of GeSeNet's, or not safe to read."""
+
+
+class CohortError(MedfuseError, RuntimeError):
+    """A source of many studies, a manifest or its rules cannot be planned or run as asked."""
 
 
 class ExportError(MedfuseError, RuntimeError):

@@ -69,6 +69,7 @@ ORDER = [
     "report",
     "pipeline",
     "transforms",
+    "cohort",
     "bench",
     "archive",
     "verify",

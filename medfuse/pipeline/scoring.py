@@ -26,7 +26,8 @@ from medfuse.runtime.output.exchange import settle
 from medfuse.runtime.progress import Progress, part_of
 from medfuse.runtime.torch_settings import default_settings
 from medfuse.volume import MRI, LazyVolume, Modality, grid_of, plain
-from medfuse.volume.planes import PLANES, as_slices, replane
+from medfuse.volume.plane_names import PLANES
+from medfuse.volume.planes import as_slices, replane
 
 PICTURES = (".png", ".bmp", ".tif", ".tiff", ".jpg", ".jpeg")
 """Suffixes of what counts as a picture."""

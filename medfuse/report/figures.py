@@ -19,7 +19,8 @@ from medfuse.intensity import choose_window, colour, outside_value, scale
 from medfuse.provenance import DISCLAIMER
 from medfuse.registration import Registration, resample
 from medfuse.volume import MRI, TRAITS, grid_of, meta_of, plain
-from medfuse.volume.planes import PLANES, Plane, replane
+from medfuse.volume.plane_names import PLANES, Plane
+from medfuse.volume.planes import replane
 
 Pixels = npt.NDArray[np.float64]
 

@@ -16,7 +16,8 @@ from .modality import (
     Unit,
     modality_named,
 )
-from .planes import DISPLAY_AXES, PLANES, Plane, as_slices, replane, require_same_grid, slice_batch, turn_of
+from .plane_names import PLANES, Plane
+from .planes import DISPLAY_AXES, as_slices, replane, require_same_grid, slice_batch, turn_of
 from .slabs import LazyVolume, SlicePairs
 from .units import activity_per_ml, becquerels_in
 from .uptake import NORMALISATIONS, Normalisation, Patient, Stated, SuvInputs, Uptake

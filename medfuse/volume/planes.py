@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
-
 import numpy as np
 from monai.data.meta_tensor import MetaTensor
 from torch import Tensor
@@ -11,9 +9,7 @@ from torch import Tensor
 from medfuse.errors import GeometryError
 from medfuse.volume import grid_of, like, plain
 from medfuse.volume.grid import Grid
-
-Plane = Literal["native", "axial", "coronal", "sagittal"]
-PLANES: tuple[Plane, ...] = get_args(Plane)
+from medfuse.volume.plane_names import Plane
 
 DISPLAY_AXES: dict[Plane, str] = {"axial": "LPS", "coronal": "LIP", "sagittal": "PIR"}
 """Where columns, rows and slices run in each plane, so that a viewer shows the usual view: the patient's left on the

@@ -40,7 +40,8 @@ from medfuse.provenance import DISCLAIMER, Provenance
 from medfuse.runtime.progress import Progress, step_of
 from medfuse.volume import MODALITIES, Source, like, meta_of, plain, source_of
 from medfuse.volume.grid import Grid
-from medfuse.volume.planes import DISPLAY_AXES, Plane, turn_of
+from medfuse.volume.plane_names import Plane
+from medfuse.volume.planes import DISPLAY_AXES, turn_of
 
 PARTNER_AFTER_FUSED = 1000
 """Added to the SeriesNumber of a fused series."""

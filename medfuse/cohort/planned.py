@@ -1,0 +1,144 @@
+"""Define a plan: which MRI is fused with which partner and why, what was left out, and what could not be read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from medfuse.volume.modality import TRAITS, Modality
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedFusion:
+    """One fusion: an MRI, its partner, and how the two are fused; an empty text leaves a setting at its default.
+
+    Parameters
+    ----------
+    name
+        Distinguishes it from every other of its plan, also where a file system ignores case: Latin letters, digits,
+        ``-`` and ``_``. It names files, and stands in logs; it is never made of a patient's name or ID.
+    subject, session
+        Labels as BIDS has them: Latin letters and digits, without ``sub-`` and ``ses-``. The session may be empty.
+    mri, partner
+        Absolute paths: one folder, archive or NIfTI file, or the DICOM files of a series.
+    mri_series, partner_series
+        SeriesInstanceUID (``UID:2`` for the second volume of a series), or SeriesNumber, where the path holds several
+        series; else it may be empty.
+    modality
+        The partner's; empty where its header says it.
+    tracer
+        The tracer's label, such as FDG; letters and digits.
+    align
+        A way to align, or the absolute path of a registration file.
+    window, palette, plane, method
+        As the options of the same names.
+    reason
+        Why these two, in words.
+    """
+
+    name: str
+    subject: str
+    session: str = ""
+    mri: tuple[Path, ...]
+    mri_series: str = ""
+    partner: tuple[Path, ...]
+    partner_series: str = ""
+    modality: Modality | str = ""
+    tracer: str = ""
+    align: str = ""
+    window: str = ""
+    palette: str = ""
+    plane: str = ""
+    method: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeftOut:
+    """A series or file that is part of no fusion, and why.
+
+    Parameters
+    ----------
+    subject, session
+        As of `PlannedFusion`; empty where they are not known.
+    series
+        What it is, for people: its number, its kind and how many slices it has.
+    paths
+        Where it lies: a folder, or files.
+    uid
+        SeriesInstanceUID; empty where it has none.
+    modality
+        By its DICOM code; empty where it is not known.
+    reason
+        One sentence without its full stop.
+    """
+
+    subject: str = ""
+    session: str = ""
+    series: str
+    paths: tuple[Path, ...] = ()
+    uid: str = ""
+    modality: str = ""
+    reason: str
+
+
+@dataclass(frozen=True)
+class RowFault:
+    """A row of a manifest that cannot be a fusion.
+
+    Parameters
+    ----------
+    row
+        Line of the file where it begins, counted from 1, which is the header.
+    name
+        What stands for it in the counts of a run; distinct from the names of all fusions.
+    message
+        One sentence: what was expected, and what to do. It repeats no cell, which might hold a patient's name.
+    """
+
+    row: int
+    name: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is fused with what, and why; what is not, and why; and the rows that could not be read.
+
+    Parameters
+    ----------
+    rows
+        The fusions.
+    left_out
+        Series that are part of none.
+    faults
+        Rows of a manifest that cannot be fusions.
+    source
+        What was planned: a folder or a manifest. Plans of equal rows are equal, wherever they came from.
+    """
+
+    rows: tuple[PlannedFusion, ...]
+    left_out: tuple[LeftOut, ...] = ()
+    faults: tuple[RowFault, ...] = ()
+    source: Path = field(default=Path(), compare=False)
+
+
+def fusion_name(subject: str, session: str, tracer: str, modality: str, taken: Iterable[str] = ()) -> str:
+    """Name a fusion by its labels, in the order of BIDS, so that no two of a plan are alike.
+
+    >>> fusion_name("01", "02", "FDG", "PT")
+    'sub-01_ses-02_trc-FDG_pet'
+    >>> fusion_name("01", "", "", "CT", ["sub-01_ct"])
+    'sub-01_run-2_ct'
+    """
+    stem = "_".join(
+        f"{entity}-{label}" for entity, label in (("sub", subject), ("ses", session), ("trc", tracer)) if label
+    )
+    suffix = TRAITS[modality].label.lower() if modality in TRAITS else "fusion"  # type: ignore[index]
+    used = {one.casefold() for one in taken}
+    name, run = f"{stem}_{suffix}", 1
+    while name.casefold() in used:
+        run += 1
+        name = f"{stem}_run-{run}_{suffix}"
+    return name

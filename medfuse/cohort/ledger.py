@@ -130,7 +130,7 @@ class Ledger:
         """
         plan: tuple[str, ...] = ()
         last: dict[str, Mapping[str, Any]] = {}
-        runs = []
+        runs: list[Mapping[str, Any]] = []
         damaged = 0
         for line in self.lines(with_damaged=True):
             if line["event"] == "run":
@@ -179,8 +179,8 @@ class Ledger:
                 flush_folder(self.path.parent)
         except OSError as error:
             raise ExportError(
-                f"cannot write {self.path}: {error.strerror}. Free space there, or correct its permissions, and run the "
-                "command again, which goes on from there."
+                f"cannot write {self.path}: {error.strerror}. Free space there, or correct its permissions, and run "
+                "the command again, which goes on from there."
             ) from error
 
 

@@ -2,7 +2,7 @@
 
 from medfuse.nifti.header import SUFFIXES, NiftiSource, is_nifti
 from medfuse.nifti.other_formats import require_known_name, what_else
-from medfuse.nifti.read import read, read_fused, read_grid
+from medfuse.nifti.read import read, read_fused, read_grid, stored_shape
 from medfuse.nifti.write import dataset_description, write, write_measured
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "read_fused",
     "read_grid",
     "require_known_name",
+    "stored_shape",
     "what_else",
     "write",
     "write_measured",

@@ -102,6 +102,12 @@ def read_grid(path: str | Path) -> Grid:
     return placed(image.shape, stated, path).grid
 
 
+def stored_shape(path: Path) -> tuple[int, ...]:
+    """The shape that the header states, of whatever is stored; raises `SeriesError` where there is no such file."""
+    image, _ = opened(path)
+    return tuple(int(length) for length in image.shape)
+
+
 def read_fused(path: str | Path) -> MetaTensor:
     """Read a fused volume as `write` writes it: RGB24, or grey in [0, 1] (or, unscaled, in bytes).
 

@@ -6,11 +6,29 @@ import signal
 import sys
 
 from medfuse.cli import align, bench, demo, fuse, inspect, score, send, train, verify, warm_up
+from medfuse.cli.cohort import run as cohort_run
+from medfuse.cli.cohort import status as cohort_status
 from medfuse.cli.console import app
 from medfuse.cli.streams import prepare_streams
 from medfuse.runtime.output.signals import ENDING_SIGNALS
 
-__all__ = ["align", "app", "bench", "demo", "fuse", "inspect", "main", "score", "send", "train", "verify", "warm_up"]
+__all__ = [
+    *(
+        "align",
+        "app",
+        "bench",
+        "cohort_run",
+        "cohort_status",
+        "demo",
+        "fuse",
+        "inspect",
+        "main",
+        "score",
+        "send",
+        "train",
+    ),
+    *("verify", "warm_up"),
+]
 
 
 def main() -> None:

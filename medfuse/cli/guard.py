@@ -23,7 +23,7 @@ from medfuse.runtime.crash_log import write_crash_log
 from medfuse.runtime.output.place import shown
 from medfuse.volume import MODALITIES, PALETTES
 
-EXIT_USAGE, EXIT_INPUT, EXIT_NOT_ALIGNED, EXIT_EXPORT, EXIT_FAULTS, EXIT_NOT_SENT = 2, 3, 4, 5, 6, 7
+EXIT_USAGE, EXIT_INPUT, EXIT_NOT_ALIGNED, EXIT_EXPORT, EXIT_FAULTS, EXIT_NOT_SENT, EXIT_NOT_COMPLETE = range(2, 9)
 EXIT_FAULT_OF_OURS, EXIT_OUTPUT_LOST = 70, 74
 """EX_SOFTWARE and EX_IOERR of sysexits.h."""
 
@@ -137,8 +137,11 @@ class GuardedGroup(TyperGroup):
             return report_refusal(error, as_json)
         if isinstance(error, OSError) and error.errno in OF_THE_SYSTEM:
             return _report_system(error, arguments, as_json)
-        options = {name for command in self.commands.values() for each in command.params for name in each.opts}
-        log = write_crash_log(error, arguments, KNOWN_WORDS | {*self.commands} | options)
+        every = {**self.commands}
+        for command in self.commands.values():
+            every |= getattr(command, "commands", {})
+        options = {name for command in every.values() for each in command.params for name in each.opts}
+        log = write_crash_log(error, arguments, KNOWN_WORDS | {*every} | options)
         return _report_unforeseen(error, log, as_json)
 
 

@@ -45,7 +45,7 @@ def _listen(questions: queue.SimpleQueue[str]) -> None:
 
 
 def _answer(question: dict[str, Any]) -> dict[str, Any]:
-    from medfuse.cohort.request import Request
+    from medfuse.cohort.running.request import Request
     from medfuse.cohort.study.perform import look, perform
 
     request = Request.from_dict(question["request"])

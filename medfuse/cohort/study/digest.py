@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from medfuse import nifti
-from medfuse.cohort.request import Request
+from medfuse.cohort.running.request import Request
 from medfuse.dicom.scan.find_files import find_files
 from medfuse.errors import SeriesError, StudyError
 from medfuse.gesenet.loading import weights_sha256

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from medfuse.cohort.ledger import now
+from medfuse.cohort.running.ledger import now
 from medfuse.runtime.output.file_lock import FileLock
 
 FOLDER = Path(".cohort", "locks")

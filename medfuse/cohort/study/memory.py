@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medfuse import nifti
-from medfuse.cohort.request import Request
+from medfuse.cohort.running.request import Request
 from medfuse.dicom.scan.sizes import Size, series_size
 from medfuse.volume.modality import PARTNERS
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from monai.data.meta_tensor import MetaTensor
 
-from medfuse.cohort.ledger import Ledger, Result
-from medfuse.cohort.request import Request
+from medfuse.cohort.running.ledger import Ledger, Result
+from medfuse.cohort.running.request import Request
 from medfuse.cohort.study.digest import Contents, study_digest
 from medfuse.cohort.study.lock import begun_by, note_begin, note_end, study_lock
 from medfuse.cohort.study.memory import predict

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from medfuse.cohort.request import Request
+from medfuse.cohort.running.request import Request
 from medfuse.volume.modality import PARTNERS, TRAITS
 
 RUN = re.compile(r"_run-([0-9]+)(?=_)")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from medfuse import nifti
-from medfuse.cohort.request import Request
+from medfuse.cohort.running.request import Request
 from medfuse.cohort.study.places import Places
 from medfuse.cohort.study.record import Record, outputs_of
 from medfuse.errors import ExportError

@@ -12,10 +12,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from medfuse.cohort.dataset import describe_dataset, links_of, write_table
-from medfuse.cohort.ledger import COMPLETE, RESULTS, History, Ledger, Result
-from medfuse.cohort.request import Request, Row
-from medfuse.cohort.settings import Settings
+from medfuse.cohort.running.dataset import describe_dataset, links_of, write_table
+from medfuse.cohort.running.ledger import COMPLETE, RESULTS, History, Ledger, Result
+from medfuse.cohort.running.request import Request, Row
+from medfuse.cohort.running.settings import Settings
 from medfuse.cohort.study.places import Places
 from medfuse.errors import CohortError, ExportError
 from medfuse.nifti import is_nifti
@@ -193,7 +193,7 @@ def run_plan(
             else:
                 requests.append(request)
         if requests:
-            from medfuse.cohort.distribute import distribute
+            from medfuse.cohort.running.distribute import distribute
 
             with _client(where, len(requests)) as (client, threads):
                 for line in distribute(client, requests, ledger, memory=where.memory, threads=threads):

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from medfuse.cohort.settings import Settings
+from medfuse.cohort.running.settings import Settings
 
 
 class Row(Protocol):

@@ -124,6 +124,10 @@ class Settings:
         if self.batch_size < 1:
             raise CohortError(f"expected the setting batch_size as at least 1; found {self.batch_size}.")
 
+    def with_dicom(self, dicom: bool) -> Settings:
+        """The same, and DICOM series are written where that is asked for in either place."""
+        return replace(self, dicom=self.dicom or dicom)
+
     def effective(self, modality: str, row: Mapping[str, str]) -> dict[str, Any]:
         """The settings that concern one fusion, by name; those that do not are left out, so that they change nothing.
 

@@ -9,7 +9,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -89,6 +89,31 @@ class History:
                 state = "running" if study in running else "interrupted"
             found[state] += 1
         return {state: found[state] for state in (*RESULTS, *OPEN)}
+
+
+class Tail:
+    """Which studies of a ledger are under way, read on from where the last look ended."""
+
+    def __init__(self, folder: Path) -> None:
+        path = folder / NAME
+        self._path, self._running = path, dict[str, None]()
+        # What earlier runs wrote says nothing about this one.
+        self._place = path.stat().st_size if path.exists() else 0
+
+    def running(self) -> list[str]:
+        """Those that have begun and have no result."""
+        with suppress(OSError), self._path.open("rb") as stream:
+            stream.seek(self._place)
+            for text in stream:
+                if not text.endswith(b"\n"):
+                    break
+                self._place += len(text)
+                line = _line(text)
+                if line is not None and line["event"] == "started":
+                    self._running[line["study"]] = None
+                elif line is not None and line["event"] == "result":
+                    self._running.pop(line["study"], None)
+        return list(self._running)
 
 
 class Ledger:

@@ -9,10 +9,10 @@ from typing import Any
 
 from distributed import Client, Future, as_completed
 
-from medfuse.cohort.children import said_of
-from medfuse.cohort.ledger import Ledger
-from medfuse.cohort.request import Request
-from medfuse.cohort.worker import MEMORY, PLUGIN, CohortPlugin, do
+from medfuse.cohort.running.children import said_of
+from medfuse.cohort.running.ledger import Ledger
+from medfuse.cohort.running.request import Request
+from medfuse.cohort.running.worker import MEMORY, PLUGIN, CohortPlugin, do
 from medfuse.errors import CohortError, ExportError
 
 WORKER_SECONDS = 600
@@ -41,7 +41,7 @@ def distribute(
     ledger
         Takes what the workers cannot say themselves.
     memory, threads
-        As for `medfuse.cohort.worker.CohortPlugin`.
+        As for `medfuse.cohort.running.worker.CohortPlugin`.
 
     Raises
     ------

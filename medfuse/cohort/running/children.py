@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import re
 import signal
 import subprocess
 import sys
@@ -16,8 +17,12 @@ from typing import Any
 
 import psutil
 
+from medfuse.errors import CohortError
+
 LOOK_SECONDS = 0.1
 """How often a process's memory is looked at."""
+
+MOST_NUMBER = 1e15
 
 END_SECONDS = 10.0
 """How long to wait for the system to say how a process ended."""
@@ -177,6 +182,21 @@ class Children:
 
 children = Children()
 """Those of this process."""
+
+
+UNITS = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
+
+
+def bytes_of(text: str) -> int:
+    """Read how many bytes a text says; `CohortError` where it says none.
+
+    >>> bytes_of("1.5 GiB"), bytes_of("2GB")
+    (1610612736, 2000000000)
+    """
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?([A-Za-z]*)", text.strip(), re.ASCII)
+    if found is None or found[2].upper() not in UNITS or not 0 < float(found[1]) < MOST_NUMBER:
+        raise CohortError(f"expected memory as a number with its unit, such as 8GiB or 500MB; found {text[:40]!r}.")
+    return int(float(found[1]) * UNITS[found[2].upper()])
 
 
 def said_of(number: float) -> str:

@@ -9,8 +9,8 @@ from typing import Any
 from distributed import Worker, WorkerPlugin, get_worker
 from distributed.system import MEMORY_LIMIT
 
-from medfuse.cohort.children import ChildDiedError, children
-from medfuse.cohort.ledger import Ledger
+from medfuse.cohort.running.children import ChildDiedError, children
+from medfuse.cohort.running.ledger import Ledger
 
 PLUGIN = "medfuse-cohort"
 

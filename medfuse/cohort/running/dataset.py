@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from medfuse import nifti
-from medfuse.cohort.ledger import NAME, Ledger
+from medfuse.cohort.running.ledger import NAME, Ledger
 from medfuse.errors import ExportError
 from medfuse.provenance import DISCLAIMER
 from medfuse.runtime.output.atomic_output import atomic_file
@@ -25,7 +25,7 @@ LOCK = Path(".cohort", "dataset.lock")
 TABLE = "cohort.tsv"
 
 IGNORED = (
-    *(TABLE, "cohort.json", NAME, "logs/", ".cohort/", "**/ct/", "**/spect/", "*_xfm.*", "*_dicom/"),
+    *(TABLE, "cohort.json", NAME, "logs", ".cohort", "ct", "spect", "fusion", "*_xfm.*", "*_dicom"),
     *(".sub-*.json",),
 )
 """What BIDS has no place for: CT and SPECT, maps, DICOM, and what a cohort keeps for itself."""

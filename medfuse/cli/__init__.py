@@ -13,21 +13,20 @@ from medfuse.cli.streams import prepare_streams
 from medfuse.runtime.output.signals import ENDING_SIGNALS
 
 __all__ = [
-    *(
-        "align",
-        "app",
-        "bench",
-        "cohort_run",
-        "cohort_status",
-        "demo",
-        "fuse",
-        "inspect",
-        "main",
-        "score",
-        "send",
-        "train",
-    ),
-    *("verify", "warm_up"),
+    "align",
+    "app",
+    "bench",
+    "cohort_run",
+    "cohort_status",
+    "demo",
+    "fuse",
+    "inspect",
+    "main",
+    "score",
+    "send",
+    "train",
+    "verify",
+    "warm_up",
 ]
 
 

@@ -12,7 +12,7 @@ from medfuse.cli.console import EXIT_CODES, EXIT_NOT_COMPLETE, Json, print_json,
 from medfuse.cli.streams import printable
 
 OUTCOMES = {
-    "done": "done in this run or the latest one that did it",
+    "done": "done",
     "skipped": "done before, and nothing has changed since",
     "refused": "medfuse refuses its inputs; the sentence says why",
     "failed": "something else went wrong; the log says what",

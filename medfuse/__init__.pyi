@@ -1,5 +1,6 @@
-from . import gesenet, transforms
+from . import cohort, gesenet, transforms
 from .errors import (
+    CohortError,
     DeviceError,
     ExportError,
     GeometryError,
@@ -21,6 +22,7 @@ from .registration.transform import Registration
 from .volume.grid import Grid
 
 __all__ = [
+    "CohortError",
     "DeviceError",
     "ExportError",
     "FusedStudy",
@@ -35,6 +37,7 @@ __all__ = [
     "TrainingError",
     "WeightsError",
     "Window",
+    "cohort",
     "fuse",
     "gesenet",
     "load",

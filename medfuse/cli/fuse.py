@@ -26,6 +26,7 @@ from medfuse.cli.options.choices import (
     choosing,
 )
 from medfuse.cli.options.inputs import require_apart
+from medfuse.cli.options.pair import Pair, chosen_pair
 from medfuse.cli.options.suv import Dose, Height, InjectedAt, Nuclide, SexOption, Suv, SuvBy, Weight, suv_choices
 from medfuse.cli.results import RESULTS, print_result, summary, write_results
 from medfuse.errors import did_you_mean
@@ -35,7 +36,7 @@ from medfuse.intensity import CT_WINDOWS_HU
 from medfuse.registration.files.suffixes import READ_SUFFIXES
 from medfuse.runtime.output.atomic_output import atomic_entries
 from medfuse.runtime.output.place import shown
-from medfuse.runtime.progress import part_of
+from medfuse.runtime.progress import Progress, part_of
 from medfuse.volume import MRI, PALETTES, PARTNERS
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 
     from medfuse import dicom
     from medfuse.registration import Align
-    from medfuse.volume import Plane
+    from medfuse.volume import Modality, Plane
 
 MOST_BITS = 16
 
@@ -57,10 +58,15 @@ DICOM_ONLY = (
 @app.command(epilog=EXIT_CODES)
 def fuse(
     mri: Annotated[
-        Path, typer.Argument(help="The MRI: a DICOM folder or archive, or a NIfTI file.", show_default=False)
+        Path,
+        typer.Argument(
+            help="The MRI: a DICOM folder or archive, or a NIfTI file; or a folder of both.", show_default=False
+        ),
     ],
-    partner: Annotated[Path, typer.Argument(help="Its CT, PET or SPECT, in the same forms.", show_default=False)],
     out: Annotated[Path, typer.Option("--out", help="Folder for the results.", show_default=False)],
+    partner: Annotated[
+        Path | None, typer.Argument(help="Its CT, PET or SPECT, in the same forms.", show_default=False)
+    ] = None,
     format_: Annotated[Format, typer.Option("--format", help="What to write.")] = Format.BOTH,
     modality: PartnerOption = None,
     align: Annotated[
@@ -155,14 +161,17 @@ def fuse(
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Fuse MRI and PARTNER into OUT/dicom/*.dcm and OUT/fused.nii.gz with OUT/fused.json."""
+    """Fuse MRI and PARTNER into OUT/dicom/*.dcm and OUT/fused.nii.gz with OUT/fused.json.
+
+    Where one folder holds both, the rules of medfuse cohort plan choose the two series, and it says why.
+    """
     _require_usable(align, template, identity, deidentify, bits)
     uptake = suv_choices(
         suv, suv_by, dose=dose, injected_at=injected_at, nuclide=nuclide, weight=weight, height=height, sex=sex
     )
     asked = (template, identity, multiframe, dicomdir, description, series_number)
     _require_dicom_output(format_, (*asked, compress is not CompressionName.NONE, bits != MOST_BITS))
-    from medfuse import dicom, nifti
+    from medfuse import dicom
 
     with refusing(as_json), steps() as progress:
         started = time.perf_counter()
@@ -180,14 +189,10 @@ def fuse(
             )
         choices = DicomChoices(options, with_partner, dicomdir)
         with atomic_entries(out, overwrite, RESULTS) as folder:
-            read = partial(medfuse.load, fill_gaps=fill_gaps, accept_cut=accept_cut)
-            grey = [luma and nifti.is_nifti(path) for path in (mri, partner)]
-            halves = part_of(progress, 0, 0.5, "MRI"), part_of(progress, 0.5, 1, "partner")
-            with choosing("--mri-series"):
-                loaded = read(mri, MRI, mri_series, volume=mri_volume, luma=grey[0], progress=halves[0])
+            slices = {"fill_gaps": fill_gaps, "accept_cut": accept_cut}
+            pair = chosen_pair(mri, partner, mri_series, partner_series, modality and modality.value, **slices)
             wanted = [one for one in PARTNERS if modality is None or modality.value == one]
-            with choosing("--partner-series"):
-                other = read(partner, wanted, partner_series, volume=partner_volume, luma=grey[1], progress=halves[1])
+            loaded, other = _load(pair, wanted, (mri_volume, partner_volume), luma, slices, progress)
             other = uptake.convert(other)
             if format_ is not Format.NIFTI:
                 _refuse_early(loaded, other, plane.value, choices)
@@ -215,15 +220,39 @@ def fuse(
             write_results(study, folder, format_, progress, choices)
             written = [entry.name for entry in folder.iterdir()]
         result = summary(study, out, written) | {"seconds": round(time.perf_counter() - started, 2)}
+        result |= {"chosen": pair.reason} if pair.reason else {}
     print_result(result, as_json)
 
 
-def _require_inputs_apart(out: Path, mri: Path, partner: Path, template: Path | None, align: str, weights: str) -> None:
+def _require_inputs_apart(
+    out: Path, mri: Path, partner: Path | None, template: Path | None, align: str, weights: str
+) -> None:
     """Raise a usage error where an input lies among the results that would be replaced."""
     given = {"MRI": mri, "PARTNER": partner, "--template": template}
     given |= {"--align": Path(align)} if align not in list(Way) else {}
     given |= {"--weights": Path(weights)} if weights != DEFAULT else {}
     require_apart([out / entry for entry in RESULTS], given)
+
+
+def _load(
+    pair: Pair,
+    wanted: list[Modality],
+    volumes: tuple[int | None, int | None],
+    luma: bool,
+    slices: dict[str, bool],
+    progress: Progress,
+) -> tuple[MetaTensor, MetaTensor]:
+    """The MRI and its partner."""
+    from medfuse import nifti
+
+    grey = [luma and isinstance(path, Path) and nifti.is_nifti(path) for path in (pair.mri, pair.partner)]
+    halves = part_of(progress, 0, 0.5, "MRI"), part_of(progress, 0.5, 1, "partner")
+    read = partial(medfuse.load, **slices)
+    with choosing("--mri-series"):
+        mri = read(pair.mri, MRI, pair.mri_series, volume=volumes[0], luma=grey[0], progress=halves[0])
+    with choosing("--partner-series"):
+        other = read(pair.partner, wanted, pair.partner_series, volume=volumes[1], luma=grey[1], progress=halves[1])
+    return mri, other
 
 
 def _alignment(align: str) -> Align | medfuse.Registration | Path:

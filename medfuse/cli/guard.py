@@ -137,12 +137,17 @@ class GuardedGroup(TyperGroup):
             return report_refusal(error, as_json)
         if isinstance(error, OSError) and error.errno in OF_THE_SYSTEM:
             return _report_system(error, arguments, as_json)
-        every = {**self.commands}
-        for command in self.commands.values():
-            every |= getattr(command, "commands", {})
-        options = {name for command in every.values() for each in command.params for name in each.opts}
-        log = write_crash_log(error, arguments, KNOWN_WORDS | {*every} | options)
+        log = write_crash_log(error, arguments, KNOWN_WORDS | _words_of(self))
         return _report_unforeseen(error, log, as_json)
+
+
+def _words_of(group: Any) -> set[str]:
+    """Names of the commands of a group, of those of groups in it, and of their options."""
+    words = set(group.commands)
+    for command in group.commands.values():
+        words |= {name for each in command.params for name in each.opts}
+        words |= _words_of(command) if hasattr(command, "commands") else set()
+    return words
 
 
 def report(kind: str, message: str, code: int, as_json: bool, **details: object) -> int:

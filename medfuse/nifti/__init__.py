@@ -2,7 +2,7 @@
 
 from medfuse.nifti.header import SUFFIXES, NiftiSource, is_nifti
 from medfuse.nifti.other_formats import require_known_name, what_else
-from medfuse.nifti.read import read, read_fused, read_grid, stored_shape
+from medfuse.nifti.read import read, read_fused, read_grid, read_size
 from medfuse.nifti.write import dataset_description, write, write_measured
 
 __all__ = [
@@ -13,8 +13,8 @@ __all__ = [
     "read",
     "read_fused",
     "read_grid",
+    "read_size",
     "require_known_name",
-    "stored_shape",
     "what_else",
     "write",
     "write_measured",

@@ -102,10 +102,18 @@ def read_grid(path: str | Path) -> Grid:
     return placed(image.shape, stated, path).grid
 
 
-def stored_shape(path: Path) -> tuple[int, ...]:
-    """The shape that the header states, of whatever is stored; raises `SeriesError` where there is no such file."""
-    image, _ = opened(path)
-    return tuple(int(length) for length in image.shape)
+def read_size(path: str | Path) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    """Read only the shape, of four axes and more, too, and the spacing of the first three, mm.
+
+    Raises
+    ------
+    SeriesError, GeometryError, IntensityError
+        If the file cannot be read, or its geometry is none.
+    """
+    path = Path(path)
+    image, stated = opened(path)
+    shape = tuple(int(length) for length in image.shape)
+    return shape, tuple(float(length) for length in placed(shape, stated, path).grid.spacing)
 
 
 def read_fused(path: str | Path) -> MetaTensor:

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from medfuse.cli.cohort.group import cohort_app
+from medfuse.cli.cohort.app import cohort_app
 from medfuse.cli.cohort.progress import counted_by_result, showing, tell
 from medfuse.cli.console import EXIT_CODES, EXIT_NOT_COMPLETE, Json, print_json, refusing, stdout
-from medfuse.errors import CohortError
-
-if TYPE_CHECKING:
-    from medfuse.cohort.planned import Plan
 
 
 @cohort_app.command("run", epilog=EXIT_CODES)
@@ -52,6 +48,7 @@ def run(
     if scheduler and workers:
         raise typer.BadParameter("give --scheduler or --workers, not both: the scheduler has workers of its own.")
     with refusing(as_json):
+        from medfuse import cohort
         from medfuse.cohort.running.children import bytes_of
         from medfuse.cohort.running.ledger import Tail
         from medfuse.cohort.running.run import Shard, Where, run_plan
@@ -60,7 +57,7 @@ def run(
         part = Shard.parse(shard)
         where = Where(scheduler=scheduler, workers=workers, memory=bytes_of(memory) if memory else 0)
         chosen = Settings.read(settings) if settings else Settings()
-        plan = _plan(source, rules)
+        plan = cohort.plan(source, rules=rules)
         names = part.of_names([*(row.name for row in plan.rows), *(fault.name for fault in plan.faults)])
         with showing(len(names), Tail(out)) as shown:
             for outcome in run_plan(
@@ -85,18 +82,6 @@ def run(
         stdout.print(f"{out / 'cohort.tsv'} has a row for each", highlight=False, markup=False, soft_wrap=True)
     if not complete:
         raise typer.Exit(EXIT_NOT_COMPLETE)
-
-
-def _plan(source: Path, rules: Path | None) -> Plan:
-    from medfuse.cohort.manifest import read_manifest
-
-    if source.is_dir():
-        from medfuse.cohort import plan
-
-        return plan(source, rules=rules)
-    if rules is not None:
-        raise CohortError("expected no --rules with a plan, which is made already; leave them out.")
-    return read_manifest(source)
 
 
 def _described(outcome: Any) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from medfuse.cli.cohort.group import cohort_app
+from medfuse.cli.cohort.app import cohort_app
 from medfuse.cli.console import EXIT_CODES, EXIT_NOT_COMPLETE, Json, print_json, refusing, stdout
 from medfuse.cli.streams import printable
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 
 from medfuse import nifti
 from medfuse.cohort.running.request import Request
@@ -39,6 +38,6 @@ def predict(request: Request) -> Prediction:
 
 def _size(paths: tuple[str, ...], series: str) -> Size:
     if len(paths) == 1 and nifti.is_nifti(paths[0]):
-        shape = sorted(nifti.stored_shape(Path(paths[0])))
+        shape = sorted(nifti.read_size(paths[0])[0])
         return Size(math.prod(shape), math.prod(shape[-2:]))
     return series_size(paths, series)

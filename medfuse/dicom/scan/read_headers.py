@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
@@ -62,11 +62,20 @@ class MissingElementsError(SeriesError):
         self.keywords = tuple(keywords)
 
 
-def read_headers(files: Files) -> Iterator[Instance | SeriesError | None]:
-    """For each file its header, None where it is no DICOM image, or the error where it is one but cannot be used."""
+def read_headers(files: Files, keywords: Collection[str] = ()) -> Iterator[Instance | SeriesError | None]:
+    """For each file its header, None where it is no DICOM image, or the error where it is one but cannot be used.
+
+    Parameters
+    ----------
+    files
+        As `find_files` returns them.
+    keywords
+        The elements that are needed; all are read where none is named.
+    """
+    tags = [MOSAIC_LAYOUT, *map(Tag, keywords)] if keywords else None
     for path, head in _heads(files.paths):
         try:
-            yield _read_header(path, head, files.kept)
+            yield _read_header(path, head, files.kept, tags)
         except SeriesError as error:
             yield error
 
@@ -94,7 +103,7 @@ def _fetch(paths: Sequence[Path]) -> list[tuple[Path, bytes | None]]:
     return fetched
 
 
-def _read_header(path: Path, head: bytes | None, kept: object) -> Instance | None:
+def _read_header(path: Path, head: bytes | None, kept: object, tags: list[BaseTag] | None) -> Instance | None:
     """As of `read_headers`, for one file."""
     if head is None:
         raise SeriesError("the file cannot be opened")
@@ -104,7 +113,7 @@ def _read_header(path: Path, head: bytes | None, kept: object) -> Instance | Non
         if deflated:
             _require_inflatable(path, head)
         # Files without the DICM mark are taken only if they still parse as an image.
-        header, pixels = _parse_deflated(path) if deflated else _parse(path, head, force=not marked)
+        header, pixels = _parse_deflated(path) if deflated else _parse(path, head, tags, force=not marked)
         header.buffer, header.filename = None, str(path)  # else each header would keep the bytes it was read from
         for tag in [tag for tag, element in header.items() if _is_unneeded(tag, element)]:
             del header[tag]
@@ -134,11 +143,11 @@ def _is_past(header: Dataset, pixels: PixelElement | None, keyword: str) -> bool
     return pixels is not None or max(header.keys(), default=0) > (tag_for_keyword(keyword) or 0)
 
 
-def _parse(path: Path, head: bytes, *, force: bool) -> tuple[Dataset, PixelElement | None]:
+def _parse(path: Path, head: bytes, tags: list[BaseTag] | None, *, force: bool) -> tuple[Dataset, PixelElement | None]:
     """The header, and the element after it: from the file's first bytes alone, if it ends there."""
     stream: BinaryIO = BytesIO(head)
     try:
-        header = dcmread(stream, stop_before_pixels=True, force=force)
+        header = dcmread(stream, stop_before_pixels=True, force=force, specific_tags=tags)
         end = stream.tell()
     except Exception:  # as above; where the header only goes on, the file shows it
         if len(head) < HEAD_BYTES:
@@ -148,7 +157,7 @@ def _parse(path: Path, head: bytes, *, force: bool) -> tuple[Dataset, PixelEleme
         size = len(head) if len(head) < HEAD_BYTES else path.stat().st_size
         return header, _pixel_element(header, head[end : end + ELEMENT_BYTES], end, size)
     with path.open("rb") as stream:
-        header = dcmread(stream, stop_before_pixels=True, force=force)
+        header = dcmread(stream, stop_before_pixels=True, force=force, specific_tags=tags)
         end = stream.tell()
         return header, _pixel_element(header, stream.read(ELEMENT_BYTES), end, path.stat().st_size)
 

@@ -2,29 +2,14 @@
 
 from __future__ import annotations
 
-import gc
-from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from medfuse.dicom.header import Instance, named, quiet, said, short_text
-from medfuse.dicom.scan.find_files import Place, find_files
-from medfuse.dicom.scan.read_headers import MissingElementsError, read_headers
+from medfuse.dicom.header import named, quiet
+from medfuse.dicom.scan.collect import collect, without_garbage_collection
+from medfuse.dicom.scan.find_files import Place
 from medfuse.dicom.scan.series import Accepted, Series
-from medfuse.errors import SeriesError, counted
-
-
-@contextmanager
-def _without_garbage_collection() -> Iterator[None]:
-    """Keep Python's cycle collector from visiting all headers again and again while they are read."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
+from medfuse.errors import counted
 
 
 @dataclass(frozen=True)
@@ -72,30 +57,10 @@ def scan(path: Place, *, fill_gaps: bool = False, accept_cut: bool = False) -> S
     SeriesError
         If the path does not exist, or its files cannot be accessed.
     """
-    groups: dict[tuple[str, str], list[Instance]] = defaultdict(list)
-    ignored = damaged = 0
-    incomplete: Counter[str] = Counter()
-    with quiet(), _without_garbage_collection():
-        files = find_files(path)
-        for found in read_headers(files):
-            if isinstance(found, MissingElementsError):
-                incomplete[found.keywords[0]] += 1
-            elif isinstance(found, SeriesError):
-                damaged += 1
-            elif found is None:
-                ignored += 1
-            else:
-                try:
-                    # Some exports number their series but forget to give each a UID.
-                    uid = said(found.header, "SeriesInstanceUID") or "none"
-                except Exception:  # hostile headers fail in many ways
-                    damaged += 1
-                    continue
-                groups[uid, short_text(found.header, "SeriesNumber")].append(found)
+    found = collect(path)
+    with quiet(), without_garbage_collection():
         series = [
-            part
-            for (uid, _), instances in groups.items()
-            for part in Series.assemble(uid, instances, Accepted(gaps=fill_gaps, cut=accept_cut))
+            part for group in found.groups for part in Series.assemble(*group, Accepted(gaps=fill_gaps, cut=accept_cut))
         ]
     series.sort(key=lambda one: (len(whole := one.number.split(":")[0]), whole, one.uid, one.part or 0))
-    return Scan(tuple(series), ignored, damaged, dict(incomplete), files.broken_links)
+    return Scan(tuple(series), len(found.ignored), len(found.damaged), dict(found.incomplete), found.broken_links)

@@ -11,7 +11,8 @@ from monai.data.meta_tensor import MetaTensor
 
 from medfuse.volume import Source, grid_of, plain, source_of
 from medfuse.volume.grid import Grid
-from medfuse.volume.planes import Plane, turn_of
+from medfuse.volume.plane_names import Plane
+from medfuse.volume.planes import turn_of
 
 
 @dataclass(frozen=True)

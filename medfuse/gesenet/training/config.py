@@ -222,9 +222,9 @@ class TrainingConfig:
             setting.
         """
         # Only here: the command's help lists the settings, and is to be quick.
-        from medfuse.gesenet.training.read_yaml import read_yaml
+        from medfuse.runtime.yaml_settings import read_yaml
 
-        values = read_yaml(path)
+        values = read_yaml(path, TrainingError, "steps: 20000")
         _resolve(values, path.parent)
         given = {name: value for name, value in flags.items() if value is not None}
         return cls.from_mapping(with_new_names(values) | given)
@@ -272,11 +272,11 @@ class TrainingConfig:
 
     def to_yaml(self) -> str:
         """The resolved settings, in the form that `from_yaml` reads; paths are absolute, so the file may be moved."""
-        import yaml
+        from medfuse.runtime.yaml_settings import write_yaml
 
         values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
         _resolve(values, Path.cwd())
-        return yaml.safe_dump(values, sort_keys=False)
+        return write_yaml(values)
 
 
 def with_new_names(values: Mapping[str, Any]) -> dict[str, Any]:

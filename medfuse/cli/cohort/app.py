@@ -1,4 +1,4 @@
-"""Hold the commands of ``medfuse cohort``."""
+"""Group the commands for cohorts: ``medfuse cohort``."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import typer
 from medfuse.cli.console import EXIT_CODES, app
 
 cohort_app = typer.Typer(
-    help="Fuse many studies: plan what is fused with what, run it, and see what became of each.",
+    help="Plan the fusions of many studies, and why each; run them.",
     epilog=EXIT_CODES,
     no_args_is_help=True,
+    add_completion=False,
 )
-
 app.add_typer(cohort_app, name="cohort")

@@ -112,7 +112,7 @@ def test_the_command_is_killed(inputs, quiet, tmp_path):
     assert status.complete
     assert times_done(out) == sorted({*times_done(out)})
     assert tree(out) == quiet
-    assert not [path for path in out.rglob(".medfuse-*")]
+    assert not list(out.rglob(".medfuse-*"))
 
 
 def test_two_shards_and_two_people_at_once(inputs, quiet, tmp_path):

@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from medfuse.errors import CohortError, TrainingError, did_you_mean
+from medfuse.errors import CohortError, did_you_mean
 from medfuse.gesenet.batches import DEFAULT_BATCH_SIZE
 from medfuse.gesenet.engines import AUTO, ENGINE_NAMES
-from medfuse.gesenet.training.read_yaml import read_yaml
 from medfuse.intensity.presets import parse_window
+from medfuse.runtime.yaml_settings import read_yaml
 from medfuse.volume.modality import PALETTES, PARTNERS
 from medfuse.volume.plane_names import PLANES
 from medfuse.volume.uptake import NORMALISATIONS
@@ -62,11 +62,7 @@ class Settings:
     def read(cls, path: str | Path) -> Settings:
         """Read a YAML file of these names; `CohortError` where one is unknown or has no such value."""
         path = Path(path)
-        try:
-            values = read_yaml(path)
-        except TrainingError as error:
-            raise CohortError(str(error).replace("'steps: 20000'", "'align: rigid'")) from None
-        settings = cls.of(values)
+        settings = cls.of(read_yaml(path, CohortError, "align: rigid"))
         if settings.weights != "default":  # relative to the file that names it, not to where the command is run
             settings = replace(settings, weights=str(path.absolute().parent / settings.weights))
         return settings

@@ -129,7 +129,7 @@ class Idle:
         about = {"run": request["run"], "study": request["name"]}
         line = {"event": "result", **about, "result": "done", "row": {"seconds": 1.0, "verdict": "aligned"}}
         ledger = Ledger(Path(request["out"]))
-        ledger.append({"event": "started", **about})
+        ledger.append({"event": "started", **about}, durable=False)
         ledger.append(line)
         return json.loads(json.dumps({"result": line}))
 
@@ -159,9 +159,8 @@ def simulate(folder: Path, studies: int, workers: int) -> None:
     append = (time.perf_counter() - started) / 100
     rate = studies / whole
     print(f"{studies} studies without pixels on {workers} workers: {whole:.1f} s, {1000 / rate:.1f} ms a study")
-    print(
-        f"reading the plan {read:.2f} s; counting from the ledger {counted:.2f} s; one line of it {1000 * append:.2f} ms"
-    )
+    print(f"reading the plan {read:.2f} s; counting from the ledger {counted:.2f} s")
+    print(f"one line of the ledger {1000 * append:.2f} ms, brought to the disk")
     print(f"so {workers} workers are kept busy as long as a study takes {workers / rate:.1f} s or more;")
     print(f"for 1 % of overhead on one scheduler, a study of a worker takes {100 / rate:.1f} s or more")
 

@@ -21,6 +21,9 @@ WORKER_SECONDS = 600
 PAUSE = 0.5
 """Seconds between two questions whether another process is through with a study."""
 
+KNOWN_SECONDS = 5.0
+"""How long what was said of the workers holds."""
+
 LOOK, DO = 0, 10
 """Priorities: what can be done is done before others are looked at."""
 
@@ -72,6 +75,7 @@ class _Run:
         self.requests = {request.name: request for request in requests}
         self.asked: dict[str, tuple[str, str]] = {}
         """The study and what is done with it, by the key of the task."""
+        self.memory, self.known_until = 0.0, 0.0
         self.rounds = 0
         self.again: set[str] = set()
         """Those that another process held: it may have done them in the name of this run."""
@@ -158,8 +162,12 @@ class _Run:
         return self.ledger.settle(said)
 
     def _most_memory(self) -> float:
-        workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
-        return max((float(worker["resources"].get(MEMORY, 0)) for worker in workers), default=0.0) or float("inf")
+        """What the largest worker has; asked now and then, for the answer lists all workers."""
+        if time.monotonic() > self.known_until:
+            workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
+            self.memory = max((float(worker["resources"].get(MEMORY, 0)) for worker in workers), default=0.0)
+            self.known_until = time.monotonic() + KNOWN_SECONDS
+        return self.memory or float("inf")
 
 
 def _result(request: Request, result: str) -> dict[str, Any]:

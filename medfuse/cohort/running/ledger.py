@@ -122,8 +122,8 @@ class Ledger:
     def __init__(self, folder: Path) -> None:
         self.path = folder / NAME
 
-    def append(self, *lines: Mapping[str, Any]) -> None:
-        """Append lines, each with the time, and bring them to the disk before this returns.
+    def append(self, *lines: Mapping[str, Any], durable: bool = True) -> None:
+        """Append lines, each with the time, and bring them to the disk before this returns unless not ``durable``.
 
         A line that another process did not finish is closed first, so that it damages no other. Where the disk is full,
         what was begun is taken back.
@@ -134,7 +134,7 @@ class Ledger:
             If the file cannot be written, or others hold it for a minute.
         """
         with self._held() as descriptor:
-            _append(descriptor, lines)
+            _append(descriptor, lines, durable)
 
     def settle(self, line: Mapping[str, Any]) -> Mapping[str, Any]:
         """Append a study's result, unless the same run has one already; return the one that holds."""
@@ -209,7 +209,7 @@ class Ledger:
             ) from error
 
 
-def _append(descriptor: int, lines: Iterable[Mapping[str, Any]]) -> None:
+def _append(descriptor: int, lines: Iterable[Mapping[str, Any]], durable: bool = True) -> None:
     end = os.lseek(descriptor, 0, os.SEEK_END)
     texts = [json.dumps({"time": now(), **line}, ensure_ascii=True, allow_nan=False) + "\n" for line in lines]
     if end:
@@ -223,7 +223,8 @@ def _append(descriptor: int, lines: Iterable[Mapping[str, Any]]) -> None:
             rest = memoryview(content)
             while rest:
                 rest = rest[os.write(descriptor, rest) :]
-            os.fsync(descriptor)
+            if durable:
+                os.fsync(descriptor)
             return
         except OSError as error:
             os.ftruncate(descriptor, end)

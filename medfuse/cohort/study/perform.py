@@ -116,7 +116,8 @@ def _do(request: Request, lock: Any, ledger: Ledger) -> Line:
         if settled:
             return {"result": settled}
         note_begin(lock, request.run)
-        ledger.append({"event": "started", "run": request.run, "study": request.name})
+        # A loss of power that loses this line loses nothing else: the study counts as not begun.
+        ledger.append({"event": "started", "run": request.run, "study": request.name}, durable=False)
         places = Places.of(request)
         former = Record.read(places.folder / places.record)
         contents = Contents(former.inputs if former else {})

@@ -40,14 +40,17 @@ class CommandOptions(_Table):
     """``.. command-options:: fuse``: name, default and meaning of each argument and option."""
 
     required_arguments = 1
+    final_argument_whitespace = True
 
     def run(self) -> list[nodes.Node]:
         return self.table(("name", "default", "meaning"), _options(self.arguments[0]), "35 15 50")
 
 
 def _options(command: str) -> Iterator[tuple[str, str, str]]:
-    functions = {info.callback.__name__: info.callback for info in app.registered_commands if info.callback}
-    function = functions[command.replace("-", "_")]
+    group, _, name = command.rpartition(" ")
+    within = next((one.typer_instance for one in app.registered_groups if one.name == group), None) if group else app
+    functions = {info.callback.__name__: info.callback for info in within.registered_commands if info.callback}
+    function = functions[name.replace("-", "_")]
     hints = get_type_hints(function, include_extras=True)
     for name, parameter in inspect.signature(function).parameters.items():
         kind, info = get_args(hints[name])[:2]

@@ -189,10 +189,11 @@ def fuse(
             )
         choices = DicomChoices(options, with_partner, dicomdir)
         with atomic_entries(out, overwrite, RESULTS) as folder:
-            slices = {"fill_gaps": fill_gaps, "accept_cut": accept_cut}
-            pair = chosen_pair(mri, partner, mri_series, partner_series, modality and modality.value, **slices)
+            pair = chosen_pair(
+                mri, partner, mri_series, partner_series, modality and modality.value, (fill_gaps, accept_cut)
+            )
             wanted = [one for one in PARTNERS if modality is None or modality.value == one]
-            loaded, other = _load(pair, wanted, (mri_volume, partner_volume), luma, slices, progress)
+            loaded, other = _load(pair, wanted, (mri_volume, partner_volume), luma, (fill_gaps, accept_cut), progress)
             other = uptake.convert(other)
             if format_ is not Format.NIFTI:
                 _refuse_early(loaded, other, plane.value, choices)
@@ -239,7 +240,7 @@ def _load(
     wanted: list[Modality],
     volumes: tuple[int | None, int | None],
     luma: bool,
-    slices: dict[str, bool],
+    accepted: tuple[bool, bool],
     progress: Progress,
 ) -> tuple[MetaTensor, MetaTensor]:
     """The MRI and its partner."""
@@ -247,7 +248,7 @@ def _load(
 
     grey = [luma and isinstance(path, Path) and nifti.is_nifti(path) for path in (pair.mri, pair.partner)]
     halves = part_of(progress, 0, 0.5, "MRI"), part_of(progress, 0.5, 1, "partner")
-    read = partial(medfuse.load, **slices)
+    read = partial(medfuse.load, fill_gaps=accepted[0], accept_cut=accepted[1])
     with choosing("--mri-series"):
         mri = read(pair.mri, MRI, pair.mri_series, volume=volumes[0], luma=grey[0], progress=halves[0])
     with choosing("--partner-series"):

@@ -1,5 +1,5 @@
+from .make_plan import plan, plan_study
 from .manifest import LeftOut, Plan, PlannedFusion, RowFault, read_manifest, write_manifest
-from .plan import plan, plan_study
 from .rules import MriRules, PartnerRules, Rules
 from .running.run import Outcome
 from .running.settings import Settings

@@ -1,5 +1,5 @@
 import pytest
-from cohorts import in_process, write_cohort
+from cohort_runs import in_process, write_cohort
 
 __all__ = ["in_process"]
 

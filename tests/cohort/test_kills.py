@@ -10,7 +10,7 @@ import time
 
 import psutil
 import pytest
-from cohorts import tree, write_cohort
+from cohort_runs import tree, write_cohort
 
 from medfuse.cohort.running.ledger import NAME, Ledger
 from medfuse.cohort.running.status import read_status

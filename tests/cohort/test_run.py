@@ -8,7 +8,7 @@ import time
 from dataclasses import replace
 
 import pytest
-from cohorts import SETTINGS, results, run, tree
+from cohort_runs import SETTINGS, results, run, tree
 
 from medfuse.cohort.running.ledger import Ledger
 from medfuse.cohort.running.run import Shard, Where
@@ -25,7 +25,7 @@ NAMES = ["sub-01_trc-FDG_pet", "sub-02_ct", "sub-03_trc-FDG_pet"]
 @pytest.fixture(scope="session")
 def done_once(cohort, tmp_path_factory):
     """The results of one undisturbed run: to be copied, not changed."""
-    from cohorts import InProcess
+    from cohort_runs import InProcess
 
     from medfuse.cohort.running import children
 

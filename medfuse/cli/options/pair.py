@@ -31,11 +31,11 @@ def chosen_pair(
     mri_series: str | None,
     partner_series: str | None,
     modality: str | None,
-    *,
-    fill_gaps: bool,
-    accept_cut: bool,
+    accepted: tuple[bool, bool],
 ) -> Pair:
     """The two studies that are meant: as given, or, in one folder without any series named, by the rules of cohorts.
+
+    ``accepted`` holds whether gaps are filled, and whether cut series are taken.
 
     Raises
     ------
@@ -51,6 +51,6 @@ def chosen_pair(
         raise typer.BadParameter(f"expected PARTNER beside {mri}, which is NIfTI and holds one volume; give it, too.")
     if not same or nifti.is_nifti(mri) or mri_series or partner_series:
         return Pair(mri, partner or mri, mri_series, partner_series)
-    row, _ = cohort.plan_study(mri, modality, fill_gaps=fill_gaps, accept_cut=accept_cut)
+    row, _ = cohort.plan_study(mri, modality, fill_gaps=accepted[0], accept_cut=accepted[1])
     stderr.print(f"fusing {row.reason}", highlight=False, markup=False, soft_wrap=True)
     return Pair(row.mri, row.partner, row.mri_series or None, row.partner_series or None, row.reason)

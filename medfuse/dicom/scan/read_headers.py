@@ -34,8 +34,12 @@ HEAD_BYTES = 2**17
 MOST_INFLATED = 2**31
 """A deflated file holds one slice or one volume, and no more bytes than this."""
 
-NEEDED = ("SOPInstanceUID", "Rows", "Columns", "BitsAllocated")
-"""What each image must say; read of every one, because pydicom finds damage only where a value is read."""
+NEEDED = {
+    keyword: (Tag(keyword), size)
+    for keyword, size in (("SOPInstanceUID", 0), ("Rows", 2), ("Columns", 2), ("BitsAllocated", 2))
+}
+"""What each image must say, with how many bytes its value has, 0 for text: looked at in every one, for pydicom finds
+damage only where a value is read."""
 
 LARGE_BYTES = 2**14
 """Private elements and overlays longer than this are protocols, spectra and pictures, which nothing here needs."""
@@ -115,14 +119,13 @@ def _read_header(path: Path, head: bytes | None, kept: object, tags: list[BaseTa
         # Files without the DICM mark are taken only if they still parse as an image.
         header, pixels = _parse_deflated(path) if deflated else _parse(path, head, tags, force=not marked)
         header.buffer, header.filename = None, str(path)  # else each header would keep the bytes it was read from
-        for tag in [tag for tag, element in header.items() if _is_unneeded(tag, element)]:
-            del header[tag]
-        stated = {keyword: header.get(keyword) for keyword in NEEDED}
-        missing = [keyword for keyword in NEEDED if keyword not in header or stated[keyword] == ""]
+        if tags is None:
+            for tag in [tag for tag, element in header.items() if _is_unneeded(tag, element)]:
+                del header[tag]
+        missing = [keyword for keyword in NEEDED if not _is_stated(header, keyword)]
         found = Instance(path, header, pixels, kept)
-        meta = getattr(header, "file_meta", None)
-        claimed = str(meta.get("MediaStorageSOPClassUID", "")) if meta is not None else ""
-        meant = found.sop_class in READABLE or (marked and not found.sop_class and claimed in READABLE)
+        sop_class = found.sop_class
+        meant = sop_class in READABLE or (marked and not sop_class and _claimed(header) in READABLE)
         image = meant or (marked and "Rows" in header)
         lacking = [keyword for keyword in missing if image and _is_past(header, pixels, keyword)]
     except OSError as error:
@@ -136,6 +139,24 @@ def _read_header(path: Path, head: bytes | None, kept: object, tags: list[BaseTa
     if meant and missing:
         raise SeriesError("the header is cut short")
     return None if missing else found
+
+
+def _is_stated(header: Dataset, keyword: str) -> bool:
+    """Whether an element that each image must have is there; raises what pydicom does where its value is damaged."""
+    tag, size = NEEDED[keyword]
+    element = header.get_item(tag)
+    if element is None:
+        return False
+    # A value of the right size is not converted here: of most files nobody asks for it.
+    if isinstance(element, RawDataElement) and element.value is not None and size in (0, element.length):
+        return bool(element.value.strip(b" \0")) if size == 0 else True
+    return header.get(keyword) not in (None, "")
+
+
+def _claimed(header: Dataset) -> str:
+    """The SOP class that the file's meta information names."""
+    meta = getattr(header, "file_meta", None)
+    return str(meta.get("MediaStorageSOPClassUID", "")) if meta is not None else ""
 
 
 def _is_past(header: Dataset, pixels: PixelElement | None, keyword: str) -> bool:

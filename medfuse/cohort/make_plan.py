@@ -12,6 +12,7 @@ from medfuse.cohort.manifest import read_manifest
 from medfuse.cohort.pair import pair_subject
 from medfuse.cohort.planned import LeftOut, Plan, PlannedFusion, RowFault
 from medfuse.cohort.rules import Rules
+from medfuse.dicom.scan.collect import without_garbage_collection
 from medfuse.dicom.scan.series import Accepted
 from medfuse.errors import CohortError, StudyError, counted
 from medfuse.nifti.other_formats import what_else
@@ -117,10 +118,11 @@ def _paired(
     rows: list[PlannedFusion] = []
     left: list[LeftOut] = []
     taken: set[str] = set()
-    for candidates in subjects.values():
-        fusions, unused = pair_subject(list(candidates), rules, taken)
-        rows += fusions
-        left += unused
+    with without_garbage_collection():
+        for candidates in subjects.values():
+            fusions, unused = pair_subject(list(candidates), rules, taken)
+            rows += fusions
+            left += unused
     return Plan(tuple(rows), (*left, *left_out), (), source)
 
 

@@ -16,6 +16,8 @@ import time
 from pathlib import Path
 from statistics import mean
 
+from distributed import Client, LocalCluster
+
 import medfuse
 from medfuse import nifti
 from medfuse.cohort.manifest import read_manifest
@@ -146,8 +148,17 @@ def simulate(folder: Path, studies: int, workers: int) -> None:
     planned = read_manifest(plan)
     read = time.perf_counter() - started
     started = time.perf_counter()
-    outcomes = list(run_plan(planned.rows, planned.faults, folder / "out", where=Where(workers=workers, memory=2**40)))
-    whole = time.perf_counter() - started
+    hosts = max(1, workers // 25)
+    with (
+        LocalCluster(
+            n_workers=hosts, threads_per_worker=workers // hosts, processes=False, dashboard_address="127.0.0.1:0"
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        started = time.perf_counter()
+        where = Where(client=client, memory=2**40)
+        outcomes = list(run_plan(planned.rows, planned.faults, folder / "out", where=where))
+        whole = time.perf_counter() - started
     assert [outcome.result for outcome in outcomes] == ["done"] * studies
     started = time.perf_counter()
     history = Ledger(folder / "out").read()

@@ -272,20 +272,24 @@ def _client(where: Where, studies: int) -> Iterator[tuple[Client, int]]:
             yield client, 0
         return
     workers = min(where.workers or max(1, min(CPU_COUNT, MEMORY_LIMIT // LEAST_MEMORY)), studies)
-    # Its workers are threads of this process, for each has a process of its own for the studies: no port is opened
-    # that others on this machine could reach, and a death is seen by the one that asked.
+    # Its workers are threads of this process, for each has a process of its own for the studies: no port is opened by
+    # which others could give it work, and a death is seen by the one that asked. Dask's pages, which cannot be turned
+    # off, are served to this machine only.
     with (
         LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
             processes=False,
             memory_limit=int(MEMORY_LIMIT * SHARE_OF_MEMORY) // workers,
-            dashboard_address=None,
+            dashboard_address=LOOPBACK,
+            worker_dashboard_address=LOOPBACK,
         ) as cluster,
         Client(cluster) as client,
     ):
         yield client, max(1, CPU_COUNT // workers)
 
+
+LOOPBACK = "127.0.0.1:0"
 
 LEAST_MEMORY = 3 * 2**30
 """What a worker should have: a study of 256 × 256 × 256 voxels takes less."""

@@ -315,3 +315,27 @@ def test_settings_files_name_weights_relative_to_themselves(tmp_path):
     settings = Settings.read(path)
     assert settings.weights == str(tmp_path / "mine.safetensors")
     assert settings.window == {"CT": "brain", "PT": "5"}
+
+
+def test_one_map_deidentifies_the_whole_cohort(in_process, tmp_path):
+    import pydicom
+
+    import medfuse
+
+    lines = ["subject,mri,partner,modality,tracer"]
+    for tracer in ("A", "B"):
+        medfuse.phantom_study("PT", coarsen=8).write_dicom(tmp_path / tracer)
+        lines.append(f"1,{tracer}/mri,{tracer}/partner,PT,{tracer}")
+    (tmp_path / "plan.csv").write_text("\n".join(lines) + "\n")
+    original = pydicom.dcmread(next((tmp_path / "A" / "mri").iterdir()))
+    settings = replace(SETTINGS, dicom=True, deidentify=True)
+    assert set(results(run(tmp_path / "plan.csv", tmp_path / "out", settings)).values()) == {"done"}
+    written = [pydicom.dcmread(next(folder.iterdir())) for folder in sorted((tmp_path / "out").rglob("*fused_dicom"))]
+    assert len(written) == 2
+    assert written[0].PatientID == written[1].PatientID != original.PatientID
+    assert written[0].PatientID.startswith("ANON-")
+    assert written[0].StudyDate == written[1].StudyDate != original.StudyDate
+    assert written[0].StudyInstanceUID == written[1].StudyInstanceUID != original.StudyInstanceUID
+    everything = b"".join(path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file())
+    assert str(original.StudyInstanceUID).encode() not in everything
+    assert (tmp_path / "out/.cohort/deidentify.key").stat().st_mode & 0o077 == 0

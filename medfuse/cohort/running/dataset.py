@@ -7,6 +7,7 @@ import io
 import json
 import math
 import os
+import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,9 @@ from medfuse.runtime.output.atomic_output import atomic_file
 from medfuse.runtime.output.file_lock import FileLock
 
 LOCK = Path(".cohort", "dataset.lock")
+
+KEY = Path(".cohort", "deidentify.key")
+"""From which pseudonyms, UIDs and dates of a whole cohort follow; who runs it may destroy it afterwards."""
 
 TABLE = "cohort.tsv"
 
@@ -98,6 +102,15 @@ def describe_dataset(folder: Path, links: Mapping[str, str]) -> None:
             if not path.is_file() or path.read_text(encoding="utf-8") != text:
                 with atomic_file(path, overwrite=True) as temporary:
                     temporary.write_text(text, encoding="utf-8")
+
+
+def provide_key(path: Path) -> None:
+    """Draw the key of a cohort's de-identification, once; only this user can read it."""
+    with _alone(path.parents[1]):
+        if not path.exists():
+            with atomic_file(path) as temporary:
+                temporary.touch(mode=0o600)
+                temporary.write_bytes(secrets.token_bytes(32))
 
 
 def write_table(folder: Path, columns: Sequence[str], running: Sequence[str] = ()) -> None:

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from medfuse.cohort.running.dataset import describe_dataset, links_of, write_table
+from medfuse.cohort.running.dataset import KEY, describe_dataset, links_of, provide_key, write_table
 from medfuse.cohort.running.ledger import COMPLETE, RESULTS, History, Ledger, Result
 from medfuse.cohort.running.request import Request, Row
 from medfuse.cohort.running.settings import Settings
@@ -173,7 +173,9 @@ def run_plan(
     begun = {"plan": names, "labels": labels, "shard": [shard.number, shard.of], "software": software()}
     ledger.append({"event": "run", "run": run, **begun, "host": platform.node(), "process": os.getpid()})
     links = links_of([path for row in rows for path in (*row.mri, *row.partner)])
-    describe_dataset(out, links)
+    describe_dataset(out, {} if settings.deidentify else links)
+    if settings.deidentify:
+        provide_key(out / KEY)
     mine = set(shard.of_names(names))
     try:
         for fault in faults:

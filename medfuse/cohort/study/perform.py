@@ -10,6 +10,7 @@ from typing import Any
 
 from monai.data.meta_tensor import MetaTensor
 
+from medfuse.cohort.running.dataset import KEY
 from medfuse.cohort.running.ledger import Ledger, Result
 from medfuse.cohort.running.request import Request
 from medfuse.cohort.study.digest import Contents, study_digest
@@ -18,6 +19,7 @@ from medfuse.cohort.study.memory import predict
 from medfuse.cohort.study.places import Places
 from medfuse.cohort.study.record import Record
 from medfuse.cohort.study.results import published, recorded, table_row, write_study
+from medfuse.dicom import KeyedDeidentifier
 from medfuse.errors import DeviceError, ExportError, MedfuseError, RegistrationError, WeightsError
 from medfuse.gesenet.engines.registry import Engine, load_engine
 from medfuse.intensity.suv import to_suv
@@ -90,7 +92,7 @@ def _examine(request: Request, lock: Any, ledger: Ledger) -> Line:
         request = request.of_modality(found.modality)
         settled = _settled(request)
     except Exception as error:
-        return {"result": _ended(request, error, "")}
+        return {"result": _ended(request, error, "", request.folder / LOGS / f"{request.name}.log")}
     return {"result": settled} if settled else {"memory": found.memory, "modality": found.modality}
 
 
@@ -154,6 +156,9 @@ def _fuse(request: Request, places: Places, former: Record | None, digest: str, 
         black_air=settings.black_air,
         different_patients=settings.different_patients,
     )
+    if settings.deidentify:
+        key = (request.folder / KEY).read_bytes()
+        study = study.deidentified(KeyedDeidentifier.of_person(key, request.subject))
     fused = time.perf_counter()
     row = table_row(study, request, grid_of(partner))
     with published(places, former) as folder:

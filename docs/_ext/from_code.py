@@ -1,7 +1,7 @@
 """Make the reference's tables and signatures from the code: written by hand they would be wrong after the next change.
 
-``command-options`` lists the arguments and options of one command, ``ct-windows`` the windows and ``scores`` the scores
-by name, ``what-is-read`` the forms of DICOM that the tests go through.
+``command-options`` lists the arguments and options of one command, also of a group (``cohort plan``), ``ct-windows``
+the windows and ``scores`` the scores by name, ``what-is-read`` the forms of DICOM that the tests go through.
 """
 
 from __future__ import annotations
@@ -47,10 +47,11 @@ class CommandOptions(_Table):
 
 
 def _options(command: str) -> Iterator[tuple[str, str, str]]:
-    group, _, name = command.rpartition(" ")
-    within = next((one.typer_instance for one in app.registered_groups if one.name == group), None) if group else app
-    functions = {info.callback.__name__: info.callback for info in within.registered_commands if info.callback}
-    function = functions[name.replace("-", "_")]
+    *groups, name = command.replace("-", "_").split()
+    commands = app
+    for group in groups:
+        commands = next(one.typer_instance for one in commands.registered_groups if one.name == group)
+    function = next(one.callback for one in commands.registered_commands if one.callback.__name__ == name)
     hints = get_type_hints(function, include_extras=True)
     for name, parameter in inspect.signature(function).parameters.items():
         kind, info = get_args(hints[name])[:2]

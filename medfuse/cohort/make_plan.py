@@ -10,11 +10,11 @@ from medfuse.cohort.candidate import Candidate
 from medfuse.cohort.dicom_tree import read_tree
 from medfuse.cohort.manifest import read_manifest
 from medfuse.cohort.pair import pair_subject
-from medfuse.cohort.planned import LeftOut, Plan, PlannedFusion, RowFault
+from medfuse.cohort.planned import LeftOut, Plan, PlannedFusion
 from medfuse.cohort.rules import Rules
 from medfuse.dicom.scan.collect import without_garbage_collection
 from medfuse.dicom.scan.series import Accepted
-from medfuse.errors import CohortError, StudyError, counted
+from medfuse.errors import CohortError, StudyError
 from medfuse.nifti.other_formats import what_else
 
 MANIFEST_SUFFIXES = (".csv", ".tsv", ".txt")
@@ -51,7 +51,7 @@ def plan(source: str | Path, *, rules: Rules | str | Path | None = None) -> Plan
             raise CohortError(
                 f"expected no rules with {source.name}, a manifest, whose rows are chosen; leave them out."
             )
-        return _with_inputs_there(read_manifest(source))
+        return read_manifest(source, require_inputs=True)
     if source.is_dir() and is_bids(source):
         return _paired(read_bids(source), (), chosen, source)
     tree = read_tree(source)
@@ -124,20 +124,3 @@ def _paired(
             rows += fusions
             left += unused
     return Plan(tuple(rows), (*left, *left_out), (), source)
-
-
-def _with_inputs_there(found: Plan) -> Plan:
-    """Move rows whose files are not there to the faults; no path is repeated, for it may hold a patient's name."""
-    rows: list[PlannedFusion] = []
-    faults = list(found.faults)
-    for row in found.rows:
-        absent = [name for name in ("mri", "partner") if not all(path.exists() for path in getattr(row, name))]
-        if absent:
-            line = f"the row {row.name}: " if row.name else ""
-            files = counted(len(absent), "path")
-            faults.append(
-                RowFault(0, row.name, f"{line}{files} ({' and '.join(absent)}) leads to no file or folder; correct it.")
-            )
-        else:
-            rows.append(row)
-    return Plan(tuple(rows), found.left_out, tuple(faults), found.source)

@@ -19,14 +19,16 @@ MOST_BYTES = 2**28
 """A manifest of a hundred thousand fusions, each with its files listed, is smaller."""
 
 
-def read_manifest(path: str | Path) -> Plan:
+def read_manifest(path: str | Path, *, require_inputs: bool = False) -> Plan:
     """Read a manifest; a row that cannot be read is one fault of the plan, and stops none of the others.
 
     Parameters
     ----------
     path
         UTF-8, or UTF-16 with its mark; cells are separated by commas, semicolons or tabs. Paths in it are relative to
-        its folder. Nothing is looked up on disk but the file itself.
+        its folder.
+    require_inputs
+        Whether a row whose files are not there is a fault, too; else nothing is looked up but the manifest.
 
     Raises
     ------
@@ -54,6 +56,8 @@ def read_manifest(path: str | Path) -> Plan:
     for record in records:
         try:
             row = _row(record, header.cells, columns, folder, taken)
+            if require_inputs:
+                _require_inputs(row)
         except CellError as error:
             faults.append(RowFault(record.line, "", f"line {record.line}: {error}"))
             continue
@@ -140,6 +144,25 @@ def _row(
     if missing:
         raise CellError(f"expected a value for {' and '.join(missing)}, found none; fill it in, or remove the line.")
     return parse_row(cells, folder, taken)
+
+
+def _require_inputs(row: PlannedFusion) -> None:
+    """Raise `CellError` where a path leads to nothing; no path is repeated, for it may hold a patient's name."""
+    for column, paths in (("mri", row.mri), ("partner", row.partner)):
+        absent = sum(not _is_there(path) for path in paths)
+        if absent:
+            bad = " or its bytes are no UTF-8" if any(not str(path).isprintable() for path in paths) else ""
+            raise CellError(
+                f"expected {column} to lead to files or folders, found {counted(absent, 'path')} of {len(paths)} that "
+                f"{'leads' if absent == 1 else 'lead'} to nothing{bad}; correct it, relative to the manifest's folder."
+            )
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # too long a name, or one that the system has not got
+        return False
 
 
 def _ordinal(place: int) -> str:

@@ -13,7 +13,7 @@ SEQUENCES = (*STRUCTURAL, "unknown", *OTHERS)
 WORDS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
     (kind, re.compile(rf"(?<![a-z0-9])(?:{words})", re.IGNORECASE))
     for kind, words in (
-        ("localizer", r"loc(?:ali[sz]er)?(?![a-z])|scout|survey|3-?plane|three.?plane"),
+        ("localizer", r"loc(?:ali[sz]er)?(?![a-z])|(?:aah?.?)?scout|survey|3-?plane|three.?plane"),
         ("attenuation-map", r"mrac|u-?map|µ-?map|mu-?map|attenuation.?map"),
         ("diffusion", r"dwi|dti|diff|adc(?![a-z])|trace|tensor|isotropic|ep2d.diff|fa(?![a-z])|b\d{3,4}(?![a-z0-9])"),
         ("perfusion", r"perf|dsc(?![a-z])|asl(?![a-z])|pcasl|cbf|cbv|mtt(?![a-z])|ttp(?![a-z])|tmax|dce(?![a-z])"),

@@ -27,6 +27,7 @@ USAGE_ERRORS = [
     ["align", "fixed", "moving", "--out", "a.png"],
     ["score", "fused", "mri", "partner", "--scores", "nonsense"],
     ["train", "settings.yaml", "--steps", "many"],
+    ["cohort", "plan", "source", "--out", "plan.xlsx"],
     ["nonsense"],
 ]
 
@@ -43,7 +44,11 @@ def test_the_package_is_imported_without_heavy_libraries():
     assert not names & HEAVY
 
 
-@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)], ids=lambda command: " ".join(command))
+@pytest.mark.parametrize(
+    "command",
+    [[], *([name] for name in COMMANDS), ["cohort"], ["cohort", "plan"]],
+    ids=lambda command: " ".join(command),
+)
 def test_help_needs_no_heavy_library(command):
     code, names = loaded(REPORT, *command, "--help")
     assert code == 0

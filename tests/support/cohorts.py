@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import tempfile
+from copy import deepcopy
 from functools import cache
 from pathlib import Path
 
@@ -38,8 +39,7 @@ def write_series(
     uid = uid or f"{study}.{next(NUMBERS)}"
     folder.mkdir(parents=True, exist_ok=True)
     for place, slice_ in enumerate(template(modality)[1]):
-        header = pydicom.Dataset(slice_)
-        header.file_meta = pydicom.dataset.FileMetaDataset(slice_.file_meta)
+        header = deepcopy(slice_)
         header.SeriesInstanceUID, header.StudyInstanceUID, header.SeriesNumber = uid, study, number
         header.SOPInstanceUID = header.file_meta.MediaStorageSOPInstanceUID = f"{uid}.{place + 1}"
         header.PatientID, header.PatientName = patient, name

@@ -7,6 +7,8 @@ import sys
 
 from medfuse.cli import align, bench, demo, fuse, inspect, score, send, train, verify, warm_up
 from medfuse.cli.cohort import plan as cohort_plan
+from medfuse.cli.cohort import run as cohort_run
+from medfuse.cli.cohort import status as cohort_status
 from medfuse.cli.console import app
 from medfuse.cli.streams import prepare_streams
 from medfuse.runtime.output.signals import ENDING_SIGNALS
@@ -16,6 +18,8 @@ __all__ = [
     "app",
     "bench",
     "cohort_plan",
+    "cohort_run",
+    "cohort_status",
     "demo",
     "fuse",
     "inspect",

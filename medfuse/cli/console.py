@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from medfuse.cli.guard import EXIT_FAULTS, EXIT_NOT_SENT, GuardedGroup, report_refusal
+from medfuse.cli.guard import EXIT_FAULTS, EXIT_NOT_COMPLETE, EXIT_NOT_SENT, GuardedGroup, report_refusal
 from medfuse.cli.streams import print_json, stderr, stdout
 from medfuse.errors import ExportError, MedfuseError
 from medfuse.provenance import DISCLAIMER
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "EXIT_CODES",
     "EXIT_FAULTS",
+    "EXIT_NOT_COMPLETE",
     "EXIT_NOT_SENT",
     "Json",
     "Overwrite",
@@ -35,7 +36,7 @@ __all__ = [
 
 EXIT_CODES = (
     "Exit codes: 0 done · 2 usage · 3 input refused · 4 not aligned · 5 export failed · 6 faults found · "
-    "7 not everything sent · 70 fault of medfuse · 74 output lost."
+    "7 not everything sent · 8 not every study done · 70 fault of medfuse · 74 output lost."
 )
 
 app = typer.Typer(

@@ -24,7 +24,7 @@ from medfuse.runtime.crash_log import write_crash_log
 from medfuse.runtime.output.place import shown
 from medfuse.volume import MODALITIES, PALETTES
 
-EXIT_USAGE, EXIT_INPUT, EXIT_NOT_ALIGNED, EXIT_EXPORT, EXIT_FAULTS, EXIT_NOT_SENT = 2, 3, 4, 5, 6, 7
+EXIT_USAGE, EXIT_INPUT, EXIT_NOT_ALIGNED, EXIT_EXPORT, EXIT_FAULTS, EXIT_NOT_SENT, EXIT_NOT_COMPLETE = range(2, 9)
 EXIT_FAULT_OF_OURS, EXIT_OUTPUT_LOST = 70, 74
 """EX_SOFTWARE and EX_IOERR of sysexits.h."""
 

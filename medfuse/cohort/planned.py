@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from medfuse.volume.modality import TRAITS, Modality
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+    from medfuse.cohort.running.run import Outcome
+    from medfuse.cohort.running.settings import Settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,6 +129,56 @@ class Plan:
     left_out: tuple[LeftOut, ...] = ()
     faults: tuple[RowFault, ...] = ()
     source: Path = field(default=Path(), compare=False)
+
+    def run(
+        self,
+        out: str | Path,
+        *,
+        settings: Settings | None = None,
+        client: Client | None = None,
+        scheduler: str = "",
+        workers: int = 0,
+        memory: int = 0,
+        shard: str = "1/1",
+    ) -> Iterator[Outcome]:
+        """Do each study of the plan once, and yield what became of it as it ends.
+
+        Parameters
+        ----------
+        out
+            Folder of the results: new, empty, or of an earlier run, which is gone on with.
+        settings
+            How the fusions are made, where the rows do not say it.
+        client
+            A Dask client, whose workers do the studies; it stays open.
+        scheduler
+            Address of a Dask scheduler instead.
+        workers
+            Processes on this machine, where neither is given; 0 for as many as cores and memory allow.
+        memory
+            The most that a worker takes for its studies, bytes; 0 for its share of the machine, or its own limit.
+        shard
+            ``I/N`` for every N-th study, from the I-th.
+
+        Yields
+        ------
+        Outcome
+            One for each study of the plan, or of the shard.
+
+        Raises
+        ------
+        CohortError
+            If there is nothing to run, no worker to run it, or no Dask.
+        ExportError
+            If the folder holds something else, lies in an input, or cannot be written.
+        """
+        from medfuse.cohort.running.run import Shard, Where, run_plan
+        from medfuse.cohort.running.settings import Settings
+
+        where = Where(client, scheduler, workers, memory)
+        return run_plan(
+            self.rows, self.faults, out, settings=settings or Settings(), where=where, shard=Shard.parse(shard)
+        )
 
 
 def fusion_name(subject: str, session: str, tracer: str, modality: str, taken: Iterable[str] = ()) -> str:

@@ -4,7 +4,7 @@
 reads a fused one back.
 """
 
-from medfuse.dicom.deidentify import Deidentifier
+from medfuse.dicom.deidentify import Deidentifier, KeyedDeidentifier
 from medfuse.dicom.objects.blending import unblendable, write_blending
 from medfuse.dicom.objects.dicomdir import require_listable, write_media
 from medfuse.dicom.objects.registration_reader import read_alignment
@@ -29,6 +29,7 @@ __all__ = [
     "DicomSource",
     "Identity",
     "IdentityLike",
+    "KeyedDeidentifier",
     "Scan",
     "Series",
     "SliceStream",

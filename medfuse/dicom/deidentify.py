@@ -7,6 +7,7 @@ unchanged. The Basic Profile (PS3.15 E.2) is the table of dicom-anonymizer, whic
 
 from __future__ import annotations
 
+import hmac
 import secrets
 from collections.abc import Callable
 from copy import deepcopy
@@ -134,6 +135,33 @@ class Deidentifier:
         except (ValueError, OverflowError):
             return ""
         return f"{day:%Y%m%d}" + moment[8:]
+
+
+@dataclass(frozen=True)
+class KeyedDeidentifier(Deidentifier):
+    """One de-identification for many studies, made in many processes: all of it follows from a secret key.
+
+    What shared a UID in any of them shares the new one; a person has one pseudonym and one shift of dates in all. Who
+    has the key, and an original, can find what became of it: once the key is destroyed, nobody can.
+    """
+
+    key: bytes = field(default=b"", repr=False, kw_only=True)
+
+    @classmethod
+    def of_person(cls, key: bytes, person: str) -> KeyedDeidentifier:
+        """The de-identification of one person's studies; ``person`` tells the cohort's persons apart."""
+        drawn = _keyed(key, f"person {person}")
+        days = SHIFT_DAYS[drawn % len(SHIFT_DAYS)]
+        return cls(f"ANON-{drawn >> 96:08X}", -timedelta(days=days), key=key)
+
+    def uid(self, original: str) -> str:
+        """The UID that stands for another: a random number of 128 bits, by the key (PS3.5 B.2)."""
+        return f"2.25.{_keyed(self.key, f'uid {original}')}"
+
+
+def _keyed(key: bytes, text: str) -> int:
+    """128 bits that follow from key and text, and tell nothing of either."""
+    return int.from_bytes(hmac.digest(key, text.encode(), "sha256")[:16], "big")
 
 
 @cache

@@ -104,6 +104,14 @@ def load_network(weights: str | Path = "default", device: str = "cpu") -> GeSeNe
     return _build(path, path.name, target)
 
 
+def weights_sha256(weights: str | Path = "default") -> str:
+    """The SHA-256 of a weights file, as `load_network` notes it; `WeightsError` where there is no such file."""
+    if str(weights) == DEFAULT:
+        return hashlib.sha256((files("medfuse.gesenet.weights") / f"{DEFAULT}.safetensors").read_bytes()).hexdigest()
+    _require_file(Path(weights))
+    return hashlib.sha256(Path(weights).read_bytes()).hexdigest()
+
+
 def _require_file(path: Path) -> None:
     """`WeightsError` unless there is a file, of a size that weights may have."""
     found = "nothing"

@@ -51,16 +51,21 @@ def write_crash_log(error: BaseException, arguments: Sequence[str], known: Colle
     Path or None
         The file, which only this user can read; None where no folder takes it. Nothing is raised.
     """
-    try:
-        text = "\n".join([*_head(arguments, known), *_chain(error)]) + "\n"
-    except Exception:
-        text = f"{type(error).__name__}; the log could not be composed\n"
+    text = crash_text(error, arguments, known)
     for folder in log_folders():
         try:
             return _write(folder, text)
         except (OSError, ValueError):
             continue
     return None
+
+
+def crash_text(error: BaseException, arguments: Sequence[str], known: Collection[str] = ()) -> str:
+    """What `write_crash_log` writes. Nothing is raised."""
+    try:
+        return "\n".join([*_head(arguments, known), *_chain(error)]) + "\n"
+    except Exception:
+        return f"{type(error).__name__}; the log could not be composed\n"
 
 
 def _write(folder: Path, text: str) -> Path:

@@ -1,0 +1,180 @@
+"""Time a cohort against the same studies one command each, one worker against two, and what the engine itself costs.
+
+All ratios are of one run, in which what is compared alternates. ``--simulate`` looks at no pixels: it gives so many
+studies to so many workers that do nothing but write the ledger, and prints what limits a cohort of that size.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import mean
+
+from distributed import Client, LocalCluster
+
+import medfuse
+from medfuse import nifti
+from medfuse.cohort.manifest import read_manifest
+from medfuse.cohort.running import children
+from medfuse.cohort.running.ledger import Ledger
+from medfuse.cohort.running.run import Where, run_plan
+
+ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "1"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--studies", type=int, default=8, help="how many phantoms")
+    parser.add_argument("--coarsen", type=float, default=4.0, help="factor on their voxel sizes")
+    parser.add_argument("--repeats", type=int, default=2, help="how often each way is timed")
+    parser.add_argument("--simulate", type=int, default=0, metavar="N", help="only simulate N studies")
+    parser.add_argument("--workers", type=int, default=200, help="of the simulation")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        if arguments.simulate:
+            simulate(Path(folder), arguments.simulate, arguments.workers)
+        else:
+            measure(Path(folder), arguments.studies, arguments.coarsen, arguments.repeats)
+
+
+def measure(folder: Path, studies: int, coarsen: float, repeats: int) -> None:
+    plan = write_inputs(folder / "in", studies, coarsen)
+    timed(folder / "warm", "run", plan, "--workers", "1")  # compiles the engine, if nobody has
+    ways: dict[str, list[float]] = {"commands": [], "one worker": [], "two workers": []}
+    peaks = {}
+    for repeat in range(repeats):
+        ways["commands"].append(sum(command(folder, plan, repeat, row) for row in range(studies)))
+        for count, name in ((1, "one worker"), (2, "two workers")):
+            out = folder / f"{name}{repeat}"
+            ways[name].append(timed(out, "run", plan, "--workers", str(count)))
+            peaks[name] = [line["row"]["peak_mib"] for line in lines_of(out) if line.get("row")]
+            overhead = overhead_of(out)
+    for name, seconds in ways.items():
+        print(f"{name:12} {min(seconds):7.1f} s for {studies} studies (best of {repeats})")
+    print(f"one command each, against two workers: {min(ways['commands']) / min(ways['two workers']):.2f} times")
+    print(f"one worker against two, a thread each: {min(ways['one worker']) / min(ways['two workers']):.2f} times")
+    first, last = peaks["one worker"][0], mean(peaks["one worker"][-2:])
+    print(f"memory of one worker: {first:.0f} MiB at its first study, {last:.0f} MiB at its last of {studies}")
+    print(f"between two studies of a worker: {1000 * overhead[0]:.0f} ms, {100 * overhead[1]:.2f} % of a study")
+
+
+def timed(out: Path, *words: object) -> float:
+    started = time.perf_counter()
+    arguments = [sys.executable, "-m", "medfuse", "cohort", *map(str, words), "--out", str(out)]
+    subprocess.run(arguments, check=True, env=ONE_THREAD, capture_output=True)
+    return time.perf_counter() - started
+
+
+def command(folder: Path, plan: Path, repeat: int, row: int) -> float:
+    fusion = read_manifest(plan).rows[row]
+    started = time.perf_counter()
+    words = ["fuse", fusion.mri[0], fusion.partner[0], "--modality", fusion.modality, "--align", fusion.align]
+    words += ["--format", "nifti", "--with-partner", "--out", folder / f"command{repeat}-{row}"]
+    subprocess.run([sys.executable, "-m", "medfuse", *map(str, words)], check=True, env=ONE_THREAD, capture_output=True)
+    return time.perf_counter() - started
+
+
+def lines_of(out: Path) -> list[dict[str, object]]:
+    return list(Ledger(out).lines())
+
+
+def overhead_of(out: Path) -> tuple[float, float]:
+    """Time of a worker between one study's end and the next one's begin: mean seconds, and share of a study."""
+    from datetime import datetime
+
+    moments = {}
+    for line in lines_of(out):
+        if line["event"] in ("started", "result"):
+            moments.setdefault(line["study"], []).append(datetime.fromisoformat(str(line["time"])).timestamp())
+    spans = [moment for moment in moments.values() if len(moment) == 2]
+    worked = sum(end - begin for begin, end in spans)
+    busy = [sum(begin <= moment < end for begin, end in spans) for moment, _ in spans]
+    workers = max(busy)
+    whole = max(end for _, end in spans) - min(begin for begin, _ in spans)
+    idle = max(0.0, whole * workers - worked) / len(spans)
+    return idle, idle / (worked / len(spans))
+
+
+def write_inputs(folder: Path, studies: int, coarsen: float) -> Path:
+    folder.mkdir()
+    rows = ["subject,mri,partner,modality,align"]
+    for number in range(studies):
+        kind = ("PT", "CT")[number % 2]
+        study = medfuse.phantom_study(kind, seed=number, coarsen=coarsen)
+        nifti.write_measured(study.mri, folder / f"mri{number}.nii.gz", {})
+        nifti.write_measured(study.partner, folder / f"partner{number}.nii.gz", {})
+        rows.append(f"{number:03d},mri{number}.nii.gz,partner{number}.nii.gz,{kind},header")
+    plan = folder / "plan.csv"
+    plan.write_text("\n".join(rows) + "\n")
+    return plan
+
+
+class Idle:
+    """Stands for a process that does studies: answers at once, and writes what the ledger has of a study."""
+
+    alive = True
+    peak = 0
+
+    def __init__(self, threads: int) -> None:
+        pass
+
+    def ask(self, question: dict, limit: int) -> dict:
+        request = question["request"]
+        if question["work"] == "look":
+            return {"memory": 1, "modality": "PT"}
+        about = {"run": request["run"], "study": request["name"]}
+        line = {"event": "result", **about, "result": "done", "row": {"seconds": 1.0, "verdict": "aligned"}}
+        ledger = Ledger(Path(request["out"]))
+        ledger.append({"event": "started", **about}, durable=False)
+        ledger.append(line)
+        return json.loads(json.dumps({"result": line}))
+
+    def close(self) -> None:
+        pass
+
+
+def simulate(folder: Path, studies: int, workers: int) -> None:
+    children.Child = Idle
+    plan = folder / "plan.csv"
+    rows = [f"{number:05d},mri{number}.nii.gz,partner{number}.nii.gz,PT" for number in range(studies)]
+    plan.write_text("\n".join(["subject,mri,partner,modality", *rows]) + "\n")
+    started = time.perf_counter()
+    planned = read_manifest(plan)
+    read = time.perf_counter() - started
+    started = time.perf_counter()
+    hosts = max(1, workers // 25)
+    with (
+        LocalCluster(
+            n_workers=hosts, threads_per_worker=workers // hosts, processes=False, dashboard_address="127.0.0.1:0"
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        started = time.perf_counter()
+        where = Where(client=client, memory=2**40)
+        outcomes = list(run_plan(planned.rows, planned.faults, folder / "out", where=where))
+        whole = time.perf_counter() - started
+    assert [outcome.result for outcome in outcomes] == ["done"] * studies
+    started = time.perf_counter()
+    history = Ledger(folder / "out").read()
+    counted = time.perf_counter() - started
+    assert history.counts()["done"] == studies
+    started = time.perf_counter()
+    for _ in range(100):
+        Ledger(folder).append({"event": "started", "run": "r", "study": "s"})
+    append = (time.perf_counter() - started) / 100
+    rate = studies / whole
+    print(f"{studies} studies without pixels on {workers} workers: {whole:.1f} s, {1000 / rate:.1f} ms a study")
+    print(f"reading the plan {read:.2f} s; counting from the ledger {counted:.2f} s")
+    print(f"one line of the ledger {1000 * append:.2f} ms, brought to the disk")
+    print(f"so {workers} workers are kept busy as long as a study takes {workers / rate:.1f} s or more;")
+    print(f"for 1 % of overhead on one scheduler, a study of a worker takes {100 / rate:.1f} s or more")
+
+
+if __name__ == "__main__":
+    main()

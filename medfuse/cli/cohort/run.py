@@ -1,0 +1,94 @@
+"""Run a cohort and print what became of each study: ``medfuse cohort run``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from medfuse.cli.cohort.app import cohort_app
+from medfuse.cli.cohort.progress import counted_by_result, showing, tell
+from medfuse.cli.console import EXIT_CODES, EXIT_NOT_COMPLETE, Json, print_json, refusing, stdout
+
+
+@cohort_app.command("run", epilog=EXIT_CODES)
+def run(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="SOURCE|PLAN.csv",
+            help="A BIDS dataset, a tree of DICOM, or a plan that `medfuse cohort plan --out` wrote.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder for results and ledger.", show_default=False)],
+    workers: Annotated[
+        int, typer.Option(min=0, help="Processes on this machine; 0 for as many as cores and memory allow.")
+    ] = 0,
+    memory: Annotated[
+        str, typer.Option(help="The most that a worker takes, such as 8GiB; by default its share.", metavar="BYTES")
+    ] = "",
+    scheduler: Annotated[
+        str, typer.Option(help="Address of a Dask scheduler whose workers do the studies.", metavar="tcp://HOST:PORT")
+    ] = "",
+    shard: Annotated[
+        str, typer.Option(help="Do only every N-th study, from the I-th: for job arrays.", metavar="I/N")
+    ] = "1/1",
+    settings: Annotated[
+        Path | None, typer.Option(help="YAML file of settings for all studies.", metavar="FILE")
+    ] = None,
+    rules: Annotated[
+        Path | None, typer.Option(help="YAML file of the rules by which SOURCE is planned.", metavar="FILE")
+    ] = None,
+    dicom: Annotated[bool, typer.Option("--dicom", help="Write DICOM series, too.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Fuse every study of SOURCE, each once. The same command goes on where it was interrupted."""
+    if scheduler and workers:
+        raise typer.BadParameter("give --scheduler or --workers, not both: the scheduler has workers of its own.")
+    with refusing(as_json):
+        from medfuse import cohort
+        from medfuse.cohort.running.children import bytes_of
+        from medfuse.cohort.running.ledger import Tail
+        from medfuse.cohort.running.run import Shard, Where, run_plan
+        from medfuse.cohort.running.settings import Settings
+
+        part = Shard.parse(shard)
+        where = Where(scheduler=scheduler, workers=workers, memory=bytes_of(memory) if memory else 0)
+        chosen = Settings.read(settings) if settings else Settings()
+        plan = cohort.plan(source, rules=rules)
+        names = part.of_names([*(row.name for row in plan.rows), *(fault.name for fault in plan.faults)])
+        with showing(len(names), Tail(out)) as shown:
+            for outcome in run_plan(
+                plan.rows, plan.faults, out, settings=chosen.with_dicom(dicom), where=where, shard=part
+            ):
+                tell(shown, outcome)
+    counts = counted_by_result(shown.ended)
+    complete = all(outcome.complete for outcome in shown.ended) and len(shown.ended) == len(names)
+    if as_json:
+        print_json(
+            {
+                "out": str(out),
+                "planned": len(names),
+                "counts": dict(counts),
+                "complete": complete,
+                "studies": [_described(outcome) for outcome in shown.ended],
+            }
+        )
+    else:
+        said = ", ".join(f"{count} {result}" for result, count in counts.items() if count) or "nothing to do"
+        stdout.print(f"{len(shown.ended)} of {len(names)} studies: {said}", highlight=False, soft_wrap=True)
+        stdout.print(f"{out / 'cohort.tsv'} has a row for each", highlight=False, markup=False, soft_wrap=True)
+    if not complete:
+        raise typer.Exit(EXIT_NOT_COMPLETE)
+
+
+def _described(outcome: Any) -> dict[str, Any]:
+    return {
+        "study": outcome.study,
+        "result": outcome.result,
+        "message": outcome.message,
+        "log": outcome.log or None,
+        **({"row": dict(outcome.row)} if outcome.row else {}),
+    }

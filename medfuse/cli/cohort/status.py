@@ -1,0 +1,55 @@
+"""Print what became of each study of a cohort: ``medfuse cohort status``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medfuse.cli.cohort.app import cohort_app
+from medfuse.cli.console import EXIT_CODES, EXIT_NOT_COMPLETE, Json, print_json, refusing, stdout
+from medfuse.cli.streams import printable
+
+OUTCOMES = {
+    "done": "done",
+    "skipped": "done before, and nothing has changed since",
+    "refused": "medfuse refuses its inputs; the sentence says why",
+    "failed": "something else went wrong; the log says what",
+    "killed": "its process ended: memory, a signal, or a lost worker",
+    "running": "a process works on it now",
+    "interrupted": "a process that is no more had begun it",
+    "waiting": "nobody has begun it",
+}
+
+
+@cohort_app.command("status", epilog=EXIT_CODES)
+def status(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="What was --out of `medfuse cohort run`.", show_default=False)
+    ],
+    as_json: Json = False,
+) -> None:
+    """Say how many studies of DIR are done, running, refused and so on, while it runs or afterwards."""
+    with refusing(as_json):
+        from medfuse.cohort.running.status import read_status
+
+        found = read_status(folder)
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        from rich.table import Table
+
+        table = Table("outcome", "studies", "meaning")
+        for state, count in found.counts.items():
+            table.add_row(state, str(count), OUTCOMES[state], style=None if count else "dim")
+        table.add_section()
+        table.add_row("planned", str(found.planned), "")
+        stdout.print(table)
+        for study in found.studies:
+            if study["state"] not in ("done", "skipped", "waiting"):
+                log = f" (log: {study['log']})" if study["log"] else ""
+                text = f"{study['state']}: {study['study']}{': ' * bool(study['message'])}{study['message']}{log}"
+                stdout.print(printable(text), highlight=False, markup=False, soft_wrap=True)
+    if not found.complete:
+        raise typer.Exit(EXIT_NOT_COMPLETE)

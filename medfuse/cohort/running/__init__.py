@@ -1,0 +1,1 @@
+"""Run a plan: give its studies to workers, keep the ledger, and say what became of each."""

@@ -1,0 +1,300 @@
+"""Run a plan: give each study to a worker once, and report what became of it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from medfuse.cohort.running.dataset import KEY, describe_dataset, links_of, provide_key, write_table
+from medfuse.cohort.running.ledger import COMPLETE, RESULTS, History, Ledger, Result
+from medfuse.cohort.running.request import Request, Row
+from medfuse.cohort.running.settings import Settings
+from medfuse.cohort.study.places import Places
+from medfuse.errors import CohortError, ExportError
+from medfuse.nifti import is_nifti
+from medfuse.provenance import software
+from medfuse.runtime.output.atomic_output import require_outside
+from medfuse.runtime.output.place import require_place
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+ROW = (
+    *("name", "subject", "session", "tracer", "modality", "result", "message", "verdict", "error_mm", "method"),
+    *("rotation_deg", "translation_mm", "overlap", "mri_window_lower", "mri_window_upper"),
+    *("partner_window_lower", "partner_window_upper", "partner_unit", "suv", "suv_factor", "palette", "plane"),
+    *("mri_shape", "mri_spacing_mm", "partner_shape", "partner_spacing_mm"),
+    *("fused_by", "engine", "weights", "weights_sha256"),
+    *("software", "seconds", "seconds_loading", "seconds_fusing", "seconds_writing", "peak_mib", "digest"),
+)
+"""Columns of the cohort's table."""
+
+
+class Fault(Protocol):
+    """A row of a manifest that is no fusion; see `medfuse.cohort.RowFault`."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def message(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one study.
+
+    Parameters
+    ----------
+    study
+        Its name in the plan.
+    result
+        ``done``, ``refused``, ``failed``, ``killed`` or ``skipped``.
+    message
+        Why, in a sentence; empty where it is done.
+    log
+        A file relative to the cohort's folder, where there is one.
+    row
+        What the cohort's table says of it.
+    """
+
+    study: str
+    result: Result
+    message: str = ""
+    log: str = ""
+    row: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of(cls, line: Mapping[str, Any]) -> Outcome:
+        """The outcome that a line of the ledger tells."""
+        return cls(line["study"], line["result"], line.get("message", ""), line.get("log", ""), line.get("row", {}))
+
+    @property
+    def complete(self) -> bool:
+        """Whether it counts as success."""
+        return self.result in COMPLETE
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where studies are done.
+
+    Parameters
+    ----------
+    client
+        A Dask client of the caller's, which stays open.
+    scheduler
+        Address of a Dask scheduler, where no client is given.
+    workers
+        How many processes on this machine, where neither is given; 0 for as many as cores and memory allow.
+    memory
+        The most that a worker takes for studies, bytes; 0 for its share of the machine, or for its own limit.
+    """
+
+    client: Client | None = None
+    scheduler: str = ""
+    workers: int = 0
+    memory: int = 0
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One of several parts of a plan, which are run apart: every ``of``-th study, from the ``number``-th, from 1."""
+
+    number: int = 1
+    of: int = 1
+
+    @classmethod
+    def parse(cls, text: str) -> Shard:
+        """Read ``I/N``; `CohortError` where it is none."""
+        first, slash, second = text.partition("/")
+        if not (slash and first.isascii() and first.isdecimal() and second.isascii() and second.isdecimal()):
+            raise CohortError(f"expected a shard as I/N, such as 1/4; found {text[:40]!r}.")
+        number, of = int(first), int(second)
+        if not 1 <= number <= of:
+            raise CohortError(f"expected a shard from 1/{of} to {of}/{of}; found {text[:40]!r}.")
+        return cls(number, of)
+
+    def of_names(self, names: Sequence[str]) -> list[str]:
+        """Its names of a plan's."""
+        return list(names[self.number - 1 :: self.of])
+
+
+def run_plan(
+    rows: Sequence[Row],
+    faults: Sequence[Fault],
+    out: str | Path,
+    *,
+    settings: Settings = Settings(),
+    where: Where = Where(),
+    shard: Shard = Shard(),
+) -> Iterator[Outcome]:
+    """Run a plan's studies, each once, and yield what became of each as it ends.
+
+    What was done before with the same inputs, settings, weights and version is skipped. A study that another process
+    works on is waited for. The folder's ledger has every result before it is yielded.
+
+    Parameters
+    ----------
+    rows, faults
+        Of the plan.
+    out
+        Folder of the results: new, empty, or of an earlier run.
+    settings
+        What the rows do not say.
+    where
+        Who does the work.
+    shard
+        Which part of the plan.
+
+    Raises
+    ------
+    CohortError
+        If there is nothing to run, or no worker to run it.
+    ExportError
+        If the folder holds something else, lies in an input, or cannot be written.
+    WeightsError, DeviceError
+        If weights or engine are not as asked.
+    """
+    out = Path(os.path.abspath(out))  # noqa: PTH100  what leads up behind a link leads elsewhere
+    names = [*(row.name for row in rows), *(fault.name for fault in faults)]
+    if not names:
+        raise CohortError("expected a plan of at least one study, found none; look at what `medfuse cohort plan` says.")
+    _require_dask()
+    ledger = _prepare(out, rows)
+    former = ledger.read() if ledger.path.exists() else History()
+    run = secrets.token_hex(6)
+    labels = {row.name: [row.subject, row.session, row.tracer] for row in rows}
+    begun = {"plan": names, "labels": labels, "shard": [shard.number, shard.of], "software": software()}
+    ledger.append({"event": "run", "run": run, **begun, "host": platform.node(), "process": os.getpid()})
+    links = links_of([path for row in rows for path in (*row.mri, *row.partner)])
+    describe_dataset(out, {} if settings.deidentify else links)
+    if settings.deidentify:
+        provide_key(out / KEY)
+    mine = set(shard.of_names(names))
+    try:
+        for fault in faults:
+            if fault.name in mine:
+                yield _refused(ledger, run, fault.name, fault.message)
+        taken: dict[tuple[str, str], str] = {}
+        requests = []
+        for row in rows:
+            request = Request.of(row, settings, out, run, links, _refusal(former, row.name))
+            places = Places.of(request)
+            other = taken.setdefault((str(places.folder).casefold(), places.record.casefold()), row.name)
+            if row.name not in mine:
+                continue
+            if other != row.name:
+                message = f"its files would be called as those of {other}; give one of the two another name or label."
+                yield _refused(ledger, run, row.name, message)
+            else:
+                requests.append(request)
+        if requests:
+            from medfuse.cohort.running.distribute import distribute
+
+            with _client(where, len(requests)) as (client, threads):
+                for line in distribute(client, requests, ledger, memory=where.memory, threads=threads):
+                    yield Outcome.of(line)
+    finally:
+        write_table(out, ROW)
+
+
+def counts_of(outcomes: Sequence[Outcome]) -> dict[str, int]:
+    """How many outcomes there are of each kind."""
+    return {result: sum(one.result == result for one in outcomes) for result in RESULTS}
+
+
+def _refused(ledger: Ledger, run: str, name: str, message: str) -> Outcome:
+    line = {"event": "result", "run": run, "study": name, "result": "refused", "message": message}
+    ledger.append(line)
+    return Outcome.of(line)
+
+
+def _refusal(history: History, name: str) -> dict[str, str]:
+    """Digest and sentence of the last time that a study was refused for what it is."""
+    line = history.last.get(name, {})
+    if line.get("result") == "refused" and line.get("digest"):
+        return {"digest": str(line["digest"]), "message": str(line.get("message", ""))}
+    return {}
+
+
+def _require_dask() -> None:
+    if find_spec("distributed") is None:
+        raise CohortError("expected Dask to run a cohort, found no package `distributed`; install medfuse[cohort].")
+
+
+def _folders(paths: Sequence[Path]) -> Iterator[Path]:
+    """What must not be written into: folders that are read, those of DICOM files, and NIfTI files themselves."""
+    if len(paths) == 1 and (paths[0].is_dir() or is_nifti(paths[0])):
+        yield paths[0]
+    else:
+        yield from {path.parent for path in paths}
+
+
+def _prepare(out: Path, rows: Sequence[Row]) -> Ledger:
+    """Check that the folder may take results, and make it."""
+    require_place(out)
+    require_outside(out, {place for row in rows for paths in (row.mri, row.partner) for place in _folders(paths)})
+    ledger = Ledger(out)
+    if out.exists() and not out.is_dir():
+        raise ExportError(f"expected a folder for the results, found a file: {out}; choose another --out.")
+    try:
+        if not ledger.path.exists() and out.is_dir() and any(out.iterdir()):
+            raise ExportError(f"{out} holds other files, and no cohort; choose a new or empty folder as --out.")
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ExportError(f"cannot write {out}: {error.strerror}; choose a writable folder.") from None
+    return ledger
+
+
+@contextmanager
+def _client(where: Where, studies: int) -> Iterator[tuple[Client, int]]:
+    """A client of the workers that were asked for, and on how many threads each study computes; 0 leaves it to them."""
+    from dask.system import CPU_COUNT
+    from distributed import Client, LocalCluster
+    from distributed.system import MEMORY_LIMIT
+
+    if where.client is not None:
+        yield where.client, 0
+        return
+    if where.scheduler:
+        try:
+            client = Client(where.scheduler, timeout=30)
+        except (OSError, ValueError) as error:
+            raise CohortError(
+                f"no Dask scheduler answers at {where.scheduler} ({type(error).__name__}); check the address, and that "
+                "it runs."
+            ) from None
+        with client:
+            yield client, 0
+        return
+    workers = min(where.workers or max(1, min(CPU_COUNT, MEMORY_LIMIT // LEAST_MEMORY)), studies)
+    # Its workers are threads of this process, for each has a process of its own for the studies: no port is opened by
+    # which others could give it work, and a death is seen by the one that asked. Dask's pages, which cannot be turned
+    # off, are served to this machine only.
+    with (
+        LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=False,
+            memory_limit=int(MEMORY_LIMIT * SHARE_OF_MEMORY) // workers,
+            dashboard_address=LOOPBACK,
+            worker_dashboard_address=LOOPBACK,
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client, max(1, CPU_COUNT // workers)
+
+
+LOOPBACK = "127.0.0.1:0"
+
+LEAST_MEMORY = 3 * 2**30
+"""What a worker should have: a study of 256 × 256 × 256 voxels takes less."""
+
+SHARE_OF_MEMORY = 0.9

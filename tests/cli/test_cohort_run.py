@@ -1,0 +1,84 @@
+"""Check what `medfuse cohort run` and `status` print, and that their exit codes say the same."""
+
+import json
+
+import pytest
+from cohort_runs import in_process, write_cohort
+from typer.testing import CliRunner
+
+from medfuse.cli import app
+from medfuse.cohort.running.ledger import Ledger
+
+pytest.importorskip("distributed")
+__all__ = ["in_process"]
+
+NAMES = ["sub-01_trc-FDG_pet", "sub-02_ct"]
+
+
+@pytest.fixture(scope="module")
+def plan(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cohort")
+    (folder / "settings.yaml").write_text("align: header\nengine: masked\n")
+    return write_cohort(folder, ("PT", "CT"))
+
+
+def command(*words):
+    done = CliRunner().invoke(app, ["cohort", *map(str, words)])
+    return done.exit_code, done.stdout, done.stderr
+
+
+def run(plan, out, *more):
+    return command("run", plan, "--out", out, "--workers", 2, "--settings", plan.parent / "settings.yaml", *more)
+
+
+def test_a_run_says_what_became_of_each_study(in_process, plan, tmp_path):
+    in_process.dies[NAMES[1]] = "signal 11 (SIGSEGV)"
+    code, told, lines = run(plan, tmp_path / "out")
+    assert code == 8
+    assert "2 of 2 studies: 1 done, 1 killed" in told
+    assert f"{NAMES[1]} killed: signal 11 (SIGSEGV)" in lines
+    code, told, _ = command("status", tmp_path / "out")
+    assert code == 8
+    assert f"killed: {NAMES[1]}: signal 11 (SIGSEGV)" in told
+    in_process.dies.clear()
+    code, told, _ = run(plan, tmp_path / "out", "--json")
+    said = json.loads(told)
+    assert code == 0
+    assert said["complete"]
+    assert (said["planned"], said["counts"]["done"], said["counts"]["skipped"]) == (2, 1, 1)
+    code, told, _ = command("status", tmp_path / "out", "--json")
+    said = json.loads(told)
+    assert (code, said["complete"], sum(said["counts"].values())) == (0, True, said["planned"])
+    assert (said["runs"], said["damaged_lines"]) == (2, 0)
+
+
+def test_status_after_a_crash_tells_what_was_under_way(tmp_path):
+    Ledger(tmp_path).append(
+        {"event": "run", "run": "r", "plan": NAMES}, {"event": "started", "run": "r", "study": NAMES[0]}
+    )
+    code, told, _ = command("status", tmp_path, "--json")
+    said = json.loads(told)
+    assert code == 8
+    assert {state: count for state, count in said["counts"].items() if count} == {"interrupted": 1, "waiting": 1}
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (("--shard", "3/2"), 3, "expected a shard"),
+        (("--memory", "much"), 3, "such as 8GiB"),
+        (("--scheduler", "tcp://127.0.0.1:1"), 2, "not both"),
+        (("--rules", "rules.yaml"), 3, "rules"),
+    ],
+)
+def test_options_that_cannot_be_are_refused_in_a_sentence(plan, tmp_path, words, code, message):
+    ended, _, told = run(plan, tmp_path / "out", *words)
+    assert ended == code
+    assert message in " ".join(told.split())
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_without_a_cohort_has_no_status(tmp_path):
+    code, _, told = command("status", tmp_path)
+    assert code == 3
+    assert "expected the ledger of a cohort" in told

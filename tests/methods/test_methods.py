@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import types
+import warnings
 from pathlib import Path
 
 import nibabel as nib
@@ -163,7 +164,7 @@ def test_any_name_fits_a_header(phantom, tmp_path, name):
 WRONG = {
     "shape": (lambda mri, luma: mri[..., :-1], "found .*Pad and cut"),
     "channels": (lambda mri, luma: mri.expand(-1, 3, -1, -1), "found .*3"),
-    "range": (lambda mri, luma: mri * 255, "to 25"),
+    "range": (lambda mri, luma: mri * 255, "found 0 to .*Scale back"),
     "negative": (lambda mri, luma: mri - 1, "found -1"),
     "nan": (lambda mri, luma: mri / (mri * 0), "not finite"),
     "bytes": (lambda mri, luma: (mri * 255).to(torch.uint8), "uint8"),
@@ -255,7 +256,10 @@ def test_a_module_without_parameters_and_a_scripted_one_run():
             return torch.maximum(mri, luma)
 
     sides = torch.rand(2, 1, 1, 9, 9).unbind()
-    for net in (Plain(), torch.jit.trace(Plain(), sides)):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch calls tracing deprecated
+        traced = torch.jit.trace(Plain(), sides)
+    for net in (Plain(), traced):
         assert torch.equal(load_method(net)(*sides), torch.maximum(*sides))
     assert load_method(Plain()).weights is None
 
@@ -314,7 +318,7 @@ def test_a_package_adds_methods(phantom, package):
     assert load_method("tiny-net")(torch.ones(1, 1, 4, 4), torch.zeros(1, 1, 4, 4)).min() == 1
     assert load_method("max").fuse is maximum
     for name in ("needy", "gone"):
-        with pytest.raises(MethodError, match=f"'{name}' of tiny-fusion 1.2 cannot be loaded"):
+        with pytest.raises(MethodError, match=f"'{name}'.* cannot be loaded"):
             load_method(name)
     assert load_method("tiny_fusion:fuse").version == "tiny_fusion 9.9"
     package("other-fusion", "1", {"tiny": "tiny_fusion:Net"})

@@ -134,7 +134,7 @@ def test_awkward_pictures_give_numbers_or_nothing(kind, tmp_path):
         assert (each["reading"]["overshoot"] is None) == (kind == "black")
     alone = run(tmp_path / "fused.png", *pair, "--json")
     reading = json.loads(alone.stdout)["reading"]
-    assert reading["invented"] == 0
+    assert reading["invented"] < 1e-3
     assert "MRI read back" in run(tmp_path / "fused.png", *pair).stdout
 
 

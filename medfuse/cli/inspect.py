@@ -85,6 +85,7 @@ def _row_of(series: dicom.Series) -> Row:
         "traits": series.traits,
         "verdict": series.brief or "volume",
         "problem": series.problem,
+        "excerpt": series.excerpt or None,
         "position_error_mm": round(series.stack.deviation, 6) if series.stack else None,
     } | describe(series.grid)
 
@@ -94,7 +95,7 @@ def _inspect_nifti(path: Path) -> tuple[list[Row], None]:
 
     row: Row = {"number": path.name, "uid": None, "modality": "not stated", "kind": "", "files": 1, "copies": 0}
     row |= {"missing_slices": 0, "transfer_syntax": ["NIfTI"], "traits": "", "verdict": "volume", "problem": None}
-    row |= {"result": False, "description": "", "position_error_mm": None}
+    row |= {"result": False, "description": "", "position_error_mm": None, "excerpt": None}
     grid = None
     try:
         grid = nifti.read_grid(path)
@@ -137,6 +138,9 @@ def _verdict(row: Row, reasons: list[str]) -> str:
         more.append(f"{counted(row['copies'], 'copy', 'copies')} left out")
     if row["position_error_mm"] and row["position_error_mm"] >= SHOWN_ERROR_MM:
         more.append(f"positions rounded, up to {row['position_error_mm']:.2f} mm off")
+    if row["excerpt"]:
+        reasons.append(row["excerpt"])
+        more.append(f"not whole ({len(reasons)})")
     said = "volume" if row["problem"] is None else f"no: {row['verdict']}"
     if row["problem"] is not None and row["modality"] in (*MODALITIES, "not stated"):
         reasons.append(row["problem"])

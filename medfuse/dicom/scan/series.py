@@ -16,7 +16,7 @@ from medfuse.dicom.frames.no_volume import NoVolumeError, no_volume
 from medfuse.dicom.frames.stack import Stack, stack
 from medfuse.dicom.header import READABLE, Instance, named, said, series_name, short_text, texts, transfer_syntax
 from medfuse.dicom.patient import other_patient
-from medfuse.dicom.scan.completeness import lacks_files, lacks_slices
+from medfuse.dicom.scan.completeness import excerpt_of, lacks_files, lacks_slices
 from medfuse.dicom.scan.contrast import by_contrast, mixed_contrasts
 from medfuse.dicom.scan.duplicates import without_copies, without_duplicates
 from medfuse.dicom.scan.split_volumes import CODE, OVERVIEWS, at_different_places, by_kind, by_part, is_auxiliary
@@ -47,7 +47,8 @@ class Series:
     several of these: ``part`` counts them from 1 and ``traits`` says what tells each from the others. ``skipped``
     marks a part that is no volume and never chosen: scouts, and pictures of another kind. ``copies`` counts the
     files that were left out because another holds the same slice, ``missing`` the slices that seem to be missing.
-    ``cut`` says what the headers speak of and is not there, where that is accepted.
+    ``cut`` says what the headers speak of and is not there, where that is accepted; ``excerpt`` says so of a volume that
+    was taken out of the middle of a series, which can be measured, but is not fused unless that is accepted.
     """
 
     uid: str
@@ -61,6 +62,7 @@ class Series:
     copies: int = 0
     missing: int = 0
     cut: str = ""
+    excerpt: str = ""
 
     @classmethod
     def assemble(cls, uid: str, instances: Sequence[Instance], accepted: Accepted) -> list[Series]:
@@ -227,7 +229,10 @@ def _volume(cls: type[Series], uid: str, frames: Sequence[Frame], name: str, acc
         check_pixels(instance, name)
     whole = cls(uid, files, found, None, traits=traits)
     lacking = lacks_slices(found, name)
-    return whole if lacking is None else whole._without(lacking, accepted)
+    excerpt = "" if lacking is None or accepted.cut else excerpt_of(found, name)
+    if lacking is None or excerpt:
+        return replace(whole, excerpt=excerpt, missing=lacking.missing if lacking else 0)
+    return whole._without(lacking, accepted)
 
 
 def _files(frames: Sequence[Frame]) -> tuple[Instance, ...]:

@@ -164,6 +164,11 @@ def fuse(
     _require_dicom_output(format_, (*asked, compress is not CompressionName.NONE, bits != MOST_BITS))
     from medfuse import dicom, nifti
 
+    if luma and not any(map(nifti.is_nifti, (mri, partner))):
+        raise typer.BadParameter(
+            "--luma says how colours of NIfTI are read, but neither study is NIfTI, and colours of DICOM are never "
+            "measured values; leave it out."
+        )
     with refusing(as_json), steps() as progress:
         started = time.perf_counter()
         _require_inputs_apart(out, mri, partner, template, align, weights)

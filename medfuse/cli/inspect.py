@@ -11,7 +11,7 @@ import typer
 
 from medfuse.cli.console import EXIT_CODES, Json, app, describe, print_json, refusing, stdout
 from medfuse.errors import MedfuseError, SeriesError, counted
-from medfuse.volume import MODALITIES
+from medfuse.volume import MODALITIES, MRI
 
 if TYPE_CHECKING:
     from medfuse import dicom
@@ -39,7 +39,8 @@ def inspect(
         shown: Row = {"path": [str(path) for path in paths] if len(paths) > 1 else str(paths[0]), "series": rows}
         shown |= {"ignored_files": found.ignored if found else 0, "damaged_files": found.damaged if found else 0}
         shown |= {"incomplete_files": dict(found.incomplete) if found else {}}
-        print_json(shown | {"broken_links": found.broken_links if found else 0})
+        shown |= {"misencoded_files": found.misencoded if found else 0}
+        print_json(shown | {"broken_links": len(found.broken_links) if found else 0})
         return
     _print_table(rows)
     if found is None:
@@ -92,13 +93,14 @@ def _row_of(series: dicom.Series) -> Row:
 
 def _inspect_nifti(path: Path) -> tuple[list[Row], None]:
     from medfuse import nifti
+    from medfuse.volume import grid_of
 
     row: Row = {"number": path.name, "uid": None, "modality": "not stated", "kind": "", "files": 1, "copies": 0}
     row |= {"missing_slices": 0, "transfer_syntax": ["NIfTI"], "traits": "", "verdict": "volume", "problem": None}
     row |= {"result": False, "description": "", "position_error_mm": None, "excerpt": None}
     grid = None
     try:
-        grid = nifti.read_grid(path)
+        grid = grid_of(nifti.read(path, MRI))  # of any modality: what is wrong with the values is said, too
     except MedfuseError as error:
         row |= {"verdict": "see below", "problem": str(error)}
     return [row | describe(grid)], None

@@ -7,12 +7,13 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from medfuse.dicom.header import Instance, named, quiet, said, short_text
 from medfuse.dicom.scan.find_files import Place, find_files
-from medfuse.dicom.scan.read_headers import MissingElementsError, read_headers
+from medfuse.dicom.scan.read_headers import EncodingError, MissingElementsError, UnusableError, read_headers
 from medfuse.dicom.scan.series import Accepted, Series
-from medfuse.errors import SeriesError, counted
+from medfuse.errors import counted
 
 
 @contextmanager
@@ -32,15 +33,28 @@ class Scan:
     """What lies under a path: its series, and how much is none of them.
 
     ``ignored`` counts files that are no DICOM images, ``damaged`` those that are but cannot be read, ``incomplete``
-    those whose header lacks an element that each image must have, by its keyword, and ``broken_links`` links to files
-    or folders that are not there.
+    those whose header lacks an element that each image must have, by its keyword, ``misencoded`` those whose meta
+    information says another encoding than they have, and ``broken_links`` links to files or folders that are not there.
     """
 
     series: tuple[Series, ...]
     ignored: int
     damaged: int
     incomplete: Mapping[str, int] = field(default_factory=dict)
-    broken_links: int = 0
+    broken_links: tuple[Path, ...] = ()
+    misencoded: int = 0
+    unusable: tuple[UnusableError, ...] = field(default=(), repr=False)
+
+    def may_miss(self, one: Series) -> bool:
+        """Whether a file that cannot be used may be a slice of a series.
+
+        It may, unless it says another series or another modality. A link that leads nowhere may, if it stands among the
+        files of the series and is named with the suffix of one of them.
+        """
+        beside = {(file.path.parent, file.path.suffix.lower()) for file in one.instances}
+        if any((link.parent, link.suffix.lower()) in beside for link in self.broken_links):
+            return True
+        return any(file.series in ("", one.uid) and file.modality in ("", one.modality) for file in self.unusable)
 
     def complaints(self) -> Iterator[str]:
         """What of the files cannot be used, each reason in a sentence without its full stop."""
@@ -48,8 +62,14 @@ class Scan:
             yield f"{counted(count, 'DICOM image')} {'has' if count == 1 else 'have'} no {named(keyword)}"
         if self.damaged:
             yield f"{counted(self.damaged, 'DICOM file')} cannot be read to the pixels: cut short, damaged or locked"
+        if self.misencoded:
+            have = "is" if self.misencoded == 1 else "are"
+            yield (
+                f"{counted(self.misencoded, 'DICOM file')} {have} in another byte order than "
+                f"{named('TransferSyntaxUID')} says, or not deflated as it says"
+            )
         if self.broken_links:
-            yield f"{counted(self.broken_links, 'link')} to a file or folder that is not there"
+            yield f"{counted(len(self.broken_links), 'link')} to a file or folder that is not there"
 
 
 def scan(path: Place, *, fill_gaps: bool = False, accept_cut: bool = False) -> Scan:
@@ -73,14 +93,19 @@ def scan(path: Place, *, fill_gaps: bool = False, accept_cut: bool = False) -> S
         If the path does not exist, or its files cannot be accessed.
     """
     groups: dict[tuple[str, str], list[Instance]] = defaultdict(list)
-    ignored = damaged = 0
+    ignored = damaged = misencoded = 0
+    unusable: list[UnusableError] = []
     incomplete: Counter[str] = Counter()
     with quiet(), _without_garbage_collection():
         files = find_files(path)
         for found in read_headers(files):
+            if isinstance(found, UnusableError):
+                unusable.append(found)
             if isinstance(found, MissingElementsError):
                 incomplete[found.keywords[0]] += 1
-            elif isinstance(found, SeriesError):
+            elif isinstance(found, EncodingError):
+                misencoded += 1
+            elif isinstance(found, UnusableError):
                 damaged += 1
             elif found is None:
                 ignored += 1
@@ -90,6 +115,7 @@ def scan(path: Place, *, fill_gaps: bool = False, accept_cut: bool = False) -> S
                     uid = said(found.header, "SeriesInstanceUID") or "none"
                 except Exception:  # hostile headers fail in many ways
                     damaged += 1
+                    unusable.append(UnusableError("the header cannot be read"))
                     continue
                 groups[uid, short_text(found.header, "SeriesNumber")].append(found)
         series = [
@@ -98,4 +124,4 @@ def scan(path: Place, *, fill_gaps: bool = False, accept_cut: bool = False) -> S
             for part in Series.assemble(uid, instances, Accepted(gaps=fill_gaps, cut=accept_cut))
         ]
     series.sort(key=lambda one: (len(whole := one.number.split(":")[0]), whole, one.uid, one.part or 0))
-    return Scan(tuple(series), ignored, damaged, dict(incomplete), files.broken_links)
+    return Scan(tuple(series), ignored, damaged, dict(incomplete), files.broken_links, misencoded, tuple(unusable))

@@ -11,6 +11,7 @@ from monai.data.meta_tensor import MetaTensor
 from medfuse import dicom, nifti
 from medfuse.dicom.patient import name_different_patients
 from medfuse.dicom.read.volume import DicomSource
+from medfuse.dicom.scan.completeness import WHAT_TO_DO
 from medfuse.dicom.scan.find_files import Place, places_named
 from medfuse.errors import SeriesError, StudyError
 from medfuse.runtime.progress import Progress, step_of
@@ -120,7 +121,7 @@ def load(
         raise _instead(path, error) from error
     source = source_of(loaded)
     if source is not None and source.excerpt:
-        log.warning("%s", source.excerpt)
+        log.warning("%s.", source.excerpt)
     found = meta_of(loaded)["modality"]
     if found not in wanted:
         either = " or ".join(filter(None, (", ".join(wanted[:-1]), wanted[-1])))
@@ -168,7 +169,7 @@ def require_whole(*volumes: MetaTensor) -> None:
     for volume in volumes:
         source = source_of(volume)
         if source is not None and source.excerpt:
-            raise StudyError(source.excerpt)
+            raise StudyError(f"{source.excerpt}. {WHAT_TO_DO}")
 
 
 def require_one_patient(one: MetaTensor, two: MetaTensor, *, different_patients: bool = False) -> None:

@@ -157,6 +157,7 @@ def fuse(
 ) -> None:
     """Fuse MRI and PARTNER into OUT/dicom/*.dcm and OUT/fused.nii.gz with OUT/fused.json."""
     _require_usable(align, template, identity, deidentify, bits)
+    _require_nifti(luma, mri, partner)
     uptake = suv_choices(
         suv, suv_by, dose=dose, injected_at=injected_at, nuclide=nuclide, weight=weight, height=height, sex=sex
     )
@@ -164,11 +165,6 @@ def fuse(
     _require_dicom_output(format_, (*asked, compress is not CompressionName.NONE, bits != MOST_BITS))
     from medfuse import dicom, nifti
 
-    if luma and not any(map(nifti.is_nifti, (mri, partner))):
-        raise typer.BadParameter(
-            "--luma says how colours of NIfTI are read, but neither study is NIfTI, and colours of DICOM are never "
-            "measured values; leave it out."
-        )
     with refusing(as_json), steps() as progress:
         started = time.perf_counter()
         _require_inputs_apart(out, mri, partner, template, align, weights)
@@ -269,6 +265,17 @@ def _require_usable(align: str, template: Path | None, identity: list[str] | Non
         )
     if not all("=" in text for text in identity or ()):
         raise typer.BadParameter("expected --identity KEYWORD=VALUE, such as PatientID=17; an equals sign is missing.")
+
+
+def _require_nifti(luma: bool, mri: Path, partner: Path) -> None:
+    """Raise a usage error where ``--luma`` was asked for, and there are no colours that it could read."""
+    from medfuse import nifti
+
+    if luma and not any(map(nifti.is_nifti, (mri, partner))):
+        raise typer.BadParameter(
+            "--luma says how colours of NIfTI are read, but neither study is NIfTI, and colours of DICOM are never "
+            "measured values; leave it out."
+        )
 
 
 def _require_dicom_output(format_: Format, asked: tuple[object, ...]) -> None:

@@ -141,7 +141,7 @@ def _verdict(row: Row, reasons: list[str]) -> str:
     if row["position_error_mm"] and row["position_error_mm"] >= SHOWN_ERROR_MM:
         more.append(f"positions rounded, up to {row['position_error_mm']:.2f} mm off")
     if row["excerpt"]:
-        reasons.append(row["excerpt"])
+        reasons.append(f"{row['excerpt']}.")
         more.append(f"not whole ({len(reasons)})")
     said = "volume" if row["problem"] is None else f"no: {row['verdict']}"
     if row["problem"] is not None and row["modality"] in (*MODALITIES, "not stated"):

@@ -74,7 +74,7 @@ def excerpt_of(found: Stack, name: str) -> str:
         return ""
     return (
         f"{name} holds slices {first} to {last} of {max(stated)} ({named('ImageIndex')}, {named('NumberOfSlices')}): "
-        f"those before and after are missing. {WHAT_TO_DO}"
+        "those before and after are missing"
     )
 
 

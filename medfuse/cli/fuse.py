@@ -156,8 +156,7 @@ def fuse(
     as_json: Json = False,
 ) -> None:
     """Fuse MRI and PARTNER into OUT/dicom/*.dcm and OUT/fused.nii.gz with OUT/fused.json."""
-    _require_usable(align, template, identity, deidentify, bits)
-    _require_nifti(luma, mri, partner)
+    _require_usable(align, template, identity, deidentify, bits, luma_of=(mri, partner) if luma else ())
     uptake = suv_choices(
         suv, suv_by, dose=dose, injected_at=injected_at, nuclide=nuclide, weight=weight, height=height, sex=sex
     )
@@ -248,8 +247,22 @@ def _refuse_early(mri: MetaTensor, partner: MetaTensor, plane: Plane, choices: D
         dicom.require_measurable(partner)
 
 
-def _require_usable(align: str, template: Path | None, identity: list[str] | None, deidentify: bool, bits: int) -> None:
-    """Raise a usage error where options contradict each other or have no such value."""
+def _require_usable(
+    align: str,
+    template: Path | None,
+    identity: list[str] | None,
+    deidentify: bool,
+    bits: int,
+    luma_of: tuple[Path, ...],
+) -> None:
+    """Raise a usage error where options contradict each other, have no such value, or nothing to be used for."""
+    from medfuse import nifti
+
+    if luma_of and not any(map(nifti.is_nifti, luma_of)):
+        raise typer.BadParameter(
+            "--luma says how colours of NIfTI are read, but neither study is NIfTI, and colours of DICOM are never "
+            "measured values; leave it out."
+        )
     if align not in list(Way) and not Path(align).exists():
         raise typer.BadParameter(
             f"expected {', '.join(Way)} or a registration file; there is no file {shown(align)!r}."
@@ -265,17 +278,6 @@ def _require_usable(align: str, template: Path | None, identity: list[str] | Non
         )
     if not all("=" in text for text in identity or ()):
         raise typer.BadParameter("expected --identity KEYWORD=VALUE, such as PatientID=17; an equals sign is missing.")
-
-
-def _require_nifti(luma: bool, mri: Path, partner: Path) -> None:
-    """Raise a usage error where ``--luma`` was asked for, and there are no colours that it could read."""
-    from medfuse import nifti
-
-    if luma and not any(map(nifti.is_nifti, (mri, partner))):
-        raise typer.BadParameter(
-            "--luma says how colours of NIfTI are read, but neither study is NIfTI, and colours of DICOM are never "
-            "measured values; leave it out."
-        )
 
 
 def _require_dicom_output(format_: Format, asked: tuple[object, ...]) -> None:

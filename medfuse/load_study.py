@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from monai.data.meta_tensor import MetaTensor
 from medfuse import dicom, nifti
 from medfuse.dicom.patient import name_different_patients
 from medfuse.dicom.read.volume import DicomSource
+from medfuse.dicom.scan.completeness import WHAT_TO_DO
 from medfuse.dicom.scan.find_files import Place, places_named
 from medfuse.errors import SeriesError, StudyError
 from medfuse.runtime.progress import Progress, step_of
@@ -25,6 +27,8 @@ from medfuse.volume import (
     plain,
     source_of,
 )
+
+log = logging.getLogger(__name__)
 
 LIKELY_CT_AIR = -500.0
 """An MRI has no reason to hold values this low; CT air does."""
@@ -64,7 +68,8 @@ def load(
         says how many slices were.
     accept_cut
         Load what there is of a DICOM series whose headers speak of more slices, instead of refusing it; provenance says
-        so.
+        so. Slices from the middle of a PET series, without its first and its last, are loaded in any case, for their
+        values can be measured; a warning is logged, and they are not fused unless this was given.
     progress
         Called with the step ``load``: the share of a DICOM series' slices read.
 
@@ -114,6 +119,9 @@ def load(
         )
     except SeriesError as error:
         raise _instead(path, error) from error
+    source = source_of(loaded)
+    if source is not None and source.excerpt:
+        log.warning("%s.", source.excerpt)
     found = meta_of(loaded)["modality"]
     if found not in wanted:
         either = " or ".join(filter(None, (", ".join(wanted[:-1]), wanted[-1])))
@@ -135,7 +143,7 @@ def _instead(path: Place, error: SeriesError) -> SeriesError:
 
 
 def require_pair(mri: MetaTensor, partner: MetaTensor, *, different_patients: bool = False) -> None:
-    """Raise `StudyError` unless the first is an MRI and the second a CT, PET or SPECT of the same patient.
+    """Raise `StudyError` unless the first is an MRI and the second a CT, PET or SPECT of the same patient, both whole.
 
     Parameters
     ----------
@@ -144,6 +152,7 @@ def require_pair(mri: MetaTensor, partner: MetaTensor, *, different_patients: bo
     different_patients
         Accept studies whose headers name different patients, such as exports that were de-identified separately.
     """
+    require_whole(mri, partner)
     first, second = meta_of(mri), meta_of(partner)
     if first["modality"] in PARTNERS:
         hint = "give an MRI first" if second["modality"] in PARTNERS else "swap the two"
@@ -153,6 +162,14 @@ def require_pair(mri: MetaTensor, partner: MetaTensor, *, different_patients: bo
     if "HU" in TRAITS[second["modality"]].units and second["unit"] != "HU" and float(plain(mri).min()) < LIKELY_CT_AIR:
         raise StudyError("the MRI holds values as low as air in CT, and the CT does not; swap the two studies.")
     require_one_patient(mri, partner, different_patients=different_patients)
+
+
+def require_whole(*volumes: MetaTensor) -> None:
+    """Raise `StudyError` if a volume is an excerpt of a series, of which nobody said that no more is meant."""
+    for volume in volumes:
+        source = source_of(volume)
+        if source is not None and source.excerpt:
+            raise StudyError(f"{source.excerpt}. {WHAT_TO_DO}")
 
 
 def require_one_patient(one: MetaTensor, two: MetaTensor, *, different_patients: bool = False) -> None:

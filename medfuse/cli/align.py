@@ -58,7 +58,7 @@ def align(
     if method is Way.DEFORMABLE and out.suffix not in ITK_SUFFIXES:
         raise typer.BadParameter(f"a deformation fits into {' or '.join(ITK_SUFFIXES)} only; found {out.suffix!r}.")
     from medfuse import dicom, nifti
-    from medfuse.load_study import require_one_patient
+    from medfuse.load_study import require_one_patient, require_whole
     from medfuse.report import figures
     from medfuse.volume import source_of
 
@@ -75,6 +75,7 @@ def align(
             here = read(fixed, kinds[0], fixed_series, volume=fixed_volume, progress=halves[0])
         with choosing("--moving-series"):
             there = read(moving, kinds[1], moving_series, volume=moving_volume, progress=halves[1])
+        require_whole(here, there)
         require_one_patient(here, there, different_patients=different_patients)
         sources = source_of(here), source_of(there)
         if out.suffix == DICOM_SUFFIX:

@@ -171,7 +171,9 @@ def fuse(
 
     Where one folder holds both, the rules of medfuse cohort plan choose the two series, and it says why.
     """
-    _require_usable(align, template, identity, deidentify, bits)
+    _require_usable(
+        align, template, identity, deidentify, bits, luma_of=tuple(filter(None, (mri, partner))) if luma else ()
+    )
     chosen = method_given(method, weights=weights, engine=engine, join=join)
     uptake = suv_choices(
         suv, suv_by, dose=dose, injected_at=injected_at, nuclide=nuclide, weight=weight, height=height, sex=sex
@@ -285,8 +287,22 @@ def _refuse_early(mri: MetaTensor, partner: MetaTensor, plane: Plane, format_: F
         dicom.require_measurable(partner)
 
 
-def _require_usable(align: str, template: Path | None, identity: list[str] | None, deidentify: bool, bits: int) -> None:
-    """Raise a usage error where options contradict each other or have no such value."""
+def _require_usable(
+    align: str,
+    template: Path | None,
+    identity: list[str] | None,
+    deidentify: bool,
+    bits: int,
+    luma_of: tuple[Path, ...],
+) -> None:
+    """Raise a usage error where options contradict each other, have no such value, or nothing to be used for."""
+    from medfuse import nifti
+
+    if luma_of and not any(map(nifti.is_nifti, luma_of)):
+        raise typer.BadParameter(
+            "--luma says how colours of NIfTI are read, but neither study is NIfTI, and colours of DICOM are never "
+            "measured values; leave it out."
+        )
     if align not in list(Way) and not Path(align).exists():
         raise typer.BadParameter(
             f"expected {', '.join(Way)} or a registration file; there is no file {shown(align)!r}."

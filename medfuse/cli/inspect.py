@@ -11,7 +11,7 @@ import typer
 
 from medfuse.cli.console import EXIT_CODES, Json, app, describe, print_json, refusing, stdout
 from medfuse.errors import MedfuseError, SeriesError, counted
-from medfuse.volume import MODALITIES
+from medfuse.volume import MODALITIES, MRI
 
 if TYPE_CHECKING:
     from medfuse import dicom
@@ -39,7 +39,8 @@ def inspect(
         shown: Row = {"path": [str(path) for path in paths] if len(paths) > 1 else str(paths[0]), "series": rows}
         shown |= {"ignored_files": found.ignored if found else 0, "damaged_files": found.damaged if found else 0}
         shown |= {"incomplete_files": dict(found.incomplete) if found else {}}
-        print_json(shown | {"broken_links": found.broken_links if found else 0})
+        shown |= {"misencoded_files": found.misencoded if found else 0}
+        print_json(shown | {"broken_links": len(found.broken_links) if found else 0})
         return
     _print_table(rows)
     if found is None:
@@ -85,19 +86,21 @@ def _row_of(series: dicom.Series) -> Row:
         "traits": series.traits,
         "verdict": series.brief or "volume",
         "problem": series.problem,
+        "excerpt": series.excerpt or None,
         "position_error_mm": round(series.stack.deviation, 6) if series.stack else None,
     } | describe(series.grid)
 
 
 def _inspect_nifti(path: Path) -> tuple[list[Row], None]:
     from medfuse import nifti
+    from medfuse.volume import grid_of
 
     row: Row = {"number": path.name, "uid": None, "modality": "not stated", "kind": "", "files": 1, "copies": 0}
     row |= {"missing_slices": 0, "transfer_syntax": ["NIfTI"], "traits": "", "verdict": "volume", "problem": None}
-    row |= {"result": False, "description": "", "position_error_mm": None}
+    row |= {"result": False, "description": "", "position_error_mm": None, "excerpt": None}
     grid = None
     try:
-        grid = nifti.read_grid(path)
+        grid = grid_of(nifti.read(path, MRI))  # of any modality: what is wrong with the values is said, too
     except MedfuseError as error:
         row |= {"verdict": "see below", "problem": str(error)}
     return [row | describe(grid)], None
@@ -137,6 +140,9 @@ def _verdict(row: Row, reasons: list[str]) -> str:
         more.append(f"{counted(row['copies'], 'copy', 'copies')} left out")
     if row["position_error_mm"] and row["position_error_mm"] >= SHOWN_ERROR_MM:
         more.append(f"positions rounded, up to {row['position_error_mm']:.2f} mm off")
+    if row["excerpt"]:
+        reasons.append(f"{row['excerpt']}.")
+        more.append(f"not whole ({len(reasons)})")
     said = "volume" if row["problem"] is None else f"no: {row['verdict']}"
     if row["problem"] is not None and row["modality"] in (*MODALITIES, "not stated"):
         reasons.append(row["problem"])

@@ -146,10 +146,13 @@ def _not_images(found: Collected) -> list[LeftOut]:
     if found.damaged:
         count = counted(len(found.damaged), "DICOM file")
         lines.append(LeftOut(series=count, reason="cannot be read to the pixels: cut short, damaged or locked"))
+    if found.misencoded:
+        count = counted(len(found.misencoded), "DICOM file")
+        lines.append(LeftOut(series=count, reason="encoded otherwise than TransferSyntaxUID says"))
     for keyword, number in found.incomplete.items():
         lines.append(LeftOut(series=counted(number, "DICOM image"), reason=f"the header has no {keyword}"))
     if found.broken_links:
-        lines.append(LeftOut(series=counted(found.broken_links, "link"), reason="leads to nothing that is there"))
+        lines.append(LeftOut(series=counted(len(found.broken_links), "link"), reason="leads to nothing that is there"))
     return lines
 
 
@@ -165,7 +168,9 @@ class _Places:
         self._is_folder = source.is_dir()
         self._under: Counter[str] = Counter()
         """Files under each folder that a reader of the folder would meet, apart from those that are no images."""
-        self._unusable: set[str] = {str(folder) for path in found.damaged for folder in path.parents}
+        self._unusable: set[str] = {
+            str(folder) for path in (*found.damaged, *found.misencoded) for folder in path.parents
+        }
         for _, instances in found.groups:
             for folder, count in Counter(os.path.dirname(one.path) for one in instances).items():  # noqa: PTH120
                 self._count(folder, count)

@@ -18,13 +18,16 @@ from nibabel.nifti2 import Nifti2Header
 from nibabel.openers import ImageOpener
 from nibabel.quaternions import quat2mat
 
-from medfuse.errors import GeometryError, IntensityError
+from medfuse.errors import GeometryError, IntensityError, SeriesError
 from medfuse.volume.grid import Grid
 
 Affine = npt.NDArray[np.float64]
 
 FORM_CODES = range(6)
 """Unknown, scanner, aligned, Talairach, MNI152, other template (nifti1.h, NIFTI_XFORM_*)."""
+
+EXTENSION_BYTES = 4
+"""Behind the header, they say whether extensions follow (nifti1.h)."""
 
 UNIT_BITS = 7
 """What of xyzt_units says the unit of length."""
@@ -68,6 +71,8 @@ def require_usable(stated: Any, path: Path) -> None:
     ------
     GeometryError
         If a form code or the unit of length is none of the Standard's, or the qform is needed and none.
+    SeriesError
+        If the voxels would begin within the header.
     IntensityError
         If scl_slope or scl_inter is not finite.
     """
@@ -83,6 +88,12 @@ def require_usable(stated: Any, path: Path) -> None:
         fault = _qform_fault(stated)
         if fault:
             raise GeometryError(f"{path}: the qform places no voxel: {fault}; {AGAIN}")
+    begin, header = float(stated["vox_offset"]), int(stated.sizeof_hdr) + EXTENSION_BYTES
+    if bytes(stated["magic"])[:2] == b"n+" and begin < header:
+        raise SeriesError(
+            f"{path}: expected vox_offset of at least {header}, found {begin:g}: voxels in one file with their header "
+            "begin after it; write the file again."
+        )
     slope, offset = float(stated["scl_slope"]), float(stated["scl_inter"])
     if not np.isfinite(slope) or (slope != 0 and not np.isfinite(offset)):
         raise IntensityError(

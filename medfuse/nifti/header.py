@@ -16,6 +16,7 @@ from medfuse.errors import MedfuseError, SeriesError
 from medfuse.nifti.forms import require_usable, stated_header
 from medfuse.nifti.pet_sidecar import uptake
 from medfuse.runtime.output.exchange import settle
+from medfuse.runtime.silence import silence
 from medfuse.volume import Source, SuvInputs, Unit, Uptake
 
 SUFFIXES = (".nii", ".nii.gz")
@@ -65,17 +66,18 @@ def opened(path: Path) -> tuple[Any, Any]:
     ------
     SeriesError
         If it is not there, not readable, or not NIfTI.
-    GeometryError, IntensityError
+    GeometryError, IntensityError, SeriesError
         As `require_usable`.
     """
     settle(path)
     if not path.is_file():
         raise SeriesError(f"there is no file {path}; check the path.")
     try:
-        stated = stated_header(header_file(path))
-        if stated is not None:
-            require_usable(stated, path)
-        image = nib.load(path)
+        with silence("nibabel.global"):  # it tells of repairs that are not used here
+            stated = stated_header(header_file(path))
+            if stated is not None:
+                require_usable(stated, path)
+            image = nib.load(path)
     except MedfuseError:
         raise
     except (ImageFileError, HeaderDataError, OSError, ValueError, EOFError, OverflowError, zlib.error) as error:

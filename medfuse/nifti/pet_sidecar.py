@@ -10,7 +10,14 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from medfuse.errors import IntensityError
-from medfuse.intensity.decay import Limits, given_moment, parse_injected_at, require_uncorrected, seconds_between
+from medfuse.intensity.decay import (
+    LATEST_S,
+    Limits,
+    given_moment,
+    parse_injected_at,
+    require_uncorrected,
+    seconds_between,
+)
 from medfuse.intensity.nuclides import half_life_of
 from medfuse.volume import SUV_UNITS, Patient, Stated, SuvInputs, Unit, Uptake, activity_per_ml, becquerels_in
 
@@ -29,6 +36,7 @@ UNITS: dict[str, Unit] = {
     "suvlbm": "SUVlbm",
     "suvbsa": "SUVbsa",
     "gml": "SUV",
+    "cm2ml": "SUVbsa",
     "cnts": "counts",
     "counts": "counts",
 }
@@ -188,7 +196,7 @@ def _decay(
     if reference is None:
         raise _missing("ImageDecayCorrectionTime")
     half_life, inferred = _half_life(said, given)
-    limits = Limits(half_life)
+    limits = _limits(said, reference, half_life)
     if given.injected_at is not None:
         delay, day = _given_delay(said, reference, limits, given)
         differs = injection is not None and abs(reference.value - injection.value - delay) > SAME_S
@@ -198,6 +206,21 @@ def _decay(
         raise _missing("InjectionStart", "add it, or give the time of injection (injected_at=..., --injected-at)")
     delay = limits.require(reference.value - injection.value, injection.name, reference.name)
     return 2.0 ** (-delay / half_life), delay, (inferred,) if inferred else (), ()
+
+
+def _limits(said: Mapping[str, object], reference: Stated, half_life: float) -> Limits:
+    """How late the injection may be: by the end of the last frame, for those before it show nothing of it."""
+    starts, durations = said.get("FrameTimesStart"), said.get("FrameDuration")
+    if not isinstance(starts, list) or not isinstance(durations, list) or len(starts) != len(durations) or not starts:
+        return Limits(half_life)
+    try:
+        end = max(float(start) + float(duration) for start, duration in zip(starts, durations, strict=True))
+    except (TypeError, ValueError, OverflowError):
+        return Limits(half_life)
+    latest = end - reference.value
+    if not 0 <= latest < LATEST_S:
+        return Limits(half_life)
+    return Limits(half_life, latest, "FrameDuration after FrameTimesStart")
 
 
 def _half_life(said: Mapping[str, object], given: SuvInputs) -> tuple[float, str]:

@@ -32,8 +32,9 @@ class Source:
     ``frame_of_reference`` is equal for two sources exactly where their headers declare one common world: a DICOM Frame
     of Reference UID, or a named template space. ``references`` identify the source in provenance; ``path`` is for
     telling sources and outputs apart and is never written anywhere. ``filled_slices`` counts the slices that were
-    interpolated because the source has gaps; ``cut`` says that its headers speak of more slices, which was accepted; no
-    slice lies farther than ``position_error_mm`` from where the source states it.
+    interpolated because the source has gaps; ``cut`` says that its headers speak of more slices, which was accepted;
+    ``excerpt`` is what to say of slices from the middle of a series, of which nobody said that they are meant; no slice
+    lies farther than ``position_error_mm`` from where the source states it.
     """
 
     modality: Modality
@@ -42,6 +43,7 @@ class Source:
     path: Path
     filled_slices: int = field(default=0, kw_only=True)
     cut: bool = field(default=False, kw_only=True)
+    excerpt: str = field(default="", kw_only=True)
     position_error_mm: float = field(default=0.0, kw_only=True)
 
     def uptake(self, unit: Unit, given: SuvInputs = SuvInputs()) -> Uptake:

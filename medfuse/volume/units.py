@@ -7,8 +7,14 @@ import re
 PREFIXES = {"": 1.0, "n": 1e-9, "u": 1e-6, "m": 1e-3, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9}
 BECQUERELS = {"bq": 1.0, "ci": 3.7e10}
 
-VOLUMES_ML = {"ml": 1.0, "cc": 1.0, "ccm": 1.0, "cm3": 1.0, "cm^3": 1.0, "l": 1e3, "dm3": 1e3, "mm3": 1e-3, "ul": 1e-3}
+VOLUMES_ML = {"ml": 1.0, "cc": 1.0, "ccm": 1.0, "cm3": 1.0, "l": 1e3, "dm3": 1e3, "mm3": 1e-3, "ul": 1e-3}
 """Volumes, and how many millilitres they are."""
+
+SPELLINGS = (
+    *(("\u00b5", "u"), ("\u03bc", "u"), ("\u00b3", "3"), ("\u207b\u00b9", "-1"), ("^", "")),
+    *(("\u00b7", "."), ("\u22c5", ".")),
+)
+"""One spelling each of micro, cube, inverse and product."""
 
 ACTIVITY = re.compile("(.?)(bq|ci)", re.IGNORECASE)
 CONCENTRATION = re.compile(
@@ -44,8 +50,8 @@ def activity_per_ml(text: str) -> float | None:
 
 
 def _tidy(text: str) -> str:
-    """Without white space, and with one spelling of micro, cube and inverse."""
+    """Without white space, and with the `SPELLINGS`."""
     plain = "".join(text.split())
-    for mark, spelling in (("\u00b5", "u"), ("\u03bc", "u"), ("\u00b3", "3"), ("\u207b\u00b9", "-1"), ("^-1", "-1")):
+    for mark, spelling in SPELLINGS:
         plain = plain.replace(mark, spelling)
     return plain

@@ -160,3 +160,10 @@ def test_all_that_medfuse_writes_is_replaced(run, study, tmp_path):
         arguments = ["align", study / "mri", study / "partner", "--out", tmp_path / f"a{suffix}", "--force"]
         for _ in range(2):
             assert run(*arguments, "--method", "header", "--overwrite").exit_code == 0
+
+
+def test_luma_where_there_is_no_nifti_is_wrong_usage(study, run, tmp_path):
+    done = run("fuse", study / "mri", study / "pet", "--out", tmp_path / "out", "--luma")
+    assert done.exit_code == 2
+    assert "--luma says how colours of NIfTI are read, but neither study is NIfTI" in " ".join(done.output.split())
+    assert not (tmp_path / "out").exists()

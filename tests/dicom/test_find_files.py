@@ -218,14 +218,49 @@ def test_series_behind_links_are_found_once(study, tmp_path):
 
 
 @pytest.mark.parametrize("target", ["../gone", "loop", "mr/gone.dcm"])
-def test_a_link_that_leads_nowhere_is_told(study, target):
+def test_a_link_that_leads_nowhere_is_told(study, target, caplog):
     (study / "loop").symlink_to(target)
     (study / "mr" / ".#0001.dcm").symlink_to("somebody@somewhere.1234")
-    assert scan(study).broken_links == 1
-    with pytest.raises(SeriesError, match=r"1 link to a file or folder that is not there"):
-        medfuse.load(study, "MR")
+    assert len(scan(study).broken_links) == 1
+    same(medfuse.load(study, "MR"), medfuse.load(study / "mr"))
+    assert "series 4 (MR) is read" in caplog.text
+    assert "was left out: 1 link to a file or folder that is not there" in caplog.text
     done = CliRunner().invoke(app, ["inspect", str(study)])
     assert "1 link to a file or folder that is not there" in done.output
+
+
+def test_a_broken_link_among_the_slices_may_be_one_of_them(study):
+    last = sorted((study / "mr").glob("*.dcm"))[-1]
+    last.unlink()
+    last.symlink_to("../.store/not-fetched")
+    with pytest.raises(SeriesError, match=r"may be missing: 1 link to a file or folder that is not there"):
+        medfuse.load(study, "MR")
+    medfuse.load(study, "PT")
+
+
+def strip(path, *keywords):
+    header = pydicom.dcmread(path)
+    for keyword in keywords:
+        delattr(header, keyword)
+    pydicom.dcmwrite(path, header)
+
+
+def test_an_unusable_picture_of_another_series_is_left_out_and_told(study, caplog):
+    first = sorted((study / "pt").glob("*.dcm"))[0]
+    strip(first, "SOPInstanceUID")
+    same(medfuse.load(study, "MR"), medfuse.load(study / "mr"))
+    assert "was left out: 1 DICOM image has no SOPInstanceUID (0008,0018)" in caplog.text
+    with pytest.raises(SeriesError, match=r"may be missing: 1 DICOM image has no SOPInstanceUID"):
+        medfuse.load(study, "PT")
+    strip(first, "SeriesInstanceUID", "Modality")  # of any series, for all that it says
+    with pytest.raises(SeriesError, match=r"may be missing: 1 DICOM image has no SOPInstanceUID"):
+        medfuse.load(study, "MR")
+
+
+def test_an_empty_file_named_as_a_picture_may_be_a_slice(study):
+    sorted((study / "mr").glob("*.dcm"))[-1].write_bytes(b"")
+    with pytest.raises(SeriesError, match=r"may be missing: 1 DICOM file cannot be read"):
+        medfuse.load(study, "MR")
 
 
 def test_a_folder_that_cannot_be_opened_is_told(study, monkeypatch):

@@ -69,6 +69,68 @@ def test_a_claim_that_nothing_can_be_read_by_is_refused(tmp_path, really, claime
     refused(tmp_path)
 
 
+@pytest.mark.parametrize("claimed", [*LITTLE.values(), uid.DeflatedExplicitVRLittleEndian])
+def test_the_other_byte_order_is_named(tmp_path, claimed):
+    series(tmp_path)
+    for path in tmp_path.iterdir():
+        header = pydicom.dcmread(path)
+        if claimed != uid.DeflatedExplicitVRLittleEndian:
+            pixels = header.pixel_array
+            header.file_meta.TransferSyntaxUID = uid.ExplicitVRBigEndian
+            header.PixelData = pixels.astype(">u2").tobytes()
+            pydicom.dcmwrite(path, header, implicit_vr=False, little_endian=False, force_encoding=True)
+        restate(path, claimed)
+    assert "TransferSyntaxUID (0002,0010)" in refused(tmp_path, listed=False)
+    found = scan(tmp_path)
+    assert (found.misencoded, found.damaged, dict(found.incomplete)) == (4, 0, {})
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_samples_with_more_bits_in_use_than_values_are_refused(tmp_path, signed):
+    """Of 12 bits, the header gives 10 to the value: the others are no part of it, or the value is not whole."""
+
+    def write(folder, change):
+        def stored(header, place):
+            cells = change((np.arange(72).reshape(8, 9) * 7 + place) % 512)
+            store(header, cells.astype(np.uint16), 10, signed=signed)
+            compress(header, [codestream(cells.astype(np.uint16), uid.JPEGLSLossless, 12)], uid.JPEGLSLossless)
+
+        series(folder, stored)
+        return folder
+
+    assert values(write(tmp_path / "marked", lambda cells: cells | 0x800)).max() <= 511  # one mark for all
+    used = write(tmp_path / "used", lambda cells: cells * 7 % 4096)
+    assert "uses 12 bits of a sample, but BitsStored is 10" in refused(used)
+
+
+@pytest.mark.parametrize("keyword", ["FloatPixelData", "DoubleFloatPixelData"])
+def test_floating_point_pixels_are_named(tmp_path, keyword):
+    def floating(header, place):
+        size = 4 if keyword == "FloatPixelData" else 8
+        header.BitsAllocated = size * 8
+        del header.PixelData, header.BitsStored, header.HighBit, header.PixelRepresentation
+        setattr(header, keyword, bytes(72 * size))
+
+    series(tmp_path, floating)
+    assert "(7FE0,0008 and 0009) are not read" in refused(tmp_path)
+
+
+@pytest.mark.parametrize("modality", ["CT", "PT"])
+def test_a_rescale_that_one_slice_lost_is_refused(tmp_path, modality):
+    def lose(header, place):
+        header.RescaleSlope, header.RescaleIntercept = "2.5", "-1000" if modality == "CT" else "0"
+        if place == 2:
+            del header.RescaleSlope, header.RescaleIntercept
+
+    series(tmp_path, lose, modality)
+    assert "has no RescaleSlope (0028,1053), which other slices have" in refused(tmp_path)
+
+
+def test_a_modality_that_contradicts_the_class_is_refused(tmp_path):
+    series(tmp_path, lambda header, _: setattr(header, "Modality", "CT"))
+    assert "Modality (0008,0060) of series 4 (CT) is CT, but its SOPClassUID" in refused(tmp_path)
+
+
 def test_compressed_pixels_that_claim_to_be_uncompressed_are_refused(tmp_path):
     series(tmp_path, lambda header, _: header.compress(uid.RLELossless, generate_instance_uid=False))
     for path in tmp_path.iterdir():
@@ -109,7 +171,7 @@ def test_bits_in_use_below_the_value_are_refused_but_for_an_overlay(tmp_path):
         store(header, np.full((8, 9), 0x0123, np.uint16), 12, 15)
 
     series(tmp_path, both)
-    assert "HighBit" in refused(tmp_path, listed=False)
+    assert "HighBit" in refused(tmp_path)
     for path in tmp_path.iterdir():
         header = pydicom.dcmread(path)
         store(header, np.full((8, 9), 0x0122, np.uint16), 12, 15)

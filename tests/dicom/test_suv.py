@@ -658,3 +658,19 @@ def test_the_command_takes_what_the_header_lacks_by_hand(tmp_path):
     done = CliRunner().invoke(app, ["fuse", study, study, *flags, "--overwrite", *given[:4]])
     assert "PatientWeight" in done.output
     assert "--weight" in done.output
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda header: setattr(drug(header), "RadionuclideTotalDose", "-250000000"), r"found -2\.5e\+08 Bq"),
+        (lambda header: setattr(drug(header), "RadionuclideTotalDose", "0"), "found 0 Bq"),
+        (lambda header: setattr(drug(header), "RadionuclideHalfLife", "-6586"), "RadionuclideHalfLife .* found -6586"),
+        (lambda header: setattr(header, "PatientWeight", "-70"), "PatientWeight from 0.5 to 350 kg; found -70"),
+        (lambda header: setattr(header, "PatientWeight", "0"), "PatientWeight from 0.5 to 350 kg; found 0"),
+        (lambda header: delattr(header, "RescaleSlope"), "RescaleSlope in all slices"),
+    ],
+)
+def test_what_cannot_be_is_named_and_not_called_absent(pet, change, told):
+    with pytest.raises(IntensityError, match=told):
+        pet(change)

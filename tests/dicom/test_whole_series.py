@@ -1,6 +1,7 @@
 """Series that are cut or mixed: parts of concatenations, counts above what is there, contrasts that alternate."""
 
 import copy
+import re
 
 import pydicom
 import pytest
@@ -11,7 +12,8 @@ from synthetic import worst_linear_error
 
 import medfuse
 from medfuse.dicom import scan
-from medfuse.errors import SeriesError
+from medfuse.errors import SeriesError, StudyError
+from medfuse.intensity.suv import to_suv
 from medfuse.volume import grid_of
 
 
@@ -91,7 +93,7 @@ def test_parts_that_contradict_each_other_are_refused_whatever_is_accepted(tmp_p
         medfuse.load(tmp_path / "parts", accept_cut=True)
 
 
-@pytest.mark.parametrize("there", [range(10), range(2, 12), range(1, 11)])
+@pytest.mark.parametrize("there", [range(10), range(2, 12)])
 def test_a_pet_of_fewer_slices_than_it_counts_is_cut(tmp_path, there):
     folder, scale, offset = small_series(tmp_path / "pet", "PT")
     leave(folder, there)
@@ -101,6 +103,33 @@ def test_a_pet_of_fewer_slices_than_it_counts_is_cut(tmp_path, there):
     assert (series.stack, series.missing) == (None, 12 - len(there))
     accepted = medfuse.load(folder, accept_cut=True)
     assert worst_linear_error(accepted, scale, offset) < 0.1
+
+
+def test_slices_from_the_middle_of_a_pet_are_measured_and_not_fused(tmp_path, caplog):
+    mri, _, _ = small_series(tmp_path / "mr")
+    folder, scale, offset = small_series(tmp_path / "pet", "PT")
+    leave(folder, range(4, 7))
+    loaded = medfuse.load(folder)
+    told = r"holds slices 5 to 7 of 12 \(ImageIndex \(0054,1330\), NumberOfSlices \(0054,0081\)\)"
+    assert re.search(told, caplog.text)
+    assert worst_linear_error(loaded, scale, offset) < 0.1
+    assert to_suv(loaded).meta["suv"]["factor"] == pytest.approx(3.7202e-4, rel=1e-4)
+    (series,) = scan(folder).series
+    assert (series.grid.shape[2], series.missing) == (3, 9)
+    assert series.excerpt
+    with pytest.raises(StudyError, match=told + ".*--accept-cut"):
+        medfuse.fuse(medfuse.load(mri), loaded, align="header")
+    accepted = medfuse.load(folder, accept_cut=True).meta["source"]
+    assert (accepted.cut, accepted.excerpt) == (True, "")
+
+
+@pytest.mark.parametrize("spoil", [{"ImageIndex": 5}, {"SeriesType": ["DYNAMIC", "IMAGE"]}, {"NumberOfSlices": 7}])
+def test_only_indices_in_order_make_a_selection(tmp_path, spoil):
+    folder, _, _ = small_series(tmp_path / "pet", "PT")
+    leave(folder, range(4, 7))
+    edit(folder, lambda header, _: [setattr(header, keyword, value) for keyword, value in spoil.items()])
+    with pytest.raises(SeriesError, match="missing"):
+        medfuse.load(folder)
 
 
 def test_filled_gaps_count_as_slices_that_are_there(tmp_path):
@@ -174,6 +203,8 @@ def test_a_cut_source_stands_in_the_provenance(tmp_path):
 
 
 DIFFERENT = {
+    "ComplexImageComponent": ("MAGNITUDE", "PHASE"),
+    "FilterType": ("BODY", "BONE"),
     "EchoTime": ("10", "80"),
     "KVP": ("80", "140"),
     "FlipAngle": ("5", "26"),

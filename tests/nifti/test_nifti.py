@@ -8,9 +8,11 @@ import pytest
 import torch
 from hostile import limited_memory
 from synthetic import oblique_grid, world_linear, worst_linear_error
+from typer.testing import CliRunner
 
 import medfuse
 from medfuse import nifti
+from medfuse.cli import app
 from medfuse.errors import ExportError, GeometryError, IntensityError, MedfuseError, SeriesError, StudyError
 from medfuse.volume import grid_of, like, make_volume
 from medfuse.volume.grid import Grid
@@ -440,3 +442,35 @@ def test_values_beyond_single_precision_are_refused(tmp_path):
     nib.save(nib.Nifti1Image(values, np.eye(4)), tmp_path / "a.nii")
     with pytest.raises(IntensityError, match="more than single precision holds"):
         medfuse.load(tmp_path / "a.nii", "MR")
+
+
+def test_voxels_do_not_begin_within_the_header(tmp_path):
+    path = tmp_path / "a.nii"
+    nib.Nifti1Image(np.ones((3, 4, 5), np.int16), np.eye(4)).to_filename(path)
+    content = bytearray(path.read_bytes())
+    content[108:112] = bytes(4)
+    path.write_bytes(content)
+    with pytest.raises(SeriesError, match="vox_offset of at least 352, found 0"):
+        medfuse.load(path, "MR")
+
+
+@pytest.mark.parametrize("spoil", ["short", "infinite"])
+def test_inspect_says_of_values_what_load_says(tmp_path, spoil):
+    path = tmp_path / "a.nii"
+    nib.Nifti1Image(np.full((3, 4, 5), np.inf if spoil == "infinite" else 1, np.float32), np.eye(4)).to_filename(path)
+    if spoil == "short":
+        path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(MedfuseError) as caught:
+        medfuse.load(path, "MR")
+    done = CliRunner().invoke(app, ["inspect", str(path), "--json"])
+    assert json.loads(done.stdout)["series"][0]["problem"] == str(caught.value)
+
+
+def test_repairs_of_a_header_that_are_not_used_are_not_told(tmp_path, caplog):
+    path = tmp_path / "a.nii"
+    nib.Nifti1Image(np.ones((3, 4, 5), np.int16), np.eye(4)).to_filename(path)
+    content = bytearray(path.read_bytes())
+    content[88:92] = bytes(4)  # pixdim[3], which the sform makes needless
+    path.write_bytes(content)
+    assert medfuse.load(path, "MR").shape == (1, 3, 4, 5)
+    assert not caplog.text

@@ -163,3 +163,15 @@ def test_what_the_sidecar_lacks_is_given_by_hand(pet):
         factor(pet(**lacking, TimeZero=None), **given)
     record = to_suv(pet(), given=SuvInputs(**given | {"dose_mbq": 500})).meta["suv"]
     assert record["overridden"] == ["InjectedRadioactivity"]
+
+
+def test_an_injection_after_the_last_frame_shows_in_none(pet):
+    frames = {"FrameTimesStart": [0, 300], "FrameDuration": [300, 300], "ImageDecayCorrectionTime": 0}
+    assert factor(pet(InjectionStart=60, **frames)) > 0
+    with pytest.raises(IntensityError, match=r"InjectionStart .* 45 min after .* allows 10 min \(FrameDuration"):
+        factor(pet(InjectionStart=2700, **frames))
+
+
+@pytest.mark.parametrize("unit", ["kBq\u00b7mL\u207b\u00b9", "kBq mL^-1", "kBq/cm^3", "kBq.ml-1"])
+def test_products_and_powers_are_spelled_in_many_ways(pet, unit):
+    assert factor(pet(Units=unit)) == pytest.approx(DECAYED)

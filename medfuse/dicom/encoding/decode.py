@@ -30,7 +30,7 @@ from pydicom.uid import (
 
 from medfuse.dicom.encoding.codestream import Codestream, CodestreamError, check_codestream, read_codestream
 from medfuse.dicom.encoding.encapsulated import Fragment, FramesError, frame_fragments, read_frame
-from medfuse.dicom.encoding.pixel_format import PixelFormat, Words, pixel_format, refusal, stored_values
+from medfuse.dicom.encoding.pixel_format import PixelFormat, Words, pixel_format, refusal, require_grey, stored_values
 from medfuse.dicom.header import UNCOMPRESSED, Instance, PixelElement, transfer_syntax
 
 NATIVE = (*UNCOMPRESSED, DeflatedExplicitVRLittleEndian)
@@ -56,12 +56,17 @@ codestreams ended the process with."""
 def check_pixels(instance: Instance, name: str) -> PixelFormat:
     """Check all that the header, the sizes and the first codestream's header tell of a file's pixels.
 
+    Where bits that values do not have may be in use, as the header says it, all values are decoded.
+
     Raises
     ------
     NoVolumeError
         If they contradict each other, or cannot be decoded to measured values.
     """
     with StoredPixels(instance, name) as pixels:
+        if pixels.doubtful:
+            for index in range(pixels.layout.frames):
+                pixels.frame(index)
         return pixels.layout
 
 
@@ -94,15 +99,19 @@ class StoredPixels:
     def __init__(self, instance: Instance, name: str) -> None:
         self.instance = instance
         self.name = name
+        if instance.pixels is None:
+            require_grey(instance, name)
+            raise self._refusal(
+                "no pixels",
+                "Pixel Data (7FE0,0010) is absent; Float and Double Float Pixel Data (7FE0,0008 and 0009) are not read",
+            )
+        self.element: PixelElement = instance.pixels
         self.layout = pixel_format(instance, name)
         self.syntax = transfer_syntax(instance)
+        self.doubtful = self.layout.unused_below > 0
         self._fragments: list[list[Fragment]] = []
         self._stack = ExitStack()
         self._stream: BinaryIO | None = None
-        element = instance.pixels
-        if element is None:
-            raise self._refusal("no pixels", "Pixel Data (7FE0,0010) is absent, or holds no whole numbers")
-        self.element: PixelElement = element
         try:
             if self.syntax in NATIVE:
                 self._require_size()
@@ -194,7 +203,9 @@ class StoredPixels:
             # Most headers end within the first fragment; where one does not, all of the frame is read.
             content = BytesIO(read_frame(self.stream, first)) if len(first) > 1 else self.stream
             content.seek(0 if len(first) > 1 else first[0].start)
-            self._require_agreement(read_codestream(content, sum(one.length for one in first), self.syntax))
+            found = read_codestream(content, sum(one.length for one in first), self.syntax)
+            self._require_agreement(found)
+            self.doubtful = self.doubtful or self._is_wider(found)
         except (FramesError, CodestreamError, EOFError) as error:
             raise self._damaged(0, error) from error
 
@@ -254,8 +265,26 @@ class StoredPixels:
         cells = values.view(f"{'i' if layout.signed else 'u'}{size // 8}")
         if rle:
             return stored_values(cells, layout, self.instance, self.name)
+        if self._is_wider(found):
+            self._require_unused_above(values.view(f"u{size // 8}"), precision)
         bits = PixelFormat(layout.rows, layout.columns, 1, size, stored, stored - 1, layout.signed, 0)
         return stored_values(cells, bits, self.instance, self.name)
+
+    def _is_wider(self, found: Codestream) -> bool:
+        """Whether samples have more bits than values, and not just all that their cells have."""
+        of_samples = self.syntax != RLELossless
+        return of_samples and self.layout.stored < found.precision < self.layout.allocated
+
+    def _require_unused_above(self, samples: Words, precision: int) -> None:
+        """Raise where the bits of samples above the value hold more than its sign, or one mark for all."""
+        stored = self.layout.stored
+        above = (samples & ((1 << precision) - 1)) >> stored
+        sign = (samples >> (stored - 1) & 1) * ((1 << (precision - stored)) - 1)
+        if np.ptp(above) and not (self.layout.signed and np.array_equal(above, sign)):
+            raise self._refusal(
+                "codestream and header disagree",
+                f"a {UID(self.syntax).name} codestream uses {precision} bits of a sample, but BitsStored is {stored}",
+            )
 
     def _options(self, size: int, precision: int) -> dict[str, Any]:
         """What pydicom is told of one frame: its bits as they are, for their meaning is worked out here."""

@@ -12,7 +12,7 @@ CLASSIC_TRAITS = (
     *("ConvolutionKernel", "KVP", "RepetitionTime", "ScanningSequence", "SequenceVariant", "SequenceName"),
     *("ScanOptions", "ReconstructionDiameter", "ContrastBolusAgent", "CorrectedImage", "AttenuationCorrectionMethod"),
     *("ScatterCorrectionMethod", "RandomsCorrectionMethod", "DecayCorrection", "ReconstructionMethod"),
-    *("SUVType", "CountsSource"),
+    *("SUVType", "CountsSource", "ComplexImageComponent", "AcquisitionContrast", "FilterType"),
     *("AcquisitionNumber", "ImageType", "AcquisitionTime"),
 )
 """What distinguishes the volumes of one classic series, the most specific first."""

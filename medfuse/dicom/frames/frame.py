@@ -11,7 +11,7 @@ from pydicom.dataset import Dataset
 
 from medfuse.dicom.frames.modality_lut import ModalityLut
 from medfuse.dicom.frames.no_volume import NoVolumeError
-from medfuse.dicom.header import Instance, listed, numbers, said
+from medfuse.dicom.header import Instance, listed, named, numbers, said
 from medfuse.volume.grid import FARTHEST_MM, LEAST_SPACING_MM
 
 Vector = npt.NDArray[np.float64]
@@ -140,6 +140,22 @@ def usable_rescale(name: str, *holders: Dataset, mappings: Sequence[Dataset] = (
             "its values mean is unknown. Export the series again.",
         )
     return slope, intercept
+
+
+def require_same_rescale(frames: Sequence[Frame], name: str) -> None:
+    """Raise `NoVolumeError` where some slices of a volume say their rescale, and others leave it out.
+
+    What is left out means no rescale (PS3.3 C.11.1); among slices that have one, it was lost.
+    """
+    classic = [frame for frame in frames if frame.number is None and frame.lut is None]
+    lacking = [frame for frame in classic if not said(frame.instance.header, "RescaleSlope")]
+    others = [frame for frame in classic if said(frame.instance.header, "RescaleSlope")]
+    if lacking and any((one.slope, one.intercept) != (lacking[0].slope, lacking[0].intercept) for one in others):
+        raise NoVolumeError(
+            "rescale of some slices only",
+            f"{lacking[0].label} of {name} has no {named('RescaleSlope')}, which other slices have: what its values "
+            "mean is unknown. Export the series again.",
+        )
 
 
 def traits_of(header: Dataset, keywords: Sequence[str]) -> dict[str, str]:

@@ -9,7 +9,7 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
 from medfuse.dicom.header import code_value, items, said
-from medfuse.dicom.read.pet_elements import GE, positive, private_number, private_text
+from medfuse.dicom.read.pet_elements import GE, number, private_number, private_text
 from medfuse.intensity.nuclides import half_life_of
 from medfuse.volume import Stated, SuvInputs
 
@@ -22,7 +22,8 @@ def half_life(header: Dataset, drug: Dataset, given: SuvInputs) -> tuple[float, 
     IntensityError
         If the header contradicts itself or says neither half-life nor nuclide, and no nuclide is given.
     """
-    stated = [Stated(value, "RadionuclideHalfLife")] if (value := positive(drug, "RadionuclideHalfLife")) else []
+    # Some writers put 0 where they do not know it; less than 0 is refused with the nuclide's.
+    stated = [Stated(value, "RadionuclideHalfLife")] if (value := number(drug, "RadionuclideHalfLife")) else []
     private = private_number(header, 0x0009, GE, 0x3F)
     if private is not None:
         stated.append(Stated(private, "GE's private half-life (0009,xx3F)"))

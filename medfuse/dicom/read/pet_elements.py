@@ -1,4 +1,4 @@
-"""Read single elements of a PET's headers for its SUV: positive numbers, private elements, what slices share."""
+"""Read single elements of a PET's headers for its SUV: numbers, private elements, what slices share."""
 
 from __future__ import annotations
 
@@ -19,8 +19,14 @@ MONTH_S = 31 * 86400.0
 
 def positive(header: Dataset, keyword: str) -> float | None:
     """A positive number; None where there is none."""
+    found = number(header, keyword)
+    return found if found is not None and found > 0 else None
+
+
+def number(header: Dataset, keyword: str) -> float | None:
+    """The one finite number of an element; None where there is none."""
     found = numbers(header, keyword)
-    return found[0] if len(found) == 1 and found[0] > 0 else None
+    return found[0] if len(found) == 1 else None
 
 
 def duration_s(header: Dataset, keyword: str) -> float | None:

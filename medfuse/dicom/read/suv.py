@@ -14,11 +14,11 @@ from math import isclose
 
 from pydicom.dataset import Dataset
 
-from medfuse.dicom.header import items, quiet, said
+from medfuse.dicom.header import ENHANCED, items, quiet, said
 from medfuse.dicom.read.decay_reference import Reference, corrected_to_injection, reference_of
 from medfuse.dicom.read.half_life import half_life
 from medfuse.dicom.read.moments import date_time_of, parse_date_time, parse_time, require_same_time, zone_of
-from medfuse.dicom.read.pet_elements import PHILIPS, missing, positive, private_number, same_in_slices
+from medfuse.dicom.read.pet_elements import PHILIPS, missing, number, positive, private_number, same_in_slices
 from medfuse.errors import IntensityError
 from medfuse.intensity.decay import Limits, given_moment, require_uncorrected, seconds_between
 from medfuse.volume import SUV_UNITS, Patient, Stated, SuvInputs, Unit, Uptake
@@ -78,6 +78,7 @@ def uptake(headers: Sequence[Dataset], unit: Unit, given: SuvInputs = SuvInputs(
             require_uncorrected(given)
             return Uptake(unit=unit, patient=patient)
         _require_same_in_slices(headers, given)
+        _require_rescale(headers)
         scale = _scale(headers, unit, given)
         if scale.direct:
             return Uptake(unit="SUV", scale=scale.factor, patient=patient)
@@ -94,6 +95,13 @@ def uptake(headers: Sequence[Dataset], unit: Unit, given: SuvInputs = SuvInputs(
             inferred=decay.inferred,
             patient=patient,
         )
+
+
+def _require_rescale(headers: Sequence[Dataset]) -> None:
+    """Raise where a slice of a classic PET does not say its rescale, without which activity is of no known scale."""
+    for header in headers:
+        if said(header, "SOPClassUID") not in ENHANCED and not said(header, "RescaleSlope"):
+            raise missing("RescaleSlope in all slices")
 
 
 @dataclass(frozen=True)
@@ -132,7 +140,7 @@ def _changes_factor(header: Dataset, given: SuvInputs) -> bool:
 
 
 def _stated(header: Dataset, keyword: str) -> Stated | None:
-    value = positive(header, keyword)
+    value = number(header, keyword)  # what cannot be is refused where it is used, with its range
     return None if value is None else Stated(value, keyword)
 
 
@@ -172,7 +180,7 @@ def _drug(headers: Sequence[Dataset], given: SuvInputs) -> Dataset:
 
 def _dose(drug: Dataset, given: SuvInputs) -> tuple[Stated, tuple[str, ...]]:
     """The dose in Bq, and the element that it overrides."""
-    stated = positive(drug, "RadionuclideTotalDose")
+    stated = number(drug, "RadionuclideTotalDose")
     if given.dose_mbq is not None:
         differs = stated is not None and not isclose(stated, given.dose_mbq * 1e6, rel_tol=0.01)
         return Stated(given.dose_mbq * 1e6, "--dose (dose_mbq)"), ("RadionuclideTotalDose",) * differs

@@ -144,6 +144,7 @@ def _source_of(series: Series, found: Stack, path: Place) -> DicomSource:
         path=folder_of(path),
         filled_slices=found.filled,
         cut=bool(series.cut),
+        excerpt=series.excerpt,
         position_error_mm=found.deviation,
         headers=tuple(instance.header for instance in series.instances),
         grid=found.grid,

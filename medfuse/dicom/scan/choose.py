@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Sequence
 
 from medfuse.dicom.scan.find_files import Place, places_named
 from medfuse.dicom.scan.scan import scan
 from medfuse.dicom.scan.series import Series
 from medfuse.errors import SeriesError, counted
+
+log = logging.getLogger(__name__)
 
 MOST_LISTED = 12
 """A message names no more series than this."""
@@ -65,11 +68,13 @@ def choose(
     Raises
     ------
     SeriesError
-        If there is none, or more than one, or the one is not a volume.
+        If there is none, or more than one, or the one is not a volume, or a file that cannot be used may be of it.
+        Others, and links that lead nowhere, are left out, and a warning in the log says so.
     """
     found = scan(path, fill_gaps=fill_gaps, accept_cut=accept_cut)
+    candidates = _candidates(found.series, series, modalities)
     unusable = "; ".join(found.complaints())
-    if unusable:
+    if unusable and (len(candidates) != 1 or found.may_miss(candidates[0])):
         raise SeriesError(
             f"not all files in {places_named(path)} can be used, and slices or series may be missing: {unusable}. "
             "Export them again, or remove what does not belong to the study."
@@ -79,10 +84,11 @@ def choose(
         raise SeriesError(
             f"expected a DICOM series in {places_named(path)}, found {files}; give the folder of one series."
         )
-    candidates = _candidates(found.series, series, modalities)
     if len(candidates) != 1:
         raise _which(candidates, found.series, places_named(path), series, modalities)
     candidates[0].require_volume()
+    if unusable:
+        log.warning("%s is read, and in %s was left out: %s.", candidates[0].name, places_named(path), unusable)
     return candidates[0]
 
 

@@ -57,6 +57,27 @@ def lacks_slices(found: Stack, name: str) -> NoVolumeError | None:
     return None
 
 
+def excerpt_of(found: Stack, name: str) -> str:
+    """Say which slices a PET volume holds that was taken out of the middle of a series; empty where it was not.
+
+    Its ImageIndex runs without a gap, and has neither the first nor the last of NumberOfSlices: a selection. An export
+    that was interrupted, or one part of a series that was stored in two, has one of them.
+    """
+    headers = [frame.instance.header for frame in found.frames]
+    if READABLE.get(found.frames[0].instance.sop_class) != "PT" or said(headers[0], "SeriesType").startswith("DYNAMIC"):
+        return ""
+    stated = {_whole(said(header, "NumberOfSlices")) for header in headers}
+    indices = [_whole(said(header, "ImageIndex")) for header in headers]
+    first, last = min(indices), max(indices)
+    in_order = sorted(indices) in (indices, indices[::-1]) and len(set(indices)) == last - first + 1 == len(indices)
+    if len(stated) != 1 or not in_order or not 1 < first <= last < max(stated):
+        return ""
+    return (
+        f"{name} holds slices {first} to {last} of {max(stated)} ({named('ImageIndex')}, {named('NumberOfSlices')}): "
+        "those before and after are missing"
+    )
+
+
 def _lacks_parts(parts: Sequence[Instance], name: str) -> NoVolumeError | None:
     """Whether a concatenation has all its parts, which it numbers from 1 and whose frames it counts from 0."""
     number, total, offset = (

@@ -29,7 +29,7 @@ CONTRASTS = (
     *("ComplexImageComponent", "KVP", "ConvolutionKernel", "ReconstructionDiameter", "ContrastBolusAgent"),
     *("CorrectedImage", "AttenuationCorrectionMethod", "ScatterCorrectionMethod", "RandomsCorrectionMethod"),
     *("DecayCorrection", "ReconstructionMethod", "ReconstructionType", "ContrastBolusAgentAdministered", "RescaleType"),
-    *("SUVType", "CountsSource"),
+    *("SUVType", "CountsSource", "AcquisitionContrast", "FilterType"),
     *("TemporalPositionIdentifier", "TemporalPositionIndex", "NominalPercentageOfCardiacPhase"),
     *("NominalCardiacTriggerDelayTime", "TriggerTime", *NM_TRAITS),
 )

@@ -41,12 +41,12 @@ class Unpacked:
 class Files:
     """Regular files in a stable order; ``kept`` must be referred to for as long as they are needed.
 
-    ``broken_links`` counts links among them that lead to no file or folder.
+    ``broken_links`` are links among them that lead to no file or folder.
     """
 
     paths: tuple[Path, ...]
     kept: object = None
-    broken_links: int = 0
+    broken_links: tuple[Path, ...] = ()
 
 
 Place = str | Path | Sequence[str | Path]
@@ -84,7 +84,8 @@ def find_files(place: Place) -> Files:
     found = [_find(path) for path in paths]
     # A file that is listed twice, or together with its folder, is still one file.
     every = dict.fromkeys(path for files in found for path in files.paths)
-    return Files(tuple(every), tuple(files.kept for files in found), sum(files.broken_links for files in found))
+    broken = dict.fromkeys(link for files in found for link in files.broken_links)
+    return Files(tuple(every), tuple(files.kept for files in found), tuple(broken))
 
 
 def _find(path: Path) -> Files:
@@ -108,7 +109,8 @@ def _walk(folder: Path) -> Files:
     A link to a folder that the tree lies in is a loop, and adds nothing.
     """
     files: list[Path] = []
-    waiting, broken = [folder], 0
+    broken: list[Path] = []
+    waiting = [folder]
     seen = {str(above) for above in Path(os.path.realpath(folder)).parents}
     while waiting:
         here = waiting.pop()
@@ -125,12 +127,13 @@ def _walk(folder: Path) -> Files:
             ) from error
         for entry in entries:
             if _leads_nowhere(entry):
-                broken += not entry.name.startswith(".")  # editors mark files that they have open by such links
+                if not entry.name.startswith("."):  # editors mark files that they have open by such links
+                    broken.append(here / entry.name)
             elif entry.is_dir():
                 waiting.append(here / entry.name)
             elif entry.is_file():
                 files.append(here / entry.name)
-    return Files(tuple(without_staged(folder, sorted(files))), broken_links=broken)
+    return Files(tuple(without_staged(folder, sorted(files))), broken_links=tuple(broken))
 
 
 def _leads_nowhere(entry: os.DirEntry[str]) -> bool:

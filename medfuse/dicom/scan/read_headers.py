@@ -18,7 +18,7 @@ from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag, Tag
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-from medfuse.dicom.header import READABLE, Instance, PixelElement
+from medfuse.dicom.header import READABLE, Instance, PixelElement, said, short_text
 from medfuse.dicom.scan.find_files import Files
 from medfuse.errors import SeriesError
 
@@ -54,19 +54,48 @@ PIXEL_KINDS = ("", "OB", "OW", "UN")
 
 UNDEFINED = 0xFFFFFFFF
 
+NAMED_PICTURES = (".dcm", ".dicom", ".ima")
+"""What files of pictures are often called: an empty one was one."""
+
+EXCHANGED_GROUP = 0x0800
+"""The group of a data set's first elements, 0008, as it looks in the other byte order; no group has this number."""
+
 MOSAIC_LAYOUT = Tag(0x0029, 0x1010)
 """The private element that places the tiles of a Siemens mosaic."""
 
 
-class MissingElementsError(SeriesError):
+class UnusableError(SeriesError):
+    """The file is an image that cannot be used; ``series`` and ``modality`` say of which, as far as its header does."""
+
+    def __init__(self, message: str, header: Dataset | None = None) -> None:
+        super().__init__(message)
+        self.series, self.modality = (
+            "" if header is None else _series_of(header),
+            "" if header is None else short_text(header, "Modality"),
+        )
+
+
+class MissingElementsError(UnusableError):
     """The file is an image whose header is all there, but lacks elements that each image must have: ``keywords``."""
 
-    def __init__(self, keywords: Sequence[str]) -> None:
-        super().__init__(f"the header lacks {', '.join(keywords)}")
+    def __init__(self, keywords: Sequence[str], header: Dataset) -> None:
+        super().__init__(f"the header lacks {', '.join(keywords)}", header)
         self.keywords = tuple(keywords)
 
 
-def read_headers(files: Files, keywords: Collection[str] = ()) -> Iterator[Instance | SeriesError | None]:
+class EncodingError(UnusableError):
+    """The file's meta information says another byte order than its data set has, or wrongly that it is deflated."""
+
+
+def _series_of(header: Dataset) -> str:
+    """The SeriesInstanceUID; empty where it cannot be read."""
+    try:
+        return said(header, "SeriesInstanceUID")
+    except Exception:  # pydicom raises many kinds on hostile bytes
+        return ""
+
+
+def read_headers(files: Files, keywords: Collection[str] = ()) -> Iterator[Instance | UnusableError | None]:
     """For each file its header, None where it is no DICOM image, or the error where it is one but cannot be used.
 
     Parameters
@@ -80,7 +109,7 @@ def read_headers(files: Files, keywords: Collection[str] = ()) -> Iterator[Insta
     for path, head in _heads(files.paths):
         try:
             yield _read_header(path, head, files.kept, tags)
-        except SeriesError as error:
+        except UnusableError as error:
             yield error
 
 
@@ -110,7 +139,9 @@ def _fetch(paths: Sequence[Path]) -> list[tuple[Path, bytes | None]]:
 def _read_header(path: Path, head: bytes | None, kept: object, tags: list[BaseTag] | None) -> Instance | None:
     """As of `read_headers`, for one file."""
     if head is None:
-        raise SeriesError("the file cannot be opened")
+        raise UnusableError("the file cannot be opened")
+    if not head and path.suffix.lower() in NAMED_PICTURES:
+        raise UnusableError("the file is empty")  # as where a copy was interrupted
     marked = head[128:132] == b"DICM"
     try:
         deflated = DeflatedExplicitVRLittleEndian.encode() in head[:1024]
@@ -118,6 +149,8 @@ def _read_header(path: Path, head: bytes | None, kept: object, tags: list[BaseTa
             _require_inflatable(path, head)
         # Files without the DICM mark are taken only if they still parse as an image.
         header, pixels = _parse_deflated(path) if deflated else _parse(path, head, tags, force=not marked)
+        if marked and any(tag.group == EXCHANGED_GROUP for tag in header.keys()):  # noqa: SIM118 (elements, not tags)
+            raise EncodingError("the data set has the other byte order")
         header.buffer, header.filename = None, str(path)  # else each header would keep the bytes it was read from
         if tags is None:
             for tag in [tag for tag, element in header.items() if _is_unneeded(tag, element)]:
@@ -129,15 +162,19 @@ def _read_header(path: Path, head: bytes | None, kept: object, tags: list[BaseTa
         image = meant or (marked and "Rows" in header)
         lacking = [keyword for keyword in missing if image and _is_past(header, pixels, keyword)]
     except OSError as error:
-        raise SeriesError("the file cannot be opened") from error
+        raise UnusableError("the file cannot be opened") from error
+    except EncodingError:
+        raise
     except Exception as error:  # pydicom raises many kinds on hostile bytes
+        if deflated and isinstance(error, zlib.error) and _begins_plainly(head):
+            raise EncodingError("the data set is not deflated") from error
         if marked:
-            raise SeriesError("the header cannot be parsed") from error
+            raise UnusableError("the header cannot be parsed") from error
         return None
     if lacking:
-        raise MissingElementsError(lacking)
+        raise MissingElementsError(lacking, header)
     if meant and missing:
-        raise SeriesError("the header is cut short")
+        raise UnusableError("the header is cut short", header)
     return None if missing else found
 
 
@@ -157,6 +194,12 @@ def _claimed(header: Dataset) -> str:
     """The SOP class that the file's meta information names."""
     meta = getattr(header, "file_meta", None)
     return str(meta.get("MediaStorageSOPClassUID", "")) if meta is not None else ""
+
+
+def _begins_plainly(head: bytes) -> bool:
+    """Whether the first element after the meta group is of group 0008, as no deflated data begin."""
+    (length,) = struct.unpack_from("<I", head, 140)
+    return head[144 + length : 146 + length] == b"\x08\0"
 
 
 def _is_past(header: Dataset, pixels: PixelElement | None, keyword: str) -> bool:

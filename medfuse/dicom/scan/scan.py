@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from medfuse.dicom.header import named, quiet
 from medfuse.dicom.scan.collect import collect, without_garbage_collection
 from medfuse.dicom.scan.find_files import Place
+from medfuse.dicom.scan.read_headers import UnusableError
 from medfuse.dicom.scan.series import Accepted, Series
 from medfuse.errors import counted
 
@@ -17,15 +19,28 @@ class Scan:
     """What lies under a path: its series, and how much is none of them.
 
     ``ignored`` counts files that are no DICOM images, ``damaged`` those that are but cannot be read, ``incomplete``
-    those whose header lacks an element that each image must have, by its keyword, and ``broken_links`` links to files
-    or folders that are not there.
+    those whose header lacks an element that each image must have, by its keyword, ``misencoded`` those whose meta
+    information says another encoding than they have, and ``broken_links`` links to files or folders that are not there.
     """
 
     series: tuple[Series, ...]
     ignored: int
     damaged: int
     incomplete: Mapping[str, int] = field(default_factory=dict)
-    broken_links: int = 0
+    broken_links: tuple[Path, ...] = ()
+    misencoded: int = 0
+    unusable: tuple[UnusableError, ...] = field(default=(), repr=False)
+
+    def may_miss(self, one: Series) -> bool:
+        """Whether a file that cannot be used may be a slice of a series.
+
+        It may, unless it says another series or another modality. A link that leads nowhere may, if it stands among the
+        files of the series and is named with the suffix of one of them.
+        """
+        beside = {(file.path.parent, file.path.suffix.lower()) for file in one.instances}
+        if any((link.parent, link.suffix.lower()) in beside for link in self.broken_links):
+            return True
+        return any(file.series in ("", one.uid) and file.modality in ("", one.modality) for file in self.unusable)
 
     def complaints(self) -> Iterator[str]:
         """What of the files cannot be used, each reason in a sentence without its full stop."""
@@ -33,8 +48,14 @@ class Scan:
             yield f"{counted(count, 'DICOM image')} {'has' if count == 1 else 'have'} no {named(keyword)}"
         if self.damaged:
             yield f"{counted(self.damaged, 'DICOM file')} cannot be read to the pixels: cut short, damaged or locked"
+        if self.misencoded:
+            have = "is" if self.misencoded == 1 else "are"
+            yield (
+                f"{counted(self.misencoded, 'DICOM file')} {have} in another byte order than "
+                f"{named('TransferSyntaxUID')} says, or not deflated as it says"
+            )
         if self.broken_links:
-            yield f"{counted(self.broken_links, 'link')} to a file or folder that is not there"
+            yield f"{counted(len(self.broken_links), 'link')} to a file or folder that is not there"
 
 
 def scan(path: Place, *, fill_gaps: bool = False, accept_cut: bool = False) -> Scan:
@@ -63,4 +84,5 @@ def scan(path: Place, *, fill_gaps: bool = False, accept_cut: bool = False) -> S
             part for group in found.groups for part in Series.assemble(*group, Accepted(gaps=fill_gaps, cut=accept_cut))
         ]
     series.sort(key=lambda one: (len(whole := one.number.split(":")[0]), whole, one.uid, one.part or 0))
-    return Scan(tuple(series), len(found.ignored), len(found.damaged), dict(found.incomplete), found.broken_links)
+    counts = (len(found.ignored), len(found.damaged), dict(found.incomplete))
+    return Scan(tuple(series), *counts, found.broken_links, len(found.misencoded), found.unusable)

@@ -11,16 +11,17 @@ from pydicom.uid import UID
 from medfuse.dicom.encoding.decode import check_pixels
 from medfuse.dicom.encoding.pixel_format import require_grey
 from medfuse.dicom.frames.forms import frames_of
-from medfuse.dicom.frames.frame import Frame
+from medfuse.dicom.frames.frame import Frame, require_same_rescale
 from medfuse.dicom.frames.no_volume import NoVolumeError, no_volume
 from medfuse.dicom.frames.stack import Stack, stack
 from medfuse.dicom.header import READABLE, Instance, named, said, series_name, short_text, texts, transfer_syntax
 from medfuse.dicom.patient import other_patient
-from medfuse.dicom.scan.completeness import lacks_files, lacks_slices
+from medfuse.dicom.scan.completeness import excerpt_of, lacks_files, lacks_slices
 from medfuse.dicom.scan.contrast import by_contrast, mixed_contrasts
 from medfuse.dicom.scan.duplicates import without_copies, without_duplicates
 from medfuse.dicom.scan.split_volumes import CODE, OVERVIEWS, at_different_places, by_kind, by_part, is_auxiliary
 from medfuse.errors import GeometryError, SeriesError
+from medfuse.volume import MODALITIES
 from medfuse.volume.grid import Grid
 
 ONE_PER_SERIES = ("StudyInstanceUID", "FrameOfReferenceUID")
@@ -47,7 +48,8 @@ class Series:
     several of these: ``part`` counts them from 1 and ``traits`` says what tells each from the others. ``skipped``
     marks a part that is no volume and never chosen: scouts, and pictures of another kind. ``copies`` counts the
     files that were left out because another holds the same slice, ``missing`` the slices that seem to be missing.
-    ``cut`` says what the headers speak of and is not there, where that is accepted.
+    ``cut`` says what the headers speak of and is not there, where that is accepted; ``excerpt`` says so of a volume
+    that was taken out of the middle of a series, which can be measured, but is not fused unless that is accepted.
     """
 
     uid: str
@@ -61,6 +63,7 @@ class Series:
     copies: int = 0
     missing: int = 0
     cut: str = ""
+    excerpt: str = ""
 
     @classmethod
     def assemble(cls, uid: str, instances: Sequence[Instance], accepted: Accepted) -> list[Series]:
@@ -86,6 +89,7 @@ class Series:
         name = series_name(instances)
         try:
             _require_measured(instances[0], name)
+            _require_one_modality(instances[0], name)
             for instance in instances:
                 require_grey(instance, name)
             found = _volumes(cls, uid, frames_of(instances, name), name, accepted)
@@ -222,12 +226,16 @@ def _by_contrast(
 def _volume(cls: type[Series], uid: str, frames: Sequence[Frame], name: str, accepted: Accepted, traits: str) -> Series:
     """One volume, whose pixels can be decoded as far as headers tell."""
     found = stack(frames, name, fill_gaps=accepted.gaps)
+    require_same_rescale(found.frames, name)
     files = _files(found.frames)
     for instance in files:
         check_pixels(instance, name)
     whole = cls(uid, files, found, None, traits=traits)
     lacking = lacks_slices(found, name)
-    return whole if lacking is None else whole._without(lacking, accepted)
+    excerpt = "" if lacking is None or accepted.cut else excerpt_of(found, name)
+    if lacking is None or excerpt:
+        return replace(whole, excerpt=excerpt, missing=lacking.missing if lacking else 0)
+    return whole._without(lacking, accepted)
 
 
 def _files(frames: Sequence[Frame]) -> tuple[Instance, ...]:
@@ -248,6 +256,17 @@ def _require_measured(instance: Instance, name: str) -> None:
             kind,
             f"{name} is {kind}; medfuse reads MR, CT and PET series, classic or enhanced, and NM tomography. Choose "
             "another series, or export this one in such a form.",
+        )
+
+
+def _require_one_modality(instance: Instance, name: str) -> None:
+    """What a file says to be its modality is that of its class."""
+    stated, meant = said(instance.header, "Modality"), READABLE[instance.sop_class]
+    if stated in MODALITIES and stated != meant:
+        raise NoVolumeError(
+            "contradicting modality",
+            f"{named('Modality')} of {name} is {stated}, but its {named('SOPClassUID')} is "
+            f"{UID(instance.sop_class).name}, which holds {meant}. Correct one of them, or export the series again.",
         )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import stat
 import subprocess
@@ -14,7 +13,6 @@ import pytest
 from typer.testing import CliRunner
 
 from medfuse.cli import app
-from medfuse.cli.streams import finite
 from medfuse.runtime import cache_folders
 
 SECRET = "Mueller^Hans 1951-03-07"
@@ -197,11 +195,6 @@ def test_wrong_usage_is_one_json_object_and_a_text_for_people(arguments, said):
 def test_without_json_wrong_usage_leaves_standard_output_empty():
     done = CliRunner().invoke(app, ["fuse", "a", "b", "--", "--json"])
     assert (done.exit_code, done.stdout) == (2, "")
-
-
-def test_numbers_that_json_lacks_become_null():
-    found = finite({"a": [1.5, math.nan, (math.inf, "nan")], "b": {"c": -math.inf, "d": True}})
-    assert found == {"a": [1.5, None, [None, "nan"]], "b": {"c": None, "d": True}}
 
 
 def shell(command, **environment):

@@ -105,8 +105,6 @@ def send(
     """
     destination = Destination.parse(to)
     options = options or Options()
-    if options.ca is not None and not options.ca.is_file():
-        raise ExportError(f"there is no file {options.ca} of certificate authorities; check the path.")
     folder = Path(folder)
     delivery = Delivery(destination.text, list(_transfers(folder)))
     journal = Journal(folder, destination.text)

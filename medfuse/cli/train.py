@@ -75,7 +75,7 @@ def train(
         settings = TrainingConfig.from_yaml(config, **flags)
         weights = run(settings, progress=progress)
         rows = RunFolder(weights.parent).rows()
-    result = {"weights": str(weights), "first": rows[0], "last": rows[-1]}
+    result: dict[str, Any] = {"weights": str(weights), "first": rows[0], "last": rows[-1]}
     result["seconds"] = round(time.perf_counter() - started, 2)
     if as_json:
         print_json(result)

@@ -100,12 +100,8 @@ def _read_header(path: Path, head: bytes | None, kept: object) -> Instance | Non
         raise SeriesError("the file cannot be opened")
     marked = head[128:132] == b"DICM"
     try:
-        deflated = DeflatedExplicitVRLittleEndian.encode() in head[:1024]
-        if deflated:
-            _require_inflatable(path, head)
         # Files without the DICM mark are taken only if they still parse as an image.
-        header, pixels = _parse_deflated(path) if deflated else _parse(path, head, force=not marked)
-        header.buffer, header.filename = None, str(path)  # else each header would keep the bytes it was read from
+        header, pixels = _parsed(path, head, force=not marked)
         for tag in [tag for tag, element in header.items() if _is_unneeded(tag, element)]:
             del header[tag]
         stated = {keyword: header.get(keyword) for keyword in NEEDED}
@@ -127,6 +123,23 @@ def _read_header(path: Path, head: bytes | None, kept: object) -> Instance | Non
     if meant and missing:
         raise SeriesError("the header is cut short")
     return None if missing else found
+
+
+def read_any_header(path: Path) -> Instance:
+    """The header of one DICOM file of whatever kind, without its pixels; raises what pydicom does."""
+    with path.open("rb") as stream:
+        head = stream.read(HEAD_BYTES)
+    return Instance(path, *_parsed(path, head, force=False))
+
+
+def _parsed(path: Path, head: bytes, *, force: bool) -> tuple[Dataset, PixelElement | None]:
+    """The header, and where the pixels lie, of a file that begins with these bytes."""
+    deflated = DeflatedExplicitVRLittleEndian.encode() in head[:1024]
+    if deflated:
+        _require_inflatable(path, head)
+    header, pixels = _parse_deflated(path) if deflated else _parse(path, head, force=force)
+    header.buffer, header.filename = None, str(path)  # else each header would keep the bytes it was read from
+    return header, pixels
 
 
 def _is_past(header: Dataset, pixels: PixelElement | None, keyword: str) -> bool:

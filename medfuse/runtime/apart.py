@@ -15,7 +15,7 @@ class CannotRunApartError(RuntimeError):
 
 
 def run_apart(program: Path, arguments: Sequence[str], most_seconds: float) -> subprocess.CompletedProcess[bytes]:
-    """Run a module's file as a program, and return how it ended; what it prints is kept.
+    """Run a module's file as a program, and return how it ended; what it prints on standard output is kept.
 
     Raises
     ------
@@ -32,7 +32,8 @@ def run_apart(program: Path, arguments: Sequence[str], most_seconds: float) -> s
         [sys.executable, str(program), *arguments],
         env=os.environ | {"PYTHONPATH": searched, "PYTHONSAFEPATH": "1"},
         stdin=subprocess.DEVNULL,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,  # of which damaged files make as much as they like
         timeout=most_seconds,
         check=False,
     )

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -106,10 +104,8 @@ def _ask_readers(series: Exported, report: Report) -> None:
         report.readings.append(Reading(series.name, series.kind, "pydicom", "cannot read", "see below", []))
     else:
         report.readings.append(Reading(series.name, series.kind, "pydicom", "same", _place(series.grid), []))
-    readers = installed()
-    with ThreadPoolExecutor(max(len(readers), 1)) as pool:  # each waits for a process of its own
-        compared = list(pool.map(partial(_ask_reader, series), readers))
-    for name, (verdict, detail, lost) in zip(readers, compared, strict=True):
+    for name in installed():
+        verdict, detail, lost = _ask_reader(series, name)
         report.readings.append(Reading(series.name, series.kind, name, verdict, detail, [*lost, *loses]))
         if verdict != "same":
             report.faults.append(f"{series.name}: {name}: {verdict}: {detail}.")

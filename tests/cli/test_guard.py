@@ -270,7 +270,10 @@ with mock.patch("medfuse.dicom.scan", scan):
 """
 
 
-@pytest.mark.parametrize(("name", "code", "kind"), [("SIGINT", 130, "Interrupted"), ("SIGTERM", 143, "Terminated")])
+@pytest.mark.parametrize(
+    ("name", "code", "kind"),
+    [("SIGINT", 130, "Interrupted"), ("SIGTERM", 143, "Terminated"), ("SIGHUP", 129, "Terminated")],
+)
 def test_signals_end_with_the_codes_of_shells(name, code, kind):
     command = [sys.executable, "-c", INTERRUPTED, "inspect", ".", "--json", name]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)

@@ -289,6 +289,37 @@ def test_what_another_user_left_is_not_moved(make):
     assert seen(folder) == before
 
 
+@pytest.mark.parametrize("kind", ["link", "another user", "link to a lock", "link to nowhere"])
+def test_a_staging_folder_that_somebody_else_planted_is_not_used(tmp_path, kind):
+    """As in a folder where all may write: it would have files of ours deleted, or moved as its journal says."""
+    put(tmp_path, {"precious/1": "mine", "result.json": "old"})
+    with staging(tmp_path, "result.json") as staged:
+        place = staged.place
+    assert not place.exists()
+    if kind == "link":
+        place.symlink_to(tmp_path / "precious")
+    elif kind == "another user":
+        if os.getuid() != 0:
+            pytest.skip("only root can become somebody else")
+        (place / "old").mkdir(parents=True)
+        (place / "exchange.json").write_text(json.dumps({"old": ["precious"], "new": []}))
+        os.chown(place, 12345, 12345)
+    else:
+        place.mkdir()
+        (place / "lock").symlink_to(tmp_path / ("precious/2" if kind == "link to a lock" else "absent/lock"))
+
+    def everything():
+        return {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+    before = everything()
+    with (
+        pytest.raises(ExportError, match=r"another user made it|cannot write"),
+        atomic_files([tmp_path / "result.json"], True) as (temporary,),
+    ):
+        temporary.write_text("new")
+    assert everything() == before
+
+
 def test_links_are_exchanged_and_what_they_point_to_stays(tmp_path):
     put(tmp_path, {"elsewhere/1": "old", "file.json": "old"})
     (tmp_path / "out").mkdir()

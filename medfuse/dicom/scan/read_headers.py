@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,6 +16,7 @@ from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag, Tag
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
+from medfuse.dicom.encoding.deflated import is_deflated
 from medfuse.dicom.header import READABLE, Instance, PixelElement
 from medfuse.dicom.scan.find_files import Files
 from medfuse.errors import SeriesError
@@ -31,8 +30,7 @@ AT_ONCE = 16
 HEAD_BYTES = 2**17
 """Most headers end before; of the others, the file is read on."""
 
-MOST_INFLATED = 2**31
-"""A deflated file holds one slice or one volume, and no more bytes than this."""
+DEFLATED = DeflatedExplicitVRLittleEndian.encode()
 
 NEEDED = ("SOPInstanceUID", "Rows", "Columns", "BitsAllocated")
 """What each image must say; read of every one, because pydicom finds damage only where a value is read."""
@@ -134,10 +132,11 @@ def read_any_header(path: Path) -> Instance:
 
 def _parsed(path: Path, head: bytes, *, force: bool) -> tuple[Dataset, PixelElement | None]:
     """The header, and where the pixels lie, of a file that begins with these bytes."""
-    deflated = DeflatedExplicitVRLittleEndian.encode() in head[:1024]
-    if deflated:
-        _require_inflatable(path, head)
-    header, pixels = _parse_deflated(path) if deflated else _parse(path, head, force=force)
+    # Its name is there too where others are spoken of; where the header is longer than `head`, `_parse` looks again.
+    if DEFLATED in head and _is_deflated(path):
+        header, pixels = _parse_deflated(path)
+    else:
+        header, pixels = _parse(path, head, force=force)
     header.buffer, header.filename = None, str(path)  # else each header would keep the bytes it was read from
     return header, pixels
 
@@ -160,6 +159,8 @@ def _parse(path: Path, head: bytes, *, force: bool) -> tuple[Dataset, PixelEleme
     if end < HEAD_BYTES - ELEMENT_BYTES:
         size = len(head) if len(head) < HEAD_BYTES else path.stat().st_size
         return header, _pixel_element(header, head[end : end + ELEMENT_BYTES], end, size)
+    if _is_deflated(path):
+        return _parse_deflated(path)
     with path.open("rb") as stream:
         header = dcmread(stream, stop_before_pixels=True, force=force)
         end = stream.tell()
@@ -200,13 +201,6 @@ def _is_unneeded(tag: BaseTag, element: DataElement | RawDataElement) -> bool:
     return apart and tag != MOSAIC_LAYOUT and isinstance(element, RawDataElement) and element.length > LARGE_BYTES
 
 
-def _require_inflatable(path: Path, head: bytes) -> None:
-    """Raise where a deflated file inflates beyond `MOST_INFLATED`: pydicom inflates all of it to read its header."""
-    (length,) = struct.unpack_from("<I", head, 140)  # of the meta group, which alone is not deflated
-    inflate, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
+def _is_deflated(path: Path) -> bool:
     with path.open("rb") as stream:
-        stream.seek(144 + length)
-        while (block := inflate.unconsumed_tail or stream.read(2**16)) and not inflate.eof:
-            size += len(inflate.decompress(block, 2**22))
-            if size > MOST_INFLATED:
-                raise ValueError("the deflated file is too large")
+        return is_deflated(stream)

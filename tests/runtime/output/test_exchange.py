@@ -16,6 +16,7 @@ from dying import CHANGES, dying
 from medfuse.errors import ExportError
 from medfuse.runtime.output.atomic_output import atomic_entries, atomic_files, atomic_folder
 from medfuse.runtime.output.exchange import PREFIX, settle, staging
+from medfuse.runtime.output.signals import held_signals
 
 OLD = {"dicom/1": "old", "dicom/deep/2": "old", "fused.json": "old", "partner/1": "old", "mine.txt": "mine"}
 NEW = {"dicom/1": "new", "fused.json": "new", "fused.nii": "new", "registration/1": "new", "mine.txt": "mine"}
@@ -214,13 +215,39 @@ def test_a_command_that_is_told_to_end_deletes_what_it_staged(make):
 
 
 def test_a_signal_that_is_ignored_stays_so_and_handlers_come_back(make):
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN), signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         exchange(make(0))
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finally:
-        signal.signal(signal.SIGHUP, before)
+        signal.signal(signal.SIGHUP, before[0])
+        signal.signal(signal.SIGINT, before[1])
+
+
+def raise_all(numbers, took):
+    for number in numbers:
+        signal.raise_signal(number)
+    assert not took
+
+
+def test_of_two_signals_both_take_effect_and_no_handler_stays():
+    took = []
+
+    def interrupt(number, frame):
+        took.append(number)
+        raise KeyboardInterrupt
+
+    numbers = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
+    before = [signal.signal(number, interrupt) for number in numbers]
+    try:
+        with pytest.raises(KeyboardInterrupt), held_signals():
+            raise_all(numbers, took)
+        assert sorted(took) == sorted(numbers)
+        assert {signal.getsignal(number) for number in numbers} == {interrupt}
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 def test_two_processes_do_not_write_into_one_place(make):

@@ -2,7 +2,6 @@
 
 import random
 import struct
-import sys
 
 import pydicom
 import pytest
@@ -11,6 +10,7 @@ from hostile import limited_memory
 from synthetic import acquired, oblique_grid
 
 import medfuse
+from medfuse.archive.send import send
 from medfuse.dicom import scan
 from medfuse.dicom.simulate import write_acquisition
 from medfuse.errors import MedfuseError
@@ -114,15 +114,37 @@ def test_an_absurd_position_asks_for_no_memory(forms, tmp_path):
             medfuse.load(tmp_path, fill_gaps=fill_gaps)
 
 
-def test_a_deflated_bomb_is_not_inflated(forms, tmp_path, monkeypatch):
-    monkeypatch.setattr(sys.modules["medfuse.dicom.scan.read_headers"], "MOST_INFLATED", 2**24)
-    path = sorted((forms / "MR").iterdir())[0]
-    header = pydicom.dcmread(path)
+def write_bomb(path, forms, kind):
+    """A deflated file that says so late in its meta information, or lies about where that ends."""
+    header = pydicom.dcmread(sorted((forms / "MR").iterdir())[0])
     header.PixelData = bytes(2**26)
     header.file_meta.TransferSyntaxUID = pydicom.uid.DeflatedExplicitVRLittleEndian
-    header.save_as(tmp_path / "bomb.dcm", implicit_vr=False, little_endian=True)
-    assert (tmp_path / "bomb.dcm").stat().st_size < 2**18
+    if kind == "late":
+        header.file_meta.FileMetaInformationVersion = bytes(2000)
+    if kind == "later":
+        header.file_meta.FileMetaInformationVersion = bytes(60_000)
+    header.save_as(path, implicit_vr=False, little_endian=True)
+    content = bytearray(path.read_bytes())
+    if kind == "lying":
+        content[140:144] = struct.pack("<I", len(content) - 200)
+    path.write_bytes(content)
+    assert len(content) < 2**18
+
+
+@pytest.fixture
+def small_limit(monkeypatch):
+    monkeypatch.setattr("medfuse.dicom.encoding.deflated.MOST_INFLATED", 2**24)
+
+
+@pytest.mark.usefixtures("small_limit")
+@pytest.mark.parametrize("kind", ["plain", "late", "later", "lying"])
+def test_a_deflated_bomb_is_not_inflated(forms, tmp_path, kind):
+    write_bomb(tmp_path / "bomb.dcm", forms, kind)
     assert scan(tmp_path).damaged == 1
+    with pytest.raises(MedfuseError, match="could not be read as DICOM"):
+        medfuse.Registration.load(tmp_path / "bomb.dcm", *2 * (medfuse.load(forms / "MR"),))
+    with pytest.raises(MedfuseError, match="damaged or cut short"):
+        send(tmp_path, "127.0.0.1:1", retries=0)
 
 
 def test_deep_nesting_is_a_verdict(tmp_path):

@@ -7,6 +7,7 @@ an archive's word.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import hmac
 import os
@@ -61,9 +62,9 @@ class Journal:
             to, uid, digest, code = fields
             if self.key is None or not hmac.compare_digest(code, self._code(to, uid, digest)):
                 raise self._refusal(f"line {number} was changed, or written by another user or on another machine")
-            if (to, uid) in found:
+            if found.get((to, uid)) == digest:
                 raise self._refusal(f"line {number} repeats an earlier one")
-            found[to, uid] = digest
+            found[to, uid] = digest  # of a file that changed, and was sent again, the last
         return {uid: digest for (to, uid), digest in found.items() if to == self.to}
 
     def note(self, uid: str, digest: str) -> None:
@@ -71,12 +72,18 @@ class Journal:
         if self.key is None or not (uid.isascii() and uid.isprintable()):
             return
         line = f"{self.to}\t{uid}\t{digest}\t{self._code(self.to, uid, digest)}\n"
-        with suppress(OSError), self.path.open("a", encoding="ascii") as stream:
-            stream.write(line)
+        with suppress(OSError), self.path.open("ab", buffering=0) as stream:
+            end = stream.tell()
+            try:
+                written = stream.write(line.encode("ascii"))
+            except OSError:
+                written = 0
+            if written < len(line):  # on a full disk; the next line must not follow half of this one
+                stream.truncate(end)
 
     def remove(self) -> None:
         """Forget this destination; the file goes with the last."""
-        if not self.path.is_file():
+        if not os.path.isfile(self.path):  # noqa: PTH113 - `Path.is_file` raises for a name that is too long
             return
         others = [line for line in self._lines() if line.split("\t")[0] != self.to]
         with suppress(OSError, ExportError):
@@ -93,6 +100,8 @@ class Journal:
         except FileNotFoundError:
             return
         except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                return  # beside a folder of the longest name, there can be none
             raise self._refusal(error.strerror or "it cannot be read") from error
         if not stat.S_ISREG(kind):
             raise self._refusal("it is no plain file")

@@ -15,13 +15,13 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from pydicom import dcmread
 from pydicom.misc import is_dicom
 from pydicom.uid import MediaStorageDirectoryStorage
 
 from medfuse.archive.destination import Destination
 from medfuse.archive.journal import Journal
 from medfuse.archive.transfer import Options, Transfer, Transport
+from medfuse.dicom.encoding.deflated import read_bounded
 from medfuse.dicom.header import quiet
 from medfuse.errors import ExportError, SeriesError, counted
 from medfuse.runtime.output.exchange import settle_under, without_staged
@@ -105,8 +105,6 @@ def send(
     """
     destination = Destination.parse(to)
     options = options or Options()
-    if options.ca is not None and not options.ca.is_file():
-        raise ExportError(f"there is no file {options.ca} of certificate authorities; check the path.")
     folder = Path(folder)
     delivery = Delivery(destination.text, list(_transfers(folder)))
     journal = Journal(folder, destination.text)
@@ -181,7 +179,7 @@ def _transfers(folder: Path) -> Iterator[Transfer]:
                 if not is_dicom(path):
                     continue
                 content = path.read_bytes()
-                dataset = dcmread(BytesIO(content))  # to its end: a file that was cut short must not leave
+                dataset = read_bounded(BytesIO(content))  # to its end: a file that was cut short must not leave
                 if dataset.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
                     continue  # an index of files, which archives make for themselves
                 uid, kind = str(dataset.SOPInstanceUID), str(dataset.SOPClassUID)

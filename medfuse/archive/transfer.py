@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-import math
+import os
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
 from medfuse.errors import ExportError
+from medfuse.runtime.output.place import shown
 
 Status = Literal["waiting", "sent", "refused", "failed"]
 
 CALLING_AET = "MEDFUSE"
+
+MOST_SECONDS = 86_400
+"""The longest time limit: nobody waits for a day, and threads cannot for much longer than some hundred years."""
 
 TIME_LIMIT = "no answer within the time limit"
 
@@ -67,8 +72,12 @@ class Options:
 
     def __post_init__(self) -> None:
         require_title(self.calling_aet)
-        if not (math.isfinite(self.timeout_s) and self.timeout_s > 0):
-            raise ExportError(f"expected a time limit above 0 s; found {self.timeout_s} s.")
+        if not 0 < self.timeout_s <= MOST_SECONDS:
+            raise ExportError(
+                f"expected a time limit above 0 s, and of {MOST_SECONDS} at most; found {self.timeout_s} s."
+            )
+        if self.ca is not None:
+            _require_authorities(self.ca)
 
 
 class Transport(Protocol):
@@ -79,6 +88,20 @@ class Transport(Protocol):
     """
 
     def store(self, transfers: list[Transfer], recorded: Callable[[Transfer], None], patience_s: float) -> float: ...
+
+
+def _require_authorities(path: Path) -> None:
+    """Raise `ExportError` where a file holds no certificates, which else looks like a peer that nobody trusts."""
+    if not os.path.isfile(path):  # noqa: PTH113 - as for a name that is too long
+        raise ExportError(f"there is no file {shown(path)} of certificate authorities; check the path.")
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if not isinstance(error, ssl.SSLError) and isinstance(error, OSError) else None
+        raise ExportError(
+            f"expected a PEM file of certificate authorities; found {shown(path)}, which "
+            f"{f'cannot be read: {reason}' if reason else 'holds none'}. Give another file."
+        ) from None
 
 
 def require_title(text: str) -> str:

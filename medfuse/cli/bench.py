@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +11,7 @@ import typer
 from medfuse.cli.console import EXIT_CODES, Json, Overwrite, app, print_json, refusing, stdout, steps
 from medfuse.cli.options.inputs import require_apart
 from medfuse.errors import counted
+from medfuse.runtime.json_text import json_text
 from medfuse.runtime.output.atomic_output import atomic_entries
 
 OWNED = ("bench.json", "bench.png")
@@ -60,7 +60,7 @@ def bench(
                 progress=progress,
             )
             if folder is not None:
-                (folder / "bench.json").write_text(json.dumps(found, indent=1) + "\n")
+                (folder / "bench.json").write_text(json_text(found, indent=1) + "\n")
                 (folder / "bench.png").write_bytes(figures.bench_picture(found))
     if as_json:
         print_json(found)

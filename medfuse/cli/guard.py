@@ -28,8 +28,8 @@ EXIT_USAGE, EXIT_INPUT, EXIT_NOT_ALIGNED, EXIT_EXPORT, EXIT_FAULTS, EXIT_NOT_SEN
 EXIT_FAULT_OF_OURS, EXIT_OUTPUT_LOST = 70, 74
 """EX_SOFTWARE and EX_IOERR of sysexits.h."""
 
-EXIT_INTERRUPTED, EXIT_NOBODY_READS, EXIT_TERMINATED = 128 + 2, 128 + 13, 128 + 15
-"""What shells make of SIGINT, SIGPIPE and SIGTERM; not every system's `signal` has all three."""
+EXIT_HUNG_UP, EXIT_INTERRUPTED, EXIT_NOBODY_READS, EXIT_TERMINATED = 128 + 1, 128 + 2, 128 + 13, 128 + 15
+"""What shells make of SIGHUP, SIGINT, SIGPIPE and SIGTERM; not every system's `signal` has all of them."""
 
 EXITS = {RegistrationError: EXIT_NOT_ALIGNED, ExportError: EXIT_EXPORT, DeviceError: EXIT_USAGE}
 """Which exit code an error becomes; `EXIT_INPUT` where it is none of these."""
@@ -88,8 +88,8 @@ class GuardedGroup(TyperGroup):
         except KeyboardInterrupt:
             raise _Stopped(EXIT_INTERRUPTED) from None
         except SystemExit as ended:
-            if ended.code == EXIT_TERMINATED:
-                raise _Stopped(EXIT_TERMINATED) from None
+            if ended.code in (EXIT_TERMINATED, EXIT_HUNG_UP):
+                raise _Stopped(int(ended.code)) from None
             raise
         except Exception as error:
             if _is_usage(error):

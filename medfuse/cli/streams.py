@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import codecs
 import errno
-import json
-import math
 import os
 import sys
 from pathlib import Path
 from typing import Any, TextIO, cast
 
 from rich.console import Console
+
+from medfuse.runtime.json_text import json_text
 
 SPELLED = {"×": "x", "→": "->", "·": "-", "–": "-", "…": "...", "°": " deg", "─": "-", "━": "-", "│": "|", "┃": "|"}
 """How characters that medfuse prints are spelled where the terminal lacks them."""
@@ -132,14 +132,5 @@ def printable(text: str) -> str:
 
 def print_json(found: dict[str, Any]) -> None:
     """Print what a command found as one JSON object; numbers that JSON does not have become null."""
-    sys.stdout.write(json.dumps(finite(found), indent=2, allow_nan=False) + "\n")
+    sys.stdout.write(json_text(found, indent=2) + "\n")
     sys.stdout.flush()
-
-
-def finite(found: Any) -> Any:
-    """The same with null for infinite numbers and NaN, which JSON does not have (RFC 8259, section 6)."""
-    if isinstance(found, dict):
-        return {key: finite(value) for key, value in found.items()}
-    if isinstance(found, list | tuple):
-        return [finite(value) for value in found]
-    return None if isinstance(found, float) and not math.isfinite(found) else found

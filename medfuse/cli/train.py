@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 import time
 from collections.abc import Callable
 from dataclasses import fields
@@ -68,14 +67,15 @@ def train(
             if numbers and not all(part.isdigit() for part in parts):
                 raise typer.BadParameter(f"expected whole numbers, separated by commas; found {flags[each.name]!r}.")
             flags[each.name] = tuple(int(part) if numbers else part for part in parts)
+    from medfuse.gesenet.training.run_folder import RunFolder
     from medfuse.pipeline.train import train as run
 
     with refusing(as_json), steps() as progress:
         started = time.perf_counter()
         settings = TrainingConfig.from_yaml(config, **flags)
         weights = run(settings, progress=progress)
-    rows = [json.loads(line) for line in (weights.parent / "log.jsonl").read_text().splitlines()]
-    result = {"weights": str(weights), "first": rows[0], "last": rows[-1]}
+        rows = RunFolder(weights.parent).rows()
+    result: dict[str, Any] = {"weights": str(weights), "first": rows[0], "last": rows[-1]}
     result["seconds"] = round(time.perf_counter() - started, 2)
     if as_json:
         print_json(result)

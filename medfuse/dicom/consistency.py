@@ -5,8 +5,10 @@ A series that was written once says many things twice; where the two disagree, o
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,14 +18,24 @@ import numpy.typing as npt
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.misc import is_dicom
-from pydicom.uid import MediaStorageDirectoryStorage, NuclearMedicineImageStorage, SpatialRegistrationStorage
+from pydicom.uid import (
+    MediaStorageDirectoryStorage,
+    NuclearMedicineImageStorage,
+    SecondaryCaptureImageStorage,
+    SpatialRegistrationStorage,
+)
 
+from medfuse.dicom.encoding.decode import StoredPixels
+from medfuse.dicom.encoding.pictures import StoredPicture
+from medfuse.dicom.encoding.pixel_format import GREY
+from medfuse.dicom.encoding.room import require_room
 from medfuse.dicom.frames.enhanced import group_of
 from medfuse.dicom.frames.forms import frames_of
 from medfuse.dicom.frames.frame import rescale_of
 from medfuse.dicom.frames.stack import Stack, stack
-from medfuse.dicom.header import Instance, code_value, quiet, series_name
+from medfuse.dicom.header import MULTIFRAME_PICTURES, READABLE, Instance, code_value, quiet, said, series_name
 from medfuse.dicom.objects.registration_reader import alignment_of
+from medfuse.dicom.scan.read_headers import read_any_header
 from medfuse.dicom.write.identity import faults_of
 from medfuse.dicom.write.series_modules import orientation_letters
 from medfuse.errors import MedfuseError, RegistrationError, SeriesError, counted
@@ -92,11 +104,13 @@ def audit(folder: Path, sources: Iterable[Path] = ()) -> Audit:
             try:
                 if not is_dicom(path):
                     continue
-                header = dcmread(path)
+                instance = read_any_header(path)
+                header = instance.header
                 if header.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
                     found.faults.extend(_index_faults(path, header))
                     continue
-                groups[str(header.get("SeriesInstanceUID", ""))].append(Instance(path, header))
+                found.faults.extend(_lacking(header))
+                groups[str(header.get("SeriesInstanceUID", ""))].append(instance)
                 found.paths.append(path)
             except Exception as error:  # pydicom raises many kinds on hostile bytes
                 found.faults.append(
@@ -105,14 +119,36 @@ def audit(folder: Path, sources: Iterable[Path] = ()) -> Audit:
         if not found.paths and not found.faults:
             raise SeriesError(f"expected DICOM files in {folder}, found none; give the folder of an export.")
         headers = [instance.header for group in groups.values() for instance in group]
-        found.faults.extend(_across(headers))
-        found.kept.extend(_ill_formed(headers))
+        with _damage_told(found):
+            found.faults.extend(_across(headers))
+        with _damage_told(found):
+            found.kept.extend(_ill_formed(headers))
         for uid, instances in groups.items():
-            if "Rows" in instances[0].header:
-                found.series.append(_image_series(uid, instances))
-            elif instances[0].header.get("SOPClassUID") == SpatialRegistrationStorage:
-                _read_alignments(instances, found)
+            with _damage_told(found):
+                if any("Rows" in one.header for one in instances):
+                    found.series.append(_image_series(uid, instances))
+                elif instances[0].header.get("SOPClassUID") == SpatialRegistrationStorage:
+                    _read_alignments(instances, found)
     return found
+
+
+@contextmanager
+def _damage_told(found: Audit) -> Iterator[None]:
+    """Make a fault of an element that cannot be read: pydicom converts values, and raises, where they are used."""
+    try:
+        yield
+    except Exception as error:
+        found.faults.append(f"an element of a DICOM file cannot be read ({type(error).__name__}): the file is damaged.")
+
+
+def _lacking(header: Dataset) -> Iterator[str]:
+    """What every file of its class has, and one that was cut short has not."""
+    wanted = ["SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"]
+    if said(header, "SOPClassUID") in (*READABLE, *MULTIFRAME_PICTURES, SecondaryCaptureImageStorage):
+        wanted += ["Rows", "Columns"]
+    missing = [keyword for keyword in wanted if not said(header, keyword)]
+    if missing:
+        yield f"a DICOM file lacks {', '.join(missing)}: it is cut short or damaged."
 
 
 def _index_faults(path: Path, index: Dataset) -> Iterator[str]:
@@ -166,7 +202,7 @@ def _image_series(uid: str, instances: list[Instance]) -> Exported:
     found.frame_of_reference = str(header.get("FrameOfReferenceUID", ""))
     try:
         placed = stack(frames_of(instances, name), name)
-    except (MedfuseError, ValueError, TypeError, AttributeError, LookupError) as error:
+    except Exception as error:  # as above
         found.faults.append(str(error) if isinstance(error, MedfuseError) else f"{name} has no usable geometry.")
         return found
     instances = list({id(frame.instance): frame.instance for frame in placed.frames}.values())
@@ -224,15 +260,42 @@ def _order_faults(placed: Stack, header: Dataset, found: Exported) -> Iterator[s
 
 
 def _read_values(placed: Stack, found: Exported) -> None:
-    x, y, z = placed.grid.shape
+    """Decode the stored numbers, where the files can hold what they claim and their codestreams say the same."""
     try:
-        frames = []
-        for frame in placed.frames:
-            pixels = np.asarray(frame.instance.header.pixel_array)
-            frames.append(pixels if frame.number is None or frame.instance.frames == 1 else pixels[frame.number - 1])
-        found.values = np.stack(frames).reshape(z, y, x, -1).transpose(2, 1, 0, 3)
+        found.values = _stored_values(placed, found.name)
+    except MedfuseError as error:
+        found.faults.append(f"the pixels of {found.name} cannot be decoded: {error}")
     except Exception as error:  # each decoder raises its own kinds
         found.faults.append(f"the pixels of {found.name} cannot be decoded ({type(error).__name__}).")
+
+
+def _stored_values(placed: Stack, name: str) -> npt.NDArray[Any]:
+    x, y, z = placed.grid.shape
+    instances = {id(frame.instance): frame.instance for frame in placed.frames}
+    require_room([(one, _claimed_bytes(one)) for one in instances.values()], name)
+    stored: dict[int, npt.NDArray[Any]] = {}
+    for key, instance in instances.items():
+        with _opened(instance, name) as decode:
+            for place, frame in enumerate(placed.frames):
+                if id(frame.instance) == key:
+                    stored[place] = decode((frame.number or 1) - 1)
+    return np.stack([stored[place] for place in range(z)]).reshape(z, y, x, -1).transpose(2, 1, 0, 3)
+
+
+@contextmanager
+def _opened(instance: Instance, name: str) -> Iterator[Callable[[int], npt.NDArray[Any]]]:
+    """What decodes a frame of a file from 0; each codestream is compared with the header before a decoder sees it."""
+    if said(instance.header, "PhotometricInterpretation") in GREY:
+        with StoredPixels(instance, name) as pixels:
+            yield pixels.frame
+    else:
+        yield StoredPicture(instance, name).frame
+
+
+def _claimed_bytes(instance: Instance) -> int:
+    header = instance.header
+    bits = [int(header.get(keyword) or 1) for keyword in ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated")]
+    return instance.frames * math.prod(bits) // 8
 
 
 def without_negatives(paths: list[Path], folder: Path) -> list[Path]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from medfuse.errors import ExportError
 from medfuse.nifti.header import SUFFIXES, NiftiSource
 from medfuse.nifti.pet_sidecar import sidecar_path
 from medfuse.provenance import DISCLAIMER, printable, software
+from medfuse.runtime.json_text import json_text
 from medfuse.runtime.output.atomic_output import atomic_files
 from medfuse.volume import grid_of, plain, source_of
 
@@ -105,7 +105,7 @@ def _placed(stored: npt.NDArray[Any], volume: MetaTensor) -> nib.nifti1.Nifti1Im
 def _save(nifti: nib.nifti1.Nifti1Image, path: Path, sidecar: Mapping[str, object], overwrite: bool) -> None:
     with atomic_files((path, sidecar_path(path)), overwrite) as (temporary, temporary_sidecar):
         nib.save(nifti, temporary)
-        temporary_sidecar.write_text(json.dumps(sidecar, indent=2) + "\n")
+        temporary_sidecar.write_text(json_text(sidecar, indent=2) + "\n")
 
 
 def dataset_description() -> dict[str, object]:

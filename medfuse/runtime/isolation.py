@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor
+
+from medfuse.runtime.thread_count import threads_here
 
 
 class Isolation:
@@ -31,10 +33,8 @@ class Isolation:
     @contextmanager
     def entered(self) -> Iterator[None]:
         """Draw the training's random numbers, on its threads; both are the caller's again at the end."""
-        threads = torch.get_num_threads()
-        with torch.random.fork_rng(self.devices):
-            if self.threads:
-                torch.set_num_threads(self.threads)
+        limited = threads_here(self.threads) if self.threads else nullcontext()
+        with torch.random.fork_rng(self.devices), limited:
             try:
                 torch.set_rng_state(self._states["cpu"])
                 for device in self.devices:
@@ -42,7 +42,6 @@ class Isolation:
                 yield
             finally:
                 self._states = self.states()
-                torch.set_num_threads(threads)
 
     def states(self) -> dict[str, Tensor]:
         """Random states as they are inside the block, to go on from with `restore`."""

@@ -1,24 +1,32 @@
-"""Read DICOM files with other programs: SimpleITK, GDCM, and dcm2niix with nibabel."""
+"""Read DICOM files with other programs: SimpleITK, GDCM, and dcm2niix with nibabel.
+
+    python readers.py REQUEST.json ANSWER.npz
+
+These believe what files claim: a damaged codestream or header ends the process that reads it, or takes the machine's
+memory. So each reads in a process of its own, which imports that program alone: dcm2niix is one, and this module run
+as a program is that of the others.
+"""
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 import subprocess
+import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 import numpy.typing as npt
-import SimpleITK as sitk
 
-from medfuse.dicom.consistency import without_negatives
 from medfuse.errors import counted
+from medfuse.runtime.apart import CannotRunApartError, limit_memory, run_apart
 from medfuse.volume.grid import LPS_FROM_RAS
 
 Affine = npt.NDArray[np.float64]
@@ -35,12 +43,24 @@ class View:
     affine: Affine | None
 
 
+NOT_READ = 3
+"""Exit status where a program says that it does not read the files; the answer holds its reason."""
+
+MOST_SECONDS = 600
+"""What one program may take to read one series."""
+
+USUAL_BYTES, PER_BYTE = 2**32, 20
+"""Address space that reading may take, and more of it for each byte of the files."""
+
+
 class ReadingError(Exception):
     """The program does not read the files; the text holds its reason."""
 
 
 def read_with_simple_itk(paths: list[Path], uid: str) -> View:
     """Read as a pipeline would: let GDCM's sorter order the files of the folder."""
+    import SimpleITK as sitk
+
     shown = sitk.ProcessObject.GetGlobalWarningDisplay()
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     try:
@@ -125,20 +145,11 @@ def _gdcm_pixels(image: Any) -> npt.NDArray[Any]:
     return stored if (slope, intercept) == (1.0, 0.0) else stored * slope + intercept
 
 
-def read_with_dcm2niix(paths: list[Path], uid: str) -> View:
-    """Convert to NIfTI, and read that with nibabel."""
-    with _folder_of(paths) as folder, tempfile.TemporaryDirectory() as out:
-        command = ["dcm2niix", "-z", "n", "-b", "n", "-f", "converted", "-o", out, folder]
-        subprocess.run(command, capture_output=True, check=False, timeout=600)
-        converted = sorted(Path(out).glob("*.nii"))
-        if len(converted) != 1:
-            raise ReadingError(f"it made {counted(len(converted), 'volume')} of one series")
-        return read_nifti(converted[0])
+def read_with_nibabel(paths: list[Path], uid: str) -> View:
+    """Read one NIfTI file, RGB as three channels."""
+    import nibabel as nib
 
-
-def read_nifti(path: Path) -> View:
-    """Read a NIfTI file with nibabel, RGB as three channels."""
-    image: Any = nib.load(path)
+    image: Any = nib.load(paths[0])
     if image.get_data_dtype().fields is not None:
         stored = np.asarray(image.dataobj)
         values = np.stack([stored[channel] for channel in "RGB"], axis=-1)
@@ -159,37 +170,89 @@ def _folder_of(paths: list[Path]) -> Iterator[str]:
 
 Reader = Callable[[list[Path], str], View]
 
-READERS: Mapping[str, Reader] = {
+NIFTI_READER = "nibabel"
+
+READERS: dict[str, Reader] = {
     "SimpleITK": read_with_simple_itk,
     "GDCM": read_with_gdcm,
-    "dcm2niix, nibabel": read_with_dcm2niix,
+    NIFTI_READER: read_with_nibabel,
 }
+"""What is called in a process apart."""
+
+CONVERTER = "dcm2niix, nibabel"
 
 
-def installed() -> dict[str, Reader]:
-    """The readers that this machine has."""
-    there = {"SimpleITK": True, "GDCM": find_spec("gdcm"), "dcm2niix, nibabel": shutil.which("dcm2niix")}
-    return {name: reader for name, reader in READERS.items() if there[name]}
+def installed() -> list[str]:
+    """The names of the programs that this machine has for DICOM."""
+    there = {"SimpleITK": True, "GDCM": find_spec("gdcm"), CONVERTER: shutil.which("dcm2niix")}
+    return [name for name, found in there.items() if found]
 
 
-def resampled(source: list[Path], uid: str, to_moving: Affine, shape: tuple[int, int, int], onto: Affine) -> View:
-    """Interpolate a source series onto a grid with SimpleITK alone; ``to_moving`` maps that grid's world, RAS+ mm."""
-    with tempfile.TemporaryDirectory() as folder:
-        view = read_with_simple_itk(without_negatives(source, Path(folder)), uid)
-    assert view.affine is not None
-    lps = LPS_FROM_RAS @ view.affine
-    moving = sitk.GetImageFromArray(view.values[..., 0].transpose(2, 1, 0).astype(np.float32))
-    spacing = np.linalg.norm(lps[:3, :3], axis=0)
-    moving.SetSpacing(spacing.tolist())
-    moving.SetDirection((lps[:3, :3] / spacing).ravel().tolist())
-    moving.SetOrigin(lps[:3, 3].tolist())
-    # Index of the wanted grid → index-sized world, so that a sheared grid needs no direction matrix of its own.
-    total = LPS_FROM_RAS @ to_moving @ onto
-    transform = sitk.AffineTransform(3)
-    transform.SetMatrix(total[:3, :3].ravel().tolist())
-    transform.SetTranslation(total[:3, 3].tolist())
-    size = [int(length) for length in shape]
-    out = sitk.Resample(
-        moving, size, transform, sitk.sitkLinear, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), np.eye(3).ravel().tolist(), np.nan
-    )
-    return View(sitk.GetArrayFromImage(out).transpose(2, 1, 0)[..., None], onto)
+def read(name: str, paths: list[Path], uid: str = "") -> View:
+    """Read files with the program of this name; `ReadingError` where it does not read them, or does not survive it."""
+    return _converted(paths) if name == CONVERTER else _read_apart(name, paths, uid)
+
+
+def _converted(paths: list[Path]) -> View:
+    """Convert with dcm2niix to NIfTI, which is not compressed and therefore no larger than its file; read that."""
+    with _folder_of(paths) as folder, tempfile.TemporaryDirectory() as out:
+        command = ["dcm2niix", "-z", "n", "-b", "n", "-f", "converted", "-o", out, folder]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as running:
+            try:
+                limit_memory(_most_memory(paths), running.pid)
+                running.wait(MOST_SECONDS)
+            except subprocess.TimeoutExpired as error:
+                raise _too_slow() from error
+            finally:
+                running.kill()
+        converted = sorted(Path(out).glob("*.nii"))
+        if len(converted) != 1:
+            raise ReadingError(f"it made {counted(len(converted), 'volume')} of one series")
+        return read_with_nibabel(converted, "")
+
+
+def _read_apart(name: str, paths: list[Path], uid: str) -> View:
+    with tempfile.TemporaryDirectory(prefix="medfuse-verify-", ignore_cleanup_errors=True) as folder:
+        request, answer = Path(folder, "request.json"), Path(folder, "answer.npz")
+        request.write_text(json.dumps({"reader": name, "paths": [str(path.resolve()) for path in paths], "uid": uid}))
+        try:
+            done = run_apart(Path(__file__), [str(request), str(answer)], MOST_SECONDS)
+        except CannotRunApartError as error:
+            raise ReadingError("there is no Python interpreter to run it by") from error
+        except subprocess.TimeoutExpired as error:
+            raise _too_slow() from error
+        if done.returncode not in (0, NOT_READ):
+            raise ReadingError("it stopped, as on damaged files and on those that claim more than they hold")
+        with np.load(answer) as found:
+            if done.returncode:
+                raise ReadingError(str(found["reason"]))
+            return View(found["values"], found.get("affine"))
+
+
+def _most_memory(paths: list[Path]) -> int:
+    return USUAL_BYTES + PER_BYTE * sum(path.stat().st_size for path in paths)
+
+
+def _too_slow() -> ReadingError:
+    return ReadingError(f"it took more than {MOST_SECONDS} s")
+
+
+def main(request: str, answer: str) -> int:
+    """Do what a request asks; returns the exit status."""
+    asked = json.loads(Path(request).read_text())
+    paths = [Path(path) for path in asked["paths"]]
+    limit_memory(_most_memory(paths))
+    try:
+        view = READERS[asked["reader"]](paths, asked["uid"])
+    except Exception as error:  # on files that are wrong, each program fails in its own way
+        np.savez(answer, reason=str(error) if isinstance(error, ReadingError) else type(error).__name__)
+        return NOT_READ
+    affine: dict[str, Any] = {} if view.affine is None else {"affine": view.affine}
+    np.savez(answer, values=view.values, **affine)
+    return 0
+
+
+if __name__ == "__main__":
+    status = main(*sys.argv[1:])
+    sys.stdout.flush()
+    os._exit(status)  # what a damaged file left in a library may end the process as it cleans up

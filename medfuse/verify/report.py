@@ -16,7 +16,8 @@ from medfuse.dicom.scan.scan import scan
 from medfuse.dicom.scan.series import Series
 from medfuse.errors import GeometryError, counted
 from medfuse.runtime.output.exchange import without_staged
-from medfuse.verify.readers import ReadingError, View, installed, read_nifti, resampled
+from medfuse.verify.readers import NIFTI_READER, ReadingError, View, installed, read
+from medfuse.verify.resample import resampled
 from medfuse.verify.validators import validate_objects, validate_together
 from medfuse.volume.grid import Grid
 
@@ -103,16 +104,26 @@ def _ask_readers(series: Exported, report: Report) -> None:
         report.readings.append(Reading(series.name, series.kind, "pydicom", "cannot read", "see below", []))
     else:
         report.readings.append(Reading(series.name, series.kind, "pydicom", "same", _place(series.grid), []))
-    for name, reader in installed().items():
-        try:
-            verdict, detail, lost = _compare(series, reader(series.paths, series.uid))
-        except ReadingError as error:
-            verdict, detail, lost = "cannot read", str(error), []
-        except Exception as error:  # on files that are wrong, each program fails in its own way
-            verdict, detail, lost = "cannot read", type(error).__name__, []
+    for name in installed():
+        verdict, detail, lost = _ask_reader(series, name)
         report.readings.append(Reading(series.name, series.kind, name, verdict, detail, [*lost, *loses]))
         if verdict != "same":
             report.faults.append(f"{series.name}: {name}: {verdict}: {detail}.")
+
+
+def _ask_reader(series: Exported, name: str, nifti: Path | None = None) -> tuple[Verdict, str, list[str]]:
+    """Compare a series with what a program reads of it, or of the NIfTI file of the same result."""
+    try:
+        if nifti is None:
+            return _compare(series, read(name, series.paths, series.uid))
+        view = read(name, [nifti])
+        shares = series.values is not None and view.values.dtype != np.uint8  # of the full range, where it is grey
+        white = float(np.iinfo(series.values.dtype).max) if series.values is not None else 1.0
+        return _compare(series, View(np.rint(view.values * white) if shares else view.values, view.affine))
+    except ReadingError as error:
+        return "cannot read", str(error), []
+    except Exception as error:  # what it read may have any form
+        return "cannot read", type(error).__name__, []
 
 
 def _place(grid: Grid) -> str:
@@ -243,13 +254,10 @@ def _compare_with_each_other(series: list[Exported], report: Report) -> None:
 def _compare_with_nifti(folder: Path, found: Audit, report: Report) -> None:
     """The NIfTI of the same result has a geometry of its own, written by other code."""
     for path in without_staged(folder, sorted(folder.rglob("fused.nii*"))):
-        view = read_nifti(path)
         for series in found.series:
             if series.fused and series.values is not None:
-                white = np.iinfo(series.values.dtype).max
-                values = view.values if view.values.dtype == np.uint8 else np.rint(view.values * float(white))
-                verdict, detail, _ = _compare(series, View(values, view.affine))
-                report.readings.append(Reading(series.name, "NIfTI", "nibabel", verdict, detail, []))
+                verdict, detail, _ = _ask_reader(series, NIFTI_READER, path)
+                report.readings.append(Reading(series.name, "NIfTI", NIFTI_READER, verdict, detail, []))
                 if verdict != "same":
                     report.faults.append(f"{series.name} and the NIfTI file of the same result disagree: {detail}.")
 

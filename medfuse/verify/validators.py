@@ -7,6 +7,9 @@ import shutil
 import subprocess
 from pathlib import Path
 
+MOST_SECONDS = 600
+"""What a validator may take."""
+
 
 def validate_objects(paths: list[Path]) -> list[str] | None:
     """What dciodvfy says of the files, each remark once and without values; None where it is not installed."""
@@ -39,5 +42,10 @@ def _without_values(line: str) -> str:
 
 
 def _run(command: list[str]) -> list[str]:
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", check=False, timeout=MOST_SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        return [f"Error - {command[0]} took more than {MOST_SECONDS} s"]
     return (done.stdout + done.stderr).splitlines()

@@ -93,7 +93,7 @@ def test_a_title_that_is_none_is_a_usage_error(tmp_path, title):
     assert "Traceback" not in done.output
 
 
-@pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan"), float("inf"), 1e12])
 def test_a_time_limit_that_is_none(seconds):
     with pytest.raises(ExportError, match="time limit"):
         Options(timeout_s=seconds)
@@ -107,3 +107,17 @@ def test_a_host_that_nobody_knows_fails_like_one_that_does_not_answer(tmp_path):
         delivery = send(tmp_path / "out", to, retries=0, options=Options(timeout_s=5.0))
         assert {one.status for one in delivery.transfers} == {"failed"}
         assert all("no connection" in one.detail for one in delivery.transfers)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no certificate", b"\xff\0", "folder"])
+def test_authorities_that_are_none_are_a_usage_error(tmp_path, content):
+    path = tmp_path / "ca.pem"
+    if content == "folder":
+        path.mkdir()
+    elif content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ExportError, match="certificate authorities"):
+        Options(ca=path)
+    done = CliRunner().invoke(app, ["send", str(tmp_path), "--to", "https://a/x", "--ca", str(path)])
+    assert done.exit_code == 2
+    assert "certificate authorities" in " ".join(done.output.split())

@@ -1,5 +1,8 @@
 """The journal of what was sent: what an archive has confirmed is resumed, and nothing else is believed."""
 
+import resource
+import signal
+
 import pytest
 from hostile_peers import item, response, stored, web, write_instances
 
@@ -128,3 +131,36 @@ def test_a_key_that_others_can_read_is_not_used(begun, own_key):
     key.chmod(0o644)
     with pytest.raises(ExportError, match="another user"):
         send(folder, url, **QUICK)
+
+
+def test_a_file_that_was_sent_again_counts_as_it_was_sent_last(begun):
+    """Also where that run was cut, too."""
+    folder, uids, _, url = begun
+    path = folder / "0.dcm"
+    path.write_bytes(path.read_bytes().replace(bytes(range(64)), bytes(64)))
+    own = Journal(folder, url)
+    digest = next(one.digest for one in send(folder, TO, **QUICK).transfers if one.uid == uids[0])
+    own.note(uids[0], digest)
+    assert own.read() == {uids[0]: digest}
+    assert [one.status for one in send(folder, url, **QUICK).transfers] == ["sent", "failed"]
+
+
+def test_a_full_disk_leaves_no_half_line(begun):
+    folder, uids, journal, url = begun
+    before = journal.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 20, limits[1]))
+        Journal(folder, url).note(uids[1], "0" * 64)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert journal.read_bytes() == before
+
+
+def test_a_folder_of_the_longest_name_is_sent_without_a_journal(tmp_path):
+    folder = tmp_path / ("a" * 253)
+    (uid,) = write_instances(folder, 1)
+    with web(lambda head: response(200, stored(item(uid)))) as (url, _):
+        assert send(folder, url, **QUICK).complete

@@ -70,29 +70,6 @@ def check_pixels(instance: Instance, name: str) -> PixelFormat:
         return pixels.layout
 
 
-def picture_decoder(instance: Instance, name: str) -> str:
-    """Name the decoder for a file of pictures, grey or colour, whose codestreams are as large as its header says.
-
-    Empty where the file is not compressed. Raises `NoVolumeError` where a codestream is not, or there is no decoder.
-    """
-    syntax, pixels, header = transfer_syntax(instance), instance.pixels, instance.header
-    if syntax in NATIVE or pixels is None:
-        return ""
-    samples, segments = int(header.get("SamplesPerPixel", 1)), int(header.BitsAllocated) // 8
-    expected = (None, None, samples * segments) if syntax == RLELossless else (header.Rows, header.Columns, samples)
-    try:
-        with instance.path.open("rb") as stream:
-            for fragments in frame_fragments(stream, pixels, header, instance.frames):
-                content = read_frame(stream, fragments)
-                found = read_codestream(BytesIO(content), len(content), syntax)
-                if (found.rows, found.columns, found.components) != expected:
-                    raise CodestreamError("another size than Rows, Columns and SamplesPerPixel say")
-        return DECODERS[syntax]
-    except (FramesError, CodestreamError, EOFError, KeyError) as error:
-        kind = UID(syntax).name
-        raise refusal("compressed pixels damaged", instance, name, f"no sound {kind} codestreams: {error}") from error
-
-
 class StoredPixels:
     """The stored values of one file, open for reading frame by frame; raises as `check_pixels` where it is opened."""
 

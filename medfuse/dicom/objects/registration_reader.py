@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import SpatialRegistrationStorage
 
+from medfuse.dicom.encoding.deflated import read_bounded
 from medfuse.dicom.header import numbers, quiet
 from medfuse.errors import RegistrationError, counted
 from medfuse.runtime.output.exchange import settle
@@ -90,7 +90,7 @@ def _registration(path: Path) -> Dataset:
     if not path.is_file():
         raise RegistrationError(f"there is no registration file {path}; check the path.")
     try:
-        dataset = dcmread(path, stop_before_pixels=True)
+        dataset = read_bounded(path, stop_before_pixels=True)
         kind = dataset.get("SOPClassUID")
         items = len(dataset.get("RegistrationSequence") or [])
     except Exception as error:  # pydicom raises many kinds on damaged files

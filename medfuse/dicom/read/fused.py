@@ -8,17 +8,16 @@ import numpy as np
 import torch
 from monai.data.meta_tensor import MetaTensor
 from pydicom.dataset import Dataset
-from pydicom.pixels.utils import pixel_array
 from pydicom.uid import SecondaryCaptureImageStorage
 
-from medfuse.dicom.encoding.decode import picture_decoder
+from medfuse.dicom.encoding.pictures import StoredPicture
 from medfuse.dicom.frames.forms import frames_of
 from medfuse.dicom.frames.stack import stack
 from medfuse.dicom.header import MULTIFRAME_PICTURES, quiet, series_name
 from medfuse.dicom.read.volume import read_series
 from medfuse.dicom.scan.scan import scan
 from medfuse.dicom.scan.series import Series
-from medfuse.errors import SeriesError
+from medfuse.errors import MedfuseError, SeriesError
 from medfuse.volume import MRI, like, make_volume, plain
 
 
@@ -56,15 +55,14 @@ def _read_picture(series: Series) -> MetaTensor:
     columns, rows, slices = placed.grid.shape
     samples = int(series.first.get("SamplesPerPixel", 1))
     values = np.empty((slices, rows, columns, samples), dtype=np.uint8 if samples == 3 else np.float32)
-    decoders = {
-        path: picture_decoder(instance, name)
-        for path, instance in {frame.instance.path: frame.instance for frame in placed.frames}.items()
-    }
+    instances = {frame.instance.path: frame.instance for frame in placed.frames}
+    pictures = {path: StoredPicture(instance, name) for path, instance in instances.items()}
     for into, frame in zip(values, placed.frames, strict=True):
         try:
             with quiet():
-                index, path = (frame.number or 1) - 1, frame.instance.path
-                into[:] = pixel_array(path, index=index, decoding_plugin=decoders[path]).reshape(into.shape)
+                into[:] = pictures[frame.instance.path].frame((frame.number or 1) - 1).reshape(into.shape)
+        except MedfuseError:
+            raise
         except Exception as error:  # Each decoder raises its own kinds.
             raise SeriesError(
                 f"the pixels of {frame.label} of {name} cannot be read as a fused picture "

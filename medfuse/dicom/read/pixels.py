@@ -13,9 +13,10 @@ import numpy.typing as npt
 
 from medfuse.dicom.encoding.decode import StoredPixels
 from medfuse.dicom.encoding.pixel_format import Words, pixel_format
+from medfuse.dicom.encoding.room import require_room
 from medfuse.dicom.frames.frame import Frame
 from medfuse.dicom.frames.stack import Stack
-from medfuse.dicom.header import UNCOMPRESSED, quiet, transfer_syntax
+from medfuse.dicom.header import quiet
 from medfuse.errors import MedfuseError, SeriesError
 from medfuse.volume.grid import MOST_VOXELS
 
@@ -24,12 +25,6 @@ THREADS = 4
 
 AT_ONCE = 32
 """Frames of one file that a thread reads."""
-
-MOST_COMPRESSED = 1000
-"""No compressed series holds more bytes of pixels than this many times its files; more is a decompression bomb."""
-
-SMALL_BYTES = 2**26
-"""Volumes up to this size are accepted whatever their files claim: blank slices compress to nearly nothing."""
 
 
 def read_pixels(found: Stack, name: str, report: Callable[[float], None]) -> npt.NDArray[np.float32]:
@@ -73,17 +68,11 @@ def _require_room(found: Stack, name: str) -> None:
     """Refuse sizes that the files cannot hold, before memory is asked for."""
     if np.prod(found.grid.shape, dtype=np.float64) > MOST_VOXELS:
         raise SeriesError(f"{name} claims {found.grid!r}: no study is so large. Export the series again.")
-    compressed = stored = 0
+    claims = []
     for instance in {id(frame.instance): frame.instance for frame in found.frames}.values():
         layout = pixel_format(instance, name)
-        if transfer_syntax(instance) not in UNCOMPRESSED:
-            compressed += layout.frames * layout.frame_bytes
-            stored += instance.path.stat().st_size
-    if compressed > max(stored * MOST_COMPRESSED, SMALL_BYTES):
-        raise SeriesError(
-            f"{name} claims {compressed} bytes of pixels in {stored} bytes of compressed files: it is damaged, or made "
-            "to exhaust the memory. Export the series again."
-        )
+        claims.append((instance, layout.frames * layout.frame_bytes))
+    require_room(claims, name)
 
 
 def _decode_all(

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
 from pydicom.multival import MultiValue
 from pydicom.uid import MediaStorageDirectoryStorage
 
+from medfuse.dicom.encoding.deflated import read_bounded
 from medfuse.errors import SeriesError, counted
 from medfuse.runtime.output.exchange import settle_under, without_staged
 
@@ -148,7 +148,7 @@ def _leads_nowhere(entry: os.DirEntry[str]) -> bool:
 def _listed(path: Path) -> tuple[Path, ...] | None:
     """The files that a DICOMDIR (PS3.3 F.3) names, in its order; None where the file is no DICOMDIR."""
     try:
-        directory = dcmread(path, specific_tags=["DirectoryRecordSequence"])
+        directory = read_bounded(path, specific_tags=["DirectoryRecordSequence"])
         if directory.file_meta.get("MediaStorageSOPClassUID") != MediaStorageDirectoryStorage:
             return None
         records = directory.get("DirectoryRecordSequence") or []

@@ -18,6 +18,7 @@ from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag, Tag
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
+from medfuse.dicom.encoding.deflated import is_deflated
 from medfuse.dicom.header import READABLE, Instance, PixelElement, said, short_text
 from medfuse.dicom.scan.find_files import Files
 from medfuse.errors import SeriesError
@@ -31,8 +32,7 @@ AT_ONCE = 16
 HEAD_BYTES = 2**17
 """Most headers end before; of the others, the file is read on."""
 
-MOST_INFLATED = 2**31
-"""A deflated file holds one slice or one volume, and no more bytes than this."""
+DEFLATED = DeflatedExplicitVRLittleEndian.encode()
 
 NEEDED = {
     keyword: (Tag(keyword), size)
@@ -144,14 +144,10 @@ def _read_header(path: Path, head: bytes | None, kept: object, tags: list[BaseTa
         raise UnusableError("the file is empty")  # as where a copy was interrupted
     marked = head[128:132] == b"DICM"
     try:
-        deflated = DeflatedExplicitVRLittleEndian.encode() in head[:1024]
-        if deflated:
-            _require_inflatable(path, head)
         # Files without the DICM mark are taken only if they still parse as an image.
-        header, pixels = _parse_deflated(path) if deflated else _parse(path, head, tags, force=not marked)
+        header, pixels = _parsed(path, head, tags, force=not marked)
         if marked and any(tag.group == EXCHANGED_GROUP for tag in header.keys()):  # noqa: SIM118 (elements, not tags)
             raise EncodingError("the data set has the other byte order")
-        header.buffer, header.filename = None, str(path)  # else each header would keep the bytes it was read from
         if tags is None:
             for tag in [tag for tag, element in header.items() if _is_unneeded(tag, element)]:
                 del header[tag]
@@ -166,7 +162,7 @@ def _read_header(path: Path, head: bytes | None, kept: object, tags: list[BaseTa
     except EncodingError:
         raise
     except Exception as error:  # pydicom raises many kinds on hostile bytes
-        if deflated and isinstance(error, zlib.error) and _begins_plainly(head):
+        if isinstance(error, zlib.error) and _begins_plainly(head):
             raise EncodingError("the data set is not deflated") from error
         if marked:
             raise UnusableError("the header cannot be parsed") from error
@@ -202,6 +198,24 @@ def _begins_plainly(head: bytes) -> bool:
     return head[144 + length : 146 + length] == b"\x08\0"
 
 
+def read_any_header(path: Path) -> Instance:
+    """The header of one DICOM file of whatever kind, without its pixels; raises what pydicom does."""
+    with path.open("rb") as stream:
+        head = stream.read(HEAD_BYTES)
+    return Instance(path, *_parsed(path, head, None, force=False))
+
+
+def _parsed(path: Path, head: bytes, tags: list[BaseTag] | None, *, force: bool) -> tuple[Dataset, PixelElement | None]:
+    """The header, and where the pixels lie, of a file that begins with these bytes."""
+    # Its name is there too where others are spoken of; where the header is longer than `head`, `_parse` looks again.
+    if DEFLATED in head and _is_deflated(path):
+        header, pixels = _parse_deflated(path)
+    else:
+        header, pixels = _parse(path, head, tags, force=force)
+    header.buffer, header.filename = None, str(path)  # else each header would keep the bytes it was read from
+    return header, pixels
+
+
 def _is_past(header: Dataset, pixels: PixelElement | None, keyword: str) -> bool:
     """Whether the file goes on after where an element would stand: then it is absent, and not merely cut off."""
     return pixels is not None or max(header.keys(), default=0) > (tag_for_keyword(keyword) or 0)
@@ -220,6 +234,8 @@ def _parse(path: Path, head: bytes, tags: list[BaseTag] | None, *, force: bool) 
     if end < HEAD_BYTES - ELEMENT_BYTES:
         size = len(head) if len(head) < HEAD_BYTES else path.stat().st_size
         return header, _pixel_element(header, head[end : end + ELEMENT_BYTES], end, size)
+    if _is_deflated(path):
+        return _parse_deflated(path)
     with path.open("rb") as stream:
         header = dcmread(stream, stop_before_pixels=True, force=force, specific_tags=tags)
         end = stream.tell()
@@ -260,13 +276,6 @@ def _is_unneeded(tag: BaseTag, element: DataElement | RawDataElement) -> bool:
     return apart and tag != MOSAIC_LAYOUT and isinstance(element, RawDataElement) and element.length > LARGE_BYTES
 
 
-def _require_inflatable(path: Path, head: bytes) -> None:
-    """Raise where a deflated file inflates beyond `MOST_INFLATED`: pydicom inflates all of it to read its header."""
-    (length,) = struct.unpack_from("<I", head, 140)  # of the meta group, which alone is not deflated
-    inflate, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
+def _is_deflated(path: Path) -> bool:
     with path.open("rb") as stream:
-        stream.seek(144 + length)
-        while (block := inflate.unconsumed_tail or stream.read(2**16)) and not inflate.eof:
-            size += len(inflate.decompress(block, 2**22))
-            if size > MOST_INFLATED:
-                raise ValueError("the deflated file is too large")
+        return is_deflated(stream)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -15,6 +16,7 @@ import torch
 from medfuse.errors import TrainingError
 from medfuse.gesenet.training.config import TrainingConfig
 from medfuse.gesenet.weights import DEFAULT
+from medfuse.runtime.json_text import json_text
 from medfuse.runtime.output.atomic_output import atomic_file
 from medfuse.runtime.output.file_lock import FileLock
 from medfuse.runtime.output.own_results import input_among
@@ -48,7 +50,7 @@ class RunFolder:
         """The resolved settings."""
 
     def rows(self) -> list[dict[str, float]]:
-        """Read the log."""
+        """Read the log; what is no finite number is null there, and NaN here."""
         try:
             lines = self.log.read_text().splitlines() if self.log.exists() else []
             rows = [json.loads(line) for line in lines]
@@ -56,7 +58,7 @@ class RunFolder:
                 raise ValueError
         except (ValueError, RecursionError):
             raise TrainingError(f"{self.log} is no log of a training; move it away, or give another folder.") from None
-        return rows
+        return [{name: math.nan if value is None else value for name, value in row.items()} for row in rows]
 
     def open(self, config: TrainingConfig, device: torch.device) -> dict[str, Any] | None:
         """Make the folder ready for a run of these settings.
@@ -125,7 +127,7 @@ class RunFolder:
     def write_log(self, rows: Sequence[Row]) -> None:
         """Replace the log."""
         with atomic_file(self.log, overwrite=True) as temporary:
-            temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
+            temporary.write_text("".join(json_text(row) + "\n" for row in rows))
 
     def write_curves(self, picture: bytes) -> None:
         """Replace the drawing of the log, which is a PNG."""

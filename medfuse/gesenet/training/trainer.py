@@ -33,6 +33,7 @@ from medfuse.gesenet.training.start import first_network
 from medfuse.intensity.colour import shown_luma
 from medfuse.runtime.device import resolve_device
 from medfuse.runtime.isolation import Isolation
+from medfuse.runtime.json_text import json_text
 from medfuse.runtime.progress import Progress, silent
 
 
@@ -318,7 +319,7 @@ class Trainer:
             "config": json.dumps(config),
             "started_from": json.dumps(self.origins),
             "training_cases": json.dumps(sorted({pair.case for pair in self.training})),
-            "figures": json.dumps(row),
+            "figures": json_text(row),
         }
         dtype = torch.float16 if self.config.stored_precision == "float16" else torch.float32
         save_network(compacted(self._result()), path, metadata, dtype)

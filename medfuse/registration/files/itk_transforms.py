@@ -3,7 +3,7 @@
     python itk_transforms.py TRANSFORM ARRAYS.npz
 
 ITK trusts what transform files claim, and HDF5 what its files do: a damaged one ends the process that reads it. So this
-one is not the caller's. It imports nothing but NumPy, SimpleITK and a constant.
+one is not the caller's. It imports little but NumPy and SimpleITK.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
 
+from medfuse.runtime.apart import limit_memory
 from medfuse.volume.grid import LPS_FROM_RAS
 
 Arrays = dict[str, Any]
@@ -33,7 +34,7 @@ USUAL_BYTES, PER_BYTE = 2**33, 20
 
 def main(transform: str, arrays: str) -> int:
     """Read one file, write the other; returns the exit status."""
-    _limit_memory(Path(transform).stat().st_size)
+    limit_memory(USUAL_BYTES + PER_BYTE * Path(transform).stat().st_size)
     try:
         parts = map_of(sitk.ReadTransform(transform))
     except ValueError as error:
@@ -44,17 +45,6 @@ def main(transform: str, arrays: str) -> int:
         return NOT_A_MAP
     np.savez(arrays, **parts)
     return 0
-
-
-def _limit_memory(size: int) -> None:
-    """Let a file that claims more than it holds end this process instead of taking the machine's memory."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return
-    for limit, most in ((resource.RLIMIT_AS, USUAL_BYTES + PER_BYTE * size), (resource.RLIMIT_CORE, 0)):
-        hard = resource.getrlimit(limit)[1]
-        resource.setrlimit(limit, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
 
 
 def map_of(transform: sitk.Transform) -> Arrays:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -17,6 +15,7 @@ from medfuse.registration.files.declared_sizes import require_sizes
 from medfuse.registration.files.itk_transforms import NOT_A_MAP
 from medfuse.registration.files.suffixes import ITK_SUFFIXES, READ_SUFFIXES, WRITTEN_SUFFIXES
 from medfuse.registration.warp import Warp
+from medfuse.runtime.apart import CannotRunApartError, run_apart
 from medfuse.runtime.output.atomic_output import atomic_file
 from medfuse.runtime.output.exchange import settle
 from medfuse.volume.grid import LPS_FROM_RAS, Grid, Points
@@ -85,26 +84,15 @@ def read_map(path: Path) -> tuple[Points, Warp | None]:
 
 def _read_apart(path: Path) -> tuple[Points, Warp | None]:
     """Read an ITK transform in a process of its own, which a damaged file may end without harm."""
-    if getattr(sys, "frozen", False) or not sys.executable:
-        raise RegistrationError(
-            f"{path.name} needs a Python interpreter to be read by, and this program has none; give 4×4 numbers as "
-            ".txt."
-        )
-    # What this process imports, that one does too, and nothing from the folder that it happens to stand in.
-    searched = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
-    environment = os.environ | {"PYTHONPATH": searched, "PYTHONSAFEPATH": "1"}
     with TemporaryDirectory(prefix="medfuse-transform-") as folder:
         arrays = Path(folder, "arrays.npz")
-        command = [sys.executable, str(READER), str(path.resolve()), str(arrays)]
         try:
-            done = subprocess.run(
-                command,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                timeout=MOST_SECONDS,
-                check=False,
-            )
+            done = run_apart(READER, [str(path.resolve()), str(arrays)], MOST_SECONDS)
+        except CannotRunApartError as error:
+            raise RegistrationError(
+                f"{path.name} needs a Python interpreter to be read by, and this program has none; give 4×4 numbers as "
+                ".txt."
+            ) from error
         except subprocess.TimeoutExpired as error:
             raise RegistrationError(
                 f"{path.name} took more than {MOST_SECONDS} s to read; it is damaged. Save it again."

@@ -185,12 +185,14 @@ def staging(folder: Path, name: str) -> Iterator[Staging]:
     place = folder / (PREFIX + hashlib.sha256(os.fsencode(name)).hexdigest()[:12])
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):
+            _require_own(place)
         lock = FileLock.taken(place / LOCK, create=True)
         if lock is None:
-            raise ExportError(
-                f"another process of medfuse is writing {folder / name}; wait for it, or choose another place."
-            )
+            written = folder if folder.name == name else folder / name
+            raise ExportError(f"another process of medfuse is writing {written}; wait for it, or choose another place.")
         with lock:
+            _require_own(place)
             staged = Staging(place, lock)
             try:
                 staged.recover()
@@ -278,6 +280,16 @@ def _require_trusted(place: Path) -> None:
     mine = not hasattr(os, "getuid") or there.st_uid in (os.getuid(), folder.st_uid)
     if place.is_symlink() or not mine:
         raise PermissionError(errno.EPERM, "another user wrote it")
+
+
+def _require_own(place: Path) -> None:
+    """Raise `ExportError` where somebody else made a staging folder: what is in one is deleted, or moved elsewhere."""
+    try:
+        _require_trusted(place)
+    except PermissionError as error:
+        raise ExportError(
+            f"{place} is a link, or another user made it; have it removed, or choose another place."
+        ) from error
 
 
 def _put_back(place: Path, aside: list[Path]) -> None:

@@ -33,7 +33,9 @@ class FileLock:
             if create:
                 path.parent.mkdir(exist_ok=True)
             try:
-                descriptor = os.open(path, os.O_RDWR | (os.O_CREAT if create else 0), 0o600)
+                # A link would have it made elsewhere, or for ever in vain.
+                flags = os.O_RDWR | (os.O_CREAT if create else 0) | getattr(os, "O_NOFOLLOW", 0)
+                descriptor = os.open(path, flags, 0o600)
             except FileNotFoundError:
                 if not create:
                     raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 ENDING_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
@@ -23,7 +23,9 @@ def held_signals() -> Iterator[None]:
                     before[each] = signal.signal(each, lambda number, _: came.append(number))
         yield
     finally:
-        for each, handler in before.items():
+        # Ctrl-C comes last: its exception must not leave another signal held.
+        for each, handler in reversed(before.items()):
             signal.signal(each, handler)
-        for number in dict.fromkeys(came):
-            signal.raise_signal(number)
+        with ExitStack() as each_takes_effect:
+            for number in dict.fromkeys(came):
+                each_takes_effect.callback(signal.raise_signal, number)

@@ -16,6 +16,7 @@ from dying import CHANGES, dying
 from medfuse.errors import ExportError
 from medfuse.runtime.output.atomic_output import atomic_entries, atomic_files, atomic_folder
 from medfuse.runtime.output.exchange import PREFIX, settle, staging
+from medfuse.runtime.output.signals import held_signals
 
 OLD = {"dicom/1": "old", "dicom/deep/2": "old", "fused.json": "old", "partner/1": "old", "mine.txt": "mine"}
 NEW = {"dicom/1": "new", "fused.json": "new", "fused.nii": "new", "registration/1": "new", "mine.txt": "mine"}
@@ -214,13 +215,39 @@ def test_a_command_that_is_told_to_end_deletes_what_it_staged(make):
 
 
 def test_a_signal_that_is_ignored_stays_so_and_handlers_come_back(make):
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN), signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         exchange(make(0))
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finally:
-        signal.signal(signal.SIGHUP, before)
+        signal.signal(signal.SIGHUP, before[0])
+        signal.signal(signal.SIGINT, before[1])
+
+
+def raise_all(numbers, took):
+    for number in numbers:
+        signal.raise_signal(number)
+    assert not took
+
+
+def test_of_two_signals_both_take_effect_and_no_handler_stays():
+    took = []
+
+    def interrupt(number, frame):
+        took.append(number)
+        raise KeyboardInterrupt
+
+    numbers = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
+    before = [signal.signal(number, interrupt) for number in numbers]
+    try:
+        with pytest.raises(KeyboardInterrupt), held_signals():
+            raise_all(numbers, took)
+        assert sorted(took) == sorted(numbers)
+        assert {signal.getsignal(number) for number in numbers} == {interrupt}
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 def test_two_processes_do_not_write_into_one_place(make):
@@ -287,6 +314,37 @@ def test_what_another_user_left_is_not_moved(make):
     with pytest.raises(ExportError, match="another user"):
         settle(folder)
     assert seen(folder) == before
+
+
+@pytest.mark.parametrize("kind", ["link", "another user", "link to a lock", "link to nowhere"])
+def test_a_staging_folder_that_somebody_else_planted_is_not_used(tmp_path, kind):
+    """As in a folder where all may write: it would have files of ours deleted, or moved as its journal says."""
+    put(tmp_path, {"precious/1": "mine", "result.json": "old"})
+    with staging(tmp_path, "result.json") as staged:
+        place = staged.place
+    assert not place.exists()
+    if kind == "link":
+        place.symlink_to(tmp_path / "precious")
+    elif kind == "another user":
+        if os.getuid() != 0:
+            pytest.skip("only root can become somebody else")
+        (place / "old").mkdir(parents=True)
+        (place / "exchange.json").write_text(json.dumps({"old": ["precious"], "new": []}))
+        os.chown(place, 12345, 12345)
+    else:
+        place.mkdir()
+        (place / "lock").symlink_to(tmp_path / ("precious/2" if kind == "link to a lock" else "absent/lock"))
+
+    def everything():
+        return {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+    before = everything()
+    with (
+        pytest.raises(ExportError, match=r"another user made it|cannot write"),
+        atomic_files([tmp_path / "result.json"], True) as (temporary,),
+    ):
+        temporary.write_text("new")
+    assert everything() == before
 
 
 def test_links_are_exchanged_and_what_they_point_to_stays(tmp_path):

@@ -160,7 +160,7 @@ def _is_stated(header: Dataset, keyword: str) -> bool:
     # A value of the right size is not converted here: of most files nobody asks for it.
     if isinstance(element, RawDataElement) and element.value is not None and size in (0, element.length):
         return bool(element.value.strip(b" \0")) if size == 0 else True
-    return header.get(keyword) not in (None, "")
+    return bool(header.get(keyword) != "")
 
 
 def _claimed(header: Dataset) -> str:

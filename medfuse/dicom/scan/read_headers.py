@@ -19,7 +19,7 @@ from pydicom.tag import BaseTag, Tag
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from medfuse.dicom.encoding.deflated import is_deflated
-from medfuse.dicom.header import READABLE, Instance, PixelElement, said, short_text
+from medfuse.dicom.header import READABLE, Instance, PixelElement, said, short_text, texts
 from medfuse.dicom.scan.find_files import Files
 from medfuse.errors import SeriesError
 
@@ -63,6 +63,14 @@ EXCHANGED_GROUP = 0x0800
 MOSAIC_LAYOUT = Tag(0x0029, 0x1010)
 """The private element that places the tiles of a Siemens mosaic."""
 
+LAYOUTS = [
+    Tag(group, element)
+    for group, elements in ((0x0029, (0x10,)), (0x0065, (0x50, 0x51)))
+    for block in range(0x10, 0x14)
+    for element in (block, *((block << 8) + each for each in elements))
+]
+"""Private elements that place tiles, and those that name their creators, in the blocks in use (PS3.5 7.8.1)."""
+
 
 class UnusableError(SeriesError):
     """The file is an image that cannot be used; ``series`` and ``modality`` say of which, as far as its header does."""
@@ -105,7 +113,7 @@ def read_headers(files: Files, keywords: Collection[str] = ()) -> Iterator[Insta
     keywords
         The elements that are needed; all are read where none is named.
     """
-    tags = [MOSAIC_LAYOUT, *map(Tag, keywords)] if keywords else None
+    tags = [*LAYOUTS, *map(Tag, keywords)] if keywords else None
     for path, head in _heads(files.paths):
         try:
             yield _read_header(path, head, files.kept, tags)
@@ -151,6 +159,8 @@ def _read_header(path: Path, head: bytes | None, kept: object, tags: list[BaseTa
         if tags is None:
             for tag in [tag for tag, element in header.items() if _is_unneeded(tag, element)]:
                 del header[tag]
+        elif MOSAIC_LAYOUT in header and "MOSAIC" not in texts(header, "ImageType"):
+            del header[MOSAIC_LAYOUT]  # which every file of the maker has, and is twice as large as all the rest
         missing = [keyword for keyword in NEEDED if not _is_stated(header, keyword)]
         found = Instance(path, header, pixels, kept)
         sop_class = found.sop_class
@@ -183,7 +193,7 @@ def _is_stated(header: Dataset, keyword: str) -> bool:
     # A value of the right size is not converted here: of most files nobody asks for it.
     if isinstance(element, RawDataElement) and element.value is not None and size in (0, element.length):
         return bool(element.value.strip(b" \0")) if size == 0 else True
-    return header.get(keyword) not in (None, "")
+    return bool(header.get(keyword) != "")
 
 
 def _claimed(header: Dataset) -> str:

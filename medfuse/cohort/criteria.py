@@ -47,7 +47,9 @@ def partner_criteria(rules: PartnerRules, compared: Sequence[Candidate]) -> list
     known = {
         "corrected": Criterion(
             lambda one: _unwanted(one.corrected, rules.corrected),
-            lambda one, _: "not corrected for attenuation" if one.corrected is False else "perhaps not corrected",
+            lambda one, _: (
+                "not corrected for attenuation" if one.corrected is False else "nothing says that it is corrected"
+            ),
         ),
         "whole": Criterion(
             lambda one: bool(one.extent_mm) and one.extent_mm < rules.whole * longest,

@@ -18,7 +18,7 @@ from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag, Tag
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-from medfuse.dicom.header import READABLE, Instance, PixelElement
+from medfuse.dicom.header import READABLE, Instance, PixelElement, texts
 from medfuse.dicom.scan.find_files import Files
 from medfuse.errors import SeriesError
 
@@ -57,6 +57,14 @@ UNDEFINED = 0xFFFFFFFF
 MOSAIC_LAYOUT = Tag(0x0029, 0x1010)
 """The private element that places the tiles of a Siemens mosaic."""
 
+LAYOUTS = [
+    Tag(group, element)
+    for group, elements in ((0x0029, (0x10,)), (0x0065, (0x50, 0x51)))
+    for block in range(0x10, 0x14)
+    for element in (block, *((block << 8) + each for each in elements))
+]
+"""Private elements that place tiles, and those that name their creators, in the blocks in use (PS3.5 7.8.1)."""
+
 
 class MissingElementsError(SeriesError):
     """The file is an image whose header is all there, but lacks elements that each image must have: ``keywords``."""
@@ -76,7 +84,7 @@ def read_headers(files: Files, keywords: Collection[str] = ()) -> Iterator[Insta
     keywords
         The elements that are needed; all are read where none is named.
     """
-    tags = [MOSAIC_LAYOUT, *map(Tag, keywords)] if keywords else None
+    tags = [*LAYOUTS, *map(Tag, keywords)] if keywords else None
     for path, head in _heads(files.paths):
         try:
             yield _read_header(path, head, files.kept, tags)
@@ -122,6 +130,8 @@ def _read_header(path: Path, head: bytes | None, kept: object, tags: list[BaseTa
         if tags is None:
             for tag in [tag for tag, element in header.items() if _is_unneeded(tag, element)]:
                 del header[tag]
+        elif MOSAIC_LAYOUT in header and "MOSAIC" not in texts(header, "ImageType"):
+            del header[MOSAIC_LAYOUT]  # which every file of the maker has, and is twice as large as all the rest
         missing = [keyword for keyword in NEEDED if not _is_stated(header, keyword)]
         found = Instance(path, header, pixels, kept)
         sop_class = found.sop_class

@@ -1,4 +1,4 @@
-"""Plan which studies of many are fused with which, by rules that can be read and changed, and say why."""
+"""Plan which studies of many are fused with which, by rules that can be read and changed, and run the plan."""
 
 import lazy_loader
 

@@ -208,7 +208,12 @@ class FusedStudy:
     def _picture(self, dots_per_inch: int = 110) -> bytes:
         mri, partner = self.scaled()
         return figures.study_picture(
-            mri, partner, self.image, palette=self.provenance.palette, dots_per_inch=dots_per_inch
+            mri,
+            partner,
+            self.image,
+            palette=self.provenance.palette,
+            join=self.slices.pair.join,
+            dots_per_inch=dots_per_inch,
         )
 
     def sidecar(self) -> dict[str, object]:

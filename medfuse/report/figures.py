@@ -8,42 +8,59 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PathCollection
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from monai.data.meta_tensor import MetaTensor
 
 from medfuse.dicom.palettes import palette_table
-from medfuse.intensity import choose_window, colour, outside_value, scale
+from medfuse.intensity import Window, choose_window, colour, outside_value, scale
+from medfuse.intensity.palette_join import legend
 from medfuse.provenance import DISCLAIMER
 from medfuse.registration import Registration, resample
-from medfuse.volume import MRI, TRAITS, grid_of, meta_of, plain
+from medfuse.volume import MRI, TRAITS, ColourJoin, grid_of, meta_of, plain
 from medfuse.volume.planes import PLANES, Plane, replane
 
 Pixels = npt.NDArray[np.float64]
 
+LEGEND_INCHES, LEGEND_ROWS = 0.9, 33
+"""Height of a legend with its labels, and the steps of brightness in it."""
+
 
 def study_picture(
-    mri: MetaTensor, partner: MetaTensor, fused: MetaTensor, *, palette: str | None, dots_per_inch: int = 110
+    mri: MetaTensor,
+    partner: MetaTensor,
+    fused: MetaTensor,
+    *,
+    palette: str | None,
+    join: ColourJoin = "oklab",
+    dots_per_inch: int = 110,
 ) -> bytes:
     """Draw MRI, partner and fused volume in the three planes through the middle of the head, as PNG.
+
+    In colour a legend lies below: a column has the colours of one uptake over an MRI from black, at its foot, to white.
 
     Parameters
     ----------
     mri, partner
-        (1, X, Y, Z) in [0, 1].
+        (1, X, Y, Z) in [0, 1]; the partner keeps its window in ``meta["window"]``, as `medfuse.intensity.scale` does.
     fused
         (3, X, Y, Z) uint8 or (1, X, Y, Z) in [0, 1], on the same grid.
     palette
         Colours of the partner, if any.
+    join
+        How the fused slices take them; see `medfuse.pipeline.steps.join_colour`.
     dots_per_inch
         Resolution; the picture is 9 inches wide.
     """
     planes = [plane for plane in PLANES if plane != "native"]
-    figure = Figure(figsize=(9, 9.6), facecolor="black", layout="constrained")
+    heights = (9.6, LEGEND_INCHES) if palette else (9.6,)
+    figure = Figure(figsize=(9, sum(heights)), facecolor="black", layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(len(planes), 3)
+    parts = figure.subfigures(len(heights), 1, squeeze=False, height_ratios=heights)
+    axes = parts[0, 0].subplots(len(planes), 3)
     through = _middle_of_head(mri)
     for row, plane in zip(axes, planes, strict=True):
         columns = (
@@ -56,10 +73,41 @@ def study_picture(
             axis.imshow(slice_rgb, aspect=aspect, interpolation="bilinear")
             axis.set_title(f"{title} · {plane}", color="white", fontsize=9)
             axis.set_axis_off()
-    figure.suptitle(DISCLAIMER, color="0.7", fontsize=8)
+    parts[0, 0].suptitle(DISCLAIMER, color="0.7", fontsize=8)
+    if palette:
+        _draw_legend(parts[1, 0], partner, palette, join)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dots_per_inch, facecolor="black", metadata={"Software": "medfuse"})
     return buffer.getvalue()
+
+
+def _draw_legend(figure: SubFigure, partner: MetaTensor, palette: str, join: ColourJoin) -> None:
+    """Draw what the fused colours mean: uptake to the right, the brightness they lie over upwards."""
+    figure.set_facecolor("black")
+    axis = figure.subplots()
+    meta = meta_of(partner)
+    label, window = TRAITS[meta["modality"]].label, meta.get("window") or Window(0.0, 1.0)
+    unit = "" if meta["unit"] == "arbitrary" else f", {meta['unit']}"
+    table, brightness = palette_table(palette), np.linspace(0, 1, LEGEND_ROWS)
+    rows = [legend(table, float(grey)) if join == "oklab" else _by_chroma(table, float(grey)) for grey in brightness]
+    # Each colour as it is, in blocks: colours that a picture interpolates are none of the legend's.
+    axis.imshow(
+        np.stack(rows), origin="lower", aspect="auto", extent=(0, 1, 0, 1), interpolation="nearest", resample=False
+    )
+    steps = np.linspace(0, 1, 5)
+    values, places = zip(*window.points, strict=True)
+    axis.set_xticks(steps, [f"{value:.5g}" for value in np.interp(steps, np.asarray(places), np.asarray(values))])
+    axis.set_yticks((0, 1), ("dark", "bright"))
+    axis.tick_params(colors="0.7", labelsize=7)
+    axis.set_xlabel(f"{label}{unit}", color="0.7", fontsize=8)
+    axis.set_ylabel(TRAITS[MRI].label if join == "oklab" else "fused", color="0.7", fontsize=8)
+
+
+def _by_chroma(palette: colour.Palette, luma: float) -> Pixels:
+    """The colours (256, 3) of uptake from 0 to 1 that Eq. 5 gives one fused luma."""
+    uptake = torch.linspace(0, 1, len(palette))[None]
+    joined = colour.join_palette(torch.full_like(uptake, luma), uptake, palette)
+    return np.asarray(joined.T.numpy() / 255, dtype=np.float64)
 
 
 def alignment_picture(fixed: MetaTensor, moving: MetaTensor, registration: Registration) -> bytes:

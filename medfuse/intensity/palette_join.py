@@ -36,9 +36,9 @@ class Shares:
         the MRI measured.
     """
 
-    mri: float = 0.60
-    uptake: float = 0.30
-    both: float = 0.0
+    mri: float = 0.75
+    uptake: float = 0.20
+    both: float = 0.10
     fused: float = 0.2
 
 
@@ -61,7 +61,7 @@ class Stops:
     top_grey: float = 0.64
     top_chroma: float = 0.18
     lightness_power: float = 0.35
-    chroma_power: float = 0.8
+    chroma_power: float = 0.6
 
 
 SHARES, STOPS = Shares(), Stops()

@@ -29,7 +29,7 @@ Resampled = LazyVolume
 
 @default_settings()
 def resample(moving: MetaTensor, onto: Grid, registration: Registration | None, *, outside: float) -> MetaTensor:
-    """Bring a volume onto a grid by one linear interpolation; parameters as for `resampled`, whose slices these are.
+    """Bring a volume onto a grid by one interpolation; parameters as for `resampled`, whose slices these are.
 
     Returns
     -------
@@ -41,11 +41,12 @@ def resample(moving: MetaTensor, onto: Grid, registration: Registration | None, 
 
 @default_settings()
 def resampled(moving: MetaTensor, onto: Grid, registration: Registration | None, *, outside: float) -> LazyVolume:
-    """Prepare one linear interpolation of a volume onto a grid, to be done slice by slice.
+    """Prepare one interpolation of a volume onto a grid, linear, to be done slice by slice.
 
     The grids and the registration, its deformation included, are composed to one map first. Where the new grid is
     coarser than 1.5 moving voxels along an axis of the moving grid, a Gaussian that turns the finer voxel's width into
-    the coarser one's smooths that axis first, against aliasing.
+    the coarser one's smooths that axis first, against aliasing. Between thick slices values are taken along the way of
+    structures from one to the next; see `medfuse.registration.between_slices`.
 
     Parameters
     ----------

@@ -165,7 +165,7 @@ def test_a_study_shows_itself(pet_phantom, tmp_path):
 
 
 def legend_in(pixels):
-    """Find the legend at the foot of a picture: its colours from left to right, (N, 3) in [0, 1], and its middle row."""
+    """Find the legend at the foot of a picture: colours from left to right, (N, 3) in [0, 1], and its middle row."""
     coloured = np.ptp(pixels, axis=-1) > 20
     rows = np.flatnonzero(coloured.mean(axis=1) > 0.6)
     rows = rows[rows > 0.85 * len(pixels)]

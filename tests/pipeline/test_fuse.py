@@ -146,7 +146,7 @@ def test_a_study_shows_itself(pet_phantom, tmp_path):
     with Image.open(tmp_path / "p.png") as shown:
         pixels = np.asarray(shown.convert("RGB")).astype(int)
     legend, row = legend_in(pixels)
-    for part in np.array_split(pixels[: row - 20], 3):
+    for part in np.array_split(pixels[: row - 40], 3):
         mri, partner, fused = (np.ptp(column, axis=-1).max() for column in np.array_split(part, 3, axis=1))
         assert mri == 0
         assert min(partner, fused) > 100

@@ -137,7 +137,7 @@ def test_planes_fuse_the_same_head(pet_phantom):
 
 
 def test_a_study_shows_itself(pet_phantom, tmp_path):
-    study = medfuse.fuse(pet_phantom.mri, pet_phantom.partner, align="header")
+    study = medfuse.fuse(pet_phantom.mri, pet_phantom.partner, align=truth(pet_phantom))
     html = study._repr_html_()
     picture = base64.b64decode(re.search(r"base64,([^\"]+)", html)[1])
     assert picture.startswith(b"\x89PNG")

@@ -7,6 +7,7 @@ uptake, in OKLab, and lightness is left to both sources, within what a screen sh
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -17,43 +18,74 @@ from torch.nn import functional
 from medfuse.intensity.colour import Palette
 from medfuse.intensity.oklab import lightness, shown_colour, to_oklab
 
-MRI_SHARE, UPTAKE_SHARE = 0.60, 0.30
-"""A colour has the lightness of the grey, on the sRGB scale, that is these shares of MRI and uptake together. The MRI
-has the larger one, for the uptake has hue and chroma besides; both end below white, where no colour is left."""
 
-FUSED_SHARE = 0.2
-"""How much of the MRI's part the fused luma takes: more shows more of what the network brings out, and blurs what the
-MRI measured."""
+@dataclass(frozen=True)
+class Shares:
+    """What the lightness of a joined colour is made of.
+
+    Parameters
+    ----------
+    mri, uptake
+        A colour has the lightness of the grey, on the sRGB scale, that is these shares of MRI and uptake together. The
+        MRI has the larger one, for the uptake has hue and chroma besides.
+    both
+        What is taken away where both are bright, a share of their product: near white, no colour is left to tell a hot
+        spot by.
+    fused
+        How much of the MRI's part the fused luma takes: more shows more of what the network brings out, and blurs what
+        the MRI measured.
+    """
+
+    mri: float = 0.75
+    uptake: float = 0.20
+    both: float = 0.10
+    fused: float = 0.2
+
+
+@dataclass(frozen=True)
+class Stops:
+    """How hue, lightness and chroma of the palette go with uptake.
+
+    Parameters
+    ----------
+    first_hue, last_hue
+        Degrees in OKLab's plane: violet, through blue, green and yellow, to orange.
+    top_grey, top_chroma
+        Of the last colour: as bright as an orange may be before a screen shows it paler.
+    lightness_power, chroma_power
+        Powers of uptake with which the two rise: low uptake is not so dark and grey that its hue cannot be seen.
+    """
+
+    first_hue: float = 315.0
+    last_hue: float = 48.0
+    top_grey: float = 0.64
+    top_chroma: float = 0.18
+    lightness_power: float = 0.35
+    chroma_power: float = 0.6
+
+
+SHARES, STOPS = Shares(), Stops()
+"""Chosen by `benchmarks/colour_choice.py`."""
 
 COARSE, FINE = 256, 1024
 """Steps of the table of colours along brightness and uptake: computed, and interpolated to. A fine step is a quarter of
 a grey level of 8 bits."""
 
-FIRST_HUE, LAST_HUE = 315.0, 48.0
-"""Degrees in OKLab's plane: violet, through blue, green and yellow, to orange."""
 
-TOP_GREY, TOP_CHROMA = 0.64, 0.18
-"""Of the palette's last colour: as bright as an orange may be before a screen shows it paler."""
-
-LIGHTNESS_POWER, CHROMA_POWER = 0.35, 0.8
-"""Powers of uptake with which the two rise: low uptake is not so dark and grey that its hue cannot be seen."""
-
-
-def violet_to_orange() -> Palette:
+def violet_to_orange(stops: Stops = STOPS) -> Palette:
     """Make the palette of uptake: (256, 3) float32 sRGB in [0, 1].
 
     It starts in black. Lightness and chroma rise with uptake in OKLab and hue turns evenly, so that colours keep their
     order in black and white, too, and the highest uptake is coloured, not white.
     """
     uptake = torch.linspace(0, 1, COARSE, dtype=torch.float64)
-    hue = torch.deg2rad(FIRST_HUE + (LAST_HUE - FIRST_HUE) * uptake)
-    top = lightness(uptake.new_tensor(TOP_GREY))
-    return (
-        shown_colour(top * uptake**LIGHTNESS_POWER, TOP_CHROMA * uptake**CHROMA_POWER, hue).T.numpy().astype(np.float32)
-    )
+    hue = torch.deg2rad(stops.first_hue + (stops.last_hue - stops.first_hue) * uptake)
+    top = lightness(uptake.new_tensor(stops.top_grey))
+    chroma = stops.top_chroma * uptake**stops.chroma_power
+    return shown_colour(top * uptake**stops.lightness_power, chroma, hue).T.numpy().astype(np.float32)
 
 
-def join_uptake(luma: Tensor, mri: Tensor, uptake: Tensor, palette: Palette) -> Tensor:
+def join_uptake(luma: Tensor, mri: Tensor, uptake: Tensor, palette: Palette, shares: Shares = SHARES) -> Tensor:
     """Show fused luma, MRI and uptake in one colour.
 
     Parameters
@@ -62,6 +94,8 @@ def join_uptake(luma: Tensor, mri: Tensor, uptake: Tensor, palette: Palette) -> 
         (1, ...) float32 in [0, 1] of one shape.
     palette
         (256, 3) sRGB in [0, 1]; its hue and its chroma, not its lightness, are what the uptake is shown by.
+    shares
+        What lightness is made of.
 
     Returns
     -------
@@ -69,8 +103,8 @@ def join_uptake(luma: Tensor, mri: Tensor, uptake: Tensor, palette: Palette) -> 
         (3, ...) uint8 sRGB; nothing in it is clipped.
     """
     table = _table(palette.tobytes()).to(luma.device)
-    shown = torch.lerp(mri[0], luma[0], FUSED_SHARE)
-    brightness = shown * MRI_SHARE + uptake[0] * UPTAKE_SHARE
+    shown = torch.lerp(mri[0], luma[0], shares.fused)
+    brightness = shown * (shares.mri - shares.both * uptake[0]) + uptake[0] * shares.uptake
     row, column = (side.mul(FINE - 1).round_().long() for side in (brightness, uptake[0]))
     return table[:, row * FINE + column]
 

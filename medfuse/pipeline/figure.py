@@ -7,15 +7,17 @@ from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from monai.data.meta_tensor import MetaTensor
 
 from medfuse.dicom.palettes import palette_table
 from medfuse.errors import did_you_mean
 from medfuse.intensity import palette_join
+from medfuse.intensity.colour import Palette, join_palette
 from medfuse.provenance import Provenance
 from medfuse.report.slice_view import VIEWS, Cut, View, middle_of, share_shown
 from medfuse.report.study_figure import GREY, Bar, Panel, Row
-from medfuse.volume import MRI, PLANES, TRAITS, Plane, grid_of, meta_of, replane
+from medfuse.volume import COLOUR_JOINS, MRI, PLANES, TRAITS, Plane, grid_of, meta_of, replane
 from medfuse.volume.grid import Points
 
 Column = Literal["mri", "partner", "fused"]
@@ -23,6 +25,9 @@ COLUMNS: tuple[Column, ...] = get_args(Column)
 
 FigurePlane = Literal["native", "axial", "coronal", "sagittal", "orthogonal"]
 FIGURE_PLANES: tuple[FigurePlane, ...] = get_args(FigurePlane)
+
+BAR_ROWS = 33
+"""Brightnesses, from black to white, over which a colour bar shows what colours of a fused picture mean."""
 
 MOST_SLICES = 40
 """A figure has no more rows."""
@@ -71,16 +76,27 @@ def panels(
     quantity = QUANTITIES[provenance.partner_unit]
     palette = palette_table(provenance.palette) if provenance.palette else None
     own = Bar(quantity, provenance.partner_window, GREY if palette is None else palette)
-    # Only in OKLab a colour says an uptake by itself: Eq. 5 mixes its chroma with any brightness.
     in_fused = None
-    if palette is not None and provenance.colour_join == "oklab":
-        in_fused = Bar(f"{quantity}, over grey MRI", provenance.partner_window, palette_join.legend(palette))
+    if palette is not None and provenance.colour_join in COLOUR_JOINS:
+        over = np.stack([_legend(palette, provenance.colour_join, float(grey)) for grey in np.linspace(0, 1, BAR_ROWS)])
+        below = TRAITS[MRI].label if provenance.colour_join == "oklab" else "fused luma"
+        label = f"{quantity}, over dark to bright {below}"
+        in_fused = Bar(label, provenance.partner_window, over[BAR_ROWS // 2], over)
     every = {
         "mri": Panel(TRAITS[MRI].label, mri, Bar("signal, arbitrary units", provenance.mri_window)),
         "partner": Panel(label, partner, own),
         "fused": Panel(f"fused by {provenance.fused_by}", fused, in_fused),
     }
     return [every[name] for name in columns]
+
+
+def _legend(palette: Palette, join: str, grey: float) -> Palette:
+    """The colours (256, 3) of uptake from 0 to 1 over one brightness: of the MRI, or by Eq. 5 of the fused luma."""
+    if join == "oklab":
+        return palette_join.legend(palette, grey)
+    uptake = torch.linspace(0, 1, len(palette))[None]
+    joined = join_palette(torch.full_like(uptake, grey), uptake, palette)
+    return joined.T.numpy().astype(np.float32) / np.float32(255)
 
 
 def rows_of(

@@ -11,6 +11,7 @@ import SimpleITK as sitk
 import torch
 from monai.data.meta_tensor import MetaTensor
 
+from medfuse.registration.between_slices import BetweenSlices, between_slices, thick_axis
 from medfuse.registration.files.transform_files import affine_transform
 from medfuse.registration.transform import Registration, inverse_of
 from medfuse.registration.warp import Warp
@@ -28,7 +29,7 @@ Resampled = LazyVolume
 
 @default_settings()
 def resample(moving: MetaTensor, onto: Grid, registration: Registration | None, *, outside: float) -> MetaTensor:
-    """Bring a volume onto a grid by one linear interpolation; parameters as for `resampled`, whose slices these are.
+    """Bring a volume onto a grid by one interpolation; parameters as for `resampled`, whose slices these are.
 
     Returns
     -------
@@ -40,11 +41,12 @@ def resample(moving: MetaTensor, onto: Grid, registration: Registration | None, 
 
 @default_settings()
 def resampled(moving: MetaTensor, onto: Grid, registration: Registration | None, *, outside: float) -> LazyVolume:
-    """Prepare one linear interpolation of a volume onto a grid, to be done slice by slice.
+    """Prepare one interpolation of a volume onto a grid, linear, to be done slice by slice.
 
     The grids and the registration, its deformation included, are composed to one map first. Where the new grid is
     coarser than 1.5 moving voxels along an axis of the moving grid, a Gaussian that turns the finer voxel's width into
-    the coarser one's smooths that axis first, against aliasing.
+    the coarser one's smooths that axis first, against aliasing. Between thick slices values are taken along the way of
+    structures from one to the next; see `medfuse.registration.between_slices`.
 
     Parameters
     ----------
@@ -76,10 +78,13 @@ def resampled(moving: MetaTensor, onto: Grid, registration: Registration | None,
         return LazyVolume(onto, known_of(moving), partial(copied_slices, values))
     to_index = inverse_of(grid.affine) @ matrix
     smooth = [_smooth(sitk.GetImageFromArray(one), to_index @ onto.affine) for one in values.detach().cpu().numpy()]
+    axis = thick_axis(grid, torch.from_numpy(_stride(to_index @ onto.affine)))
+    between = None if axis is None else between_slices(_stacked(smooth), grid, axis)
     if warp is not None:
-        bendable = torch.from_numpy(np.stack([sitk.GetArrayFromImage(one) for one in smooth]))
-        return LazyVolume(onto, known_of(moving), partial(_bent, bendable, to_index, onto, warp, outside))
-    return LazyVolume(onto, known_of(moving), partial(_pulled, smooth, to_index, onto, outside))
+        return LazyVolume(
+            onto, known_of(moving), partial(_bent, _stacked(smooth), between, to_index, onto, warp, outside)
+        )
+    return LazyVolume(onto, known_of(moving), partial(_pulled, smooth, between, to_index, onto, outside))
 
 
 # What gives slices is a partial of these, not a closure, so that a study can be sent to another process. Each slice is
@@ -88,7 +93,13 @@ def resampled(moving: MetaTensor, onto: Grid, registration: Registration | None,
 
 @default_settings()
 def _pulled(
-    images: Sequence[sitk.Image], to_index: Points, onto: Grid, outside: float, start: int, stop: int
+    images: Sequence[sitk.Image],
+    between: BetweenSlices | None,
+    to_index: Points,
+    onto: Grid,
+    outside: float,
+    start: int,
+    stop: int,
 ) -> torch.Tensor:
     columns, rows, _ = onto.shape
     found = torch.empty((len(images), stop - start, rows, columns), dtype=torch.float32)
@@ -97,7 +108,23 @@ def _pulled(
             affine = np.array(onto.affine)
             affine[:3, 3] = onto.world((0, 0, k))
             one[k - start] = torch.from_numpy(_pull(image, to_index @ affine, rows, columns, outside))
+    if between:
+        for k in range(start, stop):
+            places = torch.from_numpy(_plane(onto, k) @ to_index[:3, :3].T + to_index[:3, 3])
+            between.fill(found[:, k - start].flatten(1), places)
     return found.permute(0, 3, 2, 1)
+
+
+def _plane(grid: Grid, k: int) -> Points:
+    """World positions of one slice, (rows · columns, 3), its columns in the inner loop."""
+    columns, rows, _ = grid.shape
+    index = np.zeros((rows, columns, 3))
+    index[..., 0], index[..., 1], index[..., 2] = np.arange(columns), np.arange(rows)[:, None], k
+    return grid.world(index.reshape(-1, 3))
+
+
+def _stacked(images: Sequence[sitk.Image]) -> torch.Tensor:
+    return torch.from_numpy(np.stack([sitk.GetArrayFromImage(one) for one in images]))
 
 
 # Images in index space: unit spacing at the origin, and axes reversed, because SimpleITK's first axis is the last of a
@@ -106,13 +133,20 @@ def _pulled(
 
 def _smooth(image: sitk.Image, index: Points) -> sitk.Image:
     """Widen the voxels of an index-space image along the axes that ``index`` strides by more than 1.5."""
-    # Output voxels per moving voxel: never large along an axis near which the output is fine, so nothing fine is lost.
-    stride = 1 / np.linalg.norm(np.linalg.inv(index[:3, :3]), axis=0)
+    stride = _stride(index)
     variance = np.where(stride > 1.5, (stride**2 - 1) / (8 * np.log(2)), 0.0)[::-1]
     if not variance.any():
         return image
     width = 9 + 8 * int(np.sqrt(variance.max()))
     return sitk.DiscreteGaussian(image, variance.tolist(), width, 0.001, useImageSpacing=False)
+
+
+def _stride(index: Points) -> Floats:
+    """Output voxels per moving voxel, by moving axis.
+
+    Never large along an axis near which the output is fine, so that nothing fine is lost.
+    """
+    return np.asarray(1 / np.linalg.norm(np.linalg.inv(index[:3, :3]), axis=0))
 
 
 def _pull(image: sitk.Image, index: Points, rows: int, columns: int, outside: float) -> Floats:
@@ -124,7 +158,14 @@ def _pull(image: sitk.Image, index: Points, rows: int, columns: int, outside: fl
 
 @default_settings()
 def _bent(
-    moving: torch.Tensor, to_index: Points, onto: Grid, warp: Warp, outside: float, start: int, stop: int
+    moving: torch.Tensor,
+    between: BetweenSlices | None,
+    to_index: Points,
+    onto: Grid,
+    warp: Warp,
+    outside: float,
+    start: int,
+    stop: int,
 ) -> torch.Tensor:
     """Values at ``to_index @ (p + displacement(p))`` for each point p of slices of a grid; linear, slice by slice."""
     size = torch.tensor(moving.shape[1:], dtype=torch.float64)
@@ -138,6 +179,8 @@ def _bent(
         sampled = torch.nn.functional.grid_sample(
             moving[None], unit[None, :, None, None], padding_mode="border", align_corners=True
         )[0, :, :, 0, 0]
+        if between:
+            between.fill(sampled, index)
         inside = ((index >= -0.5) & (index <= size - 0.5)).all(dim=-1)
         found[..., plane - start] = torch.where(inside, sampled, outside).reshape(len(moving), *onto.shape[:2])
     return found

@@ -11,11 +11,10 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+import numpy.typing as npt
 import torch
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure as Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patheffects import withStroke
@@ -41,6 +40,9 @@ MOST_OF_WIDTH = 0.3
 LEAST_TICKS_APART = 0.12
 """Share of a colour bar between its end and the tick before it, at least: what a number of four digits takes."""
 
+BAR_INCHES = 0.14
+"""Height of a colour bar without its numbers."""
+
 GREY: Palette = np.repeat(np.linspace(0, 1, 256, dtype=np.float32)[:, None], 3, axis=1)
 
 SUFFIXES = (".png", ".pdf", ".svg")
@@ -58,11 +60,14 @@ class Bar:
         The values that the bar runs through, a tone curve included.
     colours
         (256, 3) from its lower to its upper end.
+    over
+        (rows, 256, 3), if given: the same over a source from black, the first row, to white.
     """
 
     label: str
     window: Window
     colours: Palette = field(default_factory=lambda: GREY)
+    over: npt.NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
@@ -118,12 +123,15 @@ def draw_study(panels: Sequence[Panel], rows: Sequence[Row], *, note: str = "", 
     bars = any(panel.bar for panel in panels)
     lines = wrap(note, round(NOTE_LETTERS * len(panels)))
     figure = Figure(
-        figsize=(COLUMN_INCHES * len(panels), COLUMN_INCHES * sum(heights) + 0.3 + 0.5 * bars + 0.12 * len(lines)),
+        figsize=(
+            COLUMN_INCHES * len(panels),
+            COLUMN_INCHES * sum(heights) + 0.3 + (0.4 + BAR_INCHES) * bars + 0.12 * len(lines),
+        ),
         facecolor=paper,
         layout=ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01),
     )
     FigureCanvasAgg(figure)
-    ratios = [*(COLUMN_INCHES * height for height in heights), *([0.09] if bars else [])]
+    ratios = [*(COLUMN_INCHES * height for height in heights), *([BAR_INCHES] if bars else [])]
     grid = figure.add_gridspec(len(ratios), len(panels), height_ratios=ratios)
     for i, (row, each) in enumerate(zip(rows, views, strict=True)):
         for j, (panel, view) in enumerate(zip(panels, each, strict=True)):
@@ -234,14 +242,16 @@ def _mark(axis: Axes, place: tuple[float, float], view: SliceView) -> None:
 
 def _colour_bar(axis: Axes, bar: Bar, ink: str) -> None:
     """The bar of a column; along a tone curve, equal lengths are equal steps of brightness."""
-    colours = ScalarMappable(cmap=ListedColormap(np.asarray(bar.colours, dtype=np.float64)))
-    colours.set_clim(0, 1)
-    drawn = axis.figure.colorbar(colours, cax=axis, orientation="horizontal")
+    colours = bar.colours[None] if bar.over is None else bar.over
+    # Each colour as it is: colours that lie between two are none of the picture's.
+    axis.imshow(colours, origin="lower", aspect="auto", extent=(0, 1, 0, 1), interpolation="nearest")
     values = np.array(ticks_of(bar.window))
     places = to_unit(torch.from_numpy(values).float(), bar.window).numpy()
-    drawn.set_ticks(places.tolist(), labels=[f"{value:g}" for value in values])
-    drawn.outline.set_edgecolor(ink)
-    drawn.set_label(bar.label, color=ink, fontsize=7)
+    axis.set_xticks(places.tolist(), labels=[f"{value:g}" for value in values])
+    axis.set_yticks([])
+    for side in axis.spines.values():
+        side.set_edgecolor(ink)
+    axis.set_xlabel(bar.label, color=ink, fontsize=7)
     axis.tick_params(colors=ink, labelsize=6.5, length=2)
 
 

@@ -4,7 +4,7 @@ import torch
 
 from medfuse.dicom.palettes import palette_table
 from medfuse.intensity.oklab import companded, from_oklab, largest_chroma, lightness, linear, to_oklab
-from medfuse.intensity.palette_join import MRI_SHARE, join_uptake, legend, violet_to_orange
+from medfuse.intensity.palette_join import SHARES, Shares, join_uptake, legend, violet_to_orange
 from medfuse.volume import PALETTES
 
 
@@ -69,7 +69,7 @@ def test_without_uptake_the_mri_stays_grey():
     mri, _ = grid()
     joined = join_uptake(mri, mri, torch.zeros_like(mri), violet_to_orange()).int()
     assert (joined.amax(0) - joined.amin(0)).max() <= 1
-    np.testing.assert_allclose(joined[0, :, 0] / 255, MRI_SHARE * mri[0, :, 0], atol=0.006)
+    np.testing.assert_allclose(joined[0, :, 0] / 255, SHARES.mri * mri[0, :, 0], atol=0.006)
 
 
 @pytest.mark.parametrize("palette", PALETTES)
@@ -82,6 +82,32 @@ def test_the_colour_of_a_slice_does_not_depend_on_its_neighbours_and_follows_the
         assert torch.equal(join_uptake(luma[:, k], mri[:, k], uptake[:, k], table), together[:, k])
     brighter = join_uptake((luma + 0.3).clamp(max=1), mri, uptake, table)
     assert lightness_of(brighter).mean() > lightness_of(together).mean() + 0.01
+
+
+def test_hot_spots_keep_their_colour_over_a_bright_mri():
+    one = torch.ones(1, 1)
+    lab = to_oklab(join_uptake(one, one, one, violet_to_orange()).double() / 255)[:, 0]
+    assert lab[1:].norm() > 0.06
+    whiter = to_oklab(join_uptake(one, one, one, violet_to_orange(), Shares(both=0.0)).double() / 255)[:, 0]
+    assert whiter[1:].norm() < lab[1:].norm() - 0.03
+
+
+def without_green_cones(rgb):
+    """What a deuteranope sees of (3, N) sRGB: Viénot et al. 1999, equations 3 to 5."""
+    to_cones = torch.tensor(
+        [[17.8824, 43.5161, 4.11935], [3.45565, 27.1554, 3.86714], [0.0299566, 0.184309, 1.46709]], dtype=torch.float64
+    )
+    lost = torch.tensor([[1, 0, 0], [0.494207, 0, 1.24827], [0, 0, 1]], dtype=torch.float64)
+    return companded(torch.linalg.inv(to_cones) @ lost @ to_cones @ linear(rgb.double()))
+
+
+def test_the_default_palette_keeps_its_order_in_grey_print_and_without_green_cones():
+    palette = torch.tensor(violet_to_orange().T)
+    assert (lightness_of(palette * 255).diff() > 0).all()
+    lab = to_oklab(without_green_cones(palette))
+    assert (lab[0].diff() > 0).all()
+    # An eighth of the range further, a colour looks different by more than is just seen.
+    assert (lab[:, 32:] - lab[:, :-32]).norm(dim=0).min() > 0.03
 
 
 def lightness_of(rgb):

@@ -23,6 +23,7 @@ from medfuse import Registration, phantom_study
 from medfuse.errors import IntensityError, RegistrationError, StudyError
 from medfuse.gesenet import load_engine, load_network
 from medfuse.intensity import Window
+from medfuse.metrics.read_back import read_by_legend
 from medfuse.pipeline.transforms import (
     FuseSlicesd,
     JoinColourd,
@@ -34,7 +35,7 @@ from medfuse.pipeline.transforms import (
     SplitLumad,
     StudyReader,
 )
-from medfuse.volume import LazyVolume, grid_of, like, make_volume
+from medfuse.volume import LazyVolume, grid_of, like, make_volume, plain
 from medfuse.volume.grid import Grid
 
 
@@ -136,7 +137,7 @@ def test_planes_fuse_the_same_head(pet_phantom):
 
 
 def test_a_study_shows_itself(pet_phantom, tmp_path):
-    study = medfuse.fuse(pet_phantom.mri, pet_phantom.partner, align="header")
+    study = medfuse.fuse(pet_phantom.mri, pet_phantom.partner, align=truth(pet_phantom))
     html = study._repr_html_()
     picture = base64.b64decode(re.search(r"base64,([^\"]+)", html)[1])
     assert picture.startswith(b"\x89PNG")
@@ -144,10 +145,34 @@ def test_a_study_shows_itself(pet_phantom, tmp_path):
     study.write_picture(tmp_path / "p.png")
     with Image.open(tmp_path / "p.png") as shown:
         pixels = np.asarray(shown.convert("RGB")).astype(int)
-    for row in np.array_split(pixels, 3):
-        mri, partner, fused = (np.ptp(column, axis=-1).max() for column in np.array_split(row, 3, axis=1))
+    legend, row = legend_in(pixels)
+    for part in np.array_split(pixels[: row - 40], 3):
+        mri, partner, fused = (np.ptp(column, axis=-1).max() for column in np.array_split(part, 3, axis=1))
         assert mri == 0
         assert min(partner, fused) > 100
+    # Whoever has the picture alone can read the uptake by it.
+    _, uptake = study.scaled()
+    slices = range(0, uptake.shape[-1], 6)
+    shown, true = (plain(side)[..., slices].permute(3, 0, 2, 1) for side in (study.image, uptake))
+    read = read_by_legend(shown.contiguous(), true, true > 0.08, legend)
+    assert read.spearman > 0.98
+    assert read.mean_error < 0.03
+    study = medfuse.fuse(pet_phantom.mri, pet_phantom.partner, align="header", join="chroma", palette="hot-iron")
+    study.write_picture(tmp_path / "chroma.png")
+    with Image.open(tmp_path / "chroma.png") as shown:
+        other, _ = legend_in(np.asarray(shown.convert("RGB")).astype(int))
+    assert np.abs(other[-5] - legend[-5]).max() > 0.1
+
+
+def legend_in(pixels):
+    """Find the legend at the foot of a picture: colours from left to right, (N, 3) in [0, 1], and its middle row."""
+    coloured = np.ptp(pixels, axis=-1) > 20
+    rows = np.flatnonzero(coloured.mean(axis=1) > 0.6)
+    rows = rows[rows > 0.85 * len(pixels)]
+    row = int(rows[len(rows) // 2])
+    runs = np.flatnonzero(np.diff(np.pad(pixels[row].max(axis=-1) > 40, 1))).reshape(-1, 2)
+    first, last = max(runs, key=lambda run: run[1] - run[0])
+    return (pixels[row, first:last] / 255).astype(np.float32), row
 
 
 def test_provenance_says_what_was_done_and_that_it_is_for_research(pet_phantom):

@@ -99,9 +99,7 @@ def test_a_colour_bar_equals_palette_and_window():
     figure = draw_study([Panel("PET", shown, bar)], [Row(Cut.of(shown, "axial"), 0)])
     axis = figure.axes[-1]
     assert axis.get_xlabel() == "activity, Bq/ml"
-    drawn = axis.collections[-1]
-    colours = drawn.cmap(np.linspace(0, 1, 256))[:, :3]
-    np.testing.assert_allclose(colours, palette, atol=1e-6)
+    np.testing.assert_allclose(np.asarray(axis.images[0].get_array())[0], palette, atol=1e-6)
     ticks = {
         float(text.get_text()): place for text, place in zip(axis.get_xticklabels(), axis.get_xticks(), strict=True)
     }
@@ -128,10 +126,11 @@ def test_a_study_draws_itself(fused):
     figure = fused.figure(2, plane="coronal")
     titles = [axis.get_title() for axis in figure.axes if axis.get_title()]
     assert titles == ["MRI", "PET", "fused by GeSeNet"]
-    pictures = [axis for axis in figure.axes if axis.images]
+    *pictures, _, _, fused_bar = [axis for axis in figure.axes if axis.images]
     assert len(pictures) == 6
-    fused_bar = figure.axes[-1].collections[-1].cmap(np.linspace(0, 1, 256))[:, :3]
-    np.testing.assert_allclose(fused_bar, legend(palette_table("violet-to-orange")), atol=1e-6)
+    colours = np.asarray(fused_bar.images[0].get_array())
+    for row, grey in ((0, 0.0), (16, 0.5), (32, 1.0)):
+        np.testing.assert_allclose(colours[row], legend(palette_table("violet-to-orange"), grey), atol=1e-6)
     letters = {text.get_text() for text in pictures[0].texts}
     assert {"R", "L", "S", "I"} <= letters
     assert any(text.endswith(" mm") and text[0] in "AP" for text in letters)

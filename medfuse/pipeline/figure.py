@@ -80,8 +80,8 @@ def panels(
     if palette is not None and provenance.colour_join in COLOUR_JOINS:
         over = np.stack([_legend(palette, provenance.colour_join, float(grey)) for grey in np.linspace(0, 1, BAR_ROWS)])
         below = TRAITS[MRI].label if provenance.colour_join == "oklab" else "fused luma"
-        label = f"{quantity}, over dark to bright {below}"
-        in_fused = Bar(label, provenance.partner_window, over[BAR_ROWS // 2], over)
+        meaning = f"{quantity}, over dark to bright {below}"
+        in_fused = Bar(meaning, provenance.partner_window, over[BAR_ROWS // 2], over)
     every = {
         "mri": Panel(TRAITS[MRI].label, mri, Bar("signal, arbitrary units", provenance.mri_window)),
         "partner": Panel(label, partner, own),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 
+from medfuse.registration.region import Region
 from medfuse.volume.grid import Points
 
 Opinion = Literal["aligned", "unconfirmed", "not aligned"]
@@ -45,6 +46,15 @@ class Verdict:
     places: Points = field(default_factory=lambda: np.zeros((0, 3)), repr=False)
     errors_mm: Points = field(default_factory=lambda: np.zeros(0), repr=False)
     evidence: dict[str, float] = field(default_factory=dict, repr=False)
+    region: Region | None = None
+
+    def of(self, region: Region) -> Verdict:
+        """The same verdict, of what was found to be shown."""
+        return replace(self, region=region)
+
+    def trusted(self) -> Verdict:
+        """What the pictures say of headers or a file that the caller trusts: never more than that they cannot tell."""
+        return replace(self, opinion="unconfirmed") if self.opinion == "not aligned" else self
 
     def __str__(self) -> str:
         return self.opinion if not self.reasons else f"{self.opinion}: {'; '.join(self.reasons)}"
@@ -58,9 +68,13 @@ class Verdict:
             "error_map": [
                 [*place, error] for place, error in zip(self.places.tolist(), self.errors_mm.tolist(), strict=True)
             ],
-            "evidence": dict(self.evidence),
+            "evidence": {name: _finite(figure) for name, figure in self.evidence.items()},
+            "region": None if self.region is None else self.region.to_dict(),
         }
 
 
 def _finite(number: float) -> float | None:
     return number if np.isfinite(number) else None
+
+
+UNASSESSED = Verdict("unconfirmed", reasons=("a volume is constant or too thin to be compared",))

@@ -43,6 +43,9 @@ TRUNK_CM2 = 420.0
 NARROW_MM = 140.0
 """A field that is narrower than this along two axes, and filled there, is cropped within a body part."""
 
+LEAVES = 0.25
+"""Share of its largest cross-section in which a limb, trunk or neck leaves the field on both sides."""
+
 FULL = 0.97
 """Share of a field in which body is all there is: no skin shows, so it may be a piece of anything."""
 
@@ -176,31 +179,30 @@ def _one_large_uptake(values: npt.NDArray[np.float32], spacing: Points) -> bool:
     largest = np.bincount(labels.ravel())[1:].max()
     volume = float(largest * np.prod(spacing)) / 1000
     inside = BRAIN_ML[0] <= volume <= BRAIN_ML[1]
-    return inside and bool(largest > BRAIN_CONTRAST * hot.sum()) and not _touched(hot)
+    return inside and bool(largest > BRAIN_CONTRAST * hot.sum()) and max(_leaving(hot)) < LEAVES
 
 
-def _touched(mask: Mask) -> bool:
-    """Whether a mask leaves the field on both sides along an axis."""
+def _leaving(mask: Mask) -> list[float]:
+    """How much of a mask leaves the field on both sides along each axis, as a share of its largest cross-section."""
+    shares = []
     for axis in range(3):
-        planes = np.moveaxis(mask, axis, 0)
-        most = planes.sum(axis=(1, 2)).max()
-        if most and min(planes[0].sum(), planes[-1].sum()) > 0.25 * most:
-            return True
-    return False
+        areas = np.moveaxis(mask, axis, 0).sum(axis=(1, 2))
+        shares.append(float(min(areas[0], areas[-1]) / max(areas.max(), 1)))
+    return shares
 
 
 def _by_size(mask: Mask, spacing: Points) -> RegionName | None:
     """The body where it is wider than a head, in two long pieces, or cropped within a part; else None."""
-    extent = np.array(mask.shape) * spacing
-    along = int(np.argmax(extent))
+    leaving = _leaving(mask)
+    if mask.mean() > FULL or max(leaving) < LEAVES:
+        return None
+    along = int(np.argmax(leaving))
     planes = np.moveaxis(mask, along, 0)
     area = np.delete(spacing, along).prod() / 100
-    if np.median(planes.sum(axis=(1, 2))) * area > TRUNK_CM2:
+    if np.median(planes.sum(axis=(1, 2))) * area > TRUNK_CM2 or _two_limbs(planes):
         return "body"
-    narrow = [axis for axis in range(3) if extent[axis] < NARROW_MM]
-    if len(narrow) >= 2 and _touched(mask) and mask.mean() < FULL:
-        return "body"
-    return "body" if _two_limbs(planes) else None
+    narrow = np.array(mask.shape) * spacing < NARROW_MM
+    return "body" if narrow.sum() >= 2 else None
 
 
 def _two_limbs(planes: Mask) -> bool:

@@ -84,13 +84,12 @@ def search_turned(pair: BodyPair, found: BodyFound) -> BodyFound:
     poses = turned(turns, places, pair.centre)
     chosen = _best_apart(pair, poses, pair.fits(poses, COARSE), ASCENDING // 2)
     ends = ascend(pair.centre, poses[chosen], pair.levels[COARSE].fits)
-    bounds = np.concatenate([ends, found.matrix[None]])
-    best = max(pair.fits(bounds, COARSE)[:-1])
-    if best < CLEARLY * pair.fits(found.matrix[None], COARSE)[0]:
+    *there, here = pair.fits(np.concatenate([ends, found.matrix[None]]), COARSE)
+    if max(there) <= CLEARLY * max(here, 0.0):
         return found
     other = _refined(pair, ends, None)
-    here, there = pair.fits(np.stack([found.matrix, other.matrix]), FINE)
-    return other if there > CLEARLY * here else found
+    near, far = pair.fits(np.stack([found.matrix, other.matrix]), FINE)
+    return other if far > CLEARLY * max(near, 0.0) else found
 
 
 def _refined(pair: BodyPair, ends: Points, starts: Points | None) -> BodyFound:
@@ -98,11 +97,11 @@ def _refined(pair: BodyPair, ends: Points, starts: Points | None) -> BodyFound:
     fits = pair.fits(ends, COARSE)
     order = np.argsort(-fits, kind="stable")
     # The best ones, whether or not they differ: that several starts end in one place is evidence for it.
-    worth = ends[[0, *_best_apart(pair, ends, fits, CLIMBING // 2), *order[: CLIMBING // 2]]]
+    places = dict.fromkeys([0, *_best_apart(pair, ends, fits, CLIMBING // 2), *order[:CLIMBING].tolist()])
+    worth = ends[[*places][: CLIMBING + 1]]
     middle = _within(
         pair, np.array(parallel_map(lambda start: climb(pair.levels[MIDDLE], start, steps=30), list(worth))), starts
     )
-    order = np.argsort(-pair.fits(middle, MIDDLE), kind="stable")
     last = [middle[place] for place in _best_apart(pair, middle, pair.fits(middle, MIDDLE), LAST, SAME_START_MM / 4)]
     fine = _within(pair, np.array(parallel_map(lambda start: climb(pair.levels[FINE], start), last)), starts)
     best = fine[int(np.argmax(pair.fits(fine, FINE)))]

@@ -32,8 +32,12 @@ apart: breathing and blur alone come to 6 mm."""
 FAR_APART_MM, FAR_OUTLINES_MM = 14.0, 18.0
 """From where on they speak against a map, and no longer only not for it."""
 
-MOST_OF_MISALIGNED, MOST_OF_RIVAL, MOST_BY_SHAPE = 0.9, 0.95, 1.05
-"""Fits, as shares of the answer's: misaligned on purpose, of another answer, and with another shape."""
+MOST_OF_MISALIGNED, MOST_OF_RIVAL = 0.95, 0.95
+"""Fits, as shares of the answer's: misaligned on purpose, and of another answer."""
+
+MOST_BY_SHAPE, FAR_BY_SHAPE = 1.015, 1.05
+"""The same with another shape: from where on it does not speak for a map, and from where on against it. Rightly aligned
+limbs come to 0.99 to 1.01; a PET scaled by 10 % to 1.02, an abdomen's CT to more."""
 
 LEAST_AGREEING, LEAST_PARTS, LEAST_OVERLAP = 2, 4, 0.25
 """Starts that end at the answer; parts that can be shifted; and the share of samples in both fields."""
@@ -55,11 +59,8 @@ def _against(figures: dict[str, float]) -> tuple[str, ...]:
     if figures["shared"] < LEAST_SHARED:
         return (f"the two share almost nothing ({figures['shared']:.2f} nats, expected over {LEAST_SHARED:g})",)
     found = []
-    if figures["other_shape"] > MOST_BY_SHAPE:
-        found.append(
-            f"the partner fits {figures['other_shape'] - 1:.0%} better with lengths or angles changed by "
-            f"{STRETCH:.0%}: it seems to have another scale or shear"
-        )
+    if figures["other_shape"] > FAR_BY_SHAPE:
+        found.append(_of_another_shape(figures))
     if figures["parts_apart_mm"] > FAR_APART_MM and np.isfinite(figures["parts_apart_mm"]):
         found.append(
             f"parts of the body disagree by {figures['parts_apart_mm']:.0f} mm (expected under {MOST_APART_MM:g} mm)"
@@ -88,6 +89,8 @@ def _untold(figures: dict[str, float]) -> tuple[str, ...]:
         found.append(
             f"the outlines lie {figures['outlines_apart_mm']:.0f} mm apart (expected under {MOST_OUTLINES_MM:g} mm)"
         )
+    if MOST_BY_SHAPE < figures["other_shape"] <= FAR_BY_SHAPE:
+        found.append(_of_another_shape(figures))
     if figures["misaligned"] > MOST_OF_MISALIGNED:
         found.append(f"misaligned on purpose, the two still fit {figures['misaligned']:.0%} as well")
     if figures.get("rival", 0.0) > MOST_OF_RIVAL:
@@ -95,3 +98,10 @@ def _untold(figures: dict[str, float]) -> tuple[str, ...]:
     if figures.get("agreeing", LEAST_AGREEING) < LEAST_AGREEING:
         found.append("starts near the headers end in different places")
     return tuple(found)
+
+
+def _of_another_shape(figures: dict[str, float]) -> str:
+    return (
+        f"the partner fits {figures['other_shape'] - 1:.1%} better with lengths or angles changed by {STRETCH:.0%}: it "
+        "seems to have another scale or shear"
+    )

@@ -39,15 +39,16 @@ def head_at_headers(pair: Pair, shared: str) -> Registration:
     header = np.eye(4)
     verdict = assess(pair, header)
     trusted = Registration(header, "identity", verdict=verdict.trusted())
-    if cannot_tell(verdict):
-        return replace(trusted, headers=f"{shared}; the pictures cannot tell")
-    if shared in TEMPLATES.values() and agrees_within(verdict, NORMALISED_MM):
+    untold = cannot_tell(verdict)
+    if not untold and shared in TEMPLATES.values() and agrees_within(verdict, NORMALISED_MM):
         return replace(trusted, headers=f"{shared}; normalised images are not registered")
-    if verdict.opinion != "not aligned":
+    if untold or verdict.opinion != "not aligned":
+        # Also where too little shows at the headers' place: a larger shift must not get the weaker check.
         near = climb(pair, climb(pair, header, "middle", steps=20), "fine")
         apart = pair.apart(near[None], header)[0]
         if apart <= AGREES_MM or assess(pair, near).opinion != "aligned":
-            return replace(trusted, headers=f"{shared}, and the pictures agree")
+            kept = "; the pictures cannot tell" if untold else ", and the pictures agree"
+            return replace(trusted, headers=f"{shared}{kept}")
         return replace(trusted, method="header", headers=f"{shared}, but the pictures fit {apart:.1f} mm away")
     return replace(trusted, method="header", headers=f"{shared}, but the pictures disagree")
 

@@ -179,7 +179,7 @@ def search(pair: Pair, progress: Progress) -> Found:
         starts, screened = np.concatenate([starts, near]), np.append(screened, pair.scores(near, "coarse"))
     if screened.max() <= 0:
         raise RegistrationError(
-            "no position was found in which the two studies overlap enough to compare: expected one head in both; "
+            "no position was found in which the two studies overlap enough to compare: expected one patient in both; "
             "check that the studies belong together, or align them by 'header'."
         )
     progress("align", 0.2, score_note(screened.max()))

@@ -15,17 +15,21 @@ Opinion = Literal["aligned", "unconfirmed", "not aligned"]
 
 @dataclass(frozen=True, eq=False)
 class Verdict:
-    """What the pictures say of an alignment; how it is reached stands in `medfuse.registration.assess`.
+    """What the pictures say of an alignment.
+
+    How it is reached stands in `medfuse.registration.assess` for a head, and in `medfuse.registration.body.verdict` for
+    another region.
 
     Parameters
     ----------
     opinion
-        ``"aligned"``; ``"not aligned"``; or ``"unconfirmed"``, where headers or a file are trusted and the pictures
-        cannot tell.
+        ``"aligned"``; ``"not aligned"``; or ``"unconfirmed"``: the pictures cannot tell, or do not confirm headers or a
+        file that are trusted.
     error_mm
         By how much the map may be off, mm: the larger of the typical distance between where it puts a block of the head
         and where that block fits best (the median over the blocks), and of the distance to where another measure, the
-        correlation ratio, is best (``measures_apart_mm``); infinite where too few blocks can be assessed.
+        correlation ratio, is best (``measures_apart_mm``); infinite where too few blocks can be assessed. Away from the
+        head, eighths of the body stand for blocks.
     reasons
         Why not; empty if aligned.
     places
@@ -37,7 +41,12 @@ class Verdict:
         ``head_overlap`` (share of the fixed head in the moving field), ``misaligned``, ``mirrored`` and ``rival``
         (scores of the pair misaligned on purpose, of its mirror image, and of the best other pose, as shares of the
         score), ``measures_apart_mm`` (mean distance over the head's corners to where the correlation ratio is best),
-        ``blocks`` (how many could be assessed).
+        ``blocks`` (how many could be assessed). Away from the head: ``shared`` (mutual information, nats), ``fit`` and
+        ``fit_at_header`` (what is maximised), ``overlap``, ``misaligned``, ``measures_apart_mm``, ``parts``,
+        ``parts_apart_mm``, ``outlines_apart_mm``, ``outline_voxels``, ``other_shape``, and, after a search, ``rival``,
+        ``agreeing`` and ``starts``.
+    region
+        What is shown, and who told it; None where nobody looked.
     """
 
     opinion: Opinion

@@ -14,10 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from monai.data.meta_tensor import MetaTensor
-from pydicom.dataset import Dataset
 from scipy import ndimage
 
-from medfuse.dicom.header import code_value, items, said
+from medfuse.dicom.anatomy import body_part
 from medfuse.dicom.read.volume import DicomSource
 from medfuse.registration.body.outline import Mask, body_mask
 from medfuse.registration.pyramid import PyramidLevel
@@ -51,16 +50,6 @@ FULL = 0.97
 
 BRAIN_ML, BRAIN_SHARE, BRAIN_CONTRAST = (450.0, 2600.0), 0.4, 0.75
 """Volume of the largest piece above that share of the brightest uptake, and how much of all such uptake it holds."""
-
-HEAD_PARTS = frozenset(
-    {"HEAD", "BRAIN", "SKULL", "HEADNECK", "ORBIT", "FACE", "WHOLEHEAD", "IAC", "SELLA", "PITUITARY"}
-)
-"""BodyPartExamined of heads (PS3.16 Annex L), spaces left out; any other defined term is of the body."""
-
-HEAD_CODES = frozenset({"69536005", "12738006", "89546000", "774007", "T-D1100", "T-A0100", "T-11100", "T-D1000"})
-"""AnatomicRegionSequence of head, brain, skull, head and neck: SNOMED CT, and the SRT codes of before."""
-
-UNTOLD = frozenset({"", "OTHER", "UNKNOWN", "NONE", "WHOLEBODY", "BODY"})
 
 
 @dataclass(frozen=True)
@@ -119,21 +108,8 @@ def _part_named(volume: MetaTensor) -> tuple[str, RegionName | None]:
     source = source_of(volume)
     if not isinstance(source, DicomSource):
         return "", None
-    header = source.first
-    term = "".join(said(header, "BodyPartExamined").upper().split())
-    codes = {code_value(code) for holder in _anatomy(header) for code in items(holder, "AnatomicRegionSequence")}
-    if codes:
-        region: RegionName = "head" if codes & HEAD_CODES else "body"
-        return (term if term.isalnum() and len(term) <= 16 else region.upper()), region
-    if term in UNTOLD or not term.isalnum() or len(term) > 16:
-        return "", None
-    return term, "head" if term in HEAD_PARTS else "body"
-
-
-def _anatomy(header: Dataset) -> list[Dataset]:
-    """Where an anatomic region may stand: in the header, or in an enhanced one's functional groups (PS3.3 C.7.6.16)."""
-    shared = items(header, "SharedFunctionalGroupsSequence")
-    return [header, *(frame for group in shared for frame in items(group, "FrameAnatomySequence"))]
+    term, is_head = body_part(source.first)
+    return term, None if is_head is None else "head" if is_head else "body"
 
 
 def _shown(volume: MetaTensor) -> RegionName | None:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from medfuse.registration.body.pair import FINE, MIDDLE, BodyPair, climb
+from medfuse.registration.body.pair import FINE, MIDDLE, OUTLINE_WEIGHT, BodyLevel, BodyPair, climb
 from medfuse.registration.body.search import BodyFound
 from medfuse.registration.similarity import HEAD_MM, correlation_ratio, maps, uncentred, unmoved
 from medfuse.runtime.parallel import parallel_map
@@ -87,7 +87,8 @@ def evidence(pair: BodyPair, matrix: Points, found: BodyFound | None) -> tuple[d
         "fit": here,
         "fit_at_header": float(pair.fits(np.eye(4)[None], MIDDLE)[0]),
         "overlap": overlap,
-        "misaligned": float(pair.fits(_misaligned(pair, matrix), MIDDLE).max()) / max(here, 1e-6),
+        "misaligned": _where_compared(level, _misaligned(pair, matrix))
+        / max(_where_compared(level, matrix[None]), 1e-6),
         "measures_apart_mm": pair.apart(other, matrix),
         "parts": float(len(local.errors_mm)),
         "parts_apart_mm": local.typical_mm,
@@ -98,6 +99,13 @@ def evidence(pair: BodyPair, matrix: Points, found: BodyFound | None) -> tuple[d
     if found is not None:
         figures |= {"rival": found.rival, "agreeing": float(found.agreeing), "starts": float(found.climbed)}
     return figures, local
+
+
+def _where_compared(level: BodyLevel, matrices: Points) -> float:
+    """Best fit of (P, 4, 4) maps whatever their overlap: along a tube, a shift loses overlap and nothing else."""
+    with torch.inference_mode():
+        shared, difference, _ = level.parts(unmoved(matrices, level.samples.centre))
+        return float((shared - OUTLINE_WEIGHT * difference).max())
 
 
 def _misaligned(pair: BodyPair, matrix: Points) -> Points:

@@ -44,7 +44,7 @@ def body_mask(values: Values, spacing: Points, *, hounsfield: bool) -> Mask:
     mask = smooth > (BODY_HU if hounsfield else _tissue_from(smooth))
     if not mask.any():
         return np.ones(values.shape, bool)
-    return _filled(_pieces(mask, spacing), np.asarray(values.shape) * spacing)
+    return _filled(_pieces(mask, spacing))
 
 
 def _tissue_from(values: Values) -> float:
@@ -84,11 +84,13 @@ def _pieces(mask: Mask, spacing: Points) -> Mask:
     return np.asarray(np.isin(labels, 1 + np.flatnonzero(sizes > LEAST_SHARE * sizes.max())))
 
 
-def _filled(mask: Mask, extent: Points) -> Mask:
-    """With what is enclosed in planes across the longest axis, along which a limb or trunk leaves the field."""
-    along = int(np.argmax(extent))
-    planes = np.moveaxis(mask, along, 0)
-    return np.moveaxis(np.stack([ndimage.binary_fill_holes(plane) for plane in planes]), 0, along)
+def _filled(mask: Mask) -> Mask:
+    """With what is enclosed in any plane: a limb or trunk leaves the field, and what it holds is open there."""
+    found = mask.copy()
+    for axis in range(3):
+        planes = np.moveaxis(mask, axis, 0)
+        found |= np.moveaxis(np.stack([ndimage.binary_fill_holes(plane) for plane in planes]), 0, axis)
+    return found
 
 
 def skin(mask: Mask) -> npt.NDArray[np.intp]:

@@ -5,7 +5,7 @@
     ├ GeometryError(ValueError)         grids disagree; geometry absent or singular
     ├ StudyError(ValueError)            the two studies do not belong together
     ├ IntensityError(ValueError)        what the values mean cannot be told
-    ├ RegistrationError(RuntimeError)   the verdict is "not aligned"
+    ├ RegistrationError(RuntimeError)   the verdict is "not aligned", or nothing tells where a study lies
     ├ TrainingError(ValueError)         settings or pictures that cannot be trained with
     ├ WeightsError(RuntimeError)        the weights are not GeSeNet's, or not safe to read
     ├ MethodError(RuntimeError)         the fusion method is not there, cannot be used so, or gives no fused slices

@@ -106,6 +106,7 @@ def _print(found: Registration, out: Path, picture: Path) -> None:
         *((("headers", found.headers),) if found.headers else ()),
         ("rotation", f"{found.rotation_deg:.2f}°"),
         ("shift", f"{shift} mm, RAS+"),
+        *((("region", str(found.verdict.region)),) if found.verdict and found.verdict.region else ()),
         ("verdict", str(found.verdict)),
         ("error", f"about {found.error_mm:.1f} mm" if isfinite(found.error_mm) else "not known"),
         ("seconds", f"{found.seconds:.1f}"),

@@ -35,8 +35,8 @@ __all__ = [
 ]
 
 EXIT_CODES = (
-    "Exit codes: 0 done · 2 usage · 3 input refused · 4 not aligned · 5 export failed · 6 faults found · "
-    "7 not everything sent · 8 not every study done · 70 fault of medfuse · 74 output lost."
+    "Exit codes: 0 done · 2 usage · 3 input refused · 4 not aligned, or the pictures cannot tell · 5 export failed · "
+    "6 faults found · 7 not everything sent · 8 not every study done · 70 fault of medfuse · 74 output lost."
 )
 
 app = typer.Typer(

@@ -14,37 +14,26 @@ from monai.data.meta_tensor import MetaTensor
 
 from medfuse.errors import RegistrationError
 from medfuse.nifti.header import NiftiSource
-from medfuse.nifti.read import TEMPLATE_SPACES
-from medfuse.registration.assess import agrees_within, assess, cannot_tell
-from medfuse.registration.deform import deform
+from medfuse.registration.assess import assess
+from medfuse.registration.body.pair import BodyPair, BodyStudy
+from medfuse.registration.body.stages import body_scores, register_body
+from medfuse.registration.body.verdict import assess_body
+from medfuse.registration.head import TEMPLATES, deformed, head_at_headers, head_scores, search_head
 from medfuse.registration.pyramid import LEAST_VOXELS, Pyramid
-from medfuse.registration.search import SIGNIFICANT, Pair, climb, score_note, search
-from medfuse.registration.transform import Method, Registration
-from medfuse.registration.verdict import Verdict
-from medfuse.registration.warp import Warp
+from medfuse.registration.region import Region, region_of
+from medfuse.registration.search import Pair, score_note
+from medfuse.registration.transform import Registration
+from medfuse.registration.verdict import UNASSESSED, Verdict
 from medfuse.runtime.parallel import one_thread, parallel_map
-from medfuse.runtime.progress import Progress, part_of, silent
+from medfuse.runtime.progress import Progress, silent
 from medfuse.runtime.torch_settings import default_settings
 from medfuse.volume import MRI, grid_of, require_volume, source_of
 from medfuse.volume.grid import Grid, Points
 
 Align = Literal["auto", "header", "rigid", "affine", "deformable"]
 
-SAME_SIZE = 1e-4
-"""By what share voxels may differ and count as equally large; headers hold some five digits."""
-
 MOST_TORN_MM = 3.0
 """How far a deformation may still displace where its lattice ends inside the fixed study; nothing does beyond."""
-
-TEMPLATES = {space: f"both headers name the {space} space" for space in TEMPLATE_SPACES.values()}
-"""What is said of two images of one template space."""
-
-NORMALISED_MM = 8.0
-"""How far heads that were normalised to one template may disagree in it: averages of many do by 2 to 5 mm, single ones
-that were normalised affinely by more."""
-
-AGREES_MM = 3.0
-"""How far the best map near a common frame of reference may lie from it before the patient is taken to have moved."""
 
 
 @default_settings()
@@ -60,10 +49,13 @@ def register(
 ) -> Registration:
     """Find where the moving study lies in the fixed one, and whether the result can be believed.
 
-    Normalised mutual information of sampled points is maximised: thousands of poses, among them all turns by 90° and
-    180°, on voxels of 8 mm; the 31 best ascend together; the best ends climb on 4 mm, and the winner on 2 mm, at last
-    by plain mutual information inside both fields, of a CT's own voxels where there is one. The result is assessed by
-    the pictures (`Verdict`). The same input and seed give the same matrix.
+    What is shown, a head or another region, is told by the pictures first (`Verdict.region`), and chooses the search.
+    For a head, normalised mutual information of sampled points is maximised: thousands of poses, among them all turns
+    by 90° and 180°, on voxels of 8 mm; the 31 best ascend together; the best ends climb on 4 mm, and the winner on
+    2 mm, at last by plain mutual information inside both fields, of a CT's own voxels where there is one. Away from the
+    head, where a patient lies in two scanners alike, turns of up to 25° and shifts of up to 80 mm are tried around the
+    headers, the outlines' centres and the fields' centres, and outlines count beside mutual information. The result is
+    assessed by the pictures (`Verdict`). The same input and seed give the same matrix.
 
     Parameters
     ----------
@@ -71,7 +63,7 @@ def register(
         (1, X, Y, Z) volumes; at least 4 voxels along each axis, unless headers are trusted.
     method
         ``"auto"``: identity where both sources name the same frame of reference and the pictures agree with it, or
-        too little of the head is in both, or a volume is too thin, to tell; else rigid. ``"header"``: identity,
+        too little is in both, or a volume is too thin, to tell; else rigid. ``"header"``: identity,
         whatever the frames say. ``"rigid"``: search. ``"affine"`` and ``"deformable"``: further stages from there,
         each kept only if it is better than the one before; what the pictures call not aligned is not deformed.
     force
@@ -86,8 +78,8 @@ def register(
     Raises
     ------
     RegistrationError
-        If the pictures do not confirm the result, the fields of view do not overlap, or a volume is constant or too
-        thin.
+        If the pictures do not confirm the result (away from the head also where they cannot tell, unless a common
+        frame of reference is trusted), the fields of view do not overlap, or a volume is constant or too thin.
 
     References
     ----------
@@ -100,37 +92,89 @@ def register(
     require_volume(moving, "the moving volume")
     if seed < 0:
         raise ValueError(f"seed must not be negative; found {seed}.")
+    region = region_of(fixed, moving)
+    ask = _Asked(method, force, seed, progress or silent)
+    if method in ("auto", "rigid", "affine") and _exchanged(fixed, moving, region):
+        return _turned_about(_register(moving, fixed, region, ask), fixed, moving)
+    return _register(fixed, moving, region, ask)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What `register` was asked for."""
+
+    method: Align
+    force: bool
+    seed: int
+    progress: Progress
+
+
+def _register(fixed: MetaTensor, moving: MetaTensor, region: Region, asked: _Asked) -> Registration:
+    """`register` with the roles as they are; the region chooses the stages."""
     began = time.perf_counter()
-    if method in ("auto", "rigid", "affine") and _exchanged(fixed, moving):
-        return _turned_about(register(moving, fixed, method, force=force, seed=seed, progress=progress), fixed, moving)
-    progress = progress or silent
-    progress("align", 0.0)
-    shared = _common_world(fixed, moving) if method == "auto" else ""
+    asked.progress("align", 0.0)
+    shared = _common_world(fixed, moving) if asked.method == "auto" else ""
+    apart = _worlds_apart(fixed, moving) if asked.method == "auto" else ""
     thin = min(*fixed.shape[1:], *moving.shape[1:]) < LEAST_VOXELS
-    pair = _pair(fixed, moving, seed, needed=method != "header" and not (shared and thin))
-    if pair is None:
-        end = _End(np.eye(4), "identity" if shared else "header", UNASSESSED, headers=shared)
-    elif method == "header":
-        end = _End(np.eye(4), "header", _trusting(assess(pair, np.eye(4))))
+    needed = asked.method != "header" and not (shared and thin)
+    if region.name == "head":
+        end = _of_head(_pair(fixed, moving, asked.seed, needed=needed), shared, asked)
     else:
-        apart = _worlds_apart(fixed, moving) if method == "auto" else ""
-        end = _of_headers(pair, shared) if shared else _End(np.eye(4), "header", UNASSESSED, headers=apart)
-        if end.method != "identity":
-            end = replace(_searched(pair, progress, method), headers=end.headers)
-    seconds = time.perf_counter() - began
-    registration = _with_overlap(
-        Registration(end.matrix, end.method, _scores(pair, end), seconds, end.verdict, end.warp, end.headers),
-        fixed,
-        moving,
-    )
-    progress("align", 1.0, score_note(registration.scores.get("normalized_mutual_information", 1.0) - 1))
-    if end.verdict.opinion == "not aligned" and not force:
-        raise RegistrationError(
-            f"the studies are not aligned: {'; '.join(end.verdict.reasons)}. Check that both show the same head; give "
-            "an alignment of your own, trust the positions in the headers (header), or force the result.",
-            found=registration.to_dict(),
-        )
+        end = _of_body(_body_pair(fixed, moving, asked.seed, needed=needed), shared, asked, (fixed, moving))
+    verdict = (end.verdict or UNASSESSED).of(region)
+    end = replace(end, seconds=time.perf_counter() - began, verdict=verdict, headers=end.headers or apart)
+    registration = _with_overlap(end, fixed, moving)
+    note = score_note(registration.scores.get("normalized_mutual_information", 1.0) - 1)
+    asked.progress("align", 1.0, note)
+    if not asked.force:
+        _require_believed(registration, region, told=bool(shared) or asked.method == "header")
     return registration
+
+
+def _of_head(pair: Pair | None, shared: str, asked: _Asked) -> Registration:
+    """Where the stages for a head end."""
+    if pair is None:
+        return Registration(np.eye(4), "identity" if shared else "header", headers=shared)
+    if asked.method == "header":
+        end = Registration(np.eye(4), "header", verdict=assess(pair, np.eye(4)).trusted())
+    else:
+        end = head_at_headers(pair, shared) if shared else Registration(np.eye(4), "header")
+        if end.method != "identity":
+            end = replace(search_head(pair, asked.progress, asked.method), headers=end.headers)
+    return replace(end, scores=head_scores(pair, end))
+
+
+def _of_body(pair: BodyPair | None, shared: str, asked: _Asked, volumes: tuple[MetaTensor, MetaTensor]) -> Registration:
+    """Where the stages away from the head end."""
+    if pair is None:
+        return Registration(np.eye(4), "identity" if shared else "header", headers=shared)
+    if asked.method == "header":
+        end = Registration(np.eye(4), "header", verdict=assess_body(pair, np.eye(4)).trusted())
+    else:
+        end = register_body(pair, shared, asked.progress, affine=asked.method in ("affine", "deformable"))
+        if asked.method == "deformable" and end.verdict is not None and end.verdict.opinion == "aligned":
+            whole = _pair(*volumes, asked.seed, needed=True)
+            assert whole is not None
+            bent = deformed(whole, end)
+            end = end if bent.warp is None else replace(bent, verdict=assess_body(pair.warped(bent.warp), bent.matrix))
+    return replace(end, scores=body_scores(pair, end))
+
+
+def _require_believed(registration: Registration, region: Region, *, told: bool) -> None:
+    """Raise `RegistrationError` unless the pictures confirm a map, or cannot tell and the headers are trusted."""
+    verdict = registration.verdict
+    assert verdict is not None
+    if verdict.opinion == "aligned" or (verdict.opinion == "unconfirmed" and (told or region.name == "head")):
+        return
+    both = "head" if region.name == "head" and region.told_by != "nothing" else "part of one patient"
+    said = (
+        "the studies are not aligned" if verdict.opinion == "not aligned" else "the pictures cannot tell where it lies"
+    )
+    raise RegistrationError(
+        f"{said}: {'; '.join(verdict.reasons)}. Check that both show the same {both}; give an alignment of your own, "
+        "trust the positions in the headers (header), or force the result.",
+        found=registration.to_dict(),
+    )
 
 
 @default_settings()
@@ -153,34 +197,29 @@ def assess_registration(registration: Registration, fixed: MetaTensor, moving: M
             "study would be torn there. Give a field that covers the fixed study, or one that ends at 0."
         )
     registration = _with_overlap(registration, fixed, moving)
-    pair = _pair(fixed, moving, 20231, needed=False)
+    region = region_of(fixed, moving)
+    pair: Pair | BodyPair | None
+    if region.name == "head":
+        pair = _pair(fixed, moving, 20231, needed=False)
+    else:
+        pair = _body_pair(fixed, moving, 20231, needed=False)
     if pair is None:
-        return replace(registration, verdict=UNASSESSED)
+        return replace(registration, verdict=UNASSESSED.of(region))
     if registration.warp is not None:
         pair = pair.warped(registration.warp)
-    verdict = assess(pair, registration.matrix)
-    if verdict.opinion == "not aligned" and registration.warp is None:
-        back = assess(pair, registration.inverse().matrix)
+    verdict = _assessed(pair, registration.matrix)
+    if verdict.opinion != "aligned" and registration.warp is None:
+        back = _assessed(pair, registration.inverse().matrix)
         if back.opinion == "aligned":
             verdict = replace(verdict, reasons=(*verdict.reasons, INVERTED))
-    return replace(registration, verdict=_trusting(verdict))
+    return replace(registration, verdict=verdict.trusted().of(region))
 
 
-@dataclass(frozen=True)
-class _End:
-    """Where the stages ended, and what was made of the places in the headers."""
-
-    matrix: Points
-    method: Method
-    verdict: Verdict
-    warp: Warp | None = None
-    agreeing: int | None = None
-    headers: str = ""
+def _assessed(pair: Pair | BodyPair, matrix: Points) -> Verdict:
+    return assess(pair, matrix) if isinstance(pair, Pair) else assess_body(pair, matrix)
 
 
 INVERTED = "the pictures confirm the inverse of the map: it seems to lead from the moving study to the fixed one"
-
-UNASSESSED = Verdict("unconfirmed", reasons=("a volume is constant or too thin to be compared",))
 
 
 def _pair(fixed: MetaTensor, moving: MetaTensor, seed: int, *, needed: bool) -> Pair | None:
@@ -194,97 +233,15 @@ def _pair(fixed: MetaTensor, moving: MetaTensor, seed: int, *, needed: bool) -> 
         return None
 
 
-def _trusting(verdict: Verdict) -> Verdict:
-    """What the pictures say of headers or a file that the caller trusts."""
-    return replace(verdict, opinion="unconfirmed") if verdict.opinion == "not aligned" else verdict
-
-
-def _of_headers(pair: Pair, shared: str) -> _End:
-    """The common world that two headers name: identity where it is trusted; else the method is another.
-
-    A frame of reference is where a patient lay, and the patient may have moved: the pictures must agree with it, or be
-    unable to tell. A template space is what images were normalised to: it is their meaning, and heads that differ stay
-    some millimetres apart in it.
-    """
-    header = np.eye(4)
-    verdict = assess(pair, header)
-    trusted = _End(header, "identity", _trusting(verdict))
-    if cannot_tell(verdict):
-        return replace(trusted, headers=f"{shared}; the pictures cannot tell")
-    if shared in TEMPLATES.values() and agrees_within(verdict, NORMALISED_MM):
-        return replace(trusted, headers=f"{shared}; normalised images are not registered")
-    if verdict.opinion != "not aligned":
-        near = climb(pair, climb(pair, header, "middle", steps=20), "fine")
-        apart = pair.apart(near[None], header)[0]
-        if apart <= AGREES_MM or assess(pair, near).opinion != "aligned":
-            return replace(trusted, headers=f"{shared}, and the pictures agree")
-        return replace(trusted, method="header", headers=f"{shared}, but the pictures fit {apart:.1f} mm away")
-    return replace(trusted, method="header", headers=f"{shared}, but the pictures disagree")
-
-
-def _searched(pair: Pair, progress: Progress, method: Align) -> _End:
-    """The stages from the headers to the one that was asked for."""
-    progress("align", 0.1)
-    found = search(pair, part_of(progress, 0.1, 0.7))
-    fresh = pair.redrawn()
-    at_header, at_found = fresh.scores(np.stack([np.eye(4), found.matrix]))
-    progress("align", 0.7, score_note(max(at_header, at_found)))
-    if at_found < at_header * SIGNIFICANT:
-        end = _End(np.eye(4), "header", UNASSESSED, agreeing=found.agreeing)
-    else:
-        end = _End(_on_one_lattice(pair, found.matrix, fresh), "rigid", UNASSESSED, agreeing=found.agreeing)
-    if method in ("affine", "deformable"):
-        stretched = climb(pair, end.matrix, "fine", freedom=12)
-        before, after = fresh.scores(np.stack([end.matrix, stretched]))
-        if after >= before * SIGNIFICANT:
-            end = replace(end, matrix=stretched, method="affine")
-    progress("align", 0.8, score_note(fresh.scores(end.matrix[None])[0]))
-    end = replace(end, verdict=assess(pair, end.matrix, found.rival))
-    progress("align", 0.9, score_note(fresh.scores(end.matrix[None])[0]))
-    # Bent far enough, another head fits as well, and so does a mirror image.
-    if method != "deformable" or end.verdict.opinion == "not aligned":
-        return end
-    warp = deform(pair, end.matrix)
-    if warp is None:
-        return end
-    before, after = fresh.scores(end.matrix[None])[0], fresh.warped(warp).scores(end.matrix[None])[0]
-    if after < before * SIGNIFICANT:
-        return end
-    verdict = assess(pair.warped(warp), end.matrix, found.rival)
-    return replace(end, method="deformable", warp=warp, verdict=verdict)
-
-
-def _on_one_lattice(pair: Pair, matrix: Points, fresh: Pair) -> Points:
-    """The map near ``matrix`` that lays one study's voxels on the other's, first on first or last; else ``matrix``.
-
-    Two series with as many voxels of the same size, found to lie within a voxel of each other, corner on corner, were
-    resampled onto one lattice before a header was lost or changed: six numbers do not come that close by chance.
-    """
-    fixed, moving = pair.fixed.stored, pair.moving.stored
-    axes = np.rint((np.linalg.inv(moving.affine) @ matrix @ fixed.affine)[:3, :3])
-    steps = np.abs(axes)
-    one_to_one = (steps.sum(axis=0) == 1).all() and (steps.sum(axis=1) == 1).all()
-    if not one_to_one or tuple(steps @ fixed.shape) != moving.shape:
-        return matrix
-    index = np.eye(4)
-    index[:3, :3], index[:3, 3] = axes, (moving.extent - axes @ fixed.extent) / 2
-    onto = np.asarray(moving.affine @ index @ np.linalg.inv(fixed.affine))
-    rigid = np.allclose(onto[:3, :3].T @ onto[:3, :3], np.eye(3), rtol=0, atol=SAME_SIZE)
-    if not rigid or pair.apart(onto[None], matrix)[0] > fixed.spacing.max():
-        return matrix
-    at_found, at_onto = fresh.scores(np.stack([matrix, onto]))
-    return onto if at_found < at_onto * SIGNIFICANT else matrix
-
-
-def _scores(pair: Pair | None, end: _End) -> dict[str, float]:
-    if pair is None:
-        return {}
-    seen = pair if end.warp is None else pair.warped(end.warp)
-    scores = {
-        "normalized_mutual_information": 1 + float(seen.scores(end.matrix[None])[0]),
-        "normalized_mutual_information_at_header": 1 + float(pair.scores(np.eye(4)[None])[0]),
-    }
-    return scores if end.agreeing is None else scores | {"starts_agreeing": float(end.agreeing)}
+def _body_pair(fixed: MetaTensor, moving: MetaTensor, seed: int, *, needed: bool) -> BodyPair | None:
+    """The same, away from the head."""
+    try:
+        made = parallel_map(BodyStudy.of, [fixed, moving])
+        return BodyPair.of(made[0], made[1], seed)
+    except RegistrationError:
+        if needed:
+            raise
+        return None
 
 
 def _with_overlap(registration: Registration, fixed: MetaTensor, moving: MetaTensor) -> Registration:
@@ -312,9 +269,16 @@ def _worlds_apart(fixed: MetaTensor, moving: MetaTensor) -> str:
     return f"form codes {codes[0]} and {codes[1]} of NIfTI name no common space" if len(codes) == 2 else ""
 
 
-def _exchanged(fixed: MetaTensor, moving: MetaTensor) -> bool:
-    """Whether the MRI is the moving study. The search takes its samples from the fixed one, and an MRI's say most."""
-    return fixed.meta.get("modality") != MRI and moving.meta.get("modality") == MRI
+def _exchanged(fixed: MetaTensor, moving: MetaTensor, region: Region) -> bool:
+    """Whether the study that shows most is the moving one: the search takes its samples from the fixed one.
+
+    An MRI shows most; away from the head, a CT then goes before uptake.
+    """
+    ranks = [_SHOWS.get(str(volume.meta.get("modality")), 2) for volume in (fixed, moving)]
+    return ranks[1] < ranks[0] and (region.name == "body" or ranks[1] == 0)
+
+
+_SHOWS = {MRI: 0, "CT": 1}
 
 
 def _turned_about(found: Registration, fixed: MetaTensor, moving: MetaTensor) -> Registration:

@@ -17,8 +17,13 @@ def poses(level: PyramidLevel, centre: Points) -> Points:
     far = _foreground(level)
     far = far[np.linalg.norm(far - bright, axis=1) > 60]
     quarters = _quarter_turns()
-    tilted = np.array([quarter @ tip for quarter in quarters for tip in (np.eye(3), *_tips(35.0))])
-    return np.concatenate([np.eye(4)[None], _turned(tilted, near, centre), _turned(quarters, far, centre)])
+    tilted = all_turns()
+    return np.concatenate([np.eye(4)[None], turned(tilted, near, centre), turned(quarters, far, centre)])
+
+
+def all_turns() -> Points:
+    """(168, 3, 3) turns near every turn: those that take axes to axes, and each tilted by 35°."""
+    return np.array([quarter @ tip for quarter in _quarter_turns() for tip in (np.eye(3), *_tips(35.0))])
 
 
 def _quarter_turns() -> Points:
@@ -35,7 +40,7 @@ def _quarter_turns() -> Points:
 def closer(starts: Points, centre: Points) -> Points:
     """Poses between those of a lattice too wide for a head somewhere in a body: tilted by 35°, shifted by 25 mm."""
     shifts = [centre, *(centre + 25 * _axes())]
-    changes = _turned(np.array([np.eye(3), *_tips(35.0)]), np.array(shifts), centre)
+    changes = turned(np.array([np.eye(3), *_tips(35.0)]), np.array(shifts), centre)
     return np.asarray((starts[:, None] @ changes[1:]).reshape(-1, 4, 4))
 
 
@@ -62,7 +67,7 @@ def _foreground(level: PyramidLevel) -> Points:
     return blocks.world(index.astype(np.float64))
 
 
-def _turned(turns: Points, places: Points, centre: Points) -> Points:
+def turned(turns: Points, places: Points, centre: Points) -> Points:
     """(turns × places, 4, 4) maps that turn about ``centre`` and take it to a place."""
     found = np.tile(np.eye(4), (len(turns), len(places), 1, 1))
     found[..., :3, :3] = turns[:, None]

@@ -181,7 +181,7 @@ def _shrunk(level: PyramidLevel, name: str) -> PyramidLevel:
         shrunk[..., first : first + SLAB] = blocks[..., : shape[2] - first]
     if darkest == brightest:
         raise RegistrationError(
-            f"the {name} volume is constant: expected a picture of a head, found {float(brightest):.4g} wherever it "
+            f"the {name} volume is constant: expected a picture of a patient, found {float(brightest):.4g} wherever it "
             "can be compared; check that the right series was loaded."
         )
     return PyramidLevel(shrunk, level.affine @ _to_middles(factors))

@@ -8,16 +8,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
 import torch
-from scipy.optimize import minimize
 from torch import Tensor
 
 from medfuse.errors import RegistrationError
+from medfuse.registration.optimise import ascend, climb_by
 from medfuse.registration.poses import closer, poses
 from medfuse.registration.pyramid import Pyramid, PyramidLevel, enlarged, head_mask
 from medfuse.registration.similarity import (
@@ -25,12 +24,10 @@ from medfuse.registration.similarity import (
     MARGIN_MM,
     Measure,
     Samples,
-    maps,
     possible_overlap,
     score,
     shared_information,
     shared_share,
-    uncentred,
     unmoved,
 )
 from medfuse.registration.warp import Warp
@@ -67,10 +64,6 @@ APART_MM = 25.0
 
 CLOSE = 0.7
 """Share of the best coarse score that makes another answer worth a climb."""
-
-RELATIVE_TOLERANCE = 3e-6
-"""Share of itself by which a score must still rise, a few micrometres' worth. Float32 sums tell no less apart; where it
-is asked for, L-BFGS looks for it ten times and ends where it was."""
 
 SIGNIFICANT = 1.005
 """Score of a stage over that of the stage before from which it is kept; fitted to noise alone, it gains less."""
@@ -186,7 +179,7 @@ def search(pair: Pair, progress: Progress) -> Found:
         starts, screened = np.concatenate([starts, near]), np.append(screened, pair.scores(near, "coarse"))
     if screened.max() <= 0:
         raise RegistrationError(
-            "no position was found in which the two studies overlap enough to compare: expected one head in both; "
+            "no position was found in which the two studies overlap enough to compare: expected one patient in both; "
             "check that the studies belong together, or align them by 'header'."
         )
     progress("align", 0.2, score_note(screened.max()))
@@ -229,7 +222,9 @@ def climb(
 ) -> Points:
     """Best map near ``start`` on a level: rigid with 6 degrees of freedom, affine with 12."""
     samples, moving = getattr(pair, level), getattr(pair.moving, level)
-    return _climb(pair.centre, start, lambda some: score(samples, moving, some, pair.possible, measure), steps, freedom)
+    return climb_by(
+        pair.centre, start, lambda some: score(samples, moving, some, pair.possible, measure), steps, freedom
+    )
 
 
 def polish(pair: Pair, start: Points) -> Points:
@@ -277,43 +272,9 @@ def _last_climb(samples: Samples, level: PyramidLevel, begin: Points) -> Points:
     inner = samples.staying(level, begin)
     if len(inner.points) < LEAST_POINTS:
         return begin
-    return _climb(inner.centre, begin, lambda some: shared_information(inner, level, some), steps=40, freedom=6)
-
-
-def _climb(centre: Points, start: Points, scored: Callable[[Tensor], Tensor], steps: int, freedom: int) -> Points:
-    """Where L-BFGS ends, by the scores of (P, 4, 4) maps of points relative to ``centre``."""
-
-    def falling(changes: Points) -> tuple[float, Points]:
-        with torch.enable_grad():
-            here = torch.from_numpy(changes[None]).requires_grad_()
-            found = scored(maps(start[None], here, centre)).sum()
-            (slope,) = torch.autograd.grad(found, here)
-        # Scores change by a thousandth over a tenth of a millimetre; L-BFGS takes its first step from the slope.
-        return -1000 * found.item(), -1000 * slope[0].numpy()
-
-    end = minimize(
-        falling,
-        np.zeros(freedom),
-        jac=True,
-        method="L-BFGS-B",
-        options={"maxiter": steps, "maxfun": 2 * steps, "ftol": RELATIVE_TOLERANCE, "gtol": 1e-3},
-    )
-    return np.asarray(uncentred(maps(start[None], torch.from_numpy(end.x[None]), centre), centre)[0])
+    return climb_by(inner.centre, begin, lambda some: shared_information(inner, level, some), steps=40, freedom=6)
 
 
 def _ascend(pair: Pair, starts: Points) -> Points:
-    """Ends of many starts on the coarse level, together; strides shrink from 6 mm to under 1 mm.
-
-    Adam (Kingma and Ba, ICLR 2015) written out: `torch.optim` loads PyTorch's compiler, which takes two seconds.
-    """
-    changes = mean = square = torch.zeros(len(starts), 6, dtype=torch.float64)
-    for step in range(1, 25):
-        with torch.enable_grad():
-            here = changes.clone().requires_grad_()
-            found = score(pair.coarse, pair.moving.coarse, maps(starts, here, pair.centre), pair.possible)
-            (slope,) = torch.autograd.grad(found.sum(), here)
-        mean = torch.lerp(slope, mean, 0.7)
-        square = torch.lerp(slope.square(), square, 0.95)
-        stride = (mean / (1 - 0.7**step)) / ((square / (1 - 0.95**step)).sqrt() + 1e-8)
-        changes = here.detach() + 6.0 * 0.91 ** (step - 1) * stride
-    return uncentred(maps(starts, changes, pair.centre), pair.centre)
+    """Ends of many starts on the coarse level."""
+    return ascend(pair.centre, starts, lambda some: score(pair.coarse, pair.moving.coarse, some, pair.possible))

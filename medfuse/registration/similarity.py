@@ -207,6 +207,12 @@ def shared_share(histograms: Tensor) -> Tensor:
     return normalised_mutual_information(histograms) - 1
 
 
+def mutual_information(histograms: Tensor) -> Tensor:
+    """(P,) H(A) + H(B) − H(A, B), nats."""
+    both, fixed, moving = _entropies(histograms)
+    return fixed + moving - both
+
+
 def correlation_ratio(histograms: Tensor) -> Tensor:
     """(P,) share of each study's variance that the other explains, summed, from 0 (nothing) to 2 (all).
 
@@ -262,8 +268,7 @@ def shared_information(samples: Samples, moving: PyramidLevel, matrices: Tensor)
     Where points enter and leave, H(A) changes with them, and draws the map towards what happens to be at the border;
     dividing by H(A, B), as `score` does, weakens that and does not end it.
     """
-    both, fixed, moving_alone = _entropies(joint(samples, *project(samples, moving, matrices)))
-    return fixed + moving_alone - both
+    return mutual_information(joint(samples, *project(samples, moving, matrices)))
 
 
 def possible_overlap(mask: Tensor, fixed: PyramidLevel, moving: PyramidLevel) -> float:

@@ -42,9 +42,9 @@ class Registration:
         Figures of the search, by name:
 
         - ``overlap``: share of the fixed field of view that the moving one covers, 0 to 1 (all methods of `register`);
-        - ``normalized_mutual_information``: at the result, over the fixed head; 1 (nothing shared) to 2;
+        - ``normalized_mutual_information``: at the result, over the fixed head or body; 1 (nothing shared) to 2;
         - ``normalized_mutual_information_at_header``: the same, where the headers place the studies;
-        - ``starts_agreeing``: how many of 32 starts ended at this result.
+        - ``starts_agreeing``: how many of 32 starts, away from the head of seven at most, ended at this result.
     seconds
         Time spent.
     verdict

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 
+from medfuse.registration.region import Region
 from medfuse.volume.grid import Points
 
 Opinion = Literal["aligned", "unconfirmed", "not aligned"]
@@ -14,17 +15,21 @@ Opinion = Literal["aligned", "unconfirmed", "not aligned"]
 
 @dataclass(frozen=True, eq=False)
 class Verdict:
-    """What the pictures say of an alignment; how it is reached stands in `medfuse.registration.assess`.
+    """What the pictures say of an alignment.
+
+    How it is reached stands in `medfuse.registration.assess` for a head, and in `medfuse.registration.body.verdict` for
+    another region.
 
     Parameters
     ----------
     opinion
-        ``"aligned"``; ``"not aligned"``; or ``"unconfirmed"``, where headers or a file are trusted and the pictures
-        cannot tell.
+        ``"aligned"``; ``"not aligned"``; or ``"unconfirmed"``: the pictures cannot tell, or do not confirm headers or a
+        file that are trusted.
     error_mm
         By how much the map may be off, mm: the larger of the typical distance between where it puts a block of the head
         and where that block fits best (the median over the blocks), and of the distance to where another measure, the
-        correlation ratio, is best (``measures_apart_mm``); infinite where too few blocks can be assessed.
+        correlation ratio, is best (``measures_apart_mm``); infinite where too few blocks can be assessed. Away from the
+        head, eighths of the body stand for blocks.
     reasons
         Why not; empty if aligned.
     places
@@ -36,7 +41,12 @@ class Verdict:
         ``head_overlap`` (share of the fixed head in the moving field), ``misaligned``, ``mirrored`` and ``rival``
         (scores of the pair misaligned on purpose, of its mirror image, and of the best other pose, as shares of the
         score), ``measures_apart_mm`` (mean distance over the head's corners to where the correlation ratio is best),
-        ``blocks`` (how many could be assessed).
+        ``blocks`` (how many could be assessed). Away from the head: ``shared`` (mutual information, nats), ``fit`` and
+        ``fit_at_header`` (what is maximised), ``overlap``, ``misaligned``, ``measures_apart_mm``, ``parts``,
+        ``parts_apart_mm``, ``outlines_apart_mm``, ``outline_voxels``, ``other_shape``, and, after a search, ``rival``,
+        ``agreeing`` and ``starts``.
+    region
+        What is shown, and who told it; None where nobody looked.
     """
 
     opinion: Opinion
@@ -45,6 +55,15 @@ class Verdict:
     places: Points = field(default_factory=lambda: np.zeros((0, 3)), repr=False)
     errors_mm: Points = field(default_factory=lambda: np.zeros(0), repr=False)
     evidence: dict[str, float] = field(default_factory=dict, repr=False)
+    region: Region | None = None
+
+    def of(self, region: Region) -> Verdict:
+        """The same verdict, of what was found to be shown."""
+        return replace(self, region=region)
+
+    def trusted(self) -> Verdict:
+        """What the pictures say of headers or a file that the caller trusts: never more than that they cannot tell."""
+        return replace(self, opinion="unconfirmed") if self.opinion == "not aligned" else self
 
     def __str__(self) -> str:
         return self.opinion if not self.reasons else f"{self.opinion}: {'; '.join(self.reasons)}"
@@ -58,9 +77,13 @@ class Verdict:
             "error_map": [
                 [*place, error] for place, error in zip(self.places.tolist(), self.errors_mm.tolist(), strict=True)
             ],
-            "evidence": dict(self.evidence),
+            "evidence": {name: _finite(figure) for name, figure in self.evidence.items()},
+            "region": None if self.region is None else self.region.to_dict(),
         }
 
 
 def _finite(number: float) -> float | None:
     return number if np.isfinite(number) else None
+
+
+UNASSESSED = Verdict("unconfirmed", reasons=("a volume is constant or too thin to be compared",))

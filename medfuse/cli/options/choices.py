@@ -56,7 +56,9 @@ class Way(str, Enum):
 
 Force = Annotated[
     bool,
-    typer.Option("--force", help="Write even where the images show that it is not aligned; results are then marked."),
+    typer.Option(
+        "--force", help="Write even where the images show that it is not aligned, or cannot tell; results then say so."
+    ),
 ]
 
 FillGaps = Annotated[

@@ -1,0 +1,107 @@
+"""Assess a map away from the head: aligned, not aligned, or the pictures cannot tell.
+
+The search maximises what values and outlines share. The verdict asks what it did not use:
+
+- *Parts.* Shifted by itself, each eighth of the body hardly moves. This gives the map of errors.
+- *Another measure.* The correlation ratio is best at nearly the same place.
+- *Outlines.* In the median, the skin of both lies in one place.
+- *Starts.* Several starts end at the answer, and no other answer fits nearly as well.
+- *Deliberate misalignment.* Shifted by 28 mm or turned by 20°, the two fit worse.
+- *Other shapes.* With another scale, stretch or shear of 8 %, the two fit no better.
+
+What speaks against a map is told apart from what only does not speak for it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from medfuse.registration.body.measure import STRETCH, evidence
+from medfuse.registration.body.pair import BodyPair
+from medfuse.registration.body.search import BodyFound
+from medfuse.registration.verdict import Verdict
+from medfuse.volume.grid import Points
+
+LEAST_SHARED = 0.1
+"""Mutual information, nats, that two pictures of one body exceed by far, and noise does not reach."""
+
+MOST_APART_MM, MOST_OUTLINES_MM = 8.0, 10.0
+"""How far parts, typically, and another measure may fit best from where the map puts them; and how far outlines may lie
+apart: breathing and blur alone come to 6 mm."""
+
+FAR_APART_MM, FAR_OUTLINES_MM = 14.0, 18.0
+"""From where on they speak against a map, and no longer only not for it."""
+
+MOST_OF_MISALIGNED, MOST_OF_RIVAL = 0.95, 0.95
+"""Fits, as shares of the answer's: misaligned on purpose, and of another answer."""
+
+MOST_BY_SHAPE, FAR_BY_SHAPE = 1.015, 1.05
+"""The same with another shape: from where on it does not speak for a map, and from where on against it. Rightly aligned
+limbs come to 0.99 to 1.01; a PET scaled by 10 % to 1.02, an abdomen's CT to more."""
+
+LEAST_AGREEING, LEAST_PARTS, LEAST_OVERLAP = 2, 4, 0.25
+"""Starts that end at the answer; parts that can be shifted; and the share of samples in both fields."""
+
+
+def assess_body(pair: BodyPair, matrix: Points, found: BodyFound | None = None) -> Verdict:
+    """Assess a map (4, 4), fixed → moving; ``found`` says how the search for it went, where there was one."""
+    figures, local = evidence(pair, matrix, found)
+    against, untold = _against(figures), _untold(figures)
+    opinion = "not aligned" if against else "unconfirmed" if untold else "aligned"
+    error = max(figures["parts_apart_mm"], figures["measures_apart_mm"])
+    if opinion == "unconfirmed":
+        untold = (f"the pictures cannot tell: {untold[0]}", *untold[1:])
+    return Verdict(opinion, float(error), (*against, *untold), local.places, local.errors_mm, figures)
+
+
+def _against(figures: dict[str, float]) -> tuple[str, ...]:
+    """What speaks against a map."""
+    if figures["shared"] < LEAST_SHARED:
+        return (f"the two share almost nothing ({figures['shared']:.2f} nats, expected over {LEAST_SHARED:g})",)
+    found = []
+    if figures["other_shape"] > FAR_BY_SHAPE:
+        found.append(_of_another_shape(figures))
+    if figures["parts_apart_mm"] > FAR_APART_MM and np.isfinite(figures["parts_apart_mm"]):
+        found.append(
+            f"parts of the body disagree by {figures['parts_apart_mm']:.0f} mm (expected under {MOST_APART_MM:g} mm)"
+        )
+    outlines = figures["outlines_apart_mm"]
+    if outlines > FAR_OUTLINES_MM and np.isfinite(outlines):
+        found.append(f"the outlines lie {outlines:.0f} mm apart (expected under {MOST_OUTLINES_MM:g} mm)")
+    return tuple(found)
+
+
+def _untold(figures: dict[str, float]) -> tuple[str, ...]:
+    """What does not speak for a map."""
+    found = []
+    if figures["overlap"] < LEAST_OVERLAP or figures["parts"] < LEAST_PARTS:
+        found.append(f"too little is in both fields ({figures['overlap']:.0%} of the fixed study)")
+    elif MOST_APART_MM < figures["parts_apart_mm"] <= FAR_APART_MM:
+        found.append(
+            f"parts of the body disagree by {figures['parts_apart_mm']:.1f} mm (expected under {MOST_APART_MM:g} mm)"
+        )
+    if figures["measures_apart_mm"] > MOST_APART_MM:
+        found.append(
+            f"by another measure, the correlation ratio, the two fit best {figures['measures_apart_mm']:.0f} mm away "
+            f"(expected within {MOST_APART_MM:g} mm)"
+        )
+    if MOST_OUTLINES_MM < figures["outlines_apart_mm"] <= FAR_OUTLINES_MM:
+        found.append(
+            f"the outlines lie {figures['outlines_apart_mm']:.0f} mm apart (expected under {MOST_OUTLINES_MM:g} mm)"
+        )
+    if MOST_BY_SHAPE < figures["other_shape"] <= FAR_BY_SHAPE:
+        found.append(_of_another_shape(figures))
+    if figures["misaligned"] > MOST_OF_MISALIGNED:
+        found.append(f"misaligned on purpose, the two still fit {figures['misaligned']:.0%} as well")
+    if figures.get("rival", 0.0) > MOST_OF_RIVAL:
+        found.append(f"another place fits {figures['rival']:.0%} as well")
+    if figures.get("agreeing", LEAST_AGREEING) < LEAST_AGREEING:
+        found.append("starts near the headers end in different places")
+    return tuple(found)
+
+
+def _of_another_shape(figures: dict[str, float]) -> str:
+    return (
+        f"the partner fits {figures['other_shape'] - 1:.1%} better with lengths or angles changed by {STRETCH:.0%}: it "
+        "seems to have another scale or shear"
+    )

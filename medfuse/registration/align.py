@@ -278,7 +278,7 @@ def _exchanged(fixed: MetaTensor, moving: MetaTensor, region: Region) -> bool:
     return ranks[1] < ranks[0] and (region.name == "body" or ranks[1] == 0)
 
 
-_SHOWS = {MRI: 0, "CT": 1}
+_SHOWS: dict[str, int] = {MRI: 0, "CT": 1}
 
 
 def _turned_about(found: Registration, fixed: MetaTensor, moving: MetaTensor) -> Registration:

@@ -19,7 +19,7 @@ import numpy as np
 from medfuse.registration.body.measure import STRETCH, evidence
 from medfuse.registration.body.pair import BodyPair
 from medfuse.registration.body.search import BodyFound
-from medfuse.registration.verdict import Verdict
+from medfuse.registration.verdict import Opinion, Verdict
 from medfuse.volume.grid import Points
 
 LEAST_SHARED = 0.1
@@ -47,7 +47,7 @@ def assess_body(pair: BodyPair, matrix: Points, found: BodyFound | None = None) 
     """Assess a map (4, 4), fixed → moving; ``found`` says how the search for it went, where there was one."""
     figures, local = evidence(pair, matrix, found)
     against, untold = _against(figures), _untold(figures)
-    opinion = "not aligned" if against else "unconfirmed" if untold else "aligned"
+    opinion: Opinion = "not aligned" if against else "unconfirmed" if untold else "aligned"
     error = max(figures["parts_apart_mm"], figures["measures_apart_mm"])
     if opinion == "unconfirmed":
         untold = (f"the pictures cannot tell: {untold[0]}", *untold[1:])

@@ -16,7 +16,7 @@ from medfuse.errors import RegistrationError
 from medfuse.nifti.header import NiftiSource
 from medfuse.nifti.read import TEMPLATE_SPACES
 from medfuse.registration.assess import agrees_within, assess, cannot_tell
-from medfuse.registration.deform import deform
+from medfuse.registration.deformable.deform import deform
 from medfuse.registration.pyramid import LEAST_VOXELS, Pyramid
 from medfuse.registration.search import SIGNIFICANT, Pair, climb, score_note, search
 from medfuse.registration.transform import Method, Registration

@@ -22,6 +22,9 @@ from medfuse.registration.warp import LEAST_JACOBIAN, Warp
 from medfuse.runtime.parallel import parallel_map
 from medfuse.volume.grid import Grid, Points
 
+AROUND = 1.5
+"""Spacings of the coarsest control points that the lattice goes on around the body: with less, a thin one has none."""
+
 LEAST_POINTS = 4000
 """Samples in the moving field; fewer say too little about a deformation."""
 
@@ -49,7 +52,7 @@ def deform(pair: Pair, matrix: Points) -> Warp | None:
     seen = Observed.of(pair, matrix, moving)
     if len(seen.samples.points) < LEAST_POINTS:
         return None
-    grid = lattice_over(pair.fixed.coarse, CONTROLS_MM[0])
+    grid = lattice_over(pair.fixed.coarse, AROUND * CONTROLS_MM[0])
     for stiffer in STIFFER:
         halves = partial(_fit_of_half, seen, grid, BENDING * stiffer)
         one, other = parallel_map(halves, [0, 1])

@@ -85,7 +85,8 @@ def rasterise(polygons: Sequence[Points], study: Grid) -> Region:
     pixel = max(finest, float((high - low).max()) / (MOST_PIXELS - 3))
     shape = tuple(int(np.ceil(length / pixel)) + 3 for length in high - low)
     origin = low - pixel
-    count = round((planes[-1] - planes[0]) / step) + 1
+    lowest = planes[0] - (reach - step / 2)
+    count = int(np.ceil((planes[-1] + reach - step / 2 - lowest) / step - 1e-6)) + 1
     if count > MOST_SLICES:
         raise GeometryError(
             f"contours of the structure reach over {planes[-1] - planes[0]:.4g} mm in steps of {step:.2g} mm, which no "
@@ -104,14 +105,14 @@ def rasterise(polygons: Sequence[Points], study: Grid) -> Region:
     ]
     values = np.zeros((*shape, count), dtype=bool)
     for slot in range(count):
-        apart = np.abs(planes - (planes[0] + slot * step))
-        if apart.min() <= reach:
+        apart = np.abs(planes - (lowest + slot * step))
+        if apart.min() <= reach + 1e-3:
             values[..., slot] = filled[int(apart.argmin())]
     if not values.any():
         raise GeometryError("contours of the structure enclose nothing; choose another structure, or export it again.")
     affine = np.eye(4)
     affine[:3, :3] = axes * (pixel, pixel, step)
-    affine[:3, 3] = axes @ (*origin, planes[0])
+    affine[:3, 3] = axes @ (*origin, lowest)
     return Region(values, Grid(values.shape, affine))
 
 
@@ -155,7 +156,7 @@ def _planes(heights: Points, usual: float) -> tuple[Points, float, float]:
     whole = gaps / smallest
     # Where planes are not evenly spaced, thin slices find each one's nearest plane.
     even = len(gaps) == 0 or float(np.abs(whole - whole.round()).max()) < 0.05
-    return np.array(planes), smallest if even else smallest / 4, thickness / 2 + 1e-3
+    return np.array(planes), smallest if even else smallest / 4, thickness / 2
 
 
 def _inside(polygons: Sequence[Points], shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:

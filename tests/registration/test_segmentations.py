@@ -81,8 +81,8 @@ def structure_set(
 def study(tmp_path_factory: pytest.TempPathFactory) -> MetaTensor:
     """An oblique MR series, read back."""
     folder = tmp_path_factory.mktemp("study")
-    write_acquisition(acquired(oblique_grid())[0], folder / "mr")
-    return load(folder / "mr")
+    write_acquisition(acquired(oblique_grid())[0], folder / "mr", study=1, series_number=2)
+    return load(folder / "mr", study=1, series_number=2)
 
 
 def frame_of(study: MetaTensor) -> str:

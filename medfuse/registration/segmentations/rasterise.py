@@ -83,7 +83,8 @@ def rasterise(polygons: Sequence[Points], study: Grid) -> Region:
     low, high = flat.min(axis=0), flat.max(axis=0)
     finest = float(np.clip(min(study.spacing) / 2, FINEST_MM, COARSEST_MM))
     pixel = max(finest, float((high - low).max()) / (MOST_PIXELS - 3))
-    shape = tuple(int(np.ceil(length / pixel)) + 3 for length in high - low)
+    width, height = (int(np.ceil(length / pixel)) + 3 for length in high - low)
+    shape = width, height
     origin = low - pixel
     lowest = planes[0] - (reach - step / 2)
     count = int(np.ceil((planes[-1] + reach - step / 2 - lowest) / step - 1e-6)) + 1
@@ -113,7 +114,7 @@ def rasterise(polygons: Sequence[Points], study: Grid) -> Region:
     affine = np.eye(4)
     affine[:3, :3] = axes * (pixel, pixel, step)
     affine[:3, 3] = axes @ (*origin, lowest)
-    return Region(values, Grid(values.shape, affine))
+    return Region(values, Grid((*shape, count), affine))
 
 
 def _axes(polygons: Sequence[Points], study: Grid) -> Points:
@@ -159,7 +160,7 @@ def _planes(heights: Points, usual: float) -> tuple[Points, float, float]:
     return np.array(planes), smallest if even else smallest / 4, thickness / 2
 
 
-def _inside(polygons: Sequence[Points], shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+def _inside(polygons: Sequence[Points], shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
     """(X, Y) whether centres of pixels lie in an odd number of polygons, whose vertices are (N, 2) in pixels."""
     crossings = np.zeros(shape[0] * shape[1], dtype=np.int64)
     for polygon in polygons:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset
-from pydicom.pixels.utils import iter_pixels
+from pydicom.pixels.utils import pixel_array
 from pydicom.uid import RTStructureSetStorage, SegmentationStorage
 
 from medfuse.dicom.frames.enhanced import Groups
@@ -192,7 +192,9 @@ def _mask(dataset: Dataset, name: str | None) -> SegmentMask:
     values = np.zeros(grid.shape, dtype=bool)
     half = 0.5 * int(dataset.get("MaximumFractionalValue") or 1)
     fractional = said(dataset, "SegmentationType") == "FRACTIONAL"
-    for slot, pixels in zip(slots, iter_pixels(dataset, indices=places), strict=True):
+    # All at once: frames of single bits need not begin at a byte, so they cannot be read one by one.
+    frames = pixel_array(dataset).reshape(count, int(dataset.Rows), int(dataset.Columns))
+    for slot, pixels in zip(slots, frames[places], strict=True):
         inside = pixels == number if label_map else pixels >= half if fractional else pixels > 0
         values[..., slot] |= inside.T
     if not values.any():

@@ -38,8 +38,16 @@ STIFFER = (1.0, 4.0, 16.0, 64.0)
 """Times the bending energy, until nothing comes near folding."""
 
 
-def deform(pair: Pair, matrix: Points) -> Warp | None:
+def deform(pair: Pair, matrix: Points, *, head: bool = True) -> Warp | None:
     """Find the deformation that, before ``matrix``, lets the pair share most.
+
+    Parameters
+    ----------
+    pair, matrix
+        The studies, and the linear map, fixed → moving, RAS+ mm.
+    head
+        Of a head, mutual information of fresh samples decides alone: most of it does not move, and the verdict on heads
+        assesses the deformation anew.
 
     Returns
     -------
@@ -59,7 +67,7 @@ def deform(pair: Pair, matrix: Points) -> Warp | None:
         mean = (one + other) / 2
         warp = _warp_of(mean, one - other, seen, grid)
         if warp is not None and warp.least_jacobian >= LEAST_JACOBIAN:
-            return warp if _better(warp, seen, Observed.of(pair.redrawn(), matrix, moving)) else None
+            return warp if _better(warp, seen, Observed.of(pair.redrawn(), matrix, moving), head) else None
     return None
 
 
@@ -77,13 +85,15 @@ def _warp_of(mean: Tensor, difference: Tensor, seen: Observed, grid: Grid) -> Wa
     return replace(warp, error_mm=2 * _typical_mm(apart, seen))
 
 
-def _better(warp: Warp, seen: Observed, fresh: Observed) -> bool:
+def _better(warp: Warp, seen: Observed, fresh: Observed, head: bool) -> bool:
     """Whether it is by samples that nothing was fitted to, and moves things by more than two fits of it differ."""
     assert warp.error_mm is not None
     ratio, shared = (
         fresh.under(warp, measure) / max(fresh.under(None, measure), 1e-6)
         for measure in (correlation_ratio, shared_share)
     )
+    if head:
+        return shared >= SIGNIFICANT
     return ratio >= LEAST_BETTER and shared >= SIGNIFICANT and warp.error_mm <= MOST_APART * _typical_mm(warp, seen)
 
 

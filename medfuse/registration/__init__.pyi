@@ -1,6 +1,7 @@
 from .align import Align, assess_registration, register
 from .files.suffixes import READ_SUFFIXES, WRITTEN_SUFFIXES
 from .resampling import Resampled, resample, resampled
+from .segmentations.report import SegmentationReport, Structure, compare_segmentations, read_segmentation
 from .transform import Registration
 from .verdict import Verdict
 from .warp import Warp
@@ -11,9 +12,13 @@ __all__ = [
     "Align",
     "Registration",
     "Resampled",
+    "SegmentationReport",
+    "Structure",
     "Verdict",
     "Warp",
     "assess_registration",
+    "compare_segmentations",
+    "read_segmentation",
     "register",
     "resample",
     "resampled",

@@ -155,7 +155,7 @@ def _of_body(pair: BodyPair | None, shared: str, asked: _Asked, volumes: tuple[M
         if asked.method == "deformable" and end.verdict is not None and end.verdict.opinion == "aligned":
             whole = _pair(*volumes, asked.seed, needed=True)
             assert whole is not None
-            bent = deformed(whole, end)
+            bent = deformed(whole, end, head=False)
             end = end if bent.warp is None else replace(bent, verdict=assess_body(pair.warped(bent.warp), bent.matrix))
     return replace(end, scores=body_scores(pair, end))
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from medfuse.nifti.read import TEMPLATE_SPACES
 from medfuse.registration.assess import agrees_within, assess, cannot_tell
-from medfuse.registration.deform import deform
+from medfuse.registration.deformable.deform import deform
 from medfuse.registration.search import SIGNIFICANT, Pair, climb, score_note, search
 from medfuse.registration.transform import Registration
 from medfuse.registration.verdict import UNASSESSED
@@ -83,14 +83,10 @@ def search_head(pair: Pair, progress: Progress, method: str) -> Registration:
     return replace(bent, verdict=assess(pair.warped(bent.warp), bent.matrix, found.rival))
 
 
-def deformed(pair: Pair, end: Registration) -> Registration:
-    """Add a deformation where the two share more through it, on samples that it was not fitted to; else the same."""
-    warp = deform(pair, end.matrix)
-    if warp is None:
-        return end
-    fresh = pair.redrawn()
-    before, after = fresh.scores(end.matrix[None])[0], fresh.warped(warp).scores(end.matrix[None])[0]
-    return end if after < before * SIGNIFICANT else replace(end, method="deformable", warp=warp)
+def deformed(pair: Pair, end: Registration, *, head: bool = True) -> Registration:
+    """Add a deformation where it is confirmed by samples that it was not fitted to; else the same. See `deform`."""
+    warp = deform(pair, end.matrix, head=head)
+    return end if warp is None else replace(end, method="deformable", warp=warp)
 
 
 def _on_one_lattice(pair: Pair, matrix: Points, fresh: Pair) -> Points:

@@ -35,6 +35,9 @@ class Warp:
         The lattice, in the fixed world.
     displacement
         (3, X, Y, Z) float32, RAS+ mm: the point p goes to ``p + displacement(p)``.
+    error_mm
+        How far two fits that share neither samples nor control points lie apart, typically (the median over the body);
+        None where it was not fitted but read. What misleads both fits alike is not in it.
 
     Raises
     ------
@@ -45,6 +48,7 @@ class Warp:
 
     grid: Grid
     displacement: npt.NDArray[np.float32]
+    error_mm: float | None = None
 
     def __post_init__(self) -> None:
         values = np.ascontiguousarray(self.displacement, dtype=np.float32)
@@ -68,8 +72,8 @@ class Warp:
             )
         if self.least_jacobian <= 0:
             raise RegistrationError(
-                f"the deformation folds: expected a Jacobian above 0 everywhere, found {self.least_jacobian:.2f}; a "
-                "head cannot lie so. Make it smoother, or align affinely."
+                f"the deformation folds: expected a Jacobian above 0 everywhere, found {self.least_jacobian:.2f}; no "
+                "body lies so. Make it smoother, or align affinely."
             )
 
     @property
@@ -132,4 +136,5 @@ class Warp:
             "spacing_mm": list(self.grid.spacing),
             "largest_mm": self.largest_mm,
             "least_jacobian": self.least_jacobian,
+            "error_mm": self.error_mm,
         }

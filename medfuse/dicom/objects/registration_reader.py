@@ -9,10 +9,9 @@ import numpy.typing as npt
 from pydicom.dataset import Dataset
 from pydicom.uid import SpatialRegistrationStorage
 
-from medfuse.dicom.encoding.deflated import read_bounded
 from medfuse.dicom.header import numbers, quiet
+from medfuse.dicom.objects.read_object import kind_of, read_object
 from medfuse.errors import RegistrationError, counted
-from medfuse.runtime.output.exchange import settle
 from medfuse.volume.grid import LPS_FROM_RAS
 
 Matrix = npt.NDArray[np.float64]
@@ -79,28 +78,15 @@ def alignment_of(dataset: Dataset) -> dict[str, Matrix]:
 
 
 def _registration(path: Path) -> Dataset:
-    settle(path)
-    if path.is_dir():
-        files = [one for one in path.iterdir() if one.is_file()]
-        if len(files) != 1:
-            raise RegistrationError(
-                f"expected one registration in {path}, found {counted(len(files), 'file')}; give the file."
-            )
-        path = files[0]
-    if not path.is_file():
-        raise RegistrationError(f"there is no registration file {path}; check the path.")
+    dataset = read_object(path, "registration", RegistrationError)
+    if dataset.get("SOPClassUID") != SpatialRegistrationStorage:
+        raise RegistrationError(
+            f"expected a Spatial Registration, rigid or affine, in {path}; found {kind_of(dataset)}."
+        )
     try:
-        dataset = read_bounded(path, stop_before_pixels=True)
-        kind = dataset.get("SOPClassUID")
         items = len(dataset.get("RegistrationSequence") or [])
     except Exception as error:  # pydicom raises many kinds on damaged files
         raise RegistrationError(f"{path} could not be read as DICOM; check the path and the file.") from error
-    if kind != SpatialRegistrationStorage:
-        # A class that the Standard does not know has its UID as its name, which may tell who made it.
-        name = kind.name if kind is not None and kind.name != kind else "an object of unknown class"
-        raise RegistrationError(
-            f"expected a Spatial Registration, rigid or affine, in {path}; found {name.removesuffix(' Storage')}."
-        )
     if not items:
         raise RegistrationError(f"{path} is a Spatial Registration without any item; export it again.")
     return dataset

@@ -34,6 +34,10 @@ LEAST_BETTER = 1.01
 MOST_APART = 0.5
 """How far two fits may lie apart, as a share of how far they move things: what noise moves, it moves differently."""
 
+CLEARLY = 1.2
+"""Score of fresh samples after over before from which fits need not agree so closely; where nothing was deformed, it
+rose by up to 15 %."""
+
 STIFFER = (1.0, 4.0, 16.0, 64.0)
 """Times the bending energy, until nothing comes near folding."""
 
@@ -54,7 +58,8 @@ def deform(pair: Pair, matrix: Points, *, head: bool = True) -> Warp | None:
     Warp or None
         With the estimate of its error; None where too little is in both fields, where even a stiff one would shrink a
         part of the body to less than a fifth, and where it is not better than ``matrix`` alone by the correlation ratio
-        and by mutual information of fresh samples, or moves things by no more than two fits of it differ.
+        and by mutual information of fresh samples, or moves things by hardly more than two fits of it differ
+        without being clearly better.
     """
     moving = ranked(pair.moving.fine, pair.moving.coarse)
     seen = Observed.of(pair, matrix, moving)
@@ -94,7 +99,8 @@ def _better(warp: Warp, seen: Observed, fresh: Observed, head: bool) -> bool:
     )
     if head:
         return shared >= SIGNIFICANT
-    return ratio >= LEAST_BETTER and shared >= SIGNIFICANT and warp.error_mm <= MOST_APART * _typical_mm(warp, seen)
+    agree = warp.error_mm <= MOST_APART * _typical_mm(warp, seen)
+    return ratio >= LEAST_BETTER and shared >= (SIGNIFICANT if agree else CLEARLY)
 
 
 def _typical_mm(warp: Warp, seen: Observed) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 
-from medfuse.cli.score_tables import print_comparison
+from medfuse.cli.output.score_tables import print_comparison
 from medfuse.methods import load_method
 from medfuse.pipeline.compare_methods import compare_methods
 from medfuse.pipeline.scored_pairs import pairs_of_paths

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 
-from medfuse.cli import align, bench, demo, fuse, inspect, score, send, train, verify, warm_up
+from medfuse.cli import align, bench, demo, figure, fuse, inspect, score, send, train, verify, warm_up
 from medfuse.cli.cohort import plan as cohort_plan
 from medfuse.cli.cohort import run as cohort_run
 from medfuse.cli.cohort import status as cohort_status
@@ -21,6 +21,7 @@ __all__ = [
     "cohort_run",
     "cohort_status",
     "demo",
+    "figure",
     "fuse",
     "inspect",
     "main",

@@ -10,7 +10,7 @@ import typer
 import medfuse
 from medfuse.cli.console import EXIT_CODES, Json, Overwrite, app, refusing, steps
 from medfuse.cli.options.choices import PARTNER_NAMES, DicomChoices, Format, PartnerModality, partner_named
-from medfuse.cli.results import RESULTS, print_result, summary, write_results
+from medfuse.cli.output.results import RESULTS, print_result, summary, write_results
 from medfuse.runtime.output.atomic_output import atomic_entries
 from medfuse.runtime.progress import part_of
 

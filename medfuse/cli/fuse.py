@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -24,30 +23,41 @@ from medfuse.cli.options.choices import (
     PartnerOption,
     PlaneName,
     Way,
-    choosing,
     method_given,
 )
+from medfuse.cli.options.fusion import (
+    AlignHow,
+    Device,
+    Join,
+    MriPath,
+    MriSeries,
+    MriVolume,
+    PaletteName,
+    PartnerPath,
+    PartnerSeries,
+    PartnerVolume,
+    Weights,
+    WindowShown,
+    alignment_given,
+    alignment_of,
+    load_pair,
+    require_alignment,
+)
 from medfuse.cli.options.inputs import require_apart
-from medfuse.cli.options.pair import Pair, chosen_pair
+from medfuse.cli.options.pair import chosen_pair
 from medfuse.cli.options.suv import Dose, Height, InjectedAt, Nuclide, SexOption, Suv, SuvBy, Weight, suv_choices
-from medfuse.cli.results import RESULTS, print_result, summary, write_results
-from medfuse.errors import did_you_mean
+from medfuse.cli.output.results import RESULTS, print_result, summary, write_results
 from medfuse.gesenet.engines import AUTO, ENGINE_NAMES
 from medfuse.gesenet.weights import DEFAULT
-from medfuse.intensity import CT_WINDOWS_HU
 from medfuse.methods.names import GESENET, ParsedName
-from medfuse.registration.files.suffixes import READ_SUFFIXES
 from medfuse.runtime.output.atomic_output import atomic_entries
-from medfuse.runtime.output.place import shown
-from medfuse.runtime.progress import Progress, part_of
-from medfuse.volume import MRI, PALETTES, PARTNERS
+from medfuse.volume import PARTNERS
 
 if TYPE_CHECKING:
     from monai.data.meta_tensor import MetaTensor
 
     from medfuse import dicom
-    from medfuse.registration import Align
-    from medfuse.volume import Modality, Plane
+    from medfuse.volume import Plane
 
 MOST_BITS = 16
 
@@ -60,31 +70,14 @@ DICOM_ONLY = (
 
 @app.command(epilog=EXIT_CODES)
 def fuse(
-    mri: Annotated[
-        Path,
-        typer.Argument(
-            help="The MRI: a DICOM folder or archive, or a NIfTI file; or a folder of both.", show_default=False
-        ),
-    ],
+    mri: MriPath,
     out: Annotated[Path, typer.Option("--out", help="Folder for the results.", show_default=False)],
-    partner: Annotated[
-        Path | None, typer.Argument(help="Its CT, PET or SPECT, in the same forms.", show_default=False)
-    ] = None,
+    partner: PartnerPath = None,
     format_: Annotated[Format, typer.Option("--format", help="What to write.")] = Format.BOTH,
     modality: PartnerOption = None,
-    align: Annotated[
-        str,
-        typer.Option(
-            help=f"{', '.join(Way)}, or a registration FILE (.tfm, .h5, .mat, .txt, or DICOM).", metavar="HOW"
-        ),
-    ] = "auto",
+    align: AlignHow = "auto",
     force: Force = False,
-    window: Annotated[
-        str | None,
-        typer.Option(
-            help=f"Partner values shown: LEVEL,WIDTH, a largest value, or, for CT, one of {', '.join(CT_WINDOWS_HU)}."
-        ),
-    ] = None,
+    window: WindowShown = None,
     suv: Suv = False,
     suv_by: SuvBy = None,
     dose: Dose = None,
@@ -93,33 +86,18 @@ def fuse(
     weight: Weight = None,
     height: Height = None,
     sex: SexOption = None,
-    palette: Annotated[
-        str | None,
-        typer.Option(help=f"Colours of the partner: {', '.join(PALETTES)}. PET and SPECT: violet-to-orange; CT: none."),
-    ] = None,
-    join: Annotated[
-        JoinName,
-        typer.Option(help="How slices take them: oklab (hue tells the uptake), or chroma (Eq. 5 of the paper)."),
-    ] = JoinName.OKLAB,
+    palette: PaletteName = None,
+    join: Join = JoinName.OKLAB,
     plane: Annotated[PlaneName, typer.Option(help="Slices to fuse and write.")] = PlaneName.NATIVE,
     method: MethodName = GESENET,
-    weights: Annotated[
-        str, typer.Option(help="Weights of gesenet: default, or a weights file.", metavar="FILE")
-    ] = "default",
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    weights: Weights = "default",
+    device: Device = "auto",
     engine: Annotated[str, typer.Option(help=f"How gesenet is run: auto, {', '.join(ENGINE_NAMES)}.")] = AUTO,
     batch_size: Annotated[int, typer.Option(min=1, help="Slices fused at once; halved where memory runs out.")] = 4,
-    mri_series: Annotated[
-        str | None,
-        typer.Option(
-            help="Number or UID of the MRI series, where the folder holds several; NUMBER:2 for its second volume."
-        ),
-    ] = None,
-    partner_series: Annotated[str | None, typer.Option(help="The same for the partner.")] = None,
-    mri_volume: Annotated[
-        int | None, typer.Option(min=0, help="Which volume of a 4-D NIfTI MRI, counted from 0.")
-    ] = None,
-    partner_volume: Annotated[int | None, typer.Option(min=0, help="The same for the partner.")] = None,
+    mri_series: MriSeries = None,
+    partner_series: PartnerSeries = None,
+    mri_volume: MriVolume = None,
+    partner_volume: PartnerVolume = None,
     luma: Annotated[bool, typer.Option("--luma", help="Read colours of NIfTI as their brightness.")] = False,
     fill_gaps: FillGaps = False,
     accept_cut: AcceptCut = False,
@@ -185,7 +163,7 @@ def fuse(
     with refusing(as_json), steps() as progress:
         started = time.perf_counter()
         _require_inputs_apart(out, mri, partner, template, align, weights, chosen)
-        alignment = _alignment(align)
+        alignment = alignment_given(align)
         hidden = dicom.Deidentifier()
         with refusing_options():
             options = dicom.DicomOptions(
@@ -202,14 +180,16 @@ def fuse(
                 mri, partner, mri_series, partner_series, modality and modality.value, (fill_gaps, accept_cut)
             )
             wanted = [one for one in PARTNERS if modality is None or modality.value == one]
-            loaded, other = _load(pair, wanted, (mri_volume, partner_volume), luma, (fill_gaps, accept_cut), progress)
+            loaded, other = load_pair(
+                pair, wanted, (mri_volume, partner_volume), luma, (fill_gaps, accept_cut), progress
+            )
             other = uptake.convert(other)
             _refuse_early(loaded, other, plane.value, format_, choices)
             study = medfuse.fuse(
                 loaded,
                 other,
                 method=method,
-                align=medfuse.Registration.load(alignment, loaded, other) if isinstance(alignment, Path) else alignment,
+                align=alignment_of(alignment, loaded, other),
                 force=force,
                 window=window,
                 palette=palette,
@@ -241,34 +221,6 @@ def _require_inputs_apart(
     given |= {"--align": Path(align)} if align not in list(Way) else {}
     given |= {"--weights": Path(weights)} if weights != DEFAULT else {}
     require_apart([out / entry for entry in RESULTS], given)
-
-
-def _load(
-    pair: Pair,
-    wanted: list[Modality],
-    volumes: tuple[int | None, int | None],
-    luma: bool,
-    accepted: tuple[bool, bool],
-    progress: Progress,
-) -> tuple[MetaTensor, MetaTensor]:
-    """The MRI and its partner."""
-    from medfuse import nifti
-
-    grey = [luma and isinstance(path, Path) and nifti.is_nifti(path) for path in (pair.mri, pair.partner)]
-    halves = part_of(progress, 0, 0.5, "MRI"), part_of(progress, 0.5, 1, "partner")
-    read = partial(medfuse.load, fill_gaps=accepted[0], accept_cut=accepted[1])
-    with choosing("--mri-series"):
-        mri = read(pair.mri, MRI, pair.mri_series, volume=volumes[0], luma=grey[0], progress=halves[0])
-    with choosing("--partner-series"):
-        other = read(pair.partner, wanted, pair.partner_series, volume=volumes[1], luma=grey[1], progress=halves[1])
-    return mri, other
-
-
-def _alignment(align: str) -> Align | medfuse.Registration | Path:
-    """A way to align, a registration, or the path of a DICOM one, which is read once the two studies are known."""
-    if align in list(Way):
-        return cast("Align", align)
-    return medfuse.Registration.load(align) if Path(align).suffix in READ_SUFFIXES else Path(align)
 
 
 def _refuse_early(mri: MetaTensor, partner: MetaTensor, plane: Plane, format_: Format, choices: DicomChoices) -> None:
@@ -303,11 +255,7 @@ def _require_usable(
             "--luma says how colours of NIfTI are read, but neither study is NIfTI, and colours of DICOM are never "
             "measured values; leave it out."
         )
-    if align not in list(Way) and not Path(align).exists():
-        raise typer.BadParameter(
-            f"expected {', '.join(Way)} or a registration file; there is no file {shown(align)!r}."
-            f"{did_you_mean(align, [way.value for way in Way])}"
-        )
+    require_alignment(align)
     if bits not in (8, 16):
         raise typer.BadParameter(f"a grey picture has 8 or 16 bits; found {bits}.")
     if template is not None and identity:

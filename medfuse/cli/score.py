@@ -11,7 +11,7 @@ import typer
 from medfuse.cli.console import EXIT_CODES, Json, Overwrite, app, print_json, refusing, steps
 from medfuse.cli.options.choices import JoinName, PartnerOption, Way, methods_given
 from medfuse.cli.options.inputs import require_apart
-from medfuse.cli.score_tables import print_comparison, print_scores
+from medfuse.cli.output.score_tables import print_comparison, print_scores
 from medfuse.methods.names import HOW_TO_NAME
 from medfuse.metrics import CORE, SCORES
 

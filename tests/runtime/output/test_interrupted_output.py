@@ -18,7 +18,7 @@ from dying import CHANGES, dying
 
 import medfuse
 from medfuse.cli.options.choices import DicomChoices, Format
-from medfuse.cli.results import RESULTS, write_results
+from medfuse.cli.output.results import RESULTS, write_results
 from medfuse.dicom import DicomOptions
 from medfuse.errors import ExportError
 from medfuse.runtime.output.atomic_output import atomic_entries

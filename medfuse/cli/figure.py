@@ -1,0 +1,177 @@
+"""Draw slices of a pair and of its fusion as a figure for papers: ``medfuse figure``."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+import medfuse
+from medfuse.cli.console import EXIT_CODES, Json, Overwrite, app, print_json, refusing, stdout, steps
+from medfuse.cli.options.choices import (
+    DifferentPatients,
+    Force,
+    JoinName,
+    MethodName,
+    PartnerOption,
+    PlaneName,
+    Way,
+    method_given,
+)
+from medfuse.cli.options.fusion import (
+    AlignHow,
+    Device,
+    Join,
+    MriPath,
+    MriSeries,
+    PaletteName,
+    PartnerPath,
+    PartnerSeries,
+    Weights,
+    WindowShown,
+    alignment_given,
+    alignment_of,
+    load_pair,
+    require_alignment,
+)
+from medfuse.cli.options.inputs import require_apart
+from medfuse.cli.options.pair import chosen_pair
+from medfuse.gesenet.engines import AUTO
+from medfuse.gesenet.weights import DEFAULT
+from medfuse.methods.names import GESENET
+from medfuse.provenance import DISCLAIMER
+from medfuse.volume import PARTNERS
+
+if TYPE_CHECKING:
+    from medfuse.pipeline.figure import Column
+
+SUFFIXES = (".png", ".pdf", ".svg")
+
+
+class FigurePlaneName(str, Enum):
+    """Planes whose slices a figure shows."""
+
+    NATIVE = "native"
+    AXIAL = "axial"
+    CORONAL = "coronal"
+    SAGITTAL = "sagittal"
+    ORTHOGONAL = "orthogonal"
+
+
+class ViewName(str, Enum):
+    """Where the patient's left is."""
+
+    RADIOLOGICAL = "radiological"
+    NEUROLOGICAL = "neurological"
+
+
+@app.command(epilog=EXIT_CODES)
+def figure(
+    mri: MriPath,
+    out: Annotated[Path, typer.Option("--out", help=f"File: {', '.join(SUFFIXES)}.", show_default=False)],
+    partner: PartnerPath = None,
+    slices: Annotated[
+        str,
+        typer.Option(
+            help="How many, evenly spaced; or their numbers in the plane, from 0, as 40,52,64.", metavar="N,…"
+        ),
+    ] = "3",
+    plane: Annotated[
+        FigurePlaneName, typer.Option(help="Which slices; orthogonal: one of each plane through one point.")
+    ] = FigurePlaneName.AXIAL,
+    at: Annotated[
+        str | None, typer.Option(help="Draw the slice through this point, and mark it: mm, RAS+.", metavar="X,Y,Z")
+    ] = None,
+    columns: Annotated[
+        str, typer.Option(help="Which of mri, partner and fused.", metavar="NAME,…")
+    ] = "mri,partner,fused",
+    view: Annotated[
+        ViewName, typer.Option(help="radiological: the patient's left on the right.")
+    ] = ViewName.RADIOLOGICAL,
+    dark: Annotated[bool, typer.Option("--dark", help="White on black.")] = False,
+    dpi: Annotated[int, typer.Option(min=30, max=1200, help="Dots an inch of a PNG.")] = 300,
+    modality: PartnerOption = None,
+    align: AlignHow = "auto",
+    force: Force = False,
+    window: WindowShown = None,
+    palette: PaletteName = None,
+    join: Join = JoinName.OKLAB,
+    method: MethodName = GESENET,
+    weights: Weights = DEFAULT,
+    device: Device = "auto",
+    mri_series: MriSeries = None,
+    partner_series: PartnerSeries = None,
+    different_patients: DifferentPatients = False,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Draw MRI, PARTNER and their fusion with letters, positions, scale bar and colour bars."""
+    require_alignment(align)
+    method_given(method, weights=weights, engine=AUTO, join=join)
+    if out.suffix.lower() not in SUFFIXES:
+        raise typer.BadParameter(f"expected --out with {', '.join(SUFFIXES)} at its end; found {out.name!r}.")
+    numbers, point = _whole_numbers(slices), _point(at)
+    with refusing(as_json), steps() as progress:
+        given = {"MRI": mri, "PARTNER": partner}
+        given |= {"--align": Path(align)} if align not in list(Way) else {}
+        require_apart([out], given)
+        pair = chosen_pair(mri, partner, mri_series, partner_series, modality and modality.value, (False, False))
+        wanted = [one for one in PARTNERS if modality is None or modality.value == one]
+        alignment = alignment_given(align)
+        loaded, other = load_pair(pair, wanted, (None, None), False, (False, False), progress)
+        study = medfuse.fuse(
+            loaded,
+            other,
+            method=method,
+            align=alignment_of(alignment, loaded, other),
+            force=force,
+            window=window,
+            palette=palette,
+            join=join.value,
+            plane=PlaneName.NATIVE.value,
+            weights=weights,
+            device=device,
+            different_patients=different_patients,
+            lazy=True,
+            progress=progress,
+        )
+        try:
+            drawn = study.figure(
+                numbers,
+                plane=plane.value,
+                columns=cast("list[Column]", columns.split(",")),
+                at=point,
+                view=view.value,
+                dark=dark,
+            )
+        except ValueError as error:  # which says what the study has
+            raise typer.BadParameter(str(error)) from error
+        study.write_figure(out, drawn, overwrite=overwrite, dpi=dpi)
+    if as_json:
+        print_json({"out": str(out), "alignment": study.provenance.alignment, "disclaimer": DISCLAIMER})
+        return
+    stdout.print(f"{out}: {study.provenance.alignment}", highlight=False, markup=False, soft_wrap=True)
+    stdout.print(DISCLAIMER, style="dim")
+
+
+def _whole_numbers(text: str) -> int | list[int]:
+    """A count, or, with commas, numbers of slices."""
+    try:
+        numbers = [int(each) for each in text.split(",") if each.strip()]
+    except ValueError:
+        numbers = []
+    if not numbers:
+        raise typer.BadParameter(f"expected --slices as a count or as numbers such as 40,52; found {text[:40]!r}.")
+    return numbers[0] if len(numbers) == 1 and "," not in text else numbers
+
+
+def _point(text: str | None) -> list[float] | None:
+    if text is None:
+        return None
+    try:
+        x, y, z = (float(each) for each in text.split(","))
+    except ValueError:
+        raise typer.BadParameter(f"expected --at as X,Y,Z in mm, RAS+; found {text[:40]!r}.") from None
+    return [x, y, z]

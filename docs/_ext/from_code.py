@@ -76,7 +76,7 @@ def _placeholder(kind: Any) -> str:
 def _default(value: object) -> str:
     if value is inspect.Parameter.empty:
         return "required"
-    if value is None or value is False:
+    if value is None or value is False or value == "":
         return "–"
     return f"``{value.value if isinstance(value, Enum) else value}``"
 

@@ -32,7 +32,7 @@ class Agreement:
     Parameters
     ----------
     dice
-        2 |A ∩ B| / (|A| + |B|), 0 to 1.
+        ``2 |A ∩ B| / (|A| + |B|)``, 0 to 1.
     hausdorff95_mm
         The larger of two figures: the distance to the other surface that 95 % of one surface keep within, each way.
     mean_surface_distance_mm

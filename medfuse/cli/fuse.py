@@ -248,13 +248,14 @@ def _require_usable(
     luma_of: tuple[Path, ...],
 ) -> None:
     """Raise a usage error where options contradict each other, have no such value, or nothing to be used for."""
-    from medfuse import nifti
+    if luma_of:
+        from medfuse import nifti
 
-    if luma_of and not any(map(nifti.is_nifti, luma_of)):
-        raise typer.BadParameter(
-            "--luma says how colours of NIfTI are read, but neither study is NIfTI, and colours of DICOM are never "
-            "measured values; leave it out."
-        )
+        if not any(map(nifti.is_nifti, luma_of)):
+            raise typer.BadParameter(
+                "--luma says how colours of NIfTI are read, but neither study is NIfTI, and colours of DICOM are never "
+                "measured values; leave it out."
+            )
     require_alignment(align)
     if bits not in (8, 16):
         raise typer.BadParameter(f"a grey picture has 8 or 16 bits; found {bits}.")

@@ -109,7 +109,9 @@ def plan_study(
             "give the path of each."
         )
     why = "; ".join(f"{one.series}: {one.reason}" for one in found.left_out[:6]) or "no DICOM image"
-    raise StudyError(f"expected an MRI and its partner in {study}, found no pair ({why}). Give two paths.")
+    raise StudyError(
+        f"expected an MRI and its partner in {study}, found no pair ({why}). Give the paths of two studies."
+    )
 
 
 def _paired(

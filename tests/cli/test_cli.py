@@ -161,7 +161,7 @@ def wrong(study, tmp_path):
         ("two", "partner", 3, "expected one series"),
         ("flat", "partner", 3, "not a readable NIfTI"),
         ("partner", "mri", 3, "swap the two"),
-        ("mri", "mri", 3, "expected CT, PT or NM"),
+        ("mri", "mri", 3, "no CT, PET or SPECT of this subject"),
     ],
 )
 def test_wrong_input_gets_one_sentence(run, wrong, tmp_path, mri, partner, code, message):

@@ -21,8 +21,8 @@ LEAST_CONTRAST = 5.0
 darker than tissue by 30 to 150 times in PET and MRI; fat and muscle differ by 2 to 3."""
 
 DARK_SHARE = 0.02
-"""Of the 90th percentile: what is darker counts as this dark. A logarithm knows no 0, and takes the faint noise of air for
-two classes that differ more than air and tissue."""
+"""Of the 90th percentile: what is darker counts as this dark. A logarithm knows no 0, and takes the faint noise of air
+for two classes that differ more than air and tissue."""
 
 THIN_MM, LEAST_SHARE = 4.0, 0.15
 """What is thinner than twice this is no body but a table or a tube; nor is a piece smaller than that share of the

@@ -102,7 +102,7 @@ def thick_axis(grid: Grid, stride: Tensor) -> int | None:
     stride
         (3,) steps of the new grid along each axis, in voxels.
     """
-    spacing = torch.tensor(grid.spacing)
+    spacing = torch.tensor(grid.spacing, dtype=torch.float32)
     axis = int(spacing.argmax())
     others = [float(spacing[other]) for other in range(3) if other != axis]
     thick = float(spacing[axis]) >= THICK * max(others) and min(grid.shape) > 1
@@ -144,7 +144,7 @@ def _matched(slices: Tensor) -> tuple[Tensor, Tensor]:
         (Z - 1, 2, A, B) how far structures lie further in the next slice, in pixels, and (Z - 1, 1, A, B) by how much
         the two slices differ.
     """
-    shifts = torch.zeros((len(slices) - 1, 2, 1, 1))
+    shifts = torch.zeros((len(slices) - 1, 2, 1, 1), dtype=torch.float32)
     for coarser in COARSER:
         level = functional.avg_pool2d(slices, coarser, ceil_mode=True)
         before, after = level[:-1], level[1:]
@@ -183,7 +183,7 @@ def _slope(pictures: Tensor) -> Tensor:
 def _smoothed(pictures: Tensor, sigma: float) -> Tensor:
     """Blur (N, C, A, B) by a Gaussian."""
     reach = round(2 * sigma) + 1
-    weights = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / sigma).square())
+    weights = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, dtype=torch.float32) / sigma).square())
     weights = weights / weights.sum()
     channels = pictures.flatten(0, 1)[:, None]
     for kernel, pad in ((weights[:, None], (0, 0, reach, reach)), (weights[None], (reach, reach, 0, 0))):

@@ -83,6 +83,6 @@ def tree(folder):
     """The bytes of all results, by their names; without what tells times."""
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in sorted(folder.rglob("sub-*"))
+        for path in sorted(folder.glob("sub-*/**/*"))
         if path.is_file() and not path.name.startswith(".")
     }

@@ -44,7 +44,7 @@ def fit(seen: Observed, grid: Grid, *, offset: float, bending: float) -> Tensor:
     """
     index = torch.from_numpy(grid.index(seen.samples.points.double().numpy() + seen.samples.centre))
     unit = (index * 2 / (torch.tensor(grid.shape) - 1) - 1).float().flip(-1)[None, :, None, None]
-    total = torch.zeros(3, *grid.shape)
+    total = torch.zeros(3, *grid.shape, dtype=torch.float32)
     for control_mm in CONTROLS_MM:
         total = total + _stage(seen, total, unit, Splines.on(grid, control_mm, offset), bending)
     return total

@@ -82,3 +82,15 @@ def test_a_folder_without_a_cohort_has_no_status(tmp_path):
     code, _, told = command("status", tmp_path)
     assert code == 3
     assert "expected the ledger of a cohort" in told
+
+
+@pytest.mark.parametrize("package", ["distributed", "psutil"])
+def test_a_missing_package_is_named_with_what_installs_it(monkeypatch, tmp_path, package):
+    from medfuse.cohort.running import run
+
+    known = run.find_spec
+    monkeypatch.setattr(run, "find_spec", lambda name: None if name == package else known(name))
+    code, _, told = command("run", tmp_path, "--out", tmp_path / "out")
+    assert code == 3
+    assert f"no package `{package}`; install medfuse[cohort]" in " ".join(told.split())
+    assert not (tmp_path / "out").exists()

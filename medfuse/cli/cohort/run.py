@@ -48,6 +48,9 @@ def run(
     if scheduler and workers:
         raise typer.BadParameter("give --scheduler or --workers, not both: the scheduler has workers of its own.")
     with refusing(as_json):
+        from medfuse.cohort.running.run import require_dask
+
+        require_dask()
         from medfuse import cohort
         from medfuse.cohort.running.children import bytes_of
         from medfuse.cohort.running.ledger import Tail

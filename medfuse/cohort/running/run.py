@@ -166,7 +166,7 @@ def run_plan(
     names = [*(row.name for row in rows), *(fault.name for fault in faults)]
     if not names:
         raise CohortError("expected a plan of at least one study, found none; look at what `medfuse cohort plan` says.")
-    _require_dask()
+    require_dask()
     ledger = _prepare(out, rows)
     former = ledger.read() if ledger.path.exists() else History()
     run = secrets.token_hex(6)
@@ -224,9 +224,11 @@ def _refusal(history: History, name: str) -> dict[str, str]:
     return {}
 
 
-def _require_dask() -> None:
-    if find_spec("distributed") is None:
-        raise CohortError("expected Dask to run a cohort, found no package `distributed`; install medfuse[cohort].")
+def require_dask() -> None:
+    """Raise `CohortError` where a package is missing that cohorts are run by."""
+    for package in ("distributed", "psutil"):
+        if find_spec(package) is None:
+            raise CohortError(f"expected Dask to run a cohort, found no package `{package}`; install medfuse[cohort].")
 
 
 def _folders(paths: Sequence[Path]) -> Iterator[Path]:

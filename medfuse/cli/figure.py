@@ -42,7 +42,6 @@ from medfuse.gesenet.engines import AUTO
 from medfuse.gesenet.weights import DEFAULT
 from medfuse.methods.names import GESENET
 from medfuse.provenance import DISCLAIMER
-from medfuse.volume import PARTNERS
 
 if TYPE_CHECKING:
     from medfuse.pipeline.figure import Column
@@ -117,10 +116,10 @@ def figure(
         given = {"MRI": mri, "PARTNER": partner}
         given |= {"--align": Path(align)} if align not in list(Way) else {}
         require_apart([out], given)
-        pair = chosen_pair(mri, partner, mri_series, partner_series, modality and modality.value, (False, False))
-        wanted = [one for one in PARTNERS if modality is None or modality.value == one]
+        named = modality and modality.value
+        pair = chosen_pair(mri, partner, mri_series, partner_series, named, (False, False))
         alignment = alignment_given(align)
-        loaded, other = load_pair(pair, wanted, (None, None), False, (False, False), progress)
+        loaded, other = load_pair(pair, named, (None, None), False, (False, False), progress)
         study = medfuse.fuse(
             loaded,
             other,

@@ -51,7 +51,6 @@ from medfuse.gesenet.engines import AUTO, ENGINE_NAMES
 from medfuse.gesenet.weights import DEFAULT
 from medfuse.methods.names import GESENET, ParsedName
 from medfuse.runtime.output.atomic_output import atomic_entries
-from medfuse.volume import PARTNERS
 
 if TYPE_CHECKING:
     from monai.data.meta_tensor import MetaTensor
@@ -176,13 +175,9 @@ def fuse(
             )
         choices = DicomChoices(options, with_partner, dicomdir)
         with atomic_entries(out, overwrite, RESULTS) as folder:
-            pair = chosen_pair(
-                mri, partner, mri_series, partner_series, modality and modality.value, (fill_gaps, accept_cut)
-            )
-            wanted = [one for one in PARTNERS if modality is None or modality.value == one]
-            loaded, other = load_pair(
-                pair, wanted, (mri_volume, partner_volume), luma, (fill_gaps, accept_cut), progress
-            )
+            named, accepted = modality and modality.value, (fill_gaps, accept_cut)
+            pair = chosen_pair(mri, partner, mri_series, partner_series, named, accepted)
+            loaded, other = load_pair(pair, named, (mri_volume, partner_volume), luma, accepted, progress)
             other = uptake.convert(other)
             _refuse_early(loaded, other, plane.value, format_, choices)
             study = medfuse.fuse(

@@ -15,14 +15,13 @@ from medfuse.intensity import CT_WINDOWS_HU
 from medfuse.registration.files.suffixes import READ_SUFFIXES
 from medfuse.runtime.output.place import shown
 from medfuse.runtime.progress import Progress, part_of
-from medfuse.volume import MRI, PALETTES
+from medfuse.volume import MRI, PALETTES, PARTNERS
 
 if TYPE_CHECKING:
     from monai.data.meta_tensor import MetaTensor
 
     from medfuse.cli.options.pair import Pair
     from medfuse.registration import Align
-    from medfuse.volume import Modality
 
 MriPath = Annotated[
     Path,
@@ -88,7 +87,7 @@ def alignment_of(given: Alignment, mri: MetaTensor, partner: MetaTensor) -> Alig
 
 def load_pair(
     pair: Pair,
-    wanted: list[Modality],
+    modality: str | None,
     volumes: tuple[int | None, int | None],
     luma: bool,
     accepted: tuple[bool, bool],
@@ -97,6 +96,7 @@ def load_pair(
     """Load the MRI and its partner; ``accepted`` holds whether gaps are filled, and whether cut series are taken."""
     from medfuse import nifti
 
+    wanted = [one for one in PARTNERS if modality in (None, one)]
     grey = [luma and isinstance(path, Path) and nifti.is_nifti(path) for path in (pair.mri, pair.partner)]
     halves = part_of(progress, 0, 0.5, "MRI"), part_of(progress, 0.5, 1, "partner")
     read = partial(medfuse.load, fill_gaps=accepted[0], accept_cut=accepted[1])

@@ -160,6 +160,10 @@ def _of_body(pair: BodyPair | None, shared: str, asked: _Asked, volumes: tuple[M
     return replace(end, scores=body_scores(pair, end))
 
 
+UNTOLD = "the pictures cannot tell: "
+"""How the reasons of a verdict begin that is neither for a map nor against it."""
+
+
 def _require_believed(registration: Registration, region: Region, *, told: bool) -> None:
     """Raise `RegistrationError` unless the pictures confirm a map, or cannot tell and the headers are trusted."""
     verdict = registration.verdict
@@ -167,11 +171,11 @@ def _require_believed(registration: Registration, region: Region, *, told: bool)
     if verdict.opinion == "aligned" or (verdict.opinion == "unconfirmed" and (told or region.name == "head")):
         return
     both = "head" if region.name == "head" and region.told_by != "nothing" else "part of one patient"
-    said = (
-        "the studies are not aligned" if verdict.opinion == "not aligned" else "the pictures cannot tell where it lies"
-    )
+    reasons = "; ".join(verdict.reasons)
+    told_nothing = verdict.opinion == "unconfirmed" or reasons.startswith(UNTOLD)
+    said = "the pictures cannot tell where it lies" if told_nothing else "the studies are not aligned"
     raise RegistrationError(
-        f"{said}: {'; '.join(verdict.reasons)}. Check that both show the same {both}; give an alignment of your own, "
+        f"{said}: {reasons.removeprefix(UNTOLD)}. Check that both show the same {both}; give an alignment of your own, "
         "trust the positions in the headers (header), or force the result.",
         found=registration.to_dict(),
     )

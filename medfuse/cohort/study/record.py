@@ -1,4 +1,4 @@
-"""Record beside a study's results what they were made of, and tell whether they are still whole."""
+"""Record what a study's results were made of, and check that they are complete."""
 
 from __future__ import annotations
 

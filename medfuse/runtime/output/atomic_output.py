@@ -1,4 +1,4 @@
-"""Write outputs whole or not at all: into a temporary folder beside their place, then exchanged for what is there."""
+"""Write outputs completely or not at all: into a temporary folder beside their place, which is then exchanged."""
 
 from __future__ import annotations
 

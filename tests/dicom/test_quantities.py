@@ -204,3 +204,18 @@ def test_a_pet_in_kilobecquerels_is_converted(tmp_path):
     loaded = medfuse.load(tmp_path / "pet")
     assert (loaded.meta["unit"], loaded.meta["padding"]) == ("Bq/ml", 0)
     np.testing.assert_allclose(loaded.as_tensor(), before.as_tensor() * 1000, rtol=1e-6)
+
+
+@pytest.mark.parametrize("units", ["BQML", "KBQML", "GML"])
+def test_a_pet_that_lost_its_rescale_is_in_no_unit(tmp_path, units):
+    volume, _, _ = acquired(oblique_grid(), "PT")
+    write_acquisition(volume, tmp_path / "pet", study=1, series_number=4)
+    for path in (tmp_path / "pet").iterdir():
+        header = pydicom.dcmread(path)
+        header.Units = units
+        del header.RescaleSlope, header.RescaleIntercept
+        header.save_as(path)
+    loaded = medfuse.load(tmp_path / "pet")
+    assert loaded.meta["unit"] == "arbitrary"
+    with pytest.raises(IntensityError, match="RescaleSlope"):
+        to_suv(loaded)

@@ -98,16 +98,20 @@ def _plain_unit(frame: Frame, modality: Modality) -> Unit:
 
 def _emission(frame: Frame, modality: Modality, groups: Groups) -> Quantity:
     header = frame.instance.header
+    place = (frame.number or 1) - 1
+    values = groups.first(place, "PixelValueTransformationSequence")
+    mapped = [found for mapping in _mappings(header, groups, place) if (found := _mapped(mapping, frame)) is not None]
+    # A PET says the factor from stored numbers to its unit (PS3.3 C.8.9.4); where it was lost, they are in none.
+    scaled = bool(mapped) or any(said(one, "RescaleSlope") for one in (values, header))
     if said(header, "Units") in ("GML", "CM2ML"):
+        if not scaled:
+            return Quantity("arbitrary")
         unit = SUV_TYPES.get(said(header, "SUVType"))
         # Of body surface alone are cm2/ml; without SUVType, nothing else says so.
         area = said(header, "Units") == "CM2ML"
         return Quantity(unit if unit and area == (unit == "SUVbsa") else "arbitrary")
-    place = (frame.number or 1) - 1
-    mapped = [found for mapping in _mappings(header, groups, place) if (found := _mapped(mapping, frame)) is not None]
     # Of several, activity can be used for most; SUV and counts are what they are.
     mapped.sort(key=lambda one: one.unit != "Bq/ml")
-    values = groups.first(place, "PixelValueTransformationSequence")
     named = (("Units", header), ("RescaleType", values), ("RescaleType", header))
     for keyword, holder in named:
         text = said(holder, keyword)
@@ -115,6 +119,8 @@ def _emission(frame: Frame, modality: Modality, groups: Groups) -> Quantity:
             return Quantity("counts")
         activity = activity_per_ml(text)
         if activity is not None:
+            if not scaled:
+                return Quantity("arbitrary")
             _require_agreement(activity, mapped, keyword)
             return Quantity("Bq/ml", activity)
     if mapped and (said(header, "Units") or "NONE") == "NONE":

@@ -21,7 +21,7 @@ from sphinx.util.inspect import stringify_signature
 from typer.models import ArgumentInfo
 
 from medfuse.cli import app
-from medfuse.intensity import CT_WINDOWS_HU, DEFAULT_CT_WINDOW
+from medfuse.intensity import BODY_WINDOW, CT_WINDOWS_HU, HEAD_WINDOW
 from medfuse.metrics import CORE, SCORES
 
 
@@ -87,7 +87,7 @@ class CtWindows(_Table):
     def run(self) -> list[nodes.Node]:
         rows = (
             (
-                f"``{name}``" + (" (default)" if name == DEFAULT_CT_WINDOW else ""),
+                f"``{name}``" + {HEAD_WINDOW: " (default of heads)", BODY_WINDOW: " (default elsewhere)"}.get(name, ""),
                 f"{window.lower:g}",
                 f"{window.upper:g}",
                 ", ".join(f"{value:g}: {share:g}" for value, share in window.bends) or "–",

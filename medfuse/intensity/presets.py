@@ -64,6 +64,7 @@ class Window:
 
 CT_WINDOWS_HU: dict[str, Window] = {
     "head": Window(-10.0, 1500.0, ((35.0, 0.2), (75.0, 0.85), (200.0, 0.9))),
+    "body": Window(-160.0, 1500.0, ((240.0, 0.75),)),
     "brain": Window.from_level(40.0, 80.0),
     "stroke": Window.from_level(40.0, 40.0),
     "subdural": Window.from_level(75.0, 215.0),
@@ -71,10 +72,13 @@ CT_WINDOWS_HU: dict[str, Window] = {
     "bone": Window.from_level(600.0, 2800.0),
     "lung": Window.from_level(-600.0, 1500.0),
 }
-"""CT windows by name, HU. ``head``, the default, is a tone curve: healthy brain (up to 40 HU) stays dark, so that the
-MRI shows it; blood (50 to 90 HU) rises steeply out of it; calcifications and bone share what is left."""
+"""CT windows by name, HU. ``head``, the default where a head is shown, is a tone curve: healthy brain (up to 40 HU)
+stays dark, so that the MRI shows it; blood (50 to 90 HU) rises steeply out of it; calcifications and bone share what is
+left. ``body``, the default elsewhere, is the usual window of soft tissue (level 40, width 400) with room for bone above
+it: fat and muscle of a limb or a trunk lie on either side of the curve for heads, whose steep part would show little
+but noise."""
 
-DEFAULT_CT_WINDOW = "head"
+HEAD_WINDOW, BODY_WINDOW = "head", "body"
 
 
 def parse_window(text: str) -> Window:

@@ -14,7 +14,7 @@ from monai.data.meta_tensor import MetaTensor
 from torch import Tensor
 
 from medfuse.errors import IntensityError
-from medfuse.intensity.presets import CT_WINDOWS_HU, DEFAULT_CT_WINDOW, Window, parse_window
+from medfuse.intensity.presets import CT_WINDOWS_HU, HEAD_WINDOW, Window, parse_window
 from medfuse.volume import MRI, TRAITS, LazyVolume, Modality, like, meta_of, plain
 
 SAMPLED_VOXELS = 8_000_000
@@ -77,7 +77,7 @@ def known_window(volume: MetaTensor | LazyVolume, window: str | Window | None) -
                 "LEVEL,WIDTH in the volume's own unit, or leave the window out."
             )
         return parse_window(window)
-    return CT_WINDOWS_HU[DEFAULT_CT_WINDOW] if meta["unit"] == "HU" else None
+    return CT_WINDOWS_HU[HEAD_WINDOW] if meta["unit"] == "HU" else None
 
 
 def _robust_window(volume: MetaTensor, modality: Modality) -> Window:

@@ -8,9 +8,10 @@ from typing import get_args
 
 from monai.data.meta_tensor import MetaTensor
 
-from medfuse.intensity import AirMask, Window, choose_window, known_window, outside_value
+from medfuse.intensity import BODY_WINDOW, AirMask, Window, choose_window, known_window, outside_value
 from medfuse.pipeline.steps import blacken_air, choose_palette, split_luma, window_slab
 from medfuse.registration import Align, Registration, assess_registration, register, resample, resampled
+from medfuse.registration.region import shows_body
 from medfuse.runtime.progress import Progress, step_of
 from medfuse.runtime.torch_settings import default_settings
 from medfuse.volume import (
@@ -24,9 +25,19 @@ from medfuse.volume import (
     grid_of,
     like,
     make_volume,
+    meta_of,
     plain,
     replane,
 )
+
+FAT_HU, TISSUE_HU = (-150.0, -30.0), (-200.0, 150.0)
+"""What counts as fat, and as soft tissue."""
+
+FAT_SHARE = 0.05
+"""Of soft tissue; less than this is fat in a brain without its skull, and in a field that is cropped within a head."""
+
+LOOKED_AT = 2**22
+"""Voxels, in evenly spaced slices, that fat is looked for in."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +125,7 @@ def prepare_pair(
     mri = replane(mri, plane)
     step_of(progress, "resample")(0.0)
     moved = resampled(partner, grid_of(mri), registration, outside=outside_value(partner))
+    window = choose_partner_window(partner, window)
     pair = on_one_grid(mri, moved, window=window, palette=palette, join=join, black_air=black_air)
     step_of(progress, "resample")(1.0)
     return pair, registration
@@ -140,6 +152,32 @@ def on_one_grid(
         join,
         AirMask.of(mri, mri_window) if black_air else None,
     )
+
+
+@default_settings()
+def choose_partner_window(volume: MetaTensor, window: str | Window | None) -> str | Window | None:
+    """The window asked for; without one, ``"body"`` for a CT in HU that shows no head.
+
+    No skull encloses much of it, and it holds fat as limbs and trunks do: a brain alone, whose skull was taken off or
+    lies outside the field, is shown as a head is.
+
+    Parameters
+    ----------
+    volume
+        (1, X, Y, Z), in its own unit; a CT before it is cropped by another's grid, where that is at hand.
+    window
+        As for `medfuse.fuse`.
+    """
+    if window is not None or meta_of(volume)["unit"] != "HU":
+        return window
+    return BODY_WINDOW if _holds_fat(volume) and shows_body(volume) else None
+
+
+def _holds_fat(volume: MetaTensor) -> bool:
+    values = plain(LazyVolume.of(volume).sample(LOOKED_AT))
+    tissue = ((values > TISSUE_HU[0]) & (values < TISSUE_HU[1])).sum()
+    fat = ((values > FAT_HU[0]) & (values < FAT_HU[1])).sum()
+    return bool(fat > FAT_SHARE * tissue)
 
 
 @default_settings()

@@ -21,7 +21,7 @@ from medfuse.metrics import CORE, eight_bit, flicker, score
 from medfuse.metrics.reading import Reading, Shown, read_groups
 from medfuse.metrics.registry import BATCH_SIZE
 from medfuse.pipeline.fused_study import FusedStudy
-from medfuse.pipeline.prepare import PreparedPair, on_one_grid
+from medfuse.pipeline.prepare import PreparedPair, choose_partner_window, on_one_grid
 from medfuse.pipeline.steps import show_something
 from medfuse.runtime.device import resolve_device
 from medfuse.runtime.output.exchange import settle
@@ -202,6 +202,7 @@ def score_volumes(
             f"the fused volume lies on {grid!r}, the partner on {grid_of(partner)!r}; scores need one grid. Resample "
             "the partner first, or score the study in Python with medfuse.pipeline.scoring.score_study, which has both."
         )
+    window = choose_partner_window(partner, window)
     pair = on_one_grid(mri, LazyVolume.of(partner), window=window, palette=palette)
     return _score_pair(fused, pair, names, device, progress)
 

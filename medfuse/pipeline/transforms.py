@@ -32,7 +32,7 @@ from medfuse import load_study
 from medfuse.intensity import AirMask, Window, choose_window, outside_value, scale, to_suv
 from medfuse.pipeline.fusing_transforms import Data, FuseSlicesd, JoinColourd
 from medfuse.pipeline.monai_io import DicomSeriesWriter, NiftiWriter, StudyReader
-from medfuse.pipeline.prepare import align_pair, straighten
+from medfuse.pipeline.prepare import align_pair, choose_partner_window, straighten
 from medfuse.pipeline.steps import blacken_air, choose_palette, over_slabs, slabs, split_luma
 from medfuse.registration import Align, Registration, resample
 from medfuse.runtime.progress import Progress
@@ -192,14 +192,14 @@ class ResampleOntod(PerVolume):
 
 
 class Scaled(PerVolume):
-    """Map each volume as a whole onto [0, 1]; see `medfuse.intensity.choose_window`."""
+    """Map each volume as a whole onto [0, 1], by its window if none is given, as `medfuse.fuse` does."""
 
     def __init__(self, keys: KeysCollection, window: str | Window | None = None) -> None:
         super().__init__(keys)
         self.window = window
 
     def changed(self, volume: MetaTensor, data: Data) -> MetaTensor:
-        return scale(volume, choose_window(volume, self.window))
+        return scale(volume, choose_window(volume, choose_partner_window(volume, self.window)))
 
 
 class FindAird(MapTransform):

@@ -93,6 +93,11 @@ def region_of(fixed: MetaTensor, moving: MetaTensor) -> Region:
     return Region("head", "nothing", part)
 
 
+def shows_body(volume: MetaTensor) -> bool:
+    """Whether a (1, X, Y, Z) volume's picture alone tells that it shows another region than a head."""
+    return _shown(volume) == "body"
+
+
 def _length(volume: MetaTensor) -> float:
     grid = grid_of(volume)
     return float((np.asarray(grid.spacing) * grid.shape).max())
@@ -140,7 +145,7 @@ def _in_a_skull(values: npt.NDArray[np.float32], mask: Mask, spacing: Points) ->
         for shell, outline in zip(np.moveaxis(bone, axis, 0), np.moveaxis(mask, axis, 0), strict=True):
             inner = ndimage.binary_fill_holes(shell) & ~shell
             thick += spacing[axis] * bool(outline.any() and inner.sum() > SKULL_SHARE * outline.sum())
-        if thick >= SKULL_MM:
+        if thick >= min(SKULL_MM, spacing[axis] * values.shape[axis] / 2):
             return True
     return False
 

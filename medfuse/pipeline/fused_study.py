@@ -12,6 +12,8 @@ from monai.data.meta_tensor import MetaTensor
 
 from medfuse import dicom, nifti
 from medfuse.intensity.suv import without_patient
+from medfuse.methods.attribution import Attribution
+from medfuse.metrics.excess import InventedStructure
 from medfuse.nifti.pet_sidecar import sidecar_path
 from medfuse.pipeline.figure import COLUMNS, Column, FigurePlane, panels, rows_of
 from medfuse.pipeline.fused_slices import FusedSlices
@@ -74,6 +76,33 @@ class FusedStudy:
     def registered(self) -> MetaTensor:
         """The partner on the MRI's grid in its own unit: (1, X, Y, Z) float32, interpolated once."""
         return self.slices.pair.partner.volume()
+
+    def attribution(self, *, progress: Progress | None = None) -> Attribution:
+        """Share out the fused luma: what of each voxel comes from the MRI, from the partner, and from neither.
+
+        The three add up to the luma that the method fused, before it took the partner's colours. Computed when it is
+        asked for, by ten runs of the method; see `medfuse.methods.attribution`.
+
+        Parameters
+        ----------
+        progress
+            Called with the step ``attribute``.
+
+        Raises
+        ------
+        MethodError
+            If a method that is not medfuse's fails on black or darkened slices.
+        DeviceError
+            If not even one slice fits into memory.
+        """
+        return self.slices.attribution(progress)
+
+    def invented_structure(self) -> InventedStructure:
+        """Find edges of the fused picture that neither source has, in luma, as a map and as a share.
+
+        It looks at the picture as it is shown, colours and all; see `medfuse.metrics.excess`.
+        """
+        return self.slices.invented_structure()
 
     @property
     def sources(self) -> tuple[Source | None, Source | None]:

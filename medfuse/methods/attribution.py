@@ -60,11 +60,14 @@ class Attribution:
     partner: MetaTensor
     neither: MetaTensor
 
+    def parts(self) -> Tensor:
+        """The three as (3, X, Y, Z): MRI, partner, neither."""
+        return torch.cat([plain(part) for part in (self.mri, self.partner, self.neither)])
+
     @property
     def luma(self) -> MetaTensor:
         """The sum of the three: the luma that was fused, in [0, 1], before it took the partner's colours."""
-        whole = plain(self.mri) + plain(self.partner) + plain(self.neither)
-        return like(whole, self.mri)
+        return like(self.parts().sum(0, keepdim=True), self.mri)
 
     @default_settings()
     def coloured(self) -> MetaTensor:

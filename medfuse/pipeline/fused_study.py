@@ -24,7 +24,7 @@ from medfuse.report.study_figure import Figure, draw_study, png_of, require_figu
 from medfuse.runtime.output.atomic_output import atomic_file, require_outside
 from medfuse.runtime.progress import Progress, step_of
 from medfuse.runtime.torch_settings import default_settings
-from medfuse.volume import Source, source_of
+from medfuse.volume import Source, like, plain, source_of
 
 
 @dataclass(frozen=True)
@@ -81,27 +81,17 @@ class FusedStudy:
         """Share out the fused luma: what of each voxel comes from the MRI, from the partner, and from neither.
 
         The three add up to the luma that the method fused, before it took the partner's colours. Computed when it is
-        asked for, by ten runs of the method; see `medfuse.methods.attribution`.
-
-        Parameters
-        ----------
-        progress
-            Called with the step ``attribute``.
+        asked for, by ten runs of the method, with the step ``attribute``; see `medfuse.methods.attribution`.
 
         Raises
         ------
         MethodError
             If a method that is not medfuse's fails on black or darkened slices.
-        DeviceError
-            If not even one slice fits into memory.
         """
         return self.slices.attribution(progress)
 
     def invented_structure(self) -> InventedStructure:
-        """Find edges of the fused picture that neither source has, in luma, as a map and as a share.
-
-        It looks at the picture as it is shown, colours and all; see `medfuse.metrics.excess`.
-        """
+        """Find edges of the fused picture, in its luma, that neither source has; see `medfuse.metrics.excess`."""
         return self.slices.invented_structure()
 
     @property
@@ -230,6 +220,36 @@ class FusedStudy:
         }
         nifti.write_measured(partner, path, sidecar, overwrite=overwrite)
         step_of(progress, "measured")(1.0)
+
+    @default_settings()
+    def write_attribution(
+        self,
+        path: str | Path,
+        attribution: Attribution | None = None,
+        *,
+        options: dicom.DicomOptions = dicom.DicomOptions(),
+        overwrite: bool = False,
+    ) -> None:
+        """Write which source each voxel comes from, of `attribution`, or of what it gave before.
+
+        A path that ends as NIfTI gets the parts of MRI, partner and neither as three volumes of one file, float32, with
+        a JSON sidecar; any other becomes a folder with a DICOM series in colour, see `Attribution.coloured`.
+        """
+        found = attribution or self.attribution()
+        if nifti.is_nifti(path):
+            self._require_outside_sources(Path(path), sidecar_path(Path(path)))
+            said = {"Description": f"Parts of the fused luma; they add up to it. {DISCLAIMER}"}
+            sidecar = self.sidecar() | said | {"Volumes": ["mri", "partner", "neither"]}
+            nifti.write_parts(like(found.parts(), self.slices.pair.mri), path, sidecar, overwrite=overwrite)
+            return
+        dicom.write_attribution(
+            like(plain(found.coloured()), self.slices.pair.mri),
+            folder=path,
+            partner=self.sources[1],
+            provenance=self.provenance,
+            options=options.with_identity(self.identity),
+            overwrite=overwrite,
+        )
 
     @default_settings()
     def figure(

@@ -18,9 +18,9 @@ def truth(phantom):
     return Registration(phantom.truth, "file", {})
 
 
-def study_of(modality, coarsen=4, **how):
+def study_of(modality, coarsen=8, **how):
     phantom = phantom_study(modality, coarsen=coarsen)
-    return medfuse.fuse(phantom.mri, phantom.partner, align=truth(phantom), **how)
+    return medfuse.fuse(phantom.mri, phantom.partner, align=truth(phantom), lazy=True, **how)
 
 
 @pytest.fixture(scope="module", params=TASKS)
@@ -47,44 +47,35 @@ def test_parts_add_up_to_the_fused_luma(study):
         assert (whole - plain(study.image)).abs().max() < 0.001
 
 
-@pytest.mark.parametrize("side", ["mri", "partner"])
-@pytest.mark.parametrize("modality", TASKS)
+@pytest.mark.parametrize(("modality", "side"), [("CT", "mri"), ("PT", "partner"), ("NM", "partner")])
 def test_a_blob_planted_in_one_source_is_its_own(modality, side):
-    phantom = phantom_study(modality, coarsen=4)
+    phantom = phantom_study(modality, coarsen=8)
     volumes = {"mri": phantom.mri, "partner": phantom.partner}
-    pair = medfuse.fuse(*volumes.values(), align=truth(phantom), lazy=True)
-    shown = getattr(pair, side)
-    volume = volumes[side]
-    # Where both show little, so that there is something to add to.
-    grid, there = grid_of(volume), grid_of(pair.mri)
-    weak = torch.maximum(plain(pair.mri), plain(pair.partner))[0]
-    middle = tuple(slice(n // 3, -(n // 3)) for n in there.shape)
-    place = np.unravel_index(int(weak[middle].argmin()), weak[middle].shape)
-    centre = there.world([p + m.start for p, m in zip(place, middle, strict=True)])
+    before = medfuse.fuse(*volumes.values(), align=truth(phantom), lazy=True)
+    # Where the other source shows least, at some distance from the borders: its tissue has a part of its own.
+    other = {"mri": "partner"}.get(side, "mri")
+    around = torch.nn.functional.max_pool3d(plain(getattr(before, other)), 5, 1, 2)[0]
+    place = np.unravel_index(int(around[4:-4, 4:-4, 4:-4].argmin()), [n - 8 for n in around.shape])
+    centre = grid_of(before.mri).world(np.add(place, 4))
+    volume, grid = volumes[side], grid_of(volumes[side])
     index = np.stack(np.meshgrid(*map(np.arange, grid.shape), indexing="ij"), -1).reshape(-1, 3)
+    if side == "partner":
+        centre = (phantom.truth @ [*centre, 1])[:3]
     distance = np.linalg.norm(grid.world(index) - centre, axis=1).reshape(grid.shape)
-    peak = float(plain(volume).max())
-    blob = torch.from_numpy(np.exp(-((distance / 12) ** 2)))[None].float()
-    planted = like(torch.maximum(plain(volume).float(), blob * peak), volume)
-    window = pair.slices.pair.partner_window
-    studies = [
-        medfuse.fuse(*(volumes | {side: each}).values(), align=truth(phantom), window=window, lazy=True)
-        for each in (volume, planted)
-    ]
-    gained = getattr(studies[1], side).as_tensor() - shown.as_tensor() > 0.3
-    assert gained.any()
-    before, after = (each.attribution() for each in studies)
-    own, other = (
-        float((plain(getattr(after, name)) - plain(getattr(before, name)))[gained].sum())
-        for name in (side, {"mri": "partner"}.get(side, "mri"))
-    )
-    assert own > 0
-    assert own > 0.9 * (own + abs(other))
+    blob = torch.from_numpy(np.exp(-((distance / 15) ** 2)))[None].float() * float(plain(volume).max())
+    planted = volumes | {side: like(torch.maximum(plain(volume).float(), blob), volume)}
+    window = before.slices.pair.partner_window
+    after = medfuse.fuse(*planted.values(), align=truth(phantom), window=window, lazy=True)
+    core = getattr(after, side).as_tensor() - getattr(before, side).as_tensor() > 0.5
+    assert core.any()
+    found = after.attribution()
+    own, foreign = (float(plain(getattr(found, name))[core].sum()) for name in (side, other))
+    assert own > 0.9 * (own + abs(foreign))
 
 
 @pytest.mark.parametrize("method", ["max", "average", "laplacian", "guided-filter", "blend", "mine"])
 def test_any_method_is_shared_out(method):
-    study = study_of("PT", 6, method=(lambda mri, luma: (mri * luma).sqrt()) if method == "mine" else method)
+    study = study_of("PT", method=(lambda mri, luma: (mri * luma).sqrt()) if method == "mine" else method)
     found = study.attribution()
     whole = plain(found.mri) + plain(found.partner) + plain(found.neither)
     assert (whole - fused_luma(study)).abs().max() < 1e-5
@@ -100,7 +91,7 @@ def test_a_method_that_fails_on_black_is_named():
     def stretched(mri, luma):
         return (mri + luma) / (mri + luma).amax()
 
-    study = study_of("CT", 6, method=stretched)
+    study = study_of("CT", method=stretched)
     with pytest.raises(MethodError, match="not finite"):
         study.attribution()
 
@@ -113,7 +104,7 @@ def test_progress_ends(study):
 
 
 def test_colours_say_which_source():
-    study = study_of("PT", 6, method=lambda mri, luma: mri)
+    study = study_of("PT", method=lambda mri, luma: mri)
     found = study.attribution()
     red, green, blue = plain(found.coloured()).float() / 255
     torch.testing.assert_close(blue[None], plain(study.mri), atol=0.003, rtol=0)
@@ -123,7 +114,7 @@ def test_colours_say_which_source():
 
 @pytest.mark.parametrize("modality", TASKS)
 def test_an_edge_planted_in_the_fused_picture_alone_is_found(modality):
-    phantom = phantom_study(modality, coarsen=4)
+    phantom = phantom_study(modality, coarsen=8)
 
     def planting(mri, luma):
         made = (0.5 * (mri + luma)).clone()
@@ -147,7 +138,7 @@ def test_an_edge_planted_in_the_fused_picture_alone_is_found(modality):
 
 
 def test_the_share_is_that_of_the_score():
-    study = study_of("CT", 6)
+    study = study_of("CT")
     found = study.invented_structure()
     pairs = study.slices.pair.pairs(0, study.slices.grid.shape[2])
     stored = [side.mul(255).round().double() for side in (as_slices(plain(study.image)), pairs.mri, pairs.luma)]
@@ -157,6 +148,6 @@ def test_the_share_is_that_of_the_score():
 
 
 def test_a_picture_of_one_source_invents_nothing():
-    found = study_of("CT", 6, method=lambda mri, luma: mri).invented_structure()
+    found = study_of("CT", method=lambda mri, luma: mri).invented_structure()
     assert found.share == 0
     assert not plain(found.map).any()

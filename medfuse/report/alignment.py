@@ -46,8 +46,8 @@ MASK_MM = 2.5
 MOST_EIGHTHS = 8
 """So many errors or fewer are those of eighths of a body; more are those of blocks of a head."""
 
-NUMBERS_MM = 24.0
-"""The numbers of blocks are written in slices that are no farther from their centres."""
+LEAST_MM2 = 150.0
+"""What a slice must show of a block for its number to be written there."""
 
 ARROW_MM = 12.0
 """Between the arrows that draw a deformation."""
@@ -135,32 +135,38 @@ def _error_panel(shown: MetaTensor, body: Mask, registration: Registration) -> P
     i, j, k = index.T
     # The tissue stays visible by its brightness: half of the colour's own.
     grey[:, i, j, k] = colourise(unit[None], colours) * (0.5 + 0.5 * grey[:, i, j, k])
-    bar = Bar(f"estimated error, mm; {ERRORS_MM.upper:g} and more in the last colour", ERRORS_MM, colours)
+    bar = Bar(f"error, mm; last colour: {ERRORS_MM.upper:g} or more", ERRORS_MM, colours)
     volume = like(grey.mul_(255).round_().to(torch.uint8), shown)
-    return Panel(title, volume, bar, _Numbers(places, errors))
+    blocks = torch.full_like(plain(shown), -1)
+    blocks[0, i, j, k] = torch.from_numpy(nearest).to(blocks)
+    return Panel(title, volume, bar, _Numbers(like(blocks, shown), errors))
 
 
 @dataclass(frozen=True, eq=False)
 class _Numbers:
-    """Write the errors of the blocks whose centres lie near a slice."""
+    """Write the error of each block into what a slice shows of it.
 
-    places: Points
+    Parameters
+    ----------
+    blocks
+        (1, X, Y, Z), the number of the block that a voxel lies in; -1 outside of all.
+    errors
+        (n,) mm.
+    """
+
+    blocks: MetaTensor
     errors: Points
 
     def __call__(self, axis: Axes, cut: Cut, k: int) -> None:
-        depth = cut.grid.index(self.places)[:, 2]
-        near = np.abs(depth - k) * cut.grid.spacing[2] < NUMBERS_MM
-        for point, error in zip(self.places[near], self.errors[near], strict=True):
-            x, y = cut.place(point)
-            axis.text(
-                *(x, y, f"{error:.1f}"),
-                color="white",
-                fontsize=5,
-                ha="center",
-                va="center",
-                clip_on=True,
-                path_effects=RIM,
-            )
+        view = cut.view(self.blocks, k)
+        shown = view.values[0].numpy()
+        side = np.array(view.size_mm[::-1]) / shown.shape
+        for block, error in enumerate(self.errors):
+            inside = np.argwhere(shown == block)
+            if len(inside) * side.prod() < LEAST_MM2:
+                continue
+            y, x = (inside.mean(axis=0) + 0.5) * side
+            axis.text(x, y, f"{error:.1f}", color="white", fontsize=5, ha="center", va="center", path_effects=RIM)
 
 
 @dataclass(frozen=True, eq=False)

@@ -30,7 +30,7 @@ from medfuse.volume.grid import Points
 COLUMN_INCHES = 2.3
 """Width of one picture: three fill a printed page of A4."""
 
-NOTE_LETTERS = 50
+NOTE_LETTERS = 43
 """Letters of the note below that fit under one picture."""
 
 BAR_LENGTHS_MM = (1, 2, 5, 10, 20, 50, 100, 200)

@@ -64,10 +64,10 @@ class Verdict:
     def doubtful(self) -> bool:
         """Whether somebody should look at the alignment before the result is used: the flag of reports.
 
-        True unless the pictures confirm it, and where they confirm it but it may be off by more than `DOUBTFUL_MM`, or
-        nobody knows by how much.
+        True unless the pictures confirm it; and of a head, where they do, but it may be off by more than `DOUBTFUL_MM`.
         """
-        return self.opinion != "aligned" or not self.error_mm <= DOUBTFUL_MM
+        a_head = self.region is None or self.region.name == "head"
+        return self.opinion != "aligned" or (a_head and not self.error_mm <= DOUBTFUL_MM)
 
     def of(self, region: Region) -> Verdict:
         """The same verdict, of what was found to be shown."""

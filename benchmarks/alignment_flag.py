@@ -81,7 +81,7 @@ def of_pair(data: str, pair: Pair, truth: Matrix, seed: int) -> Iterator[Assesse
     yield Assessed(data, "mirrored", True, assess(pair, truth @ mirror))
 
 
-def of_strangers(data: str, pair: Pair, start: Matrix) -> Assessed:
+def of_two_heads(data: str, pair: Pair, start: Matrix) -> Assessed:
     """A pair of two heads, where they fit best near a start."""
     return Assessed(data, "wrong subject", True, assess(pair, climb(pair, start, "middle", steps=20)))
 
@@ -96,7 +96,7 @@ def phantoms(seeds: tuple[int, ...], modality: Modality) -> Iterator[Assessed]:
     for number, seed in enumerate(seeds):
         yield from of_pair(f"phantom {modality}", Pair.of(fixed[number], moving[number], DRAW), truth, seed)
         foreign = Pair.of(fixed[number], moving[(number + 1) % len(seeds)], DRAW)
-        yield of_strangers(f"phantom {modality}", foreign, truth)
+        yield of_two_heads(f"phantom {modality}", foreign, truth)
 
 
 def real(studies: dict[str, dict[Modality, Path]]) -> Iterator[Assessed]:
@@ -114,7 +114,7 @@ def real(studies: dict[str, dict[Modality, Path]]) -> Iterator[Assessed]:
                 if other != name:
                     middles = [Pair.of(one, one, DRAW).centre for one in (there["MR"], partner)]
                     foreign = Pair.of(there["MR"], partner, DRAW)
-                    yield of_strangers(f"{name} {modality}", foreign, shift(middles[1] - middles[0]))
+                    yield of_two_heads(f"{name} {modality}", foreign, shift(middles[1] - middles[0]))
 
 
 def table(found: list[Assessed]) -> str:

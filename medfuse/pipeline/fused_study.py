@@ -12,6 +12,8 @@ from monai.data.meta_tensor import MetaTensor
 
 from medfuse import dicom, nifti
 from medfuse.intensity.suv import without_patient
+from medfuse.methods.attribution import Attribution
+from medfuse.metrics.excess import InventedStructure
 from medfuse.nifti.pet_sidecar import sidecar_path
 from medfuse.pipeline.figure import COLUMNS, Column, FigurePlane, panels, rows_of
 from medfuse.pipeline.fused_slices import FusedSlices
@@ -22,7 +24,7 @@ from medfuse.report.study_figure import Figure, draw_study, png_of, require_figu
 from medfuse.runtime.output.atomic_output import atomic_file, require_outside
 from medfuse.runtime.progress import Progress, step_of
 from medfuse.runtime.torch_settings import default_settings
-from medfuse.volume import Source, source_of
+from medfuse.volume import Source, like, plain, source_of
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,23 @@ class FusedStudy:
     def registered(self) -> MetaTensor:
         """The partner on the MRI's grid in its own unit: (1, X, Y, Z) float32, interpolated once."""
         return self.slices.pair.partner.volume()
+
+    def attribution(self, *, progress: Progress | None = None) -> Attribution:
+        """Share out the fused luma: what of each voxel comes from the MRI, from the partner, and from neither.
+
+        The three add up to the luma that the method fused, before it took the partner's colours. Computed when it is
+        asked for, by ten runs of the method, with the step ``attribute``; see `medfuse.methods.attribution`.
+
+        Raises
+        ------
+        MethodError
+            If a method that is not medfuse's fails on black or darkened slices.
+        """
+        return self.slices.attribution(progress)
+
+    def invented_structure(self) -> InventedStructure:
+        """Find edges of the fused picture, in its luma, that neither source has; see `medfuse.metrics.excess`."""
+        return self.slices.invented_structure()
 
     @property
     def sources(self) -> tuple[Source | None, Source | None]:
@@ -201,6 +220,36 @@ class FusedStudy:
         }
         nifti.write_measured(partner, path, sidecar, overwrite=overwrite)
         step_of(progress, "measured")(1.0)
+
+    @default_settings()
+    def write_attribution(
+        self,
+        path: str | Path,
+        attribution: Attribution | None = None,
+        *,
+        options: dicom.DicomOptions = dicom.DicomOptions(),
+        overwrite: bool = False,
+    ) -> None:
+        """Write which source each voxel comes from, of `attribution`, or of what it gave before.
+
+        A path that ends as NIfTI gets the parts of MRI, partner and neither as three volumes of one file, float32, with
+        a JSON sidecar; any other becomes a folder with a DICOM series in colour, see `Attribution.coloured`.
+        """
+        found = attribution or self.attribution()
+        if nifti.is_nifti(path):
+            self._require_outside_sources(Path(path), sidecar_path(Path(path)))
+            said = {"Description": f"Parts of the fused luma; they add up to it. {DISCLAIMER}"}
+            sidecar = self.sidecar() | said | {"Volumes": ["mri", "partner", "neither"]}
+            nifti.write_parts(like(found.parts(), self.slices.pair.mri), path, sidecar, overwrite=overwrite)
+            return
+        dicom.write_attribution(
+            like(plain(found.coloured()), self.slices.pair.mri),
+            folder=path,
+            partner=self.sources[1],
+            provenance=self.provenance,
+            options=options.with_identity(self.identity),
+            overwrite=overwrite,
+        )
 
     @default_settings()
     def figure(

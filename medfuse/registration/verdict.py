@@ -10,6 +10,9 @@ import numpy as np
 from medfuse.registration.region import Region
 from medfuse.volume.grid import Points
 
+DOUBTFUL_MM = 2.5
+"""Error from which an alignment is to be looked at, though nothing else speaks against it."""
+
 Opinion = Literal["aligned", "unconfirmed", "not aligned"]
 
 
@@ -57,6 +60,15 @@ class Verdict:
     evidence: dict[str, float] = field(default_factory=dict, repr=False)
     region: Region | None = None
 
+    @property
+    def doubtful(self) -> bool:
+        """Whether somebody should look at the alignment before the result is used: the flag of reports.
+
+        True unless the pictures confirm it; and of a head, where they do, but it may be off by more than `DOUBTFUL_MM`.
+        """
+        a_head = self.region is None or self.region.name == "head"
+        return self.opinion != "aligned" or (a_head and not self.error_mm <= DOUBTFUL_MM)
+
     def of(self, region: Region) -> Verdict:
         """The same verdict, of what was found to be shown."""
         return replace(self, region=region)
@@ -72,6 +84,7 @@ class Verdict:
         """Everything, as JSON can hold it; an infinite error as None."""
         return {
             "verdict": self.opinion,
+            "doubtful": self.doubtful,
             "reasons": list(self.reasons),
             "error_mm": _finite(self.error_mm),
             "error_map": [

@@ -1,0 +1,174 @@
+"""Count how many bad alignments `Verdict.doubtful` finds, and how many good ones it calls doubtful.
+
+    python benchmarks/alignment_flag.py [--develop] [--templates DIR] [--brainweb T1 PET]
+
+Phantom heads, MRI with CT, PET and SPECT, in voxels twice the usual, and, where folders are given, real ones: the SPM
+templates (T1 with PET and CT) and a T1 with PET. Each pair is assessed under its true map and under maps that are 0.5
+and 1 mm off (good), and under maps that are 3, 5, 8, 12 and 20 mm off, once shifted and once turned (bad: the median
+over the head). The same head mirrored in place, and another head where it fits best, are bad, too. Prints a table and
+one JSON object; with ``--develop`` of the heads on which the limit was chosen, which are others than those reported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from registration_cases import RADII_MM, shift, turn
+
+import medfuse
+from medfuse.phantom import Head, default_grid, default_pose, render
+from medfuse.registration import Verdict
+from medfuse.registration.assess import assess
+from medfuse.registration.pyramid import Pyramid
+from medfuse.registration.search import Pair, climb
+from medfuse.volume import Modality
+
+Matrix = npt.NDArray[np.float64]
+
+DEVELOPED_ON, REPORTED_ON = (7, 11), (31, 47, 59)
+"""Seeds of heads: those that the limit was chosen on, and others."""
+
+GOOD_MM, BAD_MM = (0.0, 0.5, 1.0), (3.0, 5.0, 8.0, 12.0, 20.0)
+COARSEN = 2.0
+
+DRAW = 20231
+"""Seed of the samples, that of `medfuse.registration`."""
+
+
+class Assessed(NamedTuple):
+    """One alignment: of which data, what is wrong with it, and what was said of it."""
+
+    data: str
+    kind: str
+    bad: bool
+    verdict: Verdict
+
+
+def displaced(truth: Matrix, centre: Matrix, length_mm: float, draw: np.random.Generator, *, turned: bool) -> Matrix:
+    """The true map with an error whose median over the head is so long: a shift, or a turn about its middle."""
+    axis = draw.normal(size=3)
+    axis /= np.linalg.norm(axis)
+    if not turned:
+        return truth @ shift(axis * length_mm)
+    inside = draw.uniform(-1, 1, size=(4000, 3))
+    arms = np.linalg.norm(np.cross(inside[np.linalg.norm(inside, axis=1) <= 1] * RADII_MM, axis), axis=1)
+    angle = 2 * np.degrees(np.arcsin(length_mm / 2 / np.median(arms)))
+    return truth @ shift(centre) @ turn(axis, float(angle)) @ shift(-centre)
+
+
+def under_maps(data: str, pair: Pair, truth: Matrix, centre: Matrix, seed: int) -> Iterator[Assessed]:
+    """A pair under maps that are off by known lengths."""
+    draw = np.random.default_rng(seed)
+    for length in (*GOOD_MM, *BAD_MM):
+        for turned in (False, True) if length else (False,):
+            matrix = displaced(truth, centre, length, draw, turned=turned)
+            bad = length in BAD_MM
+            yield Assessed(data, f"{length:g} mm" if bad else "good", bad, assess(pair, matrix))
+
+
+def of_pair(data: str, pair: Pair, truth: Matrix, seed: int) -> Iterator[Assessed]:
+    """A pair under maps that are off by known lengths, and under one that exchanges left and right in place."""
+    yield from under_maps(data, pair, truth, pair.centre, seed)
+    mirror = np.diag([-1.0, 1, 1, 1])
+    mirror[0, 3] = 2 * pair.centre[0]
+    yield Assessed(data, "mirrored", True, assess(pair, truth @ mirror))
+
+
+def of_two_heads(data: str, pair: Pair, start: Matrix) -> Assessed:
+    """A pair of two heads, where they fit best near a start."""
+    return Assessed(data, "wrong subject", True, assess(pair, climb(pair, start, "middle", steps=20)))
+
+
+def phantoms(seeds: tuple[int, ...], modality: Modality) -> Iterator[Assessed]:
+    """Phantom heads, each with its own partner and with that of the next head."""
+    poses = default_pose("MR"), default_pose(modality)
+    truth = poses[1] @ np.linalg.inv(poses[0])
+    grids = default_grid("MR", COARSEN), default_grid(modality, COARSEN)
+    fixed = [Pyramid.of(render(Head(seed), "MR", grids[0], poses[0], seed=seed)) for seed in seeds]
+    moving = [Pyramid.of(render(Head(seed), modality, grids[1], poses[1], seed=seed)) for seed in seeds]
+    for number, seed in enumerate(seeds):
+        yield from of_pair(f"phantom {modality}", Pair.of(fixed[number], moving[number], DRAW), truth, seed)
+        foreign = Pair.of(fixed[number], moving[(number + 1) % len(seeds)], DRAW)
+        yield of_two_heads(f"phantom {modality}", foreign, truth)
+
+
+def real(studies: dict[str, dict[Modality, Path]]) -> Iterator[Assessed]:
+    """Heads whose studies share one world, and each MRI with the partners of the others."""
+    loaded = {
+        name: {modality: Pyramid.of(medfuse.load(path, modality)) for modality, path in files.items()}
+        for name, files in studies.items()
+    }
+    for name, made in loaded.items():
+        for modality, partner in made.items():
+            if modality == "MR":
+                continue
+            yield from of_pair(f"{name} {modality}", Pair.of(made["MR"], partner, DRAW), np.eye(4), 5)
+            for other, there in loaded.items():
+                if other != name:
+                    middles = [Pair.of(one, one, DRAW).centre for one in (there["MR"], partner)]
+                    foreign = Pair.of(there["MR"], partner, DRAW)
+                    yield of_two_heads(f"{name} {modality}", foreign, shift(middles[1] - middles[0]))
+
+
+def table(found: list[Assessed]) -> str:
+    """Markdown: of each kind, how many there are and how many are called doubtful."""
+    kinds: dict[tuple[bool, str], dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
+    for one in found:
+        kinds[one.bad, one.kind][one.data].append(one.verdict.doubtful)
+    data = list(dict.fromkeys(one.data for one in found))
+    lines = ["| alignment | " + " | ".join(data) + " | all |", "|---|" + "---:|" * (len(data) + 1)]
+    for (_, kind), of in kinds.items():
+        cells = [of.get(name, []) for name in data]
+        cells.append([flag for flags in cells for flag in flags])
+        lines.append(f"| {kind} | " + " | ".join(f"{sum(c)} of {len(c)}" if c else "–" for c in cells) + " |")
+    return "\n".join(lines)
+
+
+def rates(found: list[Assessed]) -> dict[str, object]:
+    """Shares of bad ones found and of good ones called doubtful."""
+    flags = {bad: [one.verdict.doubtful for one in found if one.bad == bad] for bad in (True, False)}
+    return {
+        "bad": len(flags[True]),
+        "bad_found": sum(flags[True]),
+        "good": len(flags[False]),
+        "false_alarms": sum(flags[False]),
+        "figures": [
+            {
+                "data": one.data,
+                "kind": one.kind,
+                "verdict": one.verdict.opinion,
+                "error_mm": round(one.verdict.error_mm, 2),
+            }
+            for one in found
+        ],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--develop", action="store_true")
+    parser.add_argument("--templates", type=Path)
+    parser.add_argument("--brainweb", type=Path, nargs=2)
+    given = parser.parse_args()
+    seeds = DEVELOPED_ON if given.develop else REPORTED_ON
+    found = [one for modality in ("CT", "PT", "NM") for one in phantoms(seeds, modality)]
+    studies: dict[str, dict[Modality, Path]] = {}
+    if given.templates:
+        names: dict[Modality, str] = {"MR": "T1.nii", "PT": "PET.nii", "CT": "scct.nii"}
+        studies["templates"] = {modality: given.templates / name for modality, name in names.items()}
+    if given.brainweb:
+        studies["BrainWeb"] = {"MR": given.brainweb[0], "PT": given.brainweb[1]}
+    found += real(studies)
+    print(table(found))
+    print(json.dumps(rates(found)))
+
+
+if __name__ == "__main__":
+    main()

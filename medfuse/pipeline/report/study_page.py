@@ -15,10 +15,10 @@ from medfuse.pipeline.figure import COLUMNS, FigurePlane, panels, rows_of
 from medfuse.pipeline.report.facts import how_made, interval, opinion_of, source_facts
 from medfuse.provenance import Provenance
 from medfuse.registration import Registration
+from medfuse.registration.shown.drawing import MOST_ERROR_MM
 from medfuse.report.page.render import image_url, number, render_page, text_of
 from medfuse.report.slice_pictures import (
     CONTOUR_COLOURS,
-    MOST_ERROR_MM,
     NEAR_MM,
     contour_values,
     error_map,

@@ -58,9 +58,9 @@ def draw_attribution(slices: FusedSlices) -> AttributionShown:
     label = TRAITS[meta_of(slices.pair.partner)["modality"]].label
     shares = Bar("share of black to white", UNIT)
     panels = [
-        Panel("from the MRI", parts.mri, shares),
-        Panel(f"from the {label}", parts.partner, shares),
-        Panel("MRI blue, partner orange", parts.coloured()),
+        Panel("from the MRI", like(plain(parts.mri).clamp(0, 1), mri), shares),
+        Panel(f"from the {label}", like(plain(parts.partner).clamp(0, 1), mri), shares),
+        Panel(f"MRI blue, {label} orange", parts.coloured()),
         Panel(
             "in neither source",
             like((plain(found.map) / MOST_INVENTED).clamp(0, 1), mri),

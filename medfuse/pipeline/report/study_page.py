@@ -177,6 +177,8 @@ def _errors(parts: StudyParts, mri: Panel) -> dict[str, object] | None:
         return None
     errors = verdict.errors_mm
     mapped = error_panel(parts.mri, body_of(parts.measured[0]), parts.registration)
+    if mapped.bar is not None:  # what lies beyond its end is said below the figure
+        mapped = replace(mapped, bar=replace(mapped.bar, label="estimated error, mm"))
     return {
         "picture": image_url(png_of(draw_study([mri, mapped], _orthogonal(mri), dark=True), dpi=DOTS_PER_INCH)),
         "count": len(errors),

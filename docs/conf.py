@@ -15,7 +15,14 @@ copyright = "the medfuse developers"
 release = version = installed_version("medfuse")
 
 extensions = ["from_code", "myst_parser", "numpydoc", "sphinx.ext.autodoc", "sphinx_gallery.gen_gallery"]
-exclude_patterns = ["_build", "quality/mri-*.md", "quality/patients.md", "quality/volumes.md", "quality/ablations.md"]
+exclude_patterns = [
+    "_build",
+    "notebooks",
+    "quality/mri-*.md",
+    "quality/patients.md",
+    "quality/volumes.md",
+    "quality/ablations.md",
+]
 default_role = "py:obj"
 
 myst_enable_extensions = ["colon_fence", "deflist"]

@@ -16,7 +16,7 @@ from medfuse.methods.method import FusionMethod
 from medfuse.metrics.excess import InventedStructure, invented_structure
 from medfuse.pipeline.prepare import PreparedPair, from_source
 from medfuse.pipeline.steps import empty_volume, shown_batches
-from medfuse.runtime.progress import Progress
+from medfuse.runtime.progress import Progress, step_of
 from medfuse.runtime.torch_settings import default_settings
 from medfuse.volume import Grid, Source, as_slices, like, plain, source_of
 
@@ -111,11 +111,10 @@ class FusedSlices:
 
     def _made(self) -> Iterator[Tensor]:
         slices = self.grid.shape[2]
-        pair, done = self.pair, 0
+        pair, done, tell = self.pair, 0, step_of(self.progress, "fuse")
         for shown in shown_batches(
             self.method, pair.pairs, slices, palette=pair.palette, join=pair.join, batch_size=self.batch_size
         ):
             done += len(shown)
-            if self.progress:
-                self.progress("fuse", done / slices)
+            tell(done / slices)
             yield from shown.mT

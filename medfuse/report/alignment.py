@@ -73,12 +73,12 @@ def alignment_picture(fixed: MetaTensor, moving: MetaTensor, registration: Regis
     """
     moved = resample(moving, grid_of(fixed), registration, outside=outside_value(moving))
     shown, other = (scale(volume, _window(volume)) for volume in (fixed, moved))
-    body = _body(fixed)
+    body = body_of(fixed)
     names = label_of(fixed), label_of(moving)
     columns = [
         Panel(f"{names[0]} and {names[1]} in turns", _checkerboard(shown, other)),
-        Panel(f"outlines of {names[1]} on {names[0]}", shown, over=_Contours.of(moved)),
-        _error_panel(shown, body, registration),
+        Panel(f"outlines of {names[1]} on {names[0]}", shown, over=Contours.of(moved)),
+        error_panel(shown, body, registration),
     ]
     if registration.warp is not None:
         columns.append(_deformation_panel(shown, body, registration.warp))
@@ -101,7 +101,7 @@ def _checkerboard(shown: MetaTensor, other: MetaTensor) -> MetaTensor:
     return like(torch.where(turn, plain(shown), plain(other)), shown)
 
 
-def _body(volume: MetaTensor) -> Mask:
+def body_of(volume: MetaTensor) -> Mask:
     """Which voxels (X, Y, Z) are the patient; looked for in larger voxels, for its outline is all that is wanted."""
     spacing = np.array(grid_of(volume).spacing)
     steps = np.maximum(1, np.round(MASK_MM / spacing)).astype(int)
@@ -116,7 +116,7 @@ def _colours(name: str) -> Palette:
     return np.asarray(colormaps[name](np.arange(256))[:, :3], dtype=np.float32)
 
 
-def _error_panel(shown: MetaTensor, body: Mask, registration: Registration) -> Panel:
+def error_panel(shown: MetaTensor, body: Mask, registration: Registration) -> Panel:
     """The map of the estimated error: colours of the body, by the block that a voxel lies in, and numbers."""
     verdict = registration.verdict
     title = "estimated error"
@@ -170,7 +170,7 @@ class _Numbers:
 
 
 @dataclass(frozen=True, eq=False)
-class _Contours:
+class Contours:
     """Draw where a study, on the grid of another, has its skin (thin) and what stands out in it (thick).
 
     Parameters
@@ -188,8 +188,8 @@ class _Contours:
     level: float
 
     @classmethod
-    def of(cls, volume: MetaTensor) -> _Contours:
-        body = _body(volume)
+    def of(cls, volume: MetaTensor) -> Contours:
+        body = body_of(volume)
         values = plain(volume)[0].cpu().numpy()
         level = BONE_HU if volume.meta.get("unit") == "HU" else otsu(values[body])
         outline = None if body.all() else like(torch.from_numpy(body)[None].float(), volume)

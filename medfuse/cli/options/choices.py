@@ -42,6 +42,7 @@ class DicomChoices:
     options: dicom.DicomOptions
     with_partner: bool = False
     as_media: bool = False
+    report: bool = False
     attribution: bool = False
 
 

@@ -21,6 +21,8 @@ IMPORTERS = {
     "pynetdicom": {"archive"},
     "requests": {"archive"},
     "matplotlib": {"report"},
+    "jinja2": {"report"},
+    "markupsafe": {"report"},
     "typer": {"cli"},
     "rich": {"cli"},
     "dask": {"cohort"},

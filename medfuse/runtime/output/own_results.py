@@ -20,6 +20,9 @@ MANUFACTURER = b"\x08\x00\x70\x00LO\x08\x00medfuse "
 DESCRIP = slice(148, 228)
 """Where a NIfTI-1 header says what a file is."""
 
+GENERATOR = b'<meta name="generator" content="medfuse '
+"""How a page says what made it (HTML 4.2.5.1)."""
+
 HEAD_BYTES = 2**16
 """Where the mark is: before all that grows with the number of slices."""
 
@@ -89,7 +92,7 @@ def _files_under(entry: Path) -> Iterator[Path]:
 
 
 def _is_own(file: Path) -> bool:
-    """Whether a DICOM, NIfTI, JSON or PNG file says that medfuse wrote it."""
+    """Whether a DICOM, NIfTI, JSON, PNG or HTML file says that medfuse wrote it."""
     if not file.is_file():
         return False
     with file.open("rb") as stream:
@@ -103,6 +106,7 @@ def _is_own(file: Path) -> bool:
         (head[128:132] == b"DICM" and MANUFACTURER in head)
         or (head[344:347] in (b"n+1", b"ni1") and NAME in head[DESCRIP])
         or (head[:4] == b"\x89PNG" and b"Software\0" + NAME in head)
+        or (head[:15].lower() == b"<!doctype html>" and GENERATOR in head)
     )
 
 

@@ -8,7 +8,7 @@ import time
 from dataclasses import replace
 
 import pytest
-from cohort_runs import SETTINGS, results, run, tree
+from cohort_runs import NAMES, SETTINGS, results, run, tree
 
 from medfuse.cohort.running.ledger import Ledger
 from medfuse.cohort.running.run import Shard, Where
@@ -18,27 +18,6 @@ from medfuse.cohort.study.lock import held, study_lock
 from medfuse.errors import CohortError, ExportError, IntensityError
 
 pytest.importorskip("distributed")
-
-NAMES = ["sub-01_trc-FDG_pet", "sub-02_ct", "sub-03_trc-FDG_pet"]
-
-
-@pytest.fixture(scope="session")
-def done_once(cohort, tmp_path_factory):
-    """The results of one undisturbed run: to be copied, not changed."""
-    from cohort_runs import InProcess
-
-    from medfuse.cohort.running import children
-
-    out = tmp_path_factory.mktemp("done") / "out"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(children, "Child", InProcess)
-        assert results(run(cohort, out)) == dict.fromkeys(NAMES, "done")
-    return out
-
-
-@pytest.fixture
-def out(done_once, tmp_path):
-    return shutil.copytree(done_once, tmp_path / "out")
 
 
 def worked(in_process):

@@ -18,6 +18,10 @@ SETTINGS = Settings(align="header", engine="masked")
 """What takes a second on a phantom of large voxels, without a compiler."""
 
 
+NAMES = ["sub-01_trc-FDG_pet", "sub-02_ct", "sub-03_trc-FDG_pet"]
+"""The studies of `write_cohort`, as they are planned."""
+
+
 def write_cohort(folder, kinds=("PT", "CT", "PT"), coarsen=8):
     """NIfTI files of phantoms, and the plan of their fusions; its path."""
     folder.mkdir(parents=True, exist_ok=True)

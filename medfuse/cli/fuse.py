@@ -111,6 +111,9 @@ def fuse(
             help="Also write the registered partner in its own unit, the alignment, and a blended view.",
         ),
     ] = False,
+    report: Annotated[
+        bool, typer.Option("--report", help="Also write OUT/report.html, on which people see whether it is aligned.")
+    ] = False,
     description: Annotated[str | None, typer.Option(help="SeriesDescription of the fused series.")] = None,
     series_number: Annotated[int | None, typer.Option(help="Its SeriesNumber.", min=0)] = None,
     compress: Annotated[
@@ -173,7 +176,7 @@ def fuse(
                 bits=cast("dicom.Bits", bits),
                 multiframe=multiframe,
             )
-        choices = DicomChoices(options, with_partner, dicomdir)
+        choices = DicomChoices(options, with_partner, dicomdir, report)
         with atomic_entries(out, overwrite, RESULTS) as folder:
             named, accepted = modality and modality.value, (fill_gaps, accept_cut)
             pair = chosen_pair(mri, partner, mri_series, partner_series, named, accepted)

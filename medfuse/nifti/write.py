@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from medfuse.nifti.pet_sidecar import sidecar_path
 from medfuse.provenance import DISCLAIMER, printable, software
 from medfuse.runtime.json_text import json_text
 from medfuse.runtime.output.atomic_output import atomic_files
-from medfuse.volume import grid_of, plain, source_of
+from medfuse.volume import Grid, grid_of, plain, source_of
 
 
 def write(
@@ -64,6 +65,34 @@ def write(
         header.set_slope_inter(1 / 65535.0, 0.0)
         header["cal_min"], header["cal_max"] = 0.0, 1.0
     _save(nifti, path, sidecar, overwrite)
+
+
+def encode(stored: npt.NDArray[Any], grid: Grid, *, slope: float = 1.0) -> bytes:
+    """Encode a volume as a NIfTI file in memory, for viewers.
+
+    Parameters
+    ----------
+    stored
+        (X, Y, Z) whole numbers, or (X, Y, Z, 3) uint8, stored as RGB24.
+    grid
+        Where they lie; no description, date or name comes with them.
+    slope
+        What a stored number is multiplied by.
+
+    Returns
+    -------
+    bytes
+        Compressed by gzip, the same for the same input.
+    """
+    if stored.ndim == 4:
+        stored = np.ascontiguousarray(stored).view([("R", "u1"), ("G", "u1"), ("B", "u1")])[..., 0]
+    nifti = nib.nifti1.Nifti1Image(stored, grid.affine)
+    nifti.set_sform(grid.affine, 1)
+    nifti.set_qform(grid.affine, 0 if grid.sheared else 1, strip_shears=True)
+    header: Any = nifti.header
+    header.set_xyzt_units("mm", "sec")
+    header.set_slope_inter(slope, 0.0)
+    return gzip.compress(nifti.to_bytes(), compresslevel=9, mtime=0)
 
 
 def _description(method: str | None) -> bytes:

@@ -15,8 +15,10 @@ from medfuse.intensity.suv import without_patient
 from medfuse.nifti.pet_sidecar import sidecar_path
 from medfuse.pipeline.figure import COLUMNS, Column, FigurePlane, panels, rows_of
 from medfuse.pipeline.fused_slices import FusedSlices
+from medfuse.pipeline.report.study_page import StudyParts, study_page
 from medfuse.provenance import DISCLAIMER, Provenance
 from medfuse.registration import Registration
+from medfuse.report.page.render import require_page_suffix, write_page
 from medfuse.report.slice_view import View
 from medfuse.report.study_figure import Figure, draw_study, png_of, require_figure_suffix, save_figure
 from medfuse.runtime.output.atomic_output import atomic_file, require_outside
@@ -259,6 +261,37 @@ class FusedStudy:
         self._require_outside_sources(path)
         with atomic_file(path, overwrite) as beside:
             save_figure(figure, beside, dpi=dpi)
+
+    @default_settings()
+    def report(self, *, progress: Progress | None = None) -> str:
+        """Render the page by which people see what was fused, whether it fits, and what came out: HTML in one file.
+
+        It asks for nothing from anywhere, and says nothing of whose study it is; see `write_report`.
+        """
+        mri, partner = self.scaled()
+        parts = StudyParts(
+            mri=mri,
+            partner=partner,
+            measured=(self.slices.pair.mri, self.registered()),
+            fused=self.image,
+            provenance=self.provenance,
+            registration=self.registration,
+            sources=self.sources,
+        )
+        return study_page(parts, progress=progress)
+
+    def write_report(self, path: str | Path, *, overwrite: bool = False, progress: Progress | None = None) -> None:
+        """Write `report` as one HTML file, to be opened from the disk: pictures, and a viewer with a linked crosshair.
+
+        Raises
+        ------
+        ExportError
+            If the path does not end in .html, or the file is taken, lies in an input, or cannot be written.
+        """
+        path = Path(path)
+        require_page_suffix(path)
+        self._require_outside_sources(path)
+        write_page(path, self.report(progress=progress), overwrite=overwrite)
 
     def write_picture(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write a PNG of sources and fused volume in three planes."""

@@ -143,8 +143,8 @@ def draw_study(panels: Sequence[Panel], rows: Sequence[Row], *, note: str = "", 
                 # A method's name is no formula, whatever signs it has.
                 axis.set_title(panel.title, color=ink, fontsize=9, parse_math=False)
             if j == 0:
-                _write(axis, 0.03, 0.97, view.position, ha="left", va="top")
-                _scale_bar(axis, view.size_mm)
+                write_on(axis, 0.03, 0.97, view.position, ha="left", va="top")
+                scale_bar(axis, view.size_mm)
     for j, panel in enumerate(panels):
         if panel.bar:
             _colour_bar(figure.add_subplot(grid[len(rows), j]), panel.bar, ink)
@@ -161,10 +161,10 @@ def draw_slice(axis: Axes, view: SliceView, colours: Palette = GREY) -> None:
     axis.set_yticks([])
     for side in axis.spines.values():
         side.set_visible(False)
-    _write(axis, 0.02, 0.5, view.left, ha="left", va="center")
-    _write(axis, 0.98, 0.5, view.right, ha="right", va="center")
-    _write(axis, 0.5, 0.985, view.top, ha="center", va="top")
-    _write(axis, 0.5, 0.015, view.bottom, ha="center", va="bottom")
+    write_on(axis, 0.02, 0.5, view.left, ha="left", va="center")
+    write_on(axis, 0.98, 0.5, view.right, ha="right", va="center")
+    write_on(axis, 0.5, 0.985, view.top, ha="center", va="top")
+    write_on(axis, 0.5, 0.015, view.bottom, ha="center", va="bottom")
 
 
 def require_figure_suffix(path: Path) -> None:
@@ -202,7 +202,7 @@ def _rgb(values: torch.Tensor, colours: Palette) -> Points:
     return np.asarray(values.permute(1, 2, 0).numpy(), dtype=np.float64)
 
 
-def _write(axis: Axes, x: float, y: float, text: str, **place: Any) -> None:
+def write_on(axis: Axes, x: float, y: float, text: str, **place: Any) -> None:
     """White letters with a dark rim, which can be read on every picture."""
     axis.text(
         *(x, y, text),
@@ -214,7 +214,8 @@ def _write(axis: Axes, x: float, y: float, text: str, **place: Any) -> None:
     )
 
 
-def _scale_bar(axis: Axes, size_mm: tuple[float, float]) -> None:
+def scale_bar(axis: Axes, size_mm: tuple[float, float]) -> None:
+    """Draw how long a round number of mm is into the lower left corner of an axis in mm, where one fits."""
     width, height = size_mm
     fitting = [length for length in BAR_LENGTHS_MM if length <= MOST_OF_WIDTH * width]
     if not fitting:
@@ -224,7 +225,7 @@ def _scale_bar(axis: Axes, size_mm: tuple[float, float]) -> None:
     axis.plot(
         [start, start + length], [below, below], color="white", linewidth=2, path_effects=rim, solid_capstyle="butt"
     )
-    _write(axis, 0.03, 0.06, f"{length} mm", ha="left", va="bottom")
+    write_on(axis, 0.03, 0.06, f"{length} mm", ha="left", va="bottom")
 
 
 def _mark(axis: Axes, place: tuple[float, float], view: SliceView) -> None:

@@ -37,11 +37,12 @@ class CompressionName(str, Enum):
 
 @dataclass(frozen=True)
 class DicomChoices:
-    """What was asked of the DICOM output: how series are written, and what is written beside the fused one."""
+    """What was asked of the output: how DICOM series are written, and what is written beside the fused one."""
 
     options: dicom.DicomOptions
     with_partner: bool = False
     as_media: bool = False
+    report: bool = False
 
 
 class Way(str, Enum):

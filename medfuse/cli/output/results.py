@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 RESULTS = (
     *("dicom", "partner", "registration", "registration.h5", "registration.tfm", "blending", "media"),
-    *("fused.nii.gz", "fused.json", "partner.nii.gz", "partner.json", "dataset_description.json"),
+    *("fused.nii.gz", "fused.json", "partner.nii.gz", "partner.json", "dataset_description.json", "report.html"),
 )
 
 
@@ -29,7 +29,7 @@ def write_results(study: FusedStudy, folder: Path, format_: Format, progress: Pr
         study.write_dicom(
             folder / "dicom",
             options=choices.options,
-            keep=format_ is Format.BOTH,
+            keep=format_ is Format.BOTH or choices.report,
             progress=part_of(progress, 0, 0.9, "DICOM") if format_ is Format.BOTH else progress,
         )
     if choices.with_partner and format_ is Format.NIFTI:
@@ -52,6 +52,8 @@ def write_results(study: FusedStudy, folder: Path, format_: Format, progress: Pr
     if format_ in (Format.NIFTI, Format.BOTH):
         study.write_nifti(folder / "fused.nii.gz", progress=progress)
         (folder / "dataset_description.json").write_text(json.dumps(nifti.dataset_description(), indent=2) + "\n")
+    if choices.report:
+        study.write_report(folder / "report.html", progress=progress)
 
 
 ENTRIES = {
@@ -65,6 +67,7 @@ ENTRIES = {
     "media": "media",
     "nifti": "fused.nii.gz",
     "sidecar": "fused.json",
+    "report": "report.html",
     "study": "study",
     "picture": "picture.png",
 }

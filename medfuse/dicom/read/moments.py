@@ -73,6 +73,17 @@ def moment_of(header: Dataset, which: str, zone: timezone | None) -> datetime | 
     return datetime.combine(day, clock, tzinfo=zone) if day and clock is not None else None
 
 
+def measured_at(header: Dataset) -> tuple[date, time | None] | None:
+    """The day and, where it is told, the time of day at which a series was measured, as its scanner's clock has it.
+
+    Of its acquisition, itself, or its study, whichever has a date first; None where none has.
+    """
+    stamp = said(header, "AcquisitionDateTime")[:14]
+    pairs = [(stamp[:8], stamp[8:])]
+    pairs += [(said(header, f"{of}Date"), said(header, f"{of}Time")) for of in ("Acquisition", "Series", "Study")]
+    return next(((day, parse_time(clock)) for text, clock in pairs if (day := parse_date(text)) is not None), None)
+
+
 def date_time_of(header: Dataset, keyword: str, zone: timezone | None) -> datetime | None:
     """The moment of a DT element; None where it is absent.
 

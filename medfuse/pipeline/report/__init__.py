@@ -1,0 +1,1 @@
+"""Put together what the page of a study shows: facts, pictures, and volumes for its viewer."""

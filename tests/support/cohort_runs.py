@@ -14,7 +14,7 @@ from medfuse.cohort.running.run import Where, run_plan
 from medfuse.cohort.running.settings import Settings
 from medfuse.cohort.study import child
 
-SETTINGS = Settings(align="header", engine="masked")
+SETTINGS = Settings(align="header", engine="masked", report=False)
 """What takes a second on a phantom of large voxels, without a compiler."""
 
 

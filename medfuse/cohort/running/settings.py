@@ -35,6 +35,8 @@ class Settings:
         As for `medfuse.load`.
     dicom
         Write DICOM series, too.
+    report
+        Write each study's page, to which the cohort's page leads.
     deidentify
         Write all results under pseudonyms, by one map for the whole cohort.
     """
@@ -56,6 +58,7 @@ class Settings:
     accept_cut: bool = False
     different_patients: bool = False
     dicom: bool = False
+    report: bool = True
     deidentify: bool = False
 
     @classmethod

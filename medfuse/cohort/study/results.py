@@ -65,6 +65,8 @@ def write_study(study: FusedStudy, request: Request, places: Places, folder: Pat
     (folder / places.thumbnail).write_bytes(thumbnail(study.image, study.mri))
     deforms = study.registration.warp is not None
     study.registration.save(folder / places.transform(".h5" if deforms else ".tfm"))
+    if request.settings.report:
+        study.write_report(folder / places.report)
     if request.settings.dicom:
         study.write_dicom(folder / places.dicom("fused"))
         study.write_partner(folder / places.dicom("registered"))
@@ -134,6 +136,7 @@ def table_row(study: FusedStudy, request: Request, places: Places, partner_grid:
         "weights_sha256": provenance.weights and provenance.weights["sha256"],
         "software": provenance.software,
         "thumbnail": (places.folder / places.thumbnail).relative_to(request.folder).as_posix(),
+        "report": (places.folder / places.report).relative_to(request.folder).as_posix(),
     }
 
 

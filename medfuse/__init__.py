@@ -9,6 +9,8 @@
 Research use only: not a medical device, not for diagnosis or treatment.
 """
 
+import sys as _sys
+
 import lazy_loader
 
 from medfuse.moved_modules import answer_old_names
@@ -19,3 +21,14 @@ __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 answer_old_names()
 provide_user()
+
+
+def load_ipython_extension(shell: object) -> None:
+    """Show volumes as pictures in an IPython shell (``%load_ext medfuse``); an import in a notebook does so itself."""
+    from medfuse.pipeline.report.notebook import show_volumes
+
+    show_volumes(shell)
+
+
+if "IPython" in _sys.modules and (_shell := _sys.modules["IPython"].get_ipython()) is not None:
+    load_ipython_extension(_shell)

@@ -23,6 +23,8 @@ IMPORTERS = {
     "matplotlib": {"report"},
     "jinja2": {"report"},
     "markupsafe": {"report"},
+    "ipyniivue": {"pipeline"},
+    "ipywidgets": {"pipeline"},
     "typer": {"cli"},
     "rich": {"cli"},
     "dask": {"cohort"},

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from medfuse.runtime.html_table import rows_table
 from medfuse.volume.modality import TRAITS, Modality
 
 if TYPE_CHECKING:
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 
     from medfuse.cohort.running.run import Outcome
     from medfuse.cohort.running.settings import Settings
+
+MOST_SHOWN = 20
+"""Fusions in the table that a notebook shows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +133,19 @@ class Plan:
     left_out: tuple[LeftOut, ...] = ()
     faults: tuple[RowFault, ...] = ()
     source: Path = field(default=Path(), compare=False)
+
+    def _repr_html_(self) -> str:
+        """What notebooks show: the first fusions and why, and how much is left out."""
+        labels: dict[str, str] = {code: traits.label for code, traits in TRAITS.items()}
+        rows = [
+            (row.name, row.subject, row.session, labels.get(row.modality, row.modality), row.tracer, row.reason)
+            for row in self.rows[:MOST_SHOWN]
+        ]
+        more = len(self.rows) - len(rows)
+        said = [f"{len(self.rows)} fusions, {len(self.left_out)} series left out, {len(self.faults)} rows with faults."]
+        said += [f"{more} fusions more are not shown."] if more else []
+        table = rows_table(("fusion", "subject", "session", "partner", "tracer", "why these two"), rows)
+        return f"<div><p>{' '.join(said)}</p>{table}</div>"
 
     def run(
         self,

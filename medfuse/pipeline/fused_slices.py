@@ -13,7 +13,7 @@ from medfuse import dicom
 from medfuse.methods.method import FusionMethod
 from medfuse.pipeline.prepare import PreparedPair, from_source
 from medfuse.pipeline.steps import empty_volume, shown_batches
-from medfuse.runtime.progress import Progress
+from medfuse.runtime.progress import Progress, step_of
 from medfuse.runtime.torch_settings import default_settings
 from medfuse.volume import Grid, Source, like, plain, source_of
 
@@ -93,11 +93,10 @@ class FusedSlices:
 
     def _made(self) -> Iterator[Tensor]:
         slices = self.grid.shape[2]
-        pair, done = self.pair, 0
+        pair, done, tell = self.pair, 0, step_of(self.progress, "fuse")
         for shown in shown_batches(
             self.method, pair.pairs, slices, palette=pair.palette, join=pair.join, batch_size=self.batch_size
         ):
             done += len(shown)
-            if self.progress:
-                self.progress("fuse", done / slices)
+            tell(done / slices)
             yield from shown.mT

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from html import escape
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy.typing as npt
 from monai.data.meta_tensor import MetaTensor
@@ -15,16 +16,22 @@ from medfuse.intensity.suv import without_patient
 from medfuse.nifti.pet_sidecar import sidecar_path
 from medfuse.pipeline.figure import COLUMNS, Column, FigurePlane, panels, rows_of
 from medfuse.pipeline.fused_slices import FusedSlices
+from medfuse.pipeline.report.notebook import InlinePage
 from medfuse.pipeline.report.study_page import StudyParts, study_page
+from medfuse.pipeline.report.widget import linked_widgets
 from medfuse.provenance import DISCLAIMER, Provenance
 from medfuse.registration import Registration
-from medfuse.report.page.render import require_page_suffix, write_page
+from medfuse.report.page.render import image_url, require_page_suffix, write_page
 from medfuse.report.slice_view import View
 from medfuse.report.study_figure import Figure, draw_study, png_of, require_figure_suffix, save_figure
+from medfuse.runtime.html_table import facts_table
 from medfuse.runtime.output.atomic_output import atomic_file, require_outside
 from medfuse.runtime.progress import Progress, step_of
 from medfuse.runtime.torch_settings import default_settings
 from medfuse.volume import Source, source_of
+
+if TYPE_CHECKING:
+    from ipywidgets import HBox
 
 
 @dataclass(frozen=True)
@@ -268,8 +275,11 @@ class FusedStudy:
 
         It asks for nothing from anywhere, and says nothing of whose study it is; see `write_report`.
         """
+        return study_page(self._parts(), progress=progress)
+
+    def _parts(self) -> StudyParts:
         mri, partner = self.scaled()
-        parts = StudyParts(
+        return StudyParts(
             mri=mri,
             partner=partner,
             measured=(self.slices.pair.mri, self.registered()),
@@ -278,7 +288,6 @@ class FusedStudy:
             registration=self.registration,
             sources=self.sources,
         )
-        return study_page(parts, progress=progress)
 
     def write_report(self, path: str | Path, *, overwrite: bool = False, progress: Progress | None = None) -> None:
         """Write `report` as one HTML file, to be opened from the disk: pictures, and a viewer with a linked crosshair.
@@ -326,5 +335,29 @@ class FusedStudy:
         return f"FusedStudy(MR + {self.provenance.partner_modality}, {kind}, {self.slices.grid!r})"
 
     def _repr_html_(self) -> str:
-        encoded = base64.b64encode(self._picture(dots_per_inch=100)).decode()
-        return f'<img alt="{self!r}" src="data:image/png;base64,{encoded}">'
+        """What notebooks show: sources and fused volume in three planes, and a table."""
+        picture = image_url(self._picture(dots_per_inch=100))
+        provenance = self.provenance
+        facts = [
+            ("fused", f"{provenance.partner_modality} with MR by {provenance.fused_by}"),
+            ("alignment", provenance.alignment),
+            ("voxels", repr(self.slices.grid)),
+            ("use", DISCLAIMER),
+        ]
+        return f'<div><img alt="{escape(repr(self))}" src="{picture}">{facts_table(facts)}</div>'
+
+    def view(self, *, height: int = 800) -> InlinePage | HBox:
+        """Open the viewer of MRI, partner and fused picture within a notebook.
+
+        Parameters
+        ----------
+        height
+            In pixels.
+
+        Returns
+        -------
+        HBox or InlinePage
+            What a notebook shows where it is the last line of a cell: widgets of ipyniivue where that is installed,
+            else the page that `report` renders, in a frame.
+        """
+        return linked_widgets(self._parts(), height=height) or InlinePage(self.report(), height)

@@ -25,7 +25,7 @@ from medfuse.registration.search import Pair, score_note
 from medfuse.registration.transform import Registration
 from medfuse.registration.verdict import UNASSESSED, Verdict
 from medfuse.runtime.parallel import one_thread, parallel_map
-from medfuse.runtime.progress import Progress, silent
+from medfuse.runtime.progress import Progress, told
 from medfuse.runtime.torch_settings import default_settings
 from medfuse.volume import MRI, grid_of, require_volume, source_of
 from medfuse.volume.grid import Grid, Points
@@ -91,7 +91,7 @@ def register(
     if seed < 0:
         raise ValueError(f"seed must not be negative; found {seed}.")
     region = region_of(fixed, moving)
-    ask = _Asked(method, force, seed, progress or silent)
+    ask = _Asked(method, force, seed, told(progress))
     if method in ("auto", "rigid", "affine") and _exchanged(fixed, moving, region):
         return _turned_about(_register(moving, fixed, region, ask), fixed, moving)
     return _register(fixed, moving, region, ask)

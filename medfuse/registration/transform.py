@@ -15,8 +15,10 @@ from medfuse.errors import RegistrationError
 from medfuse.provenance import marked
 from medfuse.registration.files.suffixes import FIELD_SUFFIXES, READ_SUFFIXES
 from medfuse.registration.files.transform_files import read_map, write_map
+from medfuse.registration.shown.drawing import draw_places
 from medfuse.registration.verdict import Verdict
 from medfuse.registration.warp import MOST_MOVED_MM, Warp
+from medfuse.runtime.html_table import facts_table
 from medfuse.volume import source_of
 from medfuse.volume.grid import Points
 
@@ -93,6 +95,22 @@ class Registration:
         matrix.setflags(write=False)
         object.__setattr__(self, "matrix", matrix)
         object.__setattr__(self, "scores", dict(self.scores))
+
+    def _repr_html_(self) -> str:
+        """What notebooks show: where the alignment was assessed and how far off it seems, and a table."""
+        verdict = self.verdict
+        x, y, z = self.translation_mm
+        facts = [
+            ("registration", self.method + (f" ({self.headers})" if self.headers else "")),
+            ("verdict", "not assessed" if verdict is None else str(verdict)),
+            ("estimated error", f"{self.error_mm:.1f} mm" if np.isfinite(self.error_mm) else "unknown"),
+            ("rotation", f"{self.rotation_deg:.1f}°"),
+            ("origin moves to", f"{x:.1f}, {y:.1f}, {z:.1f} mm (RAS+)"),
+        ]
+        if self.warp is not None:
+            facts.append(("deformation", f"up to {self.warp.largest_mm:.1f} mm"))
+        drawn = "" if verdict is None or not len(verdict.places) else draw_places(verdict.places, verdict.errors_mm)
+        return f"<div>{drawn}{facts_table(facts)}</div>"
 
     @property
     def rotation_deg(self) -> float:

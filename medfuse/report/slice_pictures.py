@@ -20,6 +20,7 @@ from PIL import Image
 
 from medfuse.intensity import Window
 from medfuse.registration import Verdict
+from medfuse.registration.shown.drawing import MOST_ERROR_MM
 from medfuse.report.slice_view import SHOWS, SliceView
 from medfuse.report.study_figure import COLUMN_INCHES, GREY, Panel, Row, draw_slice, scale_bar, write_on
 from medfuse.volume import grid_of, plain
@@ -36,9 +37,6 @@ CONTOUR_SHARES = (0.25, 0.5, 0.75)
 
 CONTOUR_COLOURS = ("#56B4E9", "#F0E442", "#E69F00")
 """Of the palette by Okabe and Ito, which colour-blind people tell apart; each brighter than an MRI's grey around it."""
-
-MOST_ERROR_MM = 6.0
-"""Upper end of the bar of an error map: twice what an aligned head may have; a bar's end says that more is there."""
 
 NEAR_MM = 24.0
 """Blocks whose middle is so near to a slice are drawn in it: half their length."""
@@ -79,6 +77,11 @@ def slice_picture(mri: Panel, partner: Panel, row: Row) -> SlicePicture:
     own, other, contours = (_png(figure) for figure in (_drawn(mri, row), _drawn(partner, row), lined))
     width, height = Image.open(io.BytesIO(own)).size
     return SlicePicture(view.position, width, height, own, other, contours)
+
+
+def single_picture(panel: Panel, row: Row) -> bytes:
+    """Draw one slice of one volume as PNG, with letters, position and scale bar."""
+    return _png(_drawn(panel, row))
 
 
 def _contours(axis: Axes, view: SliceView) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
+from medfuse.runtime.notebook_progress import BARS, notebook_shell
+
 
 class Progress(Protocol):
     """What is called with the step under way, the share of it that is done, and a note where there is one.
@@ -23,9 +25,14 @@ def silent(step: str, share: float, note: str = "") -> None:
     """Take progress that nobody asks for."""
 
 
+def told(progress: Progress | None) -> Progress:
+    """Who is told of progress: whoever was given, else the notebook that this process runs, else nobody."""
+    return progress or (BARS if notebook_shell() is not None else silent)
+
+
 def step_of(progress: Progress | None, step: str) -> Callable[[float], None]:
     """What takes the share of one step."""
-    return partial(progress or silent, step)
+    return partial(told(progress), step)
 
 
 def part_of(progress: Progress | None, start: float, stop: float, note: str = "") -> Progress:
@@ -33,6 +40,6 @@ def part_of(progress: Progress | None, start: float, stop: float, note: str = ""
     own = note
 
     def tell(step: str, share: float, note: str = "") -> None:
-        (progress or silent)(step, start + (stop - start) * share, note or own)
+        told(progress)(step, start + (stop - start) * share, note or own)
 
     return tell

@@ -34,7 +34,7 @@ from medfuse.intensity.colour import shown_luma
 from medfuse.runtime.device import resolve_device
 from medfuse.runtime.isolation import Isolation
 from medfuse.runtime.json_text import json_text
-from medfuse.runtime.progress import Progress, silent
+from medfuse.runtime.progress import Progress, told
 
 
 class Trainer:
@@ -68,7 +68,7 @@ class Trainer:
         recorded: Callable[[Sequence[Row]], None] | None = None,
     ) -> None:
         self.config = config
-        self.progress = progress or silent
+        self.progress = told(progress)
         self.recorded = recorded or (lambda rows: None)
         self.folder = RunFolder(Path(config.out))
         self.device = resolve_device(config.device)

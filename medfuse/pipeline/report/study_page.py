@@ -15,10 +15,10 @@ from medfuse.pipeline.figure import COLUMNS, FigurePlane, panels, rows_of
 from medfuse.pipeline.report.facts import how_made, interval, opinion_of, source_facts
 from medfuse.provenance import Provenance
 from medfuse.registration import Registration
-from medfuse.report.page.render import image_url, number, render_page
+from medfuse.registration.shown.drawing import MOST_ERROR_MM
+from medfuse.report.page.render import image_url, number, render_page, text_of
 from medfuse.report.slice_pictures import (
     CONTOUR_COLOURS,
-    MOST_ERROR_MM,
     NEAR_MM,
     contour_values,
     error_map,
@@ -104,6 +104,7 @@ def study_page(parts: StudyParts, *, progress: Progress | None = None) -> str:
     packed = pack(viewer_volumes(parts), max(LEAST_BYTES, MOST_BYTES - _size_of(context)))
     context["viewer"] = _viewer(packed)
     context["made"] = how_made(parts.provenance, parts.registration)
+    context["licences"] = text_of("niivue.licenses.txt")
     page = render_page(
         "study.html",
         title=f"MRI fused with {label}",

@@ -21,7 +21,7 @@ from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
 
 from medfuse.runtime.cache_folders import cache_folders
-from medfuse.runtime.progress import Progress, silent
+from medfuse.runtime.progress import Progress, told
 
 log = logging.getLogger(__name__)
 
@@ -152,7 +152,7 @@ def _is_ours(event: Any) -> bool:
 @contextmanager
 def telling(progress: Progress | None) -> Iterator[None]:
     """Log and tell ``progress`` what is compiled meanwhile: ``compile`` and the share that is done."""
-    compiling = _Compiling(progress or silent)
+    compiling = _Compiling(told(progress))
     with event.install_listener("numba:compile", compiling):
         yield
     if compiling.begun:

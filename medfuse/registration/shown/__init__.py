@@ -1,0 +1,1 @@
+"""Show a registration and its verdict in notebooks, where no volume is at hand to draw them on."""

@@ -24,7 +24,7 @@ STUDIES = 2 * max(3, (KILLS + 1) // 2)
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("inputs")
-    (folder / "settings.yaml").write_text("align: header\nengine: masked\n")
+    (folder / "settings.yaml").write_text("align: header\nengine: masked\nreport: false\n")
     return write_cohort(folder, ["PT", "CT"] * (STUDIES // 2), coarsen=6)
 
 

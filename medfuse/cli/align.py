@@ -84,7 +84,7 @@ def align(
     from medfuse import dicom, nifti
     from medfuse.load_study import require_one_patient, require_whole
     from medfuse.registration import compare_segmentations, read_segmentation
-    from medfuse.report import figures
+    from medfuse.report.alignment import alignment_picture
     from medfuse.volume import source_of
 
     picture = out.with_suffix(".png")
@@ -116,7 +116,7 @@ def align(
         ]  # before the search: what is wrong with them need not wait for it
         with atomic_files((out, picture), overwrite) as (beside, drawn):
             found = medfuse.register(here, there, method.value, force=force, progress=progress)
-            drawn.write_bytes(figures.alignment_picture(here, there, found))
+            drawn.write_bytes(alignment_picture(here, there, found))
             if out.suffix == DICOM_SUFFIX:
                 dicom.write_alignment(beside, mri=sources[0], partner=sources[1], registration=found.to_dict())
             else:

@@ -114,6 +114,12 @@ def fuse(
     report: Annotated[
         bool, typer.Option("--report", help="Also write OUT/report.html, on which people see whether it is aligned.")
     ] = False,
+    attribution: Annotated[
+        bool,
+        typer.Option(
+            "--attribution", help="Also write how much of each voxel comes from which source; costs ten fusions more."
+        ),
+    ] = False,
     description: Annotated[str | None, typer.Option(help="SeriesDescription of the fused series.")] = None,
     series_number: Annotated[int | None, typer.Option(help="Its SeriesNumber.", min=0)] = None,
     compress: Annotated[
@@ -176,7 +182,7 @@ def fuse(
                 bits=cast("dicom.Bits", bits),
                 multiframe=multiframe,
             )
-        choices = DicomChoices(options, with_partner, dicomdir, report)
+        choices = DicomChoices(options, with_partner, dicomdir, report, attribution)
         with atomic_entries(out, overwrite, RESULTS) as folder:
             named, accepted = modality and modality.value, (fill_gaps, accept_cut)
             pair = chosen_pair(mri, partner, mri_series, partner_series, named, accepted)

@@ -16,7 +16,7 @@ from medfuse.dicom.scan.series import Series
 from medfuse.dicom.write.compression import COMPRESSIONS, Compression, require_compressible
 from medfuse.dicom.write.identity import Identity, IdentityLike
 from medfuse.dicom.write.options import Bits, DicomOptions
-from medfuse.dicom.write.series import require_measurable, write_partner, write_series
+from medfuse.dicom.write.series import require_measurable, write_attribution, write_partner, write_series
 from medfuse.dicom.write.slice_stream import SliceStream
 
 __all__ = [
@@ -45,6 +45,7 @@ __all__ = [
     "scan",
     "unblendable",
     "write_alignment",
+    "write_attribution",
     "write_blending",
     "write_media",
     "write_partner",

@@ -7,7 +7,7 @@ masked-out work may be skipped.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple, cast
 
@@ -212,3 +212,59 @@ def watch_masks(network: nn.Module) -> Iterator[list[Masks]]:
     finally:
         for hook in hooks:
             hook.remove()
+
+
+Decided = dict[nn.Module, Tensor]
+"""What each spatial mask of a network was."""
+
+
+@contextmanager
+def record_masks(network: nn.Module, decided: Decided) -> Iterator[None]:
+    """Within the block, write down what each spatial mask of a network becomes."""
+
+    def remember(module: nn.Module, _: tuple[Any, ...], output: Tensor) -> None:
+        decided[module] = output
+
+    with _hooked(network, remember):
+        yield
+
+
+@contextmanager
+def hold_masks(network: nn.Module, decided: Decided) -> Iterator[None]:
+    """Within the block, each spatial mask is what was written down, whatever the pictures."""
+
+    def put_back(module: nn.Module, _: tuple[Any, ...], __: Tensor) -> Tensor:
+        return decided[module]
+
+    with _hooked(network, put_back):
+        yield
+
+
+@contextmanager
+def _hooked(network: nn.Module, hook: Callable[..., Tensor | None]) -> Iterator[None]:
+    """Within the block, a forward hook on each spatial mask."""
+    hooks = [each.register_forward_hook(hook) for each in network.modules() if isinstance(each, SpatialMask)]
+    try:
+        yield
+    finally:
+        for each in hooks:
+            each.remove()
+
+
+def fuse_and_hold(
+    network: nn.Module, mri: Tensor, partner: Tensor, run: Callable[[Tensor, Tensor], Tensor] | None = None
+) -> tuple[Tensor, Callable[[Tensor, Tensor], Tensor]]:
+    """Fuse pictures, and return besides what fuses others of their size under the spatial masks of these.
+
+    ``run`` calls the network, where that takes more than two pictures.
+    """
+    fuse: Callable[[Tensor, Tensor], Tensor] = run or network
+    decided: Decided = {}
+    with record_masks(network, decided):
+        fused = fuse(mri, partner)
+
+    def held(mri: Tensor, partner: Tensor) -> Tensor:
+        with hold_masks(network, decided):
+            return fuse(mri, partner)
+
+    return fused, held

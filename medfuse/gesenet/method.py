@@ -29,6 +29,7 @@ def load(
             weights=dict(ready.origin),
             engine=ready.name,
             device=ready.device,
+            hold=ready.hold,
             own=True,
         )
     source = named_by(ready.fuse)

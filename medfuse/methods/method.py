@@ -18,6 +18,9 @@ Method = Callable[[Tensor, Tensor], Tensor]
 ColourMethod = Callable[[Tensor, Tensor], Tensor]
 """MRI (B, 1, H, W) and the partner in its colours (B, 3, H, W), in [0, 1] → (B, 3, H, W) sRGB in [0, 1]."""
 
+Hold = Callable[[Tensor, Tensor], tuple[Tensor, Method]]
+"""Slabs as of `Method` → what it fuses of them, and what fuses others by the decisions that these led to."""
+
 SLACK = 1e-3
 """How far a method's values may leave [0, 1] by rounding; they are cut to it."""
 
@@ -46,6 +49,8 @@ class FusionMethod:
         Where ``fuse`` wants its pictures.
     colour
         If given, what makes the picture where the partner has colours, instead of joining these to the fused luma.
+    hold
+        If given, how what it decides by the pictures is held for others; see `holding`.
     own
         Whether it is medfuse's, whose results its tests check; the results of others are checked whenever they run.
     """
@@ -58,6 +63,7 @@ class FusionMethod:
     engine: str | None = None
     device: torch.device = CPU
     colour: ColourMethod | None = field(default=None, repr=False)
+    hold: Hold | None = field(default=None, repr=False)
     own: bool = False
 
     def __post_init__(self) -> None:
@@ -78,6 +84,14 @@ class FusionMethod:
             If the method fails, or returns anything but finite values in [0, 1] of that shape.
         """
         return self.fuse(mri, luma) if self.own else self._checked(self.fuse, mri, luma, 1)
+
+    @default_settings()
+    def holding(self, mri: Tensor, luma: Tensor) -> tuple[Tensor, Method]:
+        """Fuse two slabs, and return besides what fuses darker ones by the decisions that these led to.
+
+        GeSeNet holds its spatial masks. Other methods decide nothing that could be held, and are returned themselves.
+        """
+        return (self(mri, luma), self) if self.hold is None else self.hold(mri, luma)
 
     @default_settings()
     def coloured(self, mri: Tensor, colours: Tensor) -> Tensor:

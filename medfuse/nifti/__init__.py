@@ -3,7 +3,7 @@
 from medfuse.nifti.header import SUFFIXES, NiftiSource, is_nifti
 from medfuse.nifti.other_formats import require_known_name, what_else
 from medfuse.nifti.read import read, read_fused, read_grid, read_size
-from medfuse.nifti.write import dataset_description, write, write_measured
+from medfuse.nifti.write import dataset_description, write, write_measured, write_parts
 
 __all__ = [
     "SUFFIXES",
@@ -18,4 +18,5 @@ __all__ = [
     "what_else",
     "write",
     "write_measured",
+    "write_parts",
 ]

@@ -13,6 +13,7 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 
 from medfuse.errors import MedfuseError, SeriesError
+from medfuse.intensity.tracers import tracer_named
 from medfuse.nifti.forms import require_usable, stated_header
 from medfuse.nifti.pet_sidecar import uptake
 from medfuse.runtime.output.exchange import settle
@@ -38,6 +39,10 @@ class NiftiSource(Source):
     form_code: int
     forms_apart_mm: float = 0.0
     sidecar: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def tracer(self) -> str:
+        return tracer_named(*(self.sidecar.get(name) or "" for name in ("TracerName", "Radiopharmaceutical")))
 
     def uptake(self, unit: Unit, given: SuvInputs = SuvInputs()) -> Uptake:
         return uptake(self.sidecar, unit, given)

@@ -112,6 +112,17 @@ def write_measured(
     _save(nifti, path, sidecar, overwrite)
 
 
+def write_parts(
+    volumes: MetaTensor, path: str | Path, sidecar: Mapping[str, object], *, overwrite: bool = False
+) -> None:
+    """Write several volumes (C, X, Y, Z) on one grid as one file of four dimensions, float32; else as `write`."""
+    path = _path(path)
+    nifti = _placed(np.moveaxis(plain(volumes).cpu().numpy().astype(np.float32), 0, -1), volumes)
+    header: Any = nifti.header
+    header["descrip"] = b"Attribution by medfuse. Research use only."
+    _save(nifti, path, sidecar, overwrite)
+
+
 def _path(path: str | Path) -> Path:
     path = Path(path)
     if not str(path).lower().endswith(SUFFIXES) or path.is_dir():

@@ -17,7 +17,7 @@ from medfuse.intensity.colour import Palette, join_palette
 from medfuse.provenance import Provenance
 from medfuse.report.slice_view import VIEWS, Cut, View, middle_of, share_shown
 from medfuse.report.study_figure import GREY, Bar, Panel, Row
-from medfuse.volume import COLOUR_JOINS, MRI, PLANES, TRAITS, Plane, grid_of, meta_of, replane
+from medfuse.volume import COLOUR_JOINS, MRI, PLANES, TRAITS, Plane, grid_of, label_of, replane
 from medfuse.volume.grid import Points
 
 Column = Literal["mri", "partner", "fused"]
@@ -72,7 +72,6 @@ def panels(
             raise ValueError(
                 f"expected columns of {', '.join(COLUMNS)}; found {name!r}.{did_you_mean(str(name), COLUMNS)}"
             )
-    label = TRAITS[meta_of(partner)["modality"]].label
     quantity = QUANTITIES[provenance.partner_unit]
     palette = palette_table(provenance.palette) if provenance.palette else None
     own = Bar(quantity, provenance.partner_window, GREY if palette is None else palette)
@@ -84,7 +83,7 @@ def panels(
         in_fused = Bar(meaning, provenance.partner_window, over[BAR_ROWS // 2], over)
     every = {
         "mri": Panel(TRAITS[MRI].label, mri, Bar("signal, arbitrary units", provenance.mri_window)),
-        "partner": Panel(label, partner, own),
+        "partner": Panel(label_of(partner, unit=True), partner, own),
         "fused": Panel(f"fused by {provenance.fused_by}", fused, in_fused),
     }
     return [every[name] for name in columns]

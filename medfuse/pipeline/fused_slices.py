@@ -10,12 +10,15 @@ from monai.data.meta_tensor import MetaTensor
 from torch import Tensor
 
 from medfuse import dicom
+from medfuse.intensity.colour import split_luma
+from medfuse.methods.attribution import Attribution, attribute_volume
 from medfuse.methods.method import FusionMethod
+from medfuse.metrics.excess import InventedStructure, invented_structure
 from medfuse.pipeline.prepare import PreparedPair, from_source
 from medfuse.pipeline.steps import empty_volume, shown_batches
 from medfuse.runtime.progress import Progress, step_of
 from medfuse.runtime.torch_settings import default_settings
-from medfuse.volume import Grid, Source, like, plain, source_of
+from medfuse.volume import Grid, Source, as_slices, like, plain, source_of
 
 
 @dataclass(eq=False)
@@ -78,6 +81,21 @@ class FusedSlices:
         """The slices as `medfuse.dicom.write_series` takes them one by one; ``keep`` leaves them in `kept`, too."""
         slices = self._kept_as_made() if keep and self.kept is None else iter(self)
         return dicom.SliceStream(slices, self.grid, self.channels, source_of(self.pair.mri))
+
+    @default_settings()
+    def luma(self, start: int, stop: int) -> Tensor:
+        """The luma of the kept picture's slices [start, stop), (N, 1, H, W) in [0, 1]."""
+        values = plain(self.keep())[..., start:stop]
+        return as_slices(split_luma(values.float() / 255) if len(values) == 3 else values)
+
+    def attribution(self, progress: Progress | None = None) -> Attribution:
+        """How much of the fused luma comes from which source; see `FusedStudy.attribution`."""
+        return attribute_volume(self.method, self.pair.pairs, self.grid, batch_size=self.batch_size, progress=progress)
+
+    def invented_structure(self) -> InventedStructure:
+        """Edges that neither source has; see `FusedStudy.invented_structure`."""
+        pairs = ((k, self.pair.pairs(k, k + 1)) for k in range(self.grid.shape[2]))
+        return invented_structure(((self.luma(k, k + 1), pair.mri, pair.luma) for k, pair in pairs), self.grid)
 
     def of(self, mri: Source | None, partner: Source | None) -> FusedSlices:
         """The same slices, said to come from other sources."""

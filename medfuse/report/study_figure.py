@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import wrap
@@ -82,11 +82,14 @@ class Panel:
         (1, X, Y, Z) in [0, 1], or (3, X, Y, Z) uint8 RGB.
     bar
         None where its colours stand for no value. A volume of one channel is drawn in its colours.
+    over
+        If given, called with the axis, the cut and the slice's number, to draw over each slice, in mm.
     """
 
     title: str
     volume: MetaTensor
     bar: Bar | None = None
+    over: Callable[[Axes, Cut, int], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -137,6 +140,8 @@ def draw_study(panels: Sequence[Panel], rows: Sequence[Row], *, note: str = "", 
         for j, (panel, view) in enumerate(zip(panels, each, strict=True)):
             axis = figure.add_subplot(grid[i, j])
             draw_slice(axis, view, panel.bar.colours if panel.bar else GREY)
+            if panel.over is not None:
+                panel.over(axis, row.cut, row.k)
             if row.marked is not None:
                 _mark(axis, row.cut.place(row.marked), view)
             if i == 0:

@@ -13,8 +13,8 @@ class Progress(Protocol):
     """What is called with the step under way, the share of it that is done, and a note where there is one.
 
     The steps of a study are ``load``, ``compile`` on a machine's first use, ``align``, ``resample``, ``fuse``,
-    ``write``, ``measured``, which writes the partner in its own unit, and ``report``; those of training are
-    ``studies``, ``pretrain`` and ``train``; others are ``phantom``, ``colour``, ``score``, ``send`` and those of a
+    ``write``, ``measured``, which writes the partner in its own unit, ``attribute`` and ``report``; those of training
+    are ``studies``, ``pretrain`` and ``train``; others are ``phantom``, ``colour``, ``score``, ``send`` and those of a
     benchmark. A share lies from 0 to 1, which ends the step.
     """
 

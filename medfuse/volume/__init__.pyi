@@ -1,5 +1,17 @@
 from .grid import LPS_FROM_RAS, MOST_VOXELS, Grid, Points
-from .metatensor import NO_DOSE, Source, grid_of, known_of, like, make_volume, meta_of, plain, require_volume, source_of
+from .metatensor import (
+    NO_DOSE,
+    Source,
+    grid_of,
+    known_of,
+    label_of,
+    like,
+    make_volume,
+    meta_of,
+    plain,
+    require_volume,
+    source_of,
+)
 from .modality import (
     COLOUR_JOINS,
     MODALITIES,
@@ -58,6 +70,7 @@ __all__ = [
     "becquerels_in",
     "grid_of",
     "known_of",
+    "label_of",
     "like",
     "make_volume",
     "meta_of",

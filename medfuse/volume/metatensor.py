@@ -19,7 +19,7 @@ from torch import Tensor
 from medfuse.errors import GeometryError, IntensityError, StudyError
 from medfuse.runtime.torch_settings import default_settings
 from medfuse.volume.grid import Grid
-from medfuse.volume.modality import MODALITIES, Modality, Unit
+from medfuse.volume.modality import MODALITIES, TRAITS, Modality, Unit
 from medfuse.volume.uptake import SuvInputs, Uptake
 
 NO_DOSE = "the PET has no source that tells dose and weight; load it from DICOM or NIfTI."
@@ -55,6 +55,11 @@ class Source:
             If the source does not say it, or contradicts itself; the message names the element.
         """
         raise IntensityError(NO_DOSE)
+
+    @property
+    def tracer(self) -> str:
+        """The usual short name of a PET's or SPECT's tracer, as ``FDG``; empty where the source tells none we know."""
+        return ""
 
     def __deepcopy__(self, memo: dict[int, object]) -> Source:
         # Immutable, and possibly holding hundreds of headers: MONAI may copy metadata as often as it likes.
@@ -158,3 +163,13 @@ def source_of(volume: HasMeta) -> Source | None:
 def plain(volume: MetaTensor | Tensor) -> Tensor:
     """The values without metadata; shares memory."""
     return volume.as_tensor() if isinstance(volume, MetaTensor) else volume
+
+
+def label_of(volume: HasMeta, *, unit: bool = False) -> str:
+    """What people call a volume: ``MRI``, ``CT``, ``FDG PET``; with its unit, where it has one, ``FDG PET, SUV``."""
+    source = volume.meta.get("source")
+    tracer = source.tracer if isinstance(source, Source) else ""
+    modality = volume.meta.get("modality")
+    name = TRAITS[modality].label if modality in TRAITS else "volume"
+    named = volume.meta.get("unit", "arbitrary")
+    return f"{tracer} {name}".strip() + (f", {named}" if unit and named != "arbitrary" else "")

@@ -33,6 +33,7 @@ HEADINGS = [
     "Look at the alignment",
     "Where may it be off?",
     "The fused study",
+    "Where the fused picture comes from",
     "Explore MRI, PET and fused picture",
     "How it was made",
 ]
@@ -83,7 +84,7 @@ def test_a_page_has_its_parts_in_order(page):
     assert "Research use only" in page
     verdict = re.search(r'<p class="verdict \w+">(.*?)</p>', page)[1]
     assert " mm" in verdict
-    assert len(pictures(page)) == 27 + 1 + 2
+    assert len(pictures(page)) == 27 + 1 + 2 + 1
 
 
 def test_a_page_says_how_it_was_made_and_whose_viewer_it_has(page, study):

@@ -43,6 +43,7 @@ class DicomChoices:
     with_partner: bool = False
     as_media: bool = False
     report: bool = False
+    attribution: bool = False
 
 
 class Way(str, Enum):

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 RESULTS = (
     *("dicom", "partner", "registration", "registration.h5", "registration.tfm", "blending", "media"),
     *("fused.nii.gz", "fused.json", "partner.nii.gz", "partner.json", "dataset_description.json", "report.html"),
+    *("attribution", "attribution.nii.gz", "attribution.json"),
 )
 
 
@@ -44,6 +45,12 @@ def write_results(study: FusedStudy, folder: Path, format_: Format, progress: Pr
             study.write_alignment(folder / "registration")
         if dicom.unblendable(study.sources[0], folder / "partner") is None:
             study.write_blending(folder / "blending", folder / "partner")
+    if choices.attribution:
+        found = study.attribution(progress=progress)
+        if format_ in (Format.DICOM, Format.BOTH):
+            study.write_attribution(folder / "attribution", found, options=choices.options.for_partner())
+        if format_ in (Format.NIFTI, Format.BOTH):
+            study.write_attribution(folder / "attribution.nii.gz", found)
     if choices.as_media:
         folders = [folder / name for name in RESULTS if (folder / name).is_dir()]
         dicom.write_media(folder / "media", folders)
@@ -68,6 +75,8 @@ ENTRIES = {
     "nifti": "fused.nii.gz",
     "sidecar": "fused.json",
     "report": "report.html",
+    "attribution": "attribution",
+    "attribution_nifti": "attribution.nii.gz",
     "study": "study",
     "picture": "picture.png",
 }

@@ -10,6 +10,7 @@ from pydicom.dataset import Dataset
 
 from medfuse.dicom.header import numbers
 from medfuse.errors import IntensityError
+from medfuse.intensity.tracers import tracer_named
 
 GE = "GEMS_PETD_01"
 PHILIPS = "Philips PET Private Group"
@@ -33,6 +34,15 @@ def duration_s(header: Dataset, keyword: str) -> float | None:
     """A positive duration that the header has in ms, in s; None where there is none, or one of more than a month."""
     found = positive(header, keyword)
     return found / 1000 if found is not None and found / 1000 < MONTH_S else None
+
+
+def tracer_of(header: Dataset) -> str:
+    """The tracer of a PET or SPECT (PS3.3 C.8.9.2 and C.8.4.10), by its short name; empty where none is known."""
+    told: list[object] = []
+    for item in header.get("RadiopharmaceuticalInformationSequence") or ():
+        codes = item.get("RadiopharmaceuticalCodeSequence") or ()
+        told += [item.get("Radiopharmaceutical"), *(code.get("CodeMeaning") for code in codes)]
+    return tracer_named(*(text for text in told if text))
 
 
 def private_number(header: Dataset, group: int, creator: str, element: int) -> float | None:

@@ -15,6 +15,7 @@ from medfuse.dicom.encoding.pixel_format import pixel_format
 from medfuse.dicom.frames.frame import Frame
 from medfuse.dicom.frames.stack import Stack
 from medfuse.dicom.header import READABLE, quiet
+from medfuse.dicom.read.pet_elements import tracer_of
 from medfuse.dicom.read.pixels import read_pixels
 from medfuse.dicom.read.quantities import Quantity, quantity_of
 from medfuse.dicom.read.suv import uptake
@@ -52,6 +53,10 @@ class DicomSource(Source):
     def header_of(self, k: int) -> Dataset:
         """The header of slice ``k``; of the lower neighbour where it was interpolated."""
         return self.headers[self.slices[k][0][0]]
+
+    @property
+    def tracer(self) -> str:
+        return tracer_of(self.first)
 
     def uptake(self, unit: Unit, given: SuvInputs = SuvInputs()) -> Uptake:
         return uptake(self.headers, unit, given)

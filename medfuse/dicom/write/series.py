@@ -43,7 +43,7 @@ from medfuse.volume.grid import Grid
 from medfuse.volume.plane_names import Plane
 from medfuse.volume.planes import DISPLAY_AXES, turn_of
 
-PARTNER_AFTER_FUSED = 1000
+PARTNER_AFTER_FUSED, ATTRIBUTION_AFTER_FUSED = 1000, 2000
 """Added to the SeriesNumber of a fused series."""
 
 
@@ -166,6 +166,55 @@ def write_partner(
         encode = _describe_values(template, volume, partner, provenance.partner_window)
     draft = Draft(grid, stream.turned(plane), template, contributions, encode, options.compression)
     draft.write(Path(folder), _paths(identity.source, mri, partner), overwrite, step_of(progress, "measured"))
+
+
+def write_attribution(
+    picture: MetaTensor,
+    folder: str | Path,
+    *,
+    partner: Source | None,
+    provenance: Provenance,
+    options: DicomOptions = DicomOptions(),
+    overwrite: bool = False,
+) -> None:
+    """Write a picture of which source each voxel comes from, as Secondary Capture in the study of the MRI.
+
+    Parameters
+    ----------
+    picture
+        (3, X, Y, Z) uint8, as `medfuse.methods.attribution.Attribution.coloured` makes it; its source is the MRI's.
+    folder
+        Folder to appear, as in `write_series`.
+    partner
+        Where the other source came from.
+    provenance
+        What was done.
+    options, overwrite
+        As in `write_series`.
+
+    Raises
+    ------
+    ExportError
+        As `write_series`.
+    """
+    mri = source_of(picture)
+    identity = Identity.of(options.with_identity(mri).identity, partner)
+    stream = SliceStream.of(picture)
+    plane = _display_plane(stream.grid, mri, identity)
+    grid = turn_of(stream.grid, plane)[2]
+    contributions = _contributions(identity.source, partner, provenance, grid)
+    with quiet():
+        derivation = (
+            f"Attribution of the fused luma: blue is the part of the MRI, red that of the partner, green their "
+            f"mean, 0 to 255 for 0 to 1. {provenance.sentence()}"
+        )
+        template = begin_series(identity.elements(partner), contributions, derivation[:1024], "Attributed the series.")
+        number = series_number(identity.header) + ATTRIBUTION_AFTER_FUSED
+        name_series(template, options, provenance.marked(f"ATTRIBUTION MR+{provenance.partner_modality}"), number)
+        place(template, grid)
+        describe_colour(template, options.multiframe)
+    draft = Draft(grid, stream.turned(plane), template, contributions, np.asarray, options.compression)
+    draft.write(Path(folder), _paths(identity.source, mri, partner), overwrite, step_of(None, "write"))
 
 
 def require_measurable(volume: MetaTensor) -> None:

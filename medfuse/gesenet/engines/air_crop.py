@@ -8,14 +8,16 @@ that of the whole picture up to rounding.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import lru_cache, partial
 from typing import cast
 
 import torch
 from torch import Tensor
 
 from medfuse.gesenet.engines.folded import RADIUS, Features, FoldedGeSeNet
+from medfuse.gesenet.masks import Decided, hold_masks, record_masks
 
 REACH = RADIUS + RADIUS % 2
 """The network's reach, rounded up to the pairs of pixels that its spatial masks are decided in."""
@@ -37,21 +39,37 @@ class AirCrop:
         self._none_unseen = torch.zeros(2, network.channels, dtype=torch.float32, device=self.device)
         self._black_means = lru_cache(maxsize=64)(self._means_of_black)
 
-    @torch.no_grad()
     def __call__(self, mri: Tensor, partner: Tensor) -> Tensor:
         """Fuse (N, 1, H, W) pictures on the network's device; the part is one for all of a batch."""
+        return self._fuse(mri, partner, _shown(mri, partner), nullcontext)
+
+    def hold(self, mri: Tensor, partner: Tensor) -> tuple[Tensor, Callable[[Tensor, Tensor], Tensor]]:
+        """Fuse pictures, and return besides what fuses others under the masks of these, and on the same part.
+
+        Others are of their size, and 0 wherever these are 0.
+        """
+        shown, decided = _shown(mri, partner), Decided()
+        fused = self._fuse(mri, partner, shown, partial(record_masks, self.network, decided))
+        return fused, lambda mri, partner: self._fuse(mri, partner, shown, partial(hold_masks, self.network, decided))
+
+    @torch.no_grad()
+    def _fuse(
+        self, mri: Tensor, partner: Tensor, shown: Tensor, under: Callable[[], AbstractContextManager[None]]
+    ) -> Tensor:
+        """Fuse pictures that show something in the pixels (H, W) ``shown``, the network within a context."""
         height, width = mri.shape[-2:]
-        shown = ((mri != 0) | (partner != 0)).any(dim=0)[0]
         reached = _around(shown.any(dim=1), REACH, 1), _around(shown.any(dim=0), REACH, 1)
         part = _around(shown.any(dim=1), 2 * REACH, STEP), _around(shown.any(dim=0), 2 * REACH, STEP)
         part_height, part_width = (extent.stop - extent.start for extent in part)
         share = part_height * part_width / (height * width)
         if share > WORTHWHILE:
-            fused, _ = self.network(mri, partner, self._all_seen, self._none_unseen)
+            with under():
+                fused, _ = self.network(mri, partner, self._all_seen, self._none_unseen)
             return cast("Tensor", fused)
         unseen = self._black_means(height, width) - share * self._black_means(part_height, part_width)
         window = ..., *part
-        inside, gates = self.network(mri[window], partner[window], share * self._all_seen, unseen)
+        with under():
+            inside, gates = self.network(mri[window], partner[window], share * self._all_seen, unseen)
         fused = self._black(gates, height, width)
         sides = zip(reached, part, strict=True)
         within = (slice(inner.start - outer.start, inner.stop - outer.start) for inner, outer in sides)
@@ -75,6 +93,11 @@ class AirCrop:
     def _features_of_black(self, size: Sequence[int], count: int = 1) -> Features:
         black = torch.zeros((count, 1, *size), dtype=torch.float32, device=self.device)
         return self.network.before(black, black)
+
+
+def _shown(mri: Tensor, partner: Tensor) -> Tensor:
+    """(H, W) where any of a batch of pictures shows anything."""
+    return ((mri != 0) | (partner != 0)).any(dim=0)[0]
 
 
 def _around(shown: Tensor, margin: int, step: int) -> slice:

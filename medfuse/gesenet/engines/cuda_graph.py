@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, cast
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from medfuse.gesenet.engines.folded import FoldedGeSeNet
+from medfuse.gesenet.masks import fuse_and_hold
 
 MOST_SHAPES = 4
 """Graphs kept; each holds the memory of all its feature maps."""
@@ -48,6 +50,11 @@ class CudaGraphs:
             place.copy_(given, non_blocking=True)
         graph.replay()
         return fused.clone()  # the next replay writes over it
+
+    @torch.no_grad()
+    def hold(self, mri: Tensor, partner: Tensor) -> tuple[Tensor, Callable[[Tensor, Tensor], Tensor]]:
+        """Fuse pictures, and return besides what fuses others under the masks of these; neither by a graph."""
+        return fuse_and_hold(self.network, mri, partner, self._in_half)
 
     def _in_half(self, mri: Tensor, partner: Tensor) -> Tensor:
         with torch.autocast(self.device.type, self.half):

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +20,7 @@ from medfuse.gesenet.engines.air_crop import AirCrop
 from medfuse.gesenet.engines.cuda_graph import CudaGraphs
 from medfuse.gesenet.engines.folded import FoldedGeSeNet
 from medfuse.gesenet.loading import load_network
+from medfuse.gesenet.masks import fuse_and_hold
 from medfuse.gesenet.network import GeSeNet
 from medfuse.methods.modules import Evaluated, device_of
 from medfuse.runtime.device import resolve_device
@@ -66,6 +69,26 @@ class Engine:
 
     @default_settings()
     def __call__(self, mri: Tensor, partner: Tensor) -> Tensor:
+        return self._run(self.fuse, mri, partner)
+
+    @default_settings()
+    def hold(self, mri: Tensor, partner: Tensor) -> tuple[Tensor, Fuse]:
+        """Fuse pictures, and return besides what fuses others under the spatial masks that these led to.
+
+        Others are of their size, and 0 wherever both of these are 0. An engine of other making, which has no masks,
+        fuses them as any.
+        """
+        held: list[Fuse] = []
+
+        def holding(mri: Tensor, partner: Tensor) -> Tensor:
+            fused, fuse = _held(self.fuse, mri, partner)
+            held.append(fuse)
+            return fused
+
+        fused = self._run(holding, mri, partner)
+        return fused, partial(self._run, held[0])
+
+    def _run(self, fuse: Fuse, mri: Tensor, partner: Tensor) -> Tensor:
         if mri.shape != partner.shape or mri.ndim != 4 or mri.shape[1] != 1 or not mri.numel():
             raise ValueError(
                 f"expected two (N, 1, H, W) tensors of one shape; found {tuple(mri.shape)} and {tuple(partner.shape)}."
@@ -75,8 +98,26 @@ class Engine:
                 f"expected floating point in [0, 1]; found {mri.dtype} and {partner.dtype}. Scale the slices first."
             )
         _require_unit(mri, partner)
-        fused = self.fuse(*(side.to(self.device, torch.float32, non_blocking=True) for side in (mri, partner)))
+        fused = fuse(*(side.to(self.device, torch.float32, non_blocking=True) for side in (mri, partner)))
         return fused.float() if mri.device == self.device else fused.float().to(mri.device)
+
+
+@runtime_checkable
+class Holding(Protocol):
+    """What fuses pictures, and knows how to hold what they decided."""
+
+    def hold(self, mri: Tensor, partner: Tensor) -> tuple[Tensor, Fuse]:
+        """Fuse pictures, and return besides what fuses others under the spatial masks of these."""
+
+
+def _held(fuse: Fuse, mri: Tensor, partner: Tensor) -> tuple[Tensor, Fuse]:
+    """Fuse pictures, and return besides what fuses others under the spatial masks of these, as far as there are any."""
+    if isinstance(fuse, Holding):
+        return fuse.hold(mri, partner)
+    network = fuse.module if isinstance(fuse, Evaluated) else fuse
+    if isinstance(network, nn.Module):
+        return fuse_and_hold(network, mri, partner, fuse)
+    return fuse(mri, partner), fuse
 
 
 def _require_unit(*sides: Tensor) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from monai.data.meta_tensor import MetaTensor
@@ -12,19 +12,14 @@ from medfuse.dicom.palettes import palette_table
 from medfuse.intensity import Window
 from medfuse.intensity.colour import Palette
 from medfuse.pipeline.figure import COLUMNS, FigurePlane, panels, rows_of
+from medfuse.pipeline.fused_slices import FusedSlices
+from medfuse.pipeline.report.attribution_figure import draw_attribution
 from medfuse.pipeline.report.facts import how_made, interval, opinion_of, source_facts
 from medfuse.provenance import Provenance
 from medfuse.registration import Registration
-from medfuse.registration.shown.drawing import MOST_ERROR_MM
+from medfuse.report.alignment import ERRORS_MM, Contours, body_of, error_panel
 from medfuse.report.page.render import image_url, number, render_page, text_of
-from medfuse.report.slice_pictures import (
-    CONTOUR_COLOURS,
-    NEAR_MM,
-    contour_values,
-    error_map,
-    slice_picture,
-    within_shown,
-)
+from medfuse.report.slice_pictures import slice_picture
 from medfuse.report.slice_view import middle_of
 from medfuse.report.study_figure import GREY, Panel, Row, draw_study, png_of
 from medfuse.report.viewer_volumes import Packed, Shown, pack
@@ -67,6 +62,8 @@ class StudyParts:
         (3, X, Y, Z) uint8 or (1, X, Y, Z) in [0, 1].
     sources
         Where both came from.
+    slices
+        What fuses them.
     """
 
     mri: MetaTensor
@@ -76,6 +73,7 @@ class StudyParts:
     provenance: Provenance
     registration: Registration
     sources: tuple[Source | None, Source | None]
+    slices: FusedSlices
 
 
 def study_page(parts: StudyParts, *, progress: Progress | None = None) -> str:
@@ -86,6 +84,8 @@ def study_page(parts: StudyParts, *, progress: Progress | None = None) -> str:
     label = TRAITS[modality].label
     shown = panels(parts.mri, parts.partner, parts.fused, parts.provenance, COLUMNS)
     own, other = shown[:2]
+    contours = Contours.of(parts.measured[1])
+    lined = replace(own, over=contours)
     opinion = opinion_of(parts.registration, label)
     grid = grid_of(parts.mri)
     context: dict[str, object] = {
@@ -93,12 +93,13 @@ def study_page(parts: StudyParts, *, progress: Progress | None = None) -> str:
         "opinion": opinion,
         "sources": [source_facts(parts.sources[0], MRI, grid), source_facts(parts.sources[1], modality, None)],
         "interval": interval(*parts.sources, modality),
-        "planes": _planes(own, other),
-        "contours": _contours(parts, label),
+        "planes": _planes(own, other, lined),
+        "contours": _level(contours, parts, label),
         "errors": _errors(parts, own),
     }
     tell(0.4)
     context["fused"] = _fused(parts, shown)
+    context["attribution"] = _attribution(parts.slices)
     context["fused_by"] = parts.provenance.fused_by
     tell(0.6)
     packed = pack(viewer_volumes(parts), max(LEAST_BYTES, MOST_BYTES - _size_of(context)))
@@ -141,13 +142,13 @@ def viewer_volumes(parts: StudyParts) -> list[Shown]:
     ]
 
 
-def _planes(mri: Panel, partner: Panel) -> list[dict[str, object]]:
+def _planes(mri: Panel, partner: Panel, lined: Panel) -> list[dict[str, object]]:
     """Pictures of a few slices of each plane."""
     found: list[dict[str, object]] = []
     for plane in PLANES:
         pictures = []
         for row in rows_of(mri.volume, SLICES, plane=plane, at=None, view="radiological"):
-            picture = slice_picture(mri, partner, row)
+            picture = slice_picture(mri, partner, lined, row)
             pictures.append(
                 {
                     "position": picture.position,
@@ -162,32 +163,41 @@ def _planes(mri: Panel, partner: Panel) -> list[dict[str, object]]:
     return found
 
 
-def _contours(parts: StudyParts, label: str) -> list[dict[str, str]]:
-    """What each line on the MRI stands for."""
-    unit = UNIT_NAMES.get(parts.provenance.partner_unit, parts.provenance.partner_unit)
-    values = contour_values(parts.provenance.partner_window)
-    named = (f"{label} {number(value)} {unit}".strip() for value in values)
-    return [{"colour": colour, "value": value} for colour, value in zip(CONTOUR_COLOURS, named, strict=True)]
+def _level(contours: Contours, parts: StudyParts, label: str) -> str:
+    """What the thick lines on the MRI stand for."""
+    unit = parts.provenance.partner_unit
+    value = f"{label} of {number(contours.level)} {UNIT_NAMES.get(unit, unit)}".strip()
+    return f"bone, {value} and more" if unit == "HU" else value
 
 
 def _errors(parts: StudyParts, mri: Panel) -> dict[str, object] | None:
     """The map of errors and what is said of it; None where nothing was assessed in parts."""
     verdict = parts.registration.verdict
-    if verdict is None:
+    if verdict is None or not len(verdict.places):
         return None
-    drawn = error_map(mri, _orthogonal(mri), verdict)
-    if drawn is None:
-        return None
-    _, errors = within_shown(mri.volume, verdict)
+    errors = verdict.errors_mm
+    mapped = error_panel(parts.mri, body_of(parts.measured[0]), parts.registration)
+    if mapped.bar is not None:  # what lies beyond its end is said below the figure
+        mapped = replace(mapped, bar=replace(mapped.bar, label="estimated error, mm"))
     return {
-        "picture": image_url(png_of(drawn, dpi=DOTS_PER_INCH)),
+        "picture": image_url(png_of(draw_study([mri, mapped], _orthogonal(mri), dark=True), dpi=DOTS_PER_INCH)),
         "count": len(errors),
         "least": number(float(errors.min()), 2),
         "largest": number(float(errors.max()), 2),
         "over": int((errors > ALIGNED_MM).sum()),
         "limit": number(ALIGNED_MM),
-        "top": number(MOST_ERROR_MM),
-        "near": number(NEAR_MM),
+        "top": number(ERRORS_MM.upper),
+    }
+
+
+def _attribution(slices: FusedSlices) -> dict[str, object]:
+    """Where the fused luma comes from, as a figure and in percent."""
+    found = draw_attribution(slices)
+    return {
+        "picture": None if found.figure is None else image_url(png_of(found.figure, dpi=DOTS_PER_INCH)),
+        "shares": [f"{share:.0f}" for share in found.shares],
+        "invented": number(found.invented, 2),
+        "why_not": found.why_not,
     }
 
 

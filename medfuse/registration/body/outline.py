@@ -54,7 +54,7 @@ def _tissue_from(values: Values) -> float:
     if top <= 0:
         return -np.inf
     logs = np.log(np.clip(values, DARK_SHARE * top, None))
-    limit = _otsu(logs)
+    limit = otsu(logs)
     dark, bright = logs[logs <= limit], logs[logs > limit]
     if not dark.size or not bright.size or bright.mean() - dark.mean() < np.log(LEAST_CONTRAST):
         return -np.inf
@@ -62,7 +62,7 @@ def _tissue_from(values: Values) -> float:
     return float(max(np.exp(limit), 0.4 * np.exp(np.percentile(bright, 25))))
 
 
-def _otsu(values: Values) -> float:
+def otsu(values: Values) -> float:
     """Where values part into two classes whose means differ most."""
     counts, edges = np.histogram(values, 96)
     middles = (edges[1:] + edges[:-1]) / 2

@@ -65,6 +65,10 @@ class CompiledNetwork:
     """Channels and side of a tile, of each map."""
     before: list[Any] = field(default_factory=list)
     """Tables of steps, of the MRI's branch and of the partner's."""
+    before_held: list[Any] = field(default_factory=list)
+    """The same without the steps that make the spatial masks."""
+    masks: list[int] = field(default_factory=list)
+    """The map of each branch's spatial mask."""
     after: Any = None
     after_parts: list[Any] = field(default_factory=list)
     """The same in two: as far as what is added to a map that threads share, where a row counts once; and the rest."""
@@ -89,8 +93,9 @@ class CompiledNetwork:
         branches = self.network.mri, self.network.partner
         for branch, source, edges in zip(branches, self.sources, self.edges, strict=True):
             steps: list[Step] = []
-            self._branch(branch, steps, source, edges)
+            making = self._branch(branch, steps, source, edges)
             self.before.append(table(Step, steps))
+            self.before_held.append(table(Step, [step for step in steps if step.target not in making]))
         self.after = table(Step, self._trunk())
         adding = (self.after["kind"] == layout.CONVOLVE) & (self.after["how"] == layout.ADD)
         added = self.after["lag"] <= self.after["lag"][adding].max()
@@ -132,7 +137,8 @@ class CompiledNetwork:
         taps = self._small(*constants) if constants else 0
         return Step(kind, tiles, lag, *source, *target, taps, 0, channels, *target, -1)
 
-    def _branch(self, branch: FoldedBranch, steps: list[Step], source: int, edges: Place) -> None:
+    def _branch(self, branch: FoldedBranch, steps: list[Step], source: int, edges: Place) -> range:
+        """Add a branch's steps; returns the maps that only its spatial mask is made of, and the mask."""
         edge = cast("FoldedEdge", branch.edge)
         stem, layers = branch.stem, (edge.first, edge.second)
         begins = np.cumsum([stem.out_channels, *(layer.out_channels for layer in layers)])
@@ -152,8 +158,10 @@ class CompiledNetwork:
         steps.append(self._filter(layout.GRADIENT, 0, 2, Place(dense), gradient, stem.out_channels, *filters))
         steps.append(self._convolve(winograd_layer(edge.down.weight, edge.down.bias, 0.1), 0, 2, Place(dense), edges))
         self.settled.append(Settled(edges.map, 0))
+        first = len(self.channels)
         mask = self._mask(branch, steps, edges)
         self._body(branch, steps, edges, mask)
+        return range(first, mask + 1)
 
     def _mask(self, branch: FoldedBranch, steps: list[Step], edges: Place) -> int:
         assert branch.spatial is not None
@@ -171,6 +179,7 @@ class CompiledNetwork:
         steps.append(self._filter(layout.DECIDE, 2, 5, Place(mixed), Place(mask), 1, *constants))
         self.settled.append(Settled(mask, 2))
         self.lasting.add(mask)
+        self.masks.append(mask)
         return mask
 
     def _body(self, branch: FoldedBranch, steps: list[Step], edges: Place, mask: int) -> None:

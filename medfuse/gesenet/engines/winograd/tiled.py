@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -31,6 +31,9 @@ from medfuse.runtime.progress import Progress
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float32]
 
+Pair = tuple[Floats, Floats, Floats]
+"""An MRI and its partner, (H, W) each, and where their fused picture goes."""
+
 SERIAL = 2**14
 """Numbers that torch works on by one thread."""
 
@@ -39,6 +42,13 @@ NO_TOTALS = np.zeros(1)
 
 MOST_SIZES = 2
 """Sizes of pictures whose feature maps are kept; one that threads share counts as another."""
+
+
+class Decided(NamedTuple):
+    """What a pair of pictures decided: which tiles are near their content, and the maps of both spatial masks."""
+
+    near: Bools
+    masks: list[Floats]
 
 
 class Workspace:
@@ -95,15 +105,26 @@ class Workspace:
             """(rows or columns, those of the black picture): 1 where one stands for the other; as integers, whose
             products wake no threads."""
 
-    def fuse(self, mri: Floats, partner: Floats, workers: ThreadPoolExecutor | None = None) -> Floats:
-        """Fuse two (H, W) pictures; what comes back has still to go through the last tanh, and is overwritten next."""
+    def fuse(
+        self, mri: Floats, partner: Floats, workers: ThreadPoolExecutor | None = None, decided: Decided | None = None
+    ) -> Floats:
+        """Fuse two (H, W) pictures; what comes back has still to go through the last tanh, and is overwritten next.
+
+        What other pictures ``decided`` is held: what these show must lie where those showed something.
+        """
         assert self.black is not None
         for number, side in zip(self.network.sources, (mri, partner), strict=True):
             self.view(number)[:] = side
-        self.select_tiles(tiles_near(mri, partner, np.array(REACHES), *self.grid))
+        self.near = tiles_near(mri, partner, np.array(REACHES), *self.grid) if decided is None else decided.near
+        self.select_tiles(self.near)
         self._settle()
         totals = np.zeros((2, self.network.gates))
-        self.run_steps(self.network.before, totals, workers)
+        if decided is None:
+            self.run_steps(self.network.before, totals, workers)
+        else:
+            for number, values in zip(self.network.masks, decided.masks, strict=True):
+                self._values(number)[:] = values
+            self.run_steps(self.network.before_held, totals, workers)
         rows, columns = self.stood_for
         unseen = rows.T @ ~self.sets[GATED_TILES] @ columns  # how many tiles each of the black picture's stands for
         sums = totals.sum(0) + np.tensordot(unseen, self.black_sums, 2)
@@ -112,6 +133,10 @@ class Workspace:
         self.finish(workers)
         self._copy(~self.sets[FUSED_TILES], self.network.fused)
         return self.view(self.network.fused)
+
+    def decided(self) -> Decided:
+        """What the pictures fused last decided."""
+        return Decided(self.near, [self._values(number).copy() for number in self.network.masks])
 
     def run_steps(
         self, parts: Iterable[Any], totals: NDArray[np.float64], workers: ThreadPoolExecutor | None = None
@@ -146,6 +171,12 @@ class Workspace:
         buffers = self.arena, self.kernels, self.constants, *scratch
         run(tables, tiles, (first, last), buffers, totals, (there.maps, there.arena, *self.places))
         self.scratch.append(scratch)
+
+    def _values(self, number: int) -> Floats:
+        """All of a map that is kept whole; shares memory."""
+        form = self.maps[number]
+        values: Floats = self.arena[form["at"] :][: form["blocks"] * form["block_size"]]
+        return values
 
     def view(self, number: int) -> Floats:
         """A map of one channel, (H, W); shares memory."""
@@ -217,37 +248,67 @@ class Tiled:
         with telling(progress):
             Workspace(self.network, self.packed, *black.shape).fuse(black, black)
 
-    @torch.no_grad()
     def __call__(self, mri: Tensor, partner: Tensor) -> Tensor:
         """Fuse (N, 1, H, W) pictures on the CPU."""
+        return self._fused(mri, partner, self._fuse)
+
+    def hold(self, mri: Tensor, partner: Tensor) -> tuple[Tensor, Callable[[Tensor, Tensor], Tensor]]:
+        """Fuse pictures, and return besides what fuses others under the masks of these, and in their tiles.
+
+        Others are of their size, and 0 wherever these are 0.
+        """
+        decided: list[Decided | None] = [None] * len(mri)
+
+        def deciding(k: int, pair: Pair, workers: ThreadPoolExecutor | None = None) -> None:
+            decided[k] = self._fuse(k, pair, workers, keep=True)
+
+        def holding(k: int, pair: Pair, workers: ThreadPoolExecutor | None = None) -> None:
+            self._fuse(k, pair, workers, decided[k])
+
+        return self._fused(mri, partner, deciding), lambda mri, partner: self._fused(mri, partner, holding)
+
+    @torch.no_grad()
+    def _fused(self, mri: Tensor, partner: Tensor, fuse: Callable[..., object]) -> Tensor:
+        """Call ``fuse`` with the number of each pair, the pair, and threads that share it where pairs are few."""
         threads = torch.get_num_threads()
         fused = torch.empty(mri.shape, dtype=torch.float32)
         # Arrays of another layout would be compiled for anew.
         mri, partner = mri.contiguous(), partner.contiguous()
         pairs = [(mri[k, 0].numpy(), partner[k, 0].numpy(), fused[k, 0].numpy()) for k in range(len(mri))]
         if threads == 1:
-            for pair in pairs:
-                self._fuse(pair)
+            for k, pair in enumerate(pairs):
+                fuse(k, pair)
         else:
             with ThreadPoolExecutor(threads) as workers:
                 if len(pairs) >= threads:
-                    list(workers.map(self._fuse, pairs))
+                    list(workers.map(fuse, range(len(pairs)), pairs))
                 else:
-                    for pair in pairs:
-                        self._fuse(pair, workers)
+                    for k, pair in enumerate(pairs):
+                        fuse(k, pair, workers)
         return fused
 
-    def _fuse(self, pair: tuple[Floats, Floats, Floats], workers: ThreadPoolExecutor | None = None) -> None:
+    def _fuse(
+        self,
+        _: int,
+        pair: Pair,
+        workers: ThreadPoolExecutor | None = None,
+        decided: Decided | None = None,
+        *,
+        keep: bool = False,
+    ) -> Decided | None:
+        """Fuse one pair in place, under what others ``decided``; returns what it decided itself, if that is kept."""
         mri, partner, fused = pair
         kind = (*mri.shape, torch.get_num_threads() if workers else 1)
         workspace = self._workspace(*kind)
-        fused[:] = workspace.fuse(mri, partner, workers)
+        fused[:] = workspace.fuse(mri, partner, workers, decided)
+        kept = workspace.decided() if keep else None
         # The last tanh, halved. In parts so small that torch wakes no threads of its own, which would wait in the way
         # of the next picture's; and not by MKL's tanh, which wakes them for any size.
         for part in torch.split(torch.from_numpy(fused).view(-1), SERIAL):
             part.mul_(2).sigmoid_()
         # Another call may have let go of this size meanwhile.
         self._idle.setdefault(kind, SimpleQueue()).put(workspace)
+        return kept
 
     def _workspace(self, height: int, width: int, bands: int) -> Workspace:
         """Feature maps that are not in use; those of sizes met long ago are let go."""

@@ -1,0 +1,249 @@
+"""Draw how two studies fit: a checkerboard of both, contours of one on the other, and the estimated error."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from contourpy import contour_generator
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.patheffects import withStroke
+from monai.data.meta_tensor import MetaTensor
+from scipy import ndimage
+from scipy.spatial import cKDTree
+
+from medfuse.intensity import CT_WINDOWS_HU, Window, choose_window, outside_value, scale
+from medfuse.intensity.colour import Palette, colourise
+from medfuse.provenance import DISCLAIMER
+from medfuse.registration import Registration, Warp, resample
+from medfuse.registration.body.outline import Mask, body_mask, otsu
+from medfuse.report.slice_view import Cut, middle_of
+from medfuse.report.study_figure import Bar, Panel, Row, draw_study, png_of
+from medfuse.volume import PLANES, grid_of, label_of, like, plain, replane
+from medfuse.volume.grid import Points
+
+ERRORS_MM = Window(0.0, 10.0)
+"""Limits of the colours of the estimated error, the same in every picture. What is larger has the last colour; its
+number is written."""
+
+BOARD_MM = 24.0
+"""Side of a square of the checkerboard."""
+
+SMOOTH_MM = 2.0
+"""Standard deviation by which a slice is smoothed before its contours are drawn."""
+
+LEAST_MM = 40.0
+"""A contour shorter than this is taken for noise."""
+
+BONE_HU = 250.0
+"""From where on CT is bone, between marrow and what contrast agents come to."""
+
+MASK_MM = 2.5
+"""Voxels, about, in which the body's outline is looked for."""
+
+MOST_EIGHTHS = 8
+"""So many errors or fewer are those of eighths of a body; more are those of blocks of a head."""
+
+NUMBERS_MM = 24.0
+"""The numbers of blocks are written in slices that are no farther from their centres."""
+
+ARROW_MM = 12.0
+"""Between the arrows that draw a deformation."""
+
+RIM = [withStroke(linewidth=1.4, foreground="black")]
+
+
+def alignment_picture(fixed: MetaTensor, moving: MetaTensor, registration: Registration) -> bytes:
+    """Draw how two studies fit, in three planes through the middle of the fixed one.
+
+    Parameters
+    ----------
+    fixed, moving
+        (1, X, Y, Z) volumes in their own units.
+    registration
+        Fixed → moving. Where it was assessed, the body is coloured by the error of the block or eighth of it that a
+        voxel lies in, and the errors are written in mm; what was not assessed stays grey.
+
+    Returns
+    -------
+    bytes
+        A PNG; a deformation as arrows, true to scale.
+    """
+    moved = resample(moving, grid_of(fixed), registration, outside=outside_value(moving))
+    shown, other = (scale(volume, _window(volume)) for volume in (fixed, moved))
+    body = body_of(fixed)
+    names = label_of(fixed), label_of(moving)
+    columns = [
+        Panel(f"{names[0]} and {names[1]} in turns", _checkerboard(shown, other)),
+        Panel(f"outlines of {names[1]} on {names[0]}", shown, over=Contours.of(moved)),
+        error_panel(shown, body, registration),
+    ]
+    if registration.warp is not None:
+        columns.append(_deformation_panel(shown, body, registration.warp))
+    through = middle_of(shown)
+    cuts = [Cut.of(fixed, plane) for plane in PLANES if plane != "native"]
+    note = f"{registration.method}: {registration.verdict or 'not assessed'}. {DISCLAIMER}"
+    rows = [Row(cut, cut.through(through)) for cut in cuts]
+    return png_of(draw_study(columns, rows, note=note, dark=True), dpi=150)
+
+
+def _window(volume: MetaTensor) -> Window:
+    """As the fused picture shows a study; but soft tissue of CT, whose skin and bones say where it lies."""
+    return CT_WINDOWS_HU["soft-tissue"] if volume.meta.get("unit") == "HU" else choose_window(volume)
+
+
+def _checkerboard(shown: MetaTensor, other: MetaTensor) -> MetaTensor:
+    sides = zip(shown.shape[1:], grid_of(shown).spacing, strict=True)
+    i, j, k = (torch.arange(size) * spacing // BOARD_MM for size, spacing in sides)
+    turn = (i[:, None, None] + j[:, None] + k) % 2 == 0
+    return like(torch.where(turn, plain(shown), plain(other)), shown)
+
+
+def body_of(volume: MetaTensor) -> Mask:
+    """Which voxels (X, Y, Z) are the patient; looked for in larger voxels, for its outline is all that is wanted."""
+    spacing = np.array(grid_of(volume).spacing)
+    steps = np.maximum(1, np.round(MASK_MM / spacing)).astype(int)
+    values = plain(volume)[0].cpu().numpy().astype(np.float32)
+    coarse = values[:: steps[0], :: steps[1], :: steps[2]]
+    found = body_mask(coarse, spacing * steps, hounsfield=volume.meta.get("unit") == "HU")
+    places = (np.arange(size) // step for size, step in zip(values.shape, steps, strict=True))
+    return found[np.ix_(*places)]
+
+
+def _colours(name: str) -> Palette:
+    return np.asarray(colormaps[name](np.arange(256))[:, :3], dtype=np.float32)
+
+
+def error_panel(shown: MetaTensor, body: Mask, registration: Registration) -> Panel:
+    """The map of the estimated error: colours of the body, by the block that a voxel lies in, and numbers."""
+    verdict = registration.verdict
+    title = "estimated error"
+    if verdict is None or not len(verdict.places):
+        return Panel(f"{title}: not assessed", shown)
+    places, errors = verdict.places, verdict.errors_mm
+    grey = plain(shown).expand(3, -1, -1, -1).clone()
+    index = np.argwhere(body)
+    distance, nearest = cKDTree(places).query(grid_of(shown).world(index))
+    if len(places) > MOST_EIGHTHS:
+        between = float(np.median(cKDTree(places).query(places, k=2)[0][:, 1]))
+        near = distance <= between * np.sqrt(3) / 2  # half of a block's diagonal
+        index, nearest = index[near], nearest[near]
+    colours = _colours("cividis")
+    unit = torch.from_numpy((errors[nearest] - ERRORS_MM.lower) / ERRORS_MM.width).float().clamp(0, 1)
+    i, j, k = index.T
+    # The tissue stays visible by its brightness: half of the colour's own.
+    grey[:, i, j, k] = colourise(unit[None], colours) * (0.5 + 0.5 * grey[:, i, j, k])
+    bar = Bar(f"estimated error, mm; {ERRORS_MM.upper:g} and more in the last colour", ERRORS_MM, colours)
+    volume = like(grey.mul_(255).round_().to(torch.uint8), shown)
+    return Panel(title, volume, bar, _Numbers(places, errors))
+
+
+@dataclass(frozen=True, eq=False)
+class _Numbers:
+    """Write the errors of the blocks whose centres lie near a slice."""
+
+    places: Points
+    errors: Points
+
+    def __call__(self, axis: Axes, cut: Cut, k: int) -> None:
+        depth = cut.grid.index(self.places)[:, 2]
+        near = np.abs(depth - k) * cut.grid.spacing[2] < NUMBERS_MM
+        for point, error in zip(self.places[near], self.errors[near], strict=True):
+            x, y = cut.place(point)
+            axis.text(
+                *(x, y, f"{error:.1f}"),
+                color="white",
+                fontsize=5,
+                ha="center",
+                va="center",
+                clip_on=True,
+                path_effects=RIM,
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Contours:
+    """Draw where a study, on the grid of another, has its skin (thin) and what stands out in it (thick).
+
+    Parameters
+    ----------
+    volume
+        In its own unit.
+    outline
+        Its body, 1 inside and 0 outside; None where the whole field is body.
+    level
+        Between what stands out and the rest, in its unit: bone of CT; else by Otsu's method within the body.
+    """
+
+    volume: MetaTensor
+    outline: MetaTensor | None
+    level: float
+
+    @classmethod
+    def of(cls, volume: MetaTensor) -> Contours:
+        body = body_of(volume)
+        values = plain(volume)[0].cpu().numpy()
+        level = BONE_HU if volume.meta.get("unit") == "HU" else otsu(values[body])
+        outline = None if body.all() else like(torch.from_numpy(body)[None].float(), volume)
+        return cls(volume, outline, level)
+
+    def __call__(self, axis: Axes, cut: Cut, k: int) -> None:
+        drawn = [(self.volume, self.level, 0.9)]
+        if self.outline is not None:
+            drawn.append((self.outline, 0.5, 0.5))
+        for volume, level, width in drawn:
+            view = cut.view(volume, k)
+            values = view.values[0].numpy().astype(np.float64)
+            side = np.array(view.size_mm[::-1]) / values.shape  # of a pixel: height, width
+            smooth = ndimage.gaussian_filter(values, SMOOTH_MM / side, mode="nearest")
+            for line in contour_generator(z=smooth).lines(level):
+                points = (np.asarray(line) + 0.5) * side[::-1]
+                if np.linalg.norm(np.diff(points, axis=0), axis=1).sum() >= LEAST_MM:
+                    axis.plot(*points.T, color="#ffb000", linewidth=width, path_effects=RIM, scalex=False, scaley=False)
+
+
+def _deformation_panel(shown: MetaTensor, body: Mask, warp: Warp) -> Panel:
+    """Arrows within a slice from each point of the body to where it is looked for; colours say the whole length."""
+    limits = Window(0.0, max(warp.largest_mm, 1.0))
+    arrows = _Arrows(warp, like(torch.from_numpy(body)[None], shown), limits)
+    return Panel(
+        "deformation", like(plain(shown) * 0.6, shown), Bar("displacement, mm", limits, _colours("viridis")), arrows
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Arrows:
+    """Draw a deformation, true to scale."""
+
+    warp: Warp
+    body: MetaTensor
+    limits: Window
+
+    def __call__(self, axis: Axes, cut: Cut, k: int) -> None:
+        begin = self._begins(cut, k)
+        if not len(begin):
+            return
+        end = self.warp.moved(begin)
+        here, there = (np.array([cut.place(point) for point in points]) for points in (begin, end))
+        axis.quiver(
+            *here.T,
+            *(there - here).T,
+            np.linalg.norm(end - begin, axis=1),
+            angles="xy",
+            scale_units="xy",
+            scale=1,
+            cmap="viridis",
+            clim=(self.limits.lower, self.limits.upper),
+            width=0.006,
+        )
+
+    def _begins(self, cut: Cut, k: int) -> Points:
+        """(n, 3) points of the body in a slice, RAS+ mm, `ARROW_MM` apart."""
+        steps = [max(1, round(ARROW_MM / spacing)) for spacing in cut.grid.spacing[:2]]
+        sides = (np.arange(step // 2, size, step) for step, size in zip(steps, cut.grid.shape[:2], strict=True))
+        i, j = (each.ravel() for each in np.meshgrid(*sides, indexing="ij"))
+        inside = plain(replane(self.body, cut.plane))[0, ..., k].numpy()[i, j] > 0
+        found: Points = cut.grid.world(np.stack([i, j, np.full_like(i, k)], axis=1)[inside])
+        return found

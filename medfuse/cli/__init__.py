@@ -6,6 +6,7 @@ import signal
 import sys
 
 from medfuse.cli import align, bench, demo, figure, fuse, inspect, score, send, train, verify, warm_up
+from medfuse.cli.cohort import page as cohort_page
 from medfuse.cli.cohort import plan as cohort_plan
 from medfuse.cli.cohort import run as cohort_run
 from medfuse.cli.cohort import status as cohort_status
@@ -17,6 +18,7 @@ __all__ = [
     "align",
     "app",
     "bench",
+    "cohort_page",
     "cohort_plan",
     "cohort_run",
     "cohort_status",

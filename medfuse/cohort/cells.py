@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Literal
 
 from medfuse.cohort.planned import PlannedFusion, fusion_name
+from medfuse.cohort.records import FORMULA, harmless, without_mark
 from medfuse.errors import IntensityError, StudyError, did_you_mean
 from medfuse.intensity.presets import CT_WINDOWS_HU, parse_window
 from medfuse.registration.files.suffixes import READ_SUFFIXES
+from medfuse.registration.files.words import ALIGNMENTS
 from medfuse.volume.modality import MRI, PALETTES, PARTNER_LABELS, Modality, modality_named
 from medfuse.volume.plane_names import PLANES
 
@@ -29,16 +31,10 @@ ALIASES = {"participant_id": "subject", "session_id": "session", "series": "part
 IGNORED_PREFIX = "x_"
 """Columns whose names begin with it are the user's own."""
 
-ALIGNMENTS = ("auto", "header", "rigid", "affine", "deformable")
-
 LABEL = re.compile(r"[A-Za-z0-9]{1,64}")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,119}")
 SERIES = re.compile(r"[0-9][0-9.]{0,63}(:[0-9]{1,4})?")
 METHOD = re.compile(r"[a-z][a-z0-9_-]{0,39}")
-NUMBERS = re.compile(r"[-+]?[0-9][0-9.,]*")
-
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
-"""What text must not begin with in a cell: spreadsheets take it for a formula, or for the mark that it is none."""
 
 MOST_REASON = 2000
 
@@ -64,7 +60,7 @@ def parse_row(cells: Mapping[str, str], folder: Path, taken: set[str]) -> Planne
     CellError
         If a cell is none that its column can have.
     """
-    cells = {name: _without_mark(text) for name, text in cells.items()}
+    cells = {name: without_mark(text) for name, text in cells.items()}
     for name, text in cells.items():
         if not text.isprintable() and name not in ("mri", "partner", "align", "reason"):
             raise CellError(f"{name} holds a character that is no text; type it anew, and save the file as UTF-8.")
@@ -100,16 +96,7 @@ def row_cells(row: PlannedFusion, folder: Path) -> list[str]:
     texts["mri"], texts["partner"] = _paths_cell(row.mri, folder), _paths_cell(row.partner, folder)
     if row.align and row.align not in ALIGNMENTS:
         texts["align"] = _path_cell(Path(row.align), folder)
-    return [_harmless(texts[name]) for name in COLUMNS]
-
-
-def _without_mark(text: str) -> str:
-    return text[1:] if text[:1] == "'" and text[1:].startswith(FORMULA) else text
-
-
-def _harmless(text: str) -> str:
-    """A text that no spreadsheet computes."""
-    return f"'{text}" if text.startswith(FORMULA) and not NUMBERS.fullmatch(text) else text
+    return [harmless(texts[name]) for name in COLUMNS]
 
 
 def _label(cells: Mapping[str, str], column: str, prefix: str) -> str:

@@ -9,14 +9,11 @@ from pathlib import Path
 
 from medfuse.cohort.cells import ALIASES, COLUMNS, IGNORED_PREFIX, REQUIRED, CellError, parse_row, row_cells
 from medfuse.cohort.planned import LeftOut, Plan, PlannedFusion, RowFault, fusion_name
-from medfuse.cohort.records import Record, records_of
+from medfuse.cohort.records import Record, read_table, records_of
 from medfuse.errors import CohortError, counted, did_you_mean
 from medfuse.runtime.output.atomic_output import atomic_file
 
 __all__ = ["LeftOut", "Plan", "PlannedFusion", "RowFault", "fusion_name", "read_manifest", "write_manifest"]
-
-MOST_BYTES = 2**28
-"""A manifest of a hundred thousand fusions, each with its files listed, is smaller."""
 
 
 def read_manifest(path: str | Path, *, require_inputs: bool = False) -> Plan:
@@ -36,7 +33,7 @@ def read_manifest(path: str | Path, *, require_inputs: bool = False) -> Plan:
         If the file cannot be read, is too large, or has no header.
     """
     path = Path(path)
-    records = records_of(_text(path))
+    records = records_of(read_table(path, "manifest"))
     header = next(records, None)
     if header is None or header.problem:
         raise CohortError(
@@ -87,23 +84,6 @@ def write_manifest(plan: Plan, path: str | Path, overwrite: bool = False) -> Non
     content = stream.getvalue().encode("utf-8", "surrogateescape")
     with atomic_file(path, overwrite) as temporary:
         temporary.write_bytes(content)
-
-
-def _text(path: Path) -> str:
-    """The file's text; bytes that are no UTF-8 stay as lone surrogates, so that they spoil no more than their cell."""
-    try:
-        with path.open("rb") as stream:
-            content = stream.read(MOST_BYTES + 1)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "its path holds a NUL character"
-        raise CohortError(f"the manifest {path} cannot be read: {reason}; give a CSV or TSV file.") from None
-    if len(content) > MOST_BYTES:
-        raise CohortError(
-            f"expected a manifest of at most {MOST_BYTES // 2**20} MiB, found a larger file, {path.name}; divide it."
-        )
-    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return content.decode("utf-16", "replace")
-    return content.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
 
 
 def _columns(header: Sequence[str]) -> dict[str, list[int]]:

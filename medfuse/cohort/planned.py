@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -157,6 +157,9 @@ class Plan:
         workers: int = 0,
         memory: int = 0,
         shard: str = "1/1",
+        only: Sequence[str] = (),
+        ratings: str | Path | None = None,
+        align: str = "",
     ) -> Iterator[Outcome]:
         """Do each study of the plan once, and yield what became of it as it ends.
 
@@ -176,6 +179,14 @@ class Plan:
             The most that a worker takes for its studies, bytes; 0 for its share of the machine, or its own limit.
         shard
             ``I/N`` for every N-th study, from the I-th.
+        only
+            ``accepted``, ``doubtful`` or ``rejected``, one or several: run the studies whose results were rated so, and
+            leave the others as they are.
+        ratings
+            The file that the cohort's page saved; by default ``ratings.tsv`` in ``out``.
+        align
+            With ``only``: a way to align these studies in this run and in later ones, as long as plan and settings say
+            of their alignment what they say now.
 
         Yields
         ------
@@ -189,12 +200,18 @@ class Plan:
         ExportError
             If the folder holds something else, lies in an input, or cannot be written.
         """
+        from medfuse.cohort.running.ratings import Only
         from medfuse.cohort.running.run import Shard, Where, run_plan
         from medfuse.cohort.running.settings import Settings
 
-        where = Where(client, scheduler, workers, memory)
         return run_plan(
-            self.rows, self.faults, out, settings=settings or Settings(), where=where, shard=Shard.parse(shard)
+            self.rows,
+            self.faults,
+            out,
+            settings=settings or Settings(),
+            where=Where(client, scheduler, workers, memory),
+            shard=Shard.parse(shard),
+            only=Only.of(only, ratings, align),
         )
 
 

@@ -1,4 +1,4 @@
-"""Split a table's text into records, so that a damaged line spoils none but itself."""
+"""Read a table that people or spreadsheets wrote as records, so that a damaged line spoils none but itself."""
 
 from __future__ import annotations
 
@@ -6,6 +6,17 @@ import csv
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+
+from medfuse.errors import CohortError
+
+MOST_BYTES = 2**28
+"""A manifest of a hundred thousand fusions, each with its files listed, is smaller."""
+
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
+"""What text must not begin with in a cell: spreadsheets take it for a formula, or for the mark that it is none."""
+
+NUMBERS = re.compile(r"[-+]?[0-9][0-9.,]*")
 
 LINE_ENDS = re.compile(r"\r\n|\n|\r")
 
@@ -22,6 +33,50 @@ class Record:
     line: int
     cells: tuple[str, ...] = ()
     problem: str = ""
+
+
+def read_table(path: Path, what: str) -> str:
+    """Read a table's text; bytes that are no UTF-8 stay as lone surrogates, so that they spoil no more than their cell.
+
+    Parameters
+    ----------
+    path
+        UTF-8, or UTF-16 with its mark, as spreadsheets save it.
+    what
+        What the file is, for a message.
+
+    Raises
+    ------
+    CohortError
+        If it cannot be read, or is too large.
+    """
+    try:
+        with path.open("rb") as stream:
+            content = stream.read(MOST_BYTES + 1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "its path holds a NUL character"
+        raise CohortError(f"the {what} {path} cannot be read: {reason}; give a CSV or TSV file.") from None
+    if len(content) > MOST_BYTES:
+        raise CohortError(
+            f"expected a {what} of at most {MOST_BYTES // 2**20} MiB, found a larger file, {path.name}; divide it."
+        )
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return content.decode("utf-16", "replace")
+    return content.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
+
+
+def without_mark(text: str) -> str:
+    """A cell's text without the apostrophe by which `harmless` marked it."""
+    return text[1:] if text[:1] == "'" and text[1:].startswith(FORMULA) else text
+
+
+def harmless(text: str) -> str:
+    """A text that no spreadsheet computes.
+
+    >>> harmless("=1+1"), harmless("-2.5"), without_mark(harmless("=1+1"))
+    ("'=1+1", '-2.5', '=1+1')
+    """
+    return f"'{text}" if text.startswith(FORMULA) and not NUMBERS.fullmatch(text) else text
 
 
 def records_of(text: str) -> Iterator[Record]:

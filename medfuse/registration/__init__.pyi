@@ -1,5 +1,6 @@
-from .align import Align, assess_registration, register
+from .align import assess_registration, register
 from .files.suffixes import READ_SUFFIXES, WRITTEN_SUFFIXES
+from .files.words import Align
 from .resampling import Resampled, resample, resampled
 from .segmentations.report import SegmentationReport, Structure, compare_segmentations, read_segmentation
 from .transform import Registration

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
 
 import numpy as np
 from monai.data.meta_tensor import MetaTensor
@@ -18,6 +17,7 @@ from medfuse.registration.assess import assess
 from medfuse.registration.body.pair import BodyPair, BodyStudy
 from medfuse.registration.body.stages import body_scores, register_body
 from medfuse.registration.body.verdict import assess_body
+from medfuse.registration.files.words import ALIGNMENTS, Align
 from medfuse.registration.head import TEMPLATES, deformed, head_at_headers, head_scores, search_head
 from medfuse.registration.pyramid import LEAST_VOXELS, Pyramid
 from medfuse.registration.region import Region, region_of
@@ -29,8 +29,6 @@ from medfuse.runtime.progress import Progress, told
 from medfuse.runtime.torch_settings import default_settings
 from medfuse.volume import MRI, grid_of, require_volume, source_of
 from medfuse.volume.grid import Grid, Points
-
-Align = Literal["auto", "header", "rigid", "affine", "deformable"]
 
 MOST_TORN_MM = 3.0
 """How far a deformation may still displace where its lattice ends inside the fixed study; nothing does beyond."""
@@ -86,8 +84,8 @@ def register(
     Studholme et al., Pattern Recognition 32(1), 1999, doi:10.1016/S0031-3203(98)00091-0;
     samples and B-spline histograms: Mattes et al., IEEE Trans. Med. Imaging 22(1), 2003, doi:10.1109/TMI.2003.809072.
     """
-    if method not in get_args(Align):
-        raise ValueError(f"method must be one of {', '.join(map(repr, get_args(Align)))}; found {method!r}.")
+    if method not in ALIGNMENTS:
+        raise ValueError(f"method must be one of {', '.join(map(repr, ALIGNMENTS))}; found {method!r}.")
     require_volume(fixed, "the fixed volume")
     require_volume(moving, "the moving volume")
     if seed < 0:

@@ -18,7 +18,7 @@ NAMES = ["sub-01_trc-FDG_pet", "sub-02_ct"]
 @pytest.fixture(scope="module")
 def plan(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cohort")
-    (folder / "settings.yaml").write_text("align: header\nengine: masked\n")
+    (folder / "settings.yaml").write_text("align: header\nengine: masked\nreport: false\n")
     return write_cohort(folder, ("PT", "CT"))
 
 
@@ -94,3 +94,57 @@ def test_a_missing_package_is_named_with_what_installs_it(monkeypatch, tmp_path,
     assert code == 3
     assert f"no package `{package}`; install medfuse[cohort]" in " ".join(told.split())
     assert not (tmp_path / "out").exists()
+
+
+def rated(out, study, word):
+    digest = Ledger(out).read().digests[study]
+    (out / "ratings.tsv").write_text(f"study\trating\tcomment\tdigest\n{study}\t{word}\tblurred\t{digest}\n")
+
+
+def test_ratings_are_counted_and_the_rejected_run_again(in_process, plan, tmp_path):
+    out = tmp_path / "out"
+    assert run(plan, out)[0] == 0
+    in_process.asked.clear()
+    rated(out, NAMES[1], "reject")
+    code, told, _ = command("status", out)
+    assert code == 0
+    assert f"reject: {NAMES[1]}: blurred" in told
+    said = json.loads(command("status", out, "--ratings", out / "ratings.tsv", "--json")[1])
+    assert said["ratings"]["counts"] == {"accept": 0, "doubtful": 0, "reject": 1, "unrated": 1}
+    assert [study.get("rating") for study in said["studies"]] == [None, "reject"]
+    in_process.dies[NAMES[1]] = "signal 9 (SIGKILL)"  # what comes of it is tested elsewhere
+    code, told, _ = run(plan, out, "--only", "rejected", "--align", "rigid", "--json")
+    said = json.loads(told)
+    assert (code, said["planned"], [study["study"] for study in said["studies"]]) == (8, 1, [NAMES[1]])
+    assert {name for _, name in in_process.asked} == {NAMES[1]}
+    said = json.loads(command("status", out, "--json")[1])
+    assert sum(said["counts"].values()) == said["planned"] == 2
+    code, told, _ = run(plan, out, "--only", "accepted")
+    assert (code, told.strip()) == (0, "0 of 0 studies: nothing to do")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (("--align", "rigid"), 2, "add --only rejected"),
+        (("--ratings", "r.tsv"), 2, "add --only rejected"),
+        (("--only", "refused"), 2, "accepted, doubtful or rejected"),
+        (("--only", "rejected"), 3, "expected the ledger of a cohort"),
+    ],
+)
+def test_choices_by_rating_that_cannot_be_are_refused(plan, tmp_path, words, code, message):
+    ended, _, told = run(plan, tmp_path / "out", *words)
+    assert ended == code
+    assert message in " ".join(told.replace("│", " ").split())
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_page_is_written_anew(tmp_path):
+    Ledger(tmp_path).append({"event": "run", "run": "r", "plan": NAMES})
+    code, told, _ = command("page", tmp_path, "--json")
+    assert (code, json.loads(told)) == (0, {"page": str(tmp_path / "index.html")})
+    assert "waiting" in (tmp_path / "index.html").read_text()
+    code, _, told = command("page", tmp_path / "none")
+    assert code == 3
+    assert "expected the ledger of a cohort" in told
+    assert not (tmp_path / "none").exists()

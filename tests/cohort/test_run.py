@@ -1,6 +1,7 @@
 """Check that each study of a plan has one outcome, that it is the right one, and that only what changed is redone."""
 
 import json
+import re
 import shutil
 import subprocess
 import threading
@@ -8,9 +9,10 @@ import time
 from dataclasses import replace
 
 import pytest
-from cohort_runs import SETTINGS, results, run, tree
+from cohort_runs import NAMES, SETTINGS, results, run, tree
 
 from medfuse.cohort.running.ledger import Ledger
+from medfuse.cohort.running.page import write_page
 from medfuse.cohort.running.run import Shard, Where
 from medfuse.cohort.running.settings import Settings
 from medfuse.cohort.running.status import read_status
@@ -18,27 +20,6 @@ from medfuse.cohort.study.lock import held, study_lock
 from medfuse.errors import CohortError, ExportError, IntensityError
 
 pytest.importorskip("distributed")
-
-NAMES = ["sub-01_trc-FDG_pet", "sub-02_ct", "sub-03_trc-FDG_pet"]
-
-
-@pytest.fixture(scope="session")
-def done_once(cohort, tmp_path_factory):
-    """The results of one undisturbed run: to be copied, not changed."""
-    from cohort_runs import InProcess
-
-    from medfuse.cohort.running import children
-
-    out = tmp_path_factory.mktemp("done") / "out"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(children, "Child", InProcess)
-        assert results(run(cohort, out)) == dict.fromkeys(NAMES, "done")
-    return out
-
-
-@pytest.fixture
-def out(done_once, tmp_path):
-    return shutil.copytree(done_once, tmp_path / "out")
 
 
 def worked(in_process):
@@ -62,6 +43,27 @@ def test_results_lie_where_bids_has_them(done_once):
     assert read_status(done_once).complete
 
 
+def test_the_page_tells_what_the_ledger_tells_also_after_a_crash(out):
+    page = (out / "index.html").read_text()
+    assert page.count("data:image/jpeg;base64,") == 3
+    assert re.findall(r"<b>(\d+)</b> (\w+)", page) == [("3", "done")]
+    Ledger(out).append({"event": "started", "run": "r", "study": NAMES[1]})
+    (out / "index.html").unlink()
+    assert write_page(out) == out / "index.html"
+    page = (out / "index.html").read_text()
+    assert re.findall(r"<b>(\d+)</b> (\w+)", page) == [("2", "done"), ("1", "interrupted")]
+    assert page.count("data:image/jpeg;base64,") == 2
+    # A ledger that somebody altered leads to no file elsewhere.
+    for said in ("../plan.csv", "/etc/passwd", 7, None):
+        line = {"event": "result", "run": "r", "study": NAMES[1], "result": "done"}
+        Ledger(out).append({**line, "row": {"thumbnail": said, "report": said}})
+        write_page(out)
+    assert "passwd" not in (out / "index.html").read_text()
+    with pytest.raises(CohortError):
+        write_page(out / "sub-01")
+    assert not (out / "sub-01" / "index.html").exists()
+
+
 def test_the_dataset_is_clean_by_the_validator(out):
     validator = shutil.which("bids-validator-deno")
     if validator is None:
@@ -69,6 +71,8 @@ def test_the_dataset_is_clean_by_the_validator(out):
     for kind in ("fused", "registered"):
         (out / f"sub-01/pet/sub-01_trc-FDG_space-T1w_desc-{kind}_dicom").mkdir()
         (out / f"sub-01/pet/sub-01_trc-FDG_space-T1w_desc-{kind}_dicom/1.dcm").write_text("x")
+    (out / "sub-01/pet/sub-01_trc-FDG_space-T1w_desc-fused_report.html").write_text("x")
+    (out / "ratings.tsv").write_text("study\trating\n")
     said = subprocess.run([validator, "--json", str(out)], capture_output=True, text=True, check=False)
     found = json.loads(said.stdout)["issues"]["issues"]
     assert [issue for issue in found if issue["severity"] == "error"] == []

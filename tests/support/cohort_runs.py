@@ -14,8 +14,12 @@ from medfuse.cohort.running.run import Where, run_plan
 from medfuse.cohort.running.settings import Settings
 from medfuse.cohort.study import child
 
-SETTINGS = Settings(align="header", engine="masked")
+SETTINGS = Settings(align="header", engine="masked", report=False)
 """What takes a second on a phantom of large voxels, without a compiler."""
+
+
+NAMES = ["sub-01_trc-FDG_pet", "sub-02_ct", "sub-03_trc-FDG_pet"]
+"""The studies of `write_cohort`, as they are planned."""
 
 
 def write_cohort(folder, kinds=("PT", "CT", "PT"), coarsen=8):

@@ -44,6 +44,7 @@ class Shown:
         running = self.under.running()
         table.add_row("running", f"{len(running)}  {printable(', '.join(running[:3]))}" if running else "0")
         table.add_row("left", f"{self.total - len(self.ended) - len(running)}{self._estimate()}")
+        table.add_section()
         for one in [one for one in self.ended if one.message and one.result != "skipped"][-SHOWN:]:
             table.add_row(f"{one.result}", printable(f"{one.study}: {one.message}"), style=STYLES[one.result])
         return table

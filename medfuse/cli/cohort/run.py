@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +11,10 @@ import typer
 from medfuse.cli.cohort.app import cohort_app
 from medfuse.cli.cohort.progress import counted_by_result, showing, tell
 from medfuse.cli.console import EXIT_CODES, EXIT_NOT_COMPLETE, Json, print_json, refusing, stdout
+from medfuse.cli.options.choices import Way
+
+RatedName = Enum("RatedName", {name: name for name in ("accepted", "doubtful", "rejected")}, type=str)  # type: ignore[misc]
+"""How results may be rated, of which studies are chosen."""
 
 
 @cohort_app.command("run", epilog=EXIT_CODES)
@@ -41,30 +46,51 @@ def run(
     rules: Annotated[
         Path | None, typer.Option(help="YAML file of the rules by which SOURCE is planned.", metavar="FILE")
     ] = None,
+    only: Annotated[
+        list[RatedName] | None,
+        typer.Option(help="Run only studies whose results were rated so; may be given more than once."),
+    ] = None,
+    ratings: Annotated[
+        Path | None,
+        typer.Option(help="With --only: what the cohort's page saved; by default DIR/ratings.tsv.", metavar="FILE.tsv"),
+    ] = None,
+    align: Annotated[
+        Way | None, typer.Option(help="With --only: align these studies so, now and when the cohort is run again.")
+    ] = None,
     dicom: Annotated[bool, typer.Option("--dicom", help="Write DICOM series, too.")] = False,
     as_json: Json = False,
 ) -> None:
     """Fuse every study of SOURCE, each once. The same command goes on where it was interrupted."""
     if scheduler and workers:
         raise typer.BadParameter("give --scheduler or --workers, not both: the scheduler has workers of its own.")
+    if not only and (ratings is not None or align is not None):
+        raise typer.BadParameter(
+            "expected --only with --ratings or --align, found none; add --only rejected; --settings says how "
+            "all studies are aligned."
+        )
     with refusing(as_json):
         from medfuse.cohort.running.run import require_dask
 
         require_dask()
         from medfuse import cohort
         from medfuse.cohort.running.children import bytes_of
-        from medfuse.cohort.running.ledger import Tail
+        from medfuse.cohort.running.ledger import Ledger, Tail
+        from medfuse.cohort.running.ratings import Only
         from medfuse.cohort.running.run import Shard, Where, run_plan
         from medfuse.cohort.running.settings import Settings
 
         part = Shard.parse(shard)
         where = Where(scheduler=scheduler, workers=workers, memory=bytes_of(memory) if memory else 0)
-        chosen = Settings.read(settings) if settings else Settings()
+        chosen = (Settings.read(settings) if settings else Settings()).with_dicom(dicom)
         plan = cohort.plan(source, rules=rules)
         names = part.of_names([*(row.name for row in plan.rows), *(fault.name for fault in plan.faults)])
+        selected = Only.of([one.value for one in only or ()], ratings, align.value if align else "")
+        if selected:
+            rated = selected.names(out, Ledger(out).read())
+            names = [name for name in names if name in rated]
         with showing(len(names), Tail(out)) as shown:
             for outcome in run_plan(
-                plan.rows, plan.faults, out, settings=chosen.with_dicom(dicom), where=where, shard=part
+                plan.rows, plan.faults, out, settings=chosen, where=where, shard=part, only=selected
             ):
                 tell(shown, outcome)
     counts = counted_by_result(shown.ended)
@@ -82,7 +108,9 @@ def run(
     else:
         said = ", ".join(f"{count} {result}" for result, count in counts.items() if count) or "nothing to do"
         stdout.print(f"{len(shown.ended)} of {len(names)} studies: {said}", highlight=False, soft_wrap=True)
-        stdout.print(f"{out / 'cohort.tsv'} has a row for each", highlight=False, markup=False, soft_wrap=True)
+        if names:
+            told = f"{out / 'cohort.tsv'} has a row for each; {out / 'index.html'} shows them"
+            stdout.print(told, highlight=False, markup=False, soft_wrap=True)
     if not complete:
         raise typer.Exit(EXIT_NOT_COMPLETE)
 

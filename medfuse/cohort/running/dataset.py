@@ -30,7 +30,7 @@ TABLE = "cohort.tsv"
 
 IGNORED = (
     *(TABLE, "cohort.json", NAME, "logs", ".cohort", "ct", "spect", "fusion", "*_xfm.*", "*_dicom"),
-    *(".sub-*.json",),
+    *(".sub-*.json", "index.html", "ratings.tsv", "*_report.html", "*_thumbnail.jpg"),
 )
 """What BIDS has no place for: CT and SPECT, maps, DICOM, and what a cohort keeps for itself."""
 
@@ -42,6 +42,8 @@ Each MRI of this cohort, fused with its CT, PET or SPECT by medfuse. {DISCLAIMER
 - `*_desc-registered_*.nii.gz`: the partner on the same grid, in its own unit.
 - `*_xfm.tfm`, `*_xfm.h5`: the map from points of the MRI to points of the partner, as ITK has it (LPS+ mm).
 - `*_dicom/`: the same as DICOM series, where that was asked for.
+- `index.html`: all studies on a page, to be looked at and rated; `*_report.html`: one study's page.
+- `ratings.tsv`: how people rated the results, if somebody saved that from the page.
 - `cohort.tsv`: one row a study, with what became of it, alignment, windows, times and versions.
 - `ledger.jsonl`: what was done when, from which `medfuse cohort status` counts.
 """
@@ -52,6 +54,7 @@ COLUMNS = {
     "message": "Why, where it is not done",
     "verdict": "Whether the pictures confirm the alignment",
     "error_mm": "By how much it may be off, mm",
+    "partner_p99": "99th percentile of the partner on the MRI's grid, in partner_unit",
     "peak_mib": "The most memory that it took, MiB",
     "digest": "SHA-256 of inputs, settings, weights and version",
 }
@@ -72,7 +75,7 @@ def links_of(paths: Sequence[Path]) -> dict[str, str]:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def alone(folder: Path) -> Iterator[None]:
     """Let one process at a time write what describes the cohort."""
     (folder / LOCK).parent.mkdir(parents=True, exist_ok=True)
     end = time.monotonic() + 60
@@ -96,7 +99,7 @@ def describe_dataset(folder: Path, links: Mapping[str, str]) -> None:
         "README.md": README,
         "cohort.json": json.dumps({name: {"Description": text} for name, text in COLUMNS.items()}, indent=2) + "\n",
     }
-    with _alone(folder):
+    with alone(folder):
         for name, text in texts.items():
             path = folder / name
             if not path.is_file() or path.read_text(encoding="utf-8") != text:
@@ -106,7 +109,7 @@ def describe_dataset(folder: Path, links: Mapping[str, str]) -> None:
 
 def provide_key(path: Path) -> None:
     """Draw the key of a cohort's de-identification, once; only this user can read it."""
-    with _alone(path.parents[1]):
+    with alone(path.parents[1]):
         if not path.exists():
             with atomic_file(path) as temporary:
                 temporary.touch(mode=0o600)
@@ -115,7 +118,7 @@ def provide_key(path: Path) -> None:
 
 def write_table(folder: Path, columns: Sequence[str], running: Sequence[str] = ()) -> None:
     """Write the cohort's table, one row a study of the plan, from what the ledger says now."""
-    with _alone(folder):
+    with alone(folder):
         history = Ledger(folder).read()
         stream = io.StringIO()
         writer = csv.writer(stream, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_NONE, escapechar=None)
@@ -132,9 +135,10 @@ def write_table(folder: Path, columns: Sequence[str], running: Sequence[str] = (
 
 
 def labels_of(run: Mapping[str, Any], study: str) -> dict[str, str]:
-    """Subject, session and tracer of a study, as the run's plan has them."""
+    """Subject, session, tracer and modality of a study, as far as the run's plan has them."""
     found = run.get("labels", {}).get(study)
-    return dict(zip(("subject", "session", "tracer"), found, strict=True)) if isinstance(found, list) else {}
+    names = ("subject", "session", "tracer", "modality")
+    return {name: text for name, text in zip(names, found, strict=False) if text} if isinstance(found, list) else {}
 
 
 def _cell(value: Any) -> str:

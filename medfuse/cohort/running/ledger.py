@@ -29,6 +29,9 @@ RESULTS: tuple[Result, ...] = ("done", "refused", "failed", "killed", "skipped")
 COMPLETE: tuple[Result, ...] = ("done", "skipped")
 """Those that count as success."""
 
+RATEABLE: tuple[Result, ...] = ("done", "skipped", "refused")
+"""Those that say something of the study; what failed or was killed leaves what was there before."""
+
 OPEN = ("running", "interrupted", "waiting")
 """States of a study without a result: under way, begun by a process that is no more, and not begun."""
 
@@ -59,12 +62,18 @@ class History:
         Lines about runs that began, in order.
     damaged
         How many lines are none, which is what a process leaves that ended while it wrote.
+    digests
+        What each study's present result was made of: the digest of the last time that it was done, skipped or refused.
+    alignments
+        Studies that were run again with another alignment: which, and a digest of the one that was to be used instead.
     """
 
     plan: tuple[str, ...] = ()
     last: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     runs: tuple[Mapping[str, Any], ...] = ()
     damaged: int = 0
+    digests: Mapping[str, str] = field(default_factory=dict)
+    alignments: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
     def state(self, study: str) -> str:
         """The result of a study; ``started`` where it only began, ``waiting`` where it did not."""
@@ -156,15 +165,21 @@ class Ledger:
         plan: tuple[str, ...] = ()
         last: dict[str, Mapping[str, Any]] = {}
         runs: list[Mapping[str, Any]] = []
+        digests: dict[str, str] = {}
+        alignments: dict[str, tuple[str, str]] = {}
         damaged = 0
         for line in self.lines(with_damaged=True):
             if line["event"] == "run":
-                plan, runs = tuple(line["plan"]), [*runs, line]
+                plan = tuple(line["plan"])
+                runs.append(line)
+                alignments.update(_alignments(line))
             elif line["event"] in ("started", "result"):
                 last[line["study"]] = line
+                if line.get("result") in RATEABLE and isinstance(line.get("digest"), str):
+                    digests[line["study"]] = line["digest"]
             else:
                 damaged += 1
-        return History(plan, last, tuple(runs), damaged)
+        return History(plan, last, tuple(runs), damaged, digests, alignments)
 
     def lines(self, descriptor: int | None = None, *, with_damaged: bool = False) -> Iterator[dict[str, Any]]:
         """Each line; what is none is passed over, or has the event ``damaged``."""
@@ -231,6 +246,14 @@ def _append(descriptor: int, lines: Iterable[Mapping[str, Any]], durable: bool =
             if error.errno not in FULL or attempt == FULL_TRIES:
                 raise
             time.sleep(0.25)
+
+
+def _alignments(line: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, str]]]:
+    """The studies that a run aligned in another way than its plan and settings say."""
+    found = line.get("alignments")
+    for study, said in found.items() if isinstance(found, dict) else ():
+        if isinstance(said, list) and len(said) == 2 and all(isinstance(one, str) for one in said):
+            yield study, (said[0], said[1])
 
 
 def _line(text: bytes) -> dict[str, Any] | None:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from medfuse.cohort.running.dataset import KEY, describe_dataset, links_of, provide_key, write_table
 from medfuse.cohort.running.ledger import COMPLETE, RESULTS, History, Ledger, Result
+from medfuse.cohort.running.page import write_page
+from medfuse.cohort.running.ratings import Only
 from medfuse.cohort.running.request import Request, Row
 from medfuse.cohort.running.settings import Settings
 from medfuse.cohort.study.places import Places
@@ -29,7 +32,8 @@ if TYPE_CHECKING:
 ROW = (
     *("name", "subject", "session", "tracer", "modality", "result", "message", "verdict", "error_mm", "method"),
     *("rotation_deg", "translation_mm", "overlap", "mri_window_lower", "mri_window_upper"),
-    *("partner_window_lower", "partner_window_upper", "partner_unit", "suv", "suv_factor", "palette", "plane"),
+    *("partner_window_lower", "partner_window_upper", "partner_unit", "partner_p99"),
+    *("suv", "suv_factor", "palette", "plane"),
     *("mri_shape", "mri_spacing_mm", "partner_shape", "partner_spacing_mm"),
     *("fused_by", "engine", "weights", "weights_sha256"),
     *("software", "seconds", "seconds_loading", "seconds_fusing", "seconds_writing", "peak_mib", "digest"),
@@ -134,6 +138,7 @@ def run_plan(
     settings: Settings = Settings(),
     where: Where = Where(),
     shard: Shard = Shard(),
+    only: Only | None = None,
 ) -> Iterator[Outcome]:
     """Run a plan's studies, each once, and yield what became of each as it ends.
 
@@ -152,6 +157,8 @@ def run_plan(
         Who does the work.
     shard
         Which part of the plan.
+    only
+        Which studies of that, by how their results were rated; None for all.
 
     Raises
     ------
@@ -167,34 +174,38 @@ def run_plan(
     if not names:
         raise CohortError("expected a plan of at least one study, found none; look at what `medfuse cohort plan` says.")
     require_dask()
+    if only is not None:
+        Ledger(out).read()  # raises where no cohort was run
     ledger = _prepare(out, rows)
     former = ledger.read() if ledger.path.exists() else History()
+    mine = set(shard.of_names(names)) & (set(names) if only is None else only.names(out, former))
+    if not mine:
+        return
     run = secrets.token_hex(6)
-    labels = {row.name: [row.subject, row.session, row.tracer] for row in rows}
+    realigned = _realigned(rows, mine, only.align if only else "", settings)
+    labels = {row.name: [row.subject, row.session, row.tracer, str(row.modality)] for row in rows}
     begun = {"plan": names, "labels": labels, "shard": [shard.number, shard.of], "software": software()}
+    begun |= {"only": list(only.rated), "alignments": realigned} if only else {}
     ledger.append({"event": "run", "run": run, **begun, "host": platform.node(), "process": os.getpid()})
     links = links_of([path for row in rows for path in (*row.mri, *row.partner)])
     describe_dataset(out, {} if settings.deidentify else links)
     if settings.deidentify:
         provide_key(out / KEY)
-    mine = set(shard.of_names(names))
     try:
         for fault in faults:
             if fault.name in mine:
                 yield _refused(ledger, run, fault.name, fault.message)
-        taken: dict[tuple[str, str], str] = {}
         requests = []
-        for row in rows:
-            request = Request.of(row, settings, out, run, links, _refusal(former, row.name))
-            places = Places.of(request)
-            other = taken.setdefault((str(places.folder).casefold(), places.record.casefold()), row.name)
+        alignments = {**former.alignments, **realigned}
+        for row, other in _placed([Request.of(row, settings, out, run, links) for row in rows]):
             if row.name not in mine:
                 continue
             if other != row.name:
                 message = f"its files would be called as those of {other}; give one of the two another name or label."
                 yield _refused(ledger, run, row.name, message)
             else:
-                requests.append(request)
+                align = _alignment(row, alignments)
+                requests.append(replace(row, own={**row.own, "align": align}, refusal=_refusal(former, row.name)))
         if requests:
             from medfuse.cohort.running.distribute import distribute
 
@@ -203,6 +214,34 @@ def run_plan(
                     yield Outcome.of(line)
     finally:
         write_table(out, ROW)
+        write_page(out)
+
+
+def _placed(requests: Sequence[Request]) -> Iterator[tuple[Request, str]]:
+    """Each request, and the name of the first one whose results go to the same place."""
+    taken: dict[tuple[str, str], str] = {}
+    for request in requests:
+        places = Places.of(request)
+        key = str(places.folder).casefold(), places.record.casefold()
+        yield request, taken.setdefault(key, request.name)
+
+
+def _ruled(align: str) -> str:
+    """A digest of the way to align that plan and settings say: it may be a path, which the ledger does not hold."""
+    return hashlib.sha256(align.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+def _realigned(rows: Sequence[Row], mine: set[str], align: str, settings: Settings) -> dict[str, tuple[str, str]]:
+    """The studies that are aligned in another way from now on, as the ledger has them."""
+    chosen = [row for row in rows if align and row.name in mine]
+    return {row.name: (align, _ruled(str(row.align) or settings.align)) for row in chosen}
+
+
+def _alignment(request: Request, alignments: Mapping[str, tuple[str, str]]) -> str:
+    """What a request says of its alignment; that of a former run, while plan and settings say what they said then."""
+    align, instead = alignments.get(request.name, ("", ""))
+    ruled = request.own["align"] or request.settings.align
+    return align if instead == _ruled(ruled) else request.own["align"]
 
 
 def counts_of(outcomes: Sequence[Outcome]) -> dict[str, int]:

@@ -12,13 +12,11 @@ from medfuse.gesenet.engines import AUTO, ENGINE_NAMES
 from medfuse.intensity.presets import parse_window
 from medfuse.methods.batches import DEFAULT_BATCH_SIZE
 from medfuse.methods.names import parse_name
+from medfuse.registration.files.words import ALIGNMENTS
 from medfuse.runtime.yaml_settings import read_yaml
-from medfuse.volume.modality import PALETTES, PARTNERS
+from medfuse.volume.modality import COLOUR_JOINS, PALETTES, PARTNERS
 from medfuse.volume.plane_names import PLANES
 from medfuse.volume.uptake import NORMALISATIONS
-
-ALIGNMENTS = ("auto", "header", "rigid", "affine", "deformable")
-JOINS = ("oklab", "chroma")
 
 
 @dataclass(frozen=True)
@@ -37,6 +35,8 @@ class Settings:
         As for `medfuse.load`.
     dicom
         Write DICOM series, too.
+    report
+        Write each study's page, to which the cohort's page leads.
     deidentify
         Write all results under pseudonyms, by one map for the whole cohort.
     """
@@ -58,6 +58,7 @@ class Settings:
     accept_cut: bool = False
     different_patients: bool = False
     dicom: bool = False
+    report: bool = True
     deidentify: bool = False
 
     @classmethod
@@ -100,7 +101,7 @@ class Settings:
     def _require_known(self) -> None:
         known = {
             "align": ALIGNMENTS,
-            "join": JOINS,
+            "join": COLOUR_JOINS,
             "plane": PLANES,
             "engine": (AUTO, *ENGINE_NAMES),
             "suv": ("", *NORMALISATIONS),

@@ -161,7 +161,7 @@ def _fuse(request: Request, places: Places, former: Record | None, digest: str, 
         key = (request.folder / KEY).read_bytes()
         study = study.deidentified(KeyedDeidentifier.of_person(key, request.subject))
     fused = time.perf_counter()
-    row = table_row(study, request, grid_of(partner))
+    row = table_row(study, request, places, grid_of(partner))
     with published(places, former) as folder:
         write_study(study, request, places, folder)
         ended = time.perf_counter()

@@ -70,6 +70,16 @@ class Places:
         return f"{self.stem}_space-{self.space}_desc-{description}_dicom"
 
     @property
+    def thumbnail(self) -> str:
+        """The name of a small picture."""
+        return f"{self.stem}_space-{self.space}_desc-fused_thumbnail.jpg"
+
+    @property
+    def report(self) -> str:
+        """The name of the study's page."""
+        return f"{self.stem}_space-{self.space}_desc-fused_report.html"
+
+    @property
     def record(self) -> str:
         """The name of the file that says what the results were made of, and whether they are whole."""
         return f".{self.stem}_{self.suffix}.json"

@@ -7,14 +7,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from monai.data.meta_tensor import MetaTensor
+
 from medfuse import nifti
 from medfuse.cohort.running.request import Request
 from medfuse.cohort.study.places import Places
 from medfuse.cohort.study.record import Record, outputs_of
 from medfuse.errors import ExportError
 from medfuse.pipeline.fused_study import FusedStudy
+from medfuse.report.cohort.thumbnail import thumbnail
 from medfuse.runtime.output.exchange import settle, staging
-from medfuse.volume import grid_of
+from medfuse.volume import grid_of, plain
+
+MOST_SAMPLED = 10**6
 
 
 @contextmanager
@@ -57,8 +62,11 @@ def write_study(study: FusedStudy, request: Request, places: Places, folder: Pat
         "Units": registered.meta["unit"],
     }
     nifti.write_measured(registered, folder / places.image("registered"), {**common, **partner})
+    (folder / places.thumbnail).write_bytes(thumbnail(study.image, study.mri))
     deforms = study.registration.warp is not None
     study.registration.save(folder / places.transform(".h5" if deforms else ".tfm"))
+    if request.settings.report:
+        study.write_report(folder / places.report)
     if request.settings.dicom:
         study.write_dicom(folder / places.dicom("fused"))
         study.write_partner(folder / places.dicom("registered"))
@@ -94,8 +102,8 @@ def _uris(paths: tuple[str, ...], request: Request) -> list[str]:
     return found if not request.settings.deidentify else []
 
 
-def table_row(study: FusedStudy, request: Request, partner_grid: Any) -> dict[str, Any]:
-    """What the cohort's table says of a study."""
+def table_row(study: FusedStudy, request: Request, places: Places, partner_grid: Any) -> dict[str, Any]:
+    """What the cohort's table and page say of a study."""
     provenance = study.provenance
     registration = provenance.registration
     suv = provenance.partner_suv or {}
@@ -113,6 +121,7 @@ def table_row(study: FusedStudy, request: Request, partner_grid: Any) -> dict[st
         "partner_window_lower": provenance.partner_window.lower,
         "partner_window_upper": provenance.partner_window.upper,
         "partner_unit": provenance.partner_unit,
+        "partner_p99": _high(study.registered()),
         "suv": suv.get("normalisation"),
         "suv_factor": suv.get("factor"),
         "palette": provenance.palette,
@@ -126,7 +135,16 @@ def table_row(study: FusedStudy, request: Request, partner_grid: Any) -> dict[st
         "weights": provenance.weights and provenance.weights["name"],
         "weights_sha256": provenance.weights and provenance.weights["sha256"],
         "software": provenance.software,
+        "thumbnail": (places.folder / places.thumbnail).relative_to(request.folder).as_posix(),
+        "report": (places.folder / places.report).relative_to(request.folder).as_posix(),
     }
+
+
+def _high(volume: MetaTensor) -> float:
+    """The 99th percentile of a volume, of about every n-th voxel where there are more than `MOST_SAMPLED`."""
+    values = plain(volume).ravel()
+    sampled = values[:: -(-values.numel() // MOST_SAMPLED)].double()
+    return float(sampled[sampled.isfinite()].quantile(0.99)) if sampled.isfinite().any() else 0.0
 
 
 def recorded(folder: Path, places: Places, record: Record) -> Record:

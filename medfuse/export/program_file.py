@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+
 from medfuse.errors import MethodError
 from medfuse.export.export_report import Exported
 from medfuse.export.exportable import INPUTS, OUTPUT, Exportable, exportable

@@ -16,8 +16,8 @@ import ctk
 import qt
 import slicer
 import vtk
-from MedFuseLib.environment import Environment, EnvironmentFault, default_folder, find_python
-from MedFuseLib.fusion import ALIGNMENTS, MODALITIES, Fused, Fusion, FusionFault, fuse
+from MedFuseLib.environment import Environment, NotReadyError, default_folder, find_python
+from MedFuseLib.fusion import ALIGNMENTS, MODALITIES, Fused, Fusion, NotFusedError, fuse
 from MedFuseLib.process import Process, Progress
 from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModule,
@@ -47,8 +47,8 @@ class MedFuse(ScriptedLoadableModule):
         parent.dependencies = []
         parent.contributors = ["The medfuse developers"]
         parent.helpText = (
-            "Fuses an MRI with its CT, PET or SPECT by the GeSeNet network: aligns the partner, says whether the pictures "
-            f"confirm it, and loads the fused volume and the transform. {DISCLAIMER}"
+            "Fuses an MRI with its CT, PET or SPECT by the GeSeNet network: aligns the partner, says whether the "
+            f"pictures confirm it, and loads the fused volume and the transform. {DISCLAIMER}"
         )
         parent.acknowledgementText = (
             "GeSeNet: Li et al., IEEE TNNLS 2023, doi:10.1109/TNNLS.2023.3293274. medfuse is under the MIT licence."
@@ -197,11 +197,11 @@ class MedFuseWidget(ScriptedLoadableModuleWidget):
             made, fault = None, None
             try:
                 made = work()
-            except (EnvironmentFault, FusionFault) as error:
+            except (NotReadyError, NotFusedError) as error:
                 fault = error
             except Exception as error:  # told, so that the panel does not wait for ever
                 logging.exception("MedFuse")
-                fault = FusionFault(f"{type(error).__name__}: {error}")
+                fault = NotFusedError(f"{type(error).__name__}: {error}")
             self._said.put(lambda: end(made, fault))
 
         threading.Thread(target=run, daemon=True).start()
@@ -273,8 +273,8 @@ class MedFuseLogic(ScriptedLoadableModuleLogic):
     def load(self, made: Fused, mri: Any, partner: Any) -> Any:
         """Load the fused volume and the transform; returns the fused volume's node.
 
-        The partner goes under the transform, and the fused volume and the transform under what the MRI is under, so that
-        all three lie together wherever the MRI was put.
+        The partner goes under the transform, and the fused volume and the transform under what the MRI is under, so
+        that all three lie together wherever the MRI was put.
         """
         fused = slicer.util.loadVolume(str(made.volume), {"name": f"{mri.GetName()} fused"})
         transform = slicer.util.loadTransform(str(made.transform))

@@ -20,7 +20,7 @@ PACKAGE = "medfuse"
 IS_WINDOWS = os.name == "nt"
 
 
-class EnvironmentFault(RuntimeError):
+class NotReadyError(RuntimeError):
     """The environment cannot be made or used; the message says why and what to do, in one sentence."""
 
 
@@ -67,58 +67,57 @@ class Environment:
 
         Raises
         ------
-        EnvironmentFault
+        NotReadyError
             If the interpreter is not fit, the folder is taken by something else, or a step fails.
         """
         require_python(run, python)
         if self.folder.exists() and not (self.folder / "pyvenv.cfg").is_file() and any(self.folder.iterdir()):
-            raise EnvironmentFault(
-                f"{self.folder} holds other files and is no Python environment; choose an empty folder, or one to be made."
+            raise NotReadyError(
+                f"{self.folder} holds other files and is no Python environment; choose an empty folder, or a new one."
             )
         self._step(run, [str(python), "-m", "venv", str(self.folder)], tell)
         self._step(run, [str(self.python), "-m", "pip", "install", "--upgrade", source], tell)
         if not self.is_ready:
-            raise EnvironmentFault(
-                f"{source} was installed, but brought no command {self.command}; install it by hand."
-            )
+            raise NotReadyError(f"{source} is installed, but brought no {self.command}; install medfuse there by hand.")
 
     def require_ready(self) -> None:
-        """Raise `EnvironmentFault` unless medfuse is installed there."""
+        """Raise `NotReadyError` unless medfuse is installed there."""
         if not self.is_ready:
-            raise EnvironmentFault(
-                f"there is no medfuse in {self.folder}; create the environment, or choose the folder of one that has it."
+            raise NotReadyError(
+                f"there is no medfuse in {self.folder}; create the environment, or choose the folder of one with it."
             )
 
     def _step(self, run: Runner, arguments: list[str], tell: Tell | None) -> None:
         try:
             ended = run(arguments, clean_environment(), tell)
         except OSError as error:
-            raise EnvironmentFault(f"{arguments[0]} cannot be started: {error.strerror}; choose another.") from error
+            raise NotReadyError(f"{arguments[0]} cannot be started: {error.strerror}; choose another.") from error
         if ended.code != 0:
             said = [line for line in ended.errors.splitlines() if line.strip()]
             reason = said[-1] if said else f"exit code {ended.code}"
-            raise EnvironmentFault(
+            raise NotReadyError(
                 f"the environment could not be made: `{' '.join(arguments[1:4])}` ended with: {reason[:300]}"
             )
 
 
 def require_python(run: Runner, python: Path) -> None:
-    """Raise `EnvironmentFault` unless an interpreter is of a version that medfuse runs with, and not Slicer's."""
+    """Raise `NotReadyError` unless an interpreter is of a version that medfuse runs with, and not Slicer's."""
     if is_slicers(python):
-        raise EnvironmentFault(
-            f"{python} is Slicer's own Python, and packages installed beside it break Slicer; choose another Python, from "
-            "python.org or your system."
+        raise NotReadyError(
+            f"{python} is Slicer's own Python, and packages installed beside it break Slicer; choose another Python, "
+            "from python.org or your system."
         )
     try:
         ended = run([str(python), "--version"], clean_environment())
     except OSError as error:
-        raise EnvironmentFault(f"{python} cannot be started: {error.strerror}; choose a Python.") from error
+        raise NotReadyError(f"{python} cannot be started: {error.strerror}; choose a Python.") from error
     found = re.search(r"Python (\d+)\.(\d+)", ended.output + ended.errors)
     version = (int(found[1]), int(found[2])) if found else None
     if version is None or not OLDEST <= version <= NEWEST:
         told = f"Python {version[0]}.{version[1]}" if version else "no version"
-        raise EnvironmentFault(
-            f"expected Python {OLDEST[0]}.{OLDEST[1]} to {NEWEST[0]}.{NEWEST[1]} at {python}; found {told}. Choose another."
+        raise NotReadyError(
+            f"expected Python {OLDEST[0]}.{OLDEST[1]} to {NEWEST[0]}.{NEWEST[1]} at {python}; found {told}. Choose "
+            "another."
         )
 
 

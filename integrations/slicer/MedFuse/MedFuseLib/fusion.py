@@ -19,7 +19,7 @@ NOT_ALIGNED = 4
 """The command's exit code where the pictures do not confirm the alignment."""
 
 
-class FusionFault(RuntimeError):
+class NotFusedError(RuntimeError):
     """The volumes were not fused; the message is the command's own sentence.
 
     Parameters
@@ -101,8 +101,8 @@ class Fused:
     volume
         NIfTI file on the MRI's grid: RGB, or grey for CT.
     transform
-        ITK transform file from the MRI's world to the partner's, LPS mm: as resampling has it. Slicer reads such a file as
-        a transform *from* parent, so that the partner is put under it, and comes to lie on the MRI.
+        ITK transform file from the MRI's world to the partner's, LPS mm: as resampling has it. Slicer reads such a file
+        as a transform *from* parent, so that the partner is put under it, and comes to lie on the MRI.
     verdict
         How the partner was aligned, and whether the pictures confirm it.
     is_confirmed
@@ -120,22 +120,22 @@ def fuse(run: Runner, environment: Environment, fusion: Fusion, tell: Tell | Non
 
     Raises
     ------
-    EnvironmentFault
+    NotReadyError
         If medfuse is not installed there.
-    FusionFault
+    NotFusedError
         If the volumes were not fused.
     """
     environment.require_ready()
     try:
         ended = run([str(environment.command), *fusion.arguments()], clean_environment(), tell)
     except OSError as error:
-        raise FusionFault(f"{environment.command} cannot be started: {error.strerror}.") from error
+        raise NotFusedError(f"{environment.command} cannot be started: {error.strerror}.") from error
     told = _told(ended)
     if ended.code != 0 or "error" in told:
-        raise FusionFault(_sentence(told, ended), can_force=ended.code == NOT_ALIGNED)
+        raise NotFusedError(_sentence(told, ended), can_force=ended.code == NOT_ALIGNED)
     transform = told.get("map") or told.get("deformation")
     if not told.get("nifti") or not transform:
-        raise FusionFault("medfuse says nothing of its results; is the version in the environment an older one?")
+        raise NotFusedError("medfuse says nothing of its results; is the version in the environment an older one?")
     verdict = told["provenance"]["registration"].get("verdict")
     return Fused(Path(told["nifti"]), Path(transform), str(told["verdict"]), verdict == "aligned")
 

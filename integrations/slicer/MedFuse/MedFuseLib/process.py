@@ -75,7 +75,8 @@ class Process:
         self._stopped.clear()
         # No console window on Windows.
         hidden = getattr(subprocess, "CREATE_NO_WINDOW", 0)
-        process = subprocess.Popen(
+        errors: list[str] = []
+        with subprocess.Popen(
             list(arguments),
             env=dict(environment),
             stdin=subprocess.DEVNULL,
@@ -85,19 +86,18 @@ class Process:
             encoding="utf-8",
             errors="replace",
             creationflags=hidden,
-        )
-        self._running = process
-        errors: list[str] = []
-        # Both pipes are read at the same time: a full one would stop the process.
-        reading = threading.Thread(target=_read_errors, args=(process, errors, tell), daemon=True)
-        reading.start()
-        try:
-            assert process.stdout is not None
-            output = process.stdout.read()
-            code = process.wait()
-            reading.join()
-        finally:
-            self._running = None
+        ) as process:
+            self._running = process
+            # Both pipes are read at the same time: a full one would stop the process.
+            reading = threading.Thread(target=_read_errors, args=(process, errors, tell), daemon=True)
+            reading.start()
+            try:
+                assert process.stdout is not None
+                output = process.stdout.read()
+                code = process.wait()
+                reading.join()
+            finally:
+                self._running = None
         return Ended(code, output, "\n".join(errors))
 
     @property

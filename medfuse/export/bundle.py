@@ -16,8 +16,9 @@ from medfuse.export.export_report import Exported
 from medfuse.export.exportable import Exportable, exportable
 from medfuse.export.program_file import report, save_program
 from medfuse.export.trace import Size, largest_difference, require_size
-from medfuse.gesenet.loading import DEFAULT, save_network
+from medfuse.gesenet.loading import save_network
 from medfuse.gesenet.network import GeSeNet
+from medfuse.gesenet.weights import DEFAULT
 from medfuse.methods import MethodLike
 from medfuse.methods.names import GESENET
 from medfuse.runtime.json_text import json_text

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from monai.data.meta_tensor import MetaTensor
 from monai.inferers.inferer import Inferer
 from monai.transforms.io.array import LoadImage
 from monai.transforms.transform import Transform
-from torch import Tensor, nn
+from torch import Tensor
 
 from medfuse.errors import IntensityError, SeriesError
 from medfuse.gesenet.engines.registry import SLACK
@@ -118,11 +118,11 @@ def _volume(path: Path) -> MetaTensor:
         luma, _ = read_picture(path)
         return MetaTensor(luma.permute(0, 2, 1)[..., None].float() / 255)
     try:
-        volume: MetaTensor = LoadImage(ensure_channel_first=True, dtype=torch.float32)(str(path))
+        volume: MetaTensor = LoadImage(ensure_channel_first=True, dtype=np.float32)(str(path))
     except Exception as error:  # whatever the reader meets in bytes that are no NIfTI
         raise SeriesError(f"{shown(path)} is no readable NIfTI file ({type(error).__name__}); check it.") from None
     if volume.ndim == 3:
-        volume = volume[..., None]
+        volume = cast("MetaTensor", volume[..., None])
     if volume.ndim != 4 or len(volume) != 1:
         raise SeriesError(f"{shown(path)} must hold one grey volume; found the shape {tuple(volume.shape)}.")
     lowest, highest = (float(limit) for limit in volume.as_tensor().aminmax())
@@ -159,7 +159,7 @@ class SaveFused(Transform):
         return dict(data)
 
 
-class SliceBySlice(Inferer):  # type: ignore[misc]
+class SliceBySlice(Inferer):
     """Run a network on each slice along the last axis, rows down and columns across, as medfuse does.
 
     Parameters
@@ -174,13 +174,13 @@ class SliceBySlice(Inferer):  # type: ignore[misc]
             raise ValueError(f"batch_size must be at least 1; found {batch_size}.")
         self.batch_size = batch_size
 
-    def __call__(self, inputs: Tensor, network: nn.Module, *args: Any, **kwargs: Any) -> MetaTensor | Tensor:
+    def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> MetaTensor | Tensor:
         """(B, 2, X, Y, Z) → (B, 1, X, Y, Z), on the same grid."""
         fused = [self._volume(volume, network) for volume in inputs.as_subclass(Tensor)]
         made = torch.stack(fused).to(inputs.device)
-        return MetaTensor(made).copy_meta_from(inputs) if isinstance(inputs, MetaTensor) else made
+        return cast("Any", MetaTensor(made)).copy_meta_from(inputs) if isinstance(inputs, MetaTensor) else made
 
-    def _volume(self, volume: Tensor, network: nn.Module) -> Tensor:
+    def _volume(self, volume: Tensor, network: Callable[..., Any]) -> Tensor:
         slices = torch.cat([as_slices(side[None]) for side in volume], dim=1)
-        batches = [network(batch.contiguous()) for batch in slices.split(self.batch_size)]
+        batches = [network(batch.contiguous()) for batch in torch.split(slices, self.batch_size)]
         return torch.cat(batches).permute(1, 3, 2, 0)

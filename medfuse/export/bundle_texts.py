@@ -6,8 +6,9 @@ from importlib.metadata import distribution
 from importlib.resources import files
 
 from medfuse.export.exportable import Exportable
-from medfuse.gesenet.loading import DEFAULT, weights_sha256
+from medfuse.gesenet.loading import weights_sha256
 from medfuse.gesenet.network import GeSeNet
+from medfuse.gesenet.weights import DEFAULT
 from medfuse.provenance import DISCLAIMER, LABELS, software
 
 LICENCE_FILE = "licenses/LICENSE"

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from medfuse.errors import MethodError
 from medfuse.gesenet.engines.registry import Engine
-from medfuse.gesenet.loading import DEFAULT, is_safetensors, load_network, weights_content
+from medfuse.gesenet.loading import is_safetensors, load_network, weights_content
 from medfuse.gesenet.network import GeSeNet
+from medfuse.gesenet.weights import DEFAULT
 from medfuse.methods import MethodLike, load_method
-from medfuse.methods.method import Method
+from medfuse.methods.method import FusionMethod, Method
 from medfuse.methods.modules import Evaluated
 from medfuse.methods.names import GESENET, parse_name
 from medfuse.methods.origin import own_version
@@ -40,6 +41,8 @@ class Exportable:
         The file of weights as it was read, where it is a .safetensors file of GeSeNet.
     own_function
         Whether it is a function of medfuse's, without weights.
+    method
+        The same as a method that checks its results; None for GeSeNet.
     """
 
     network: nn.Module
@@ -49,6 +52,7 @@ class Exportable:
     weights: dict[str, str] | None
     content: bytes | None = None
     own_function: bool = False
+    method: FusionMethod | None = None
 
     def facts(self) -> dict[str, Any]:
         """What every exported file says of itself."""
@@ -70,7 +74,10 @@ class Clamped(nn.Module):
         self.fuse = fuse
 
     def forward(self, mri: Tensor, partner: Tensor) -> Tensor:
-        return self.fuse(mri, partner).clamp(0, 1)
+        made: object = self.fuse(mri, partner)
+        if not isinstance(made, Tensor):
+            raise TypeError(f"it must return a tensor; found {type(made).__name__}")
+        return made.clamp(0, 1)
 
 
 def exportable(method: MethodLike = GESENET, weights: str | Path = DEFAULT) -> Exportable:
@@ -97,11 +104,11 @@ def exportable(method: MethodLike = GESENET, weights: str | Path = DEFAULT) -> E
             f"the method {found.name} makes colours from colours, and it is luma that is exported; export the function "
             "or module that fuses luma."
         )
-    fuse = found.fuse
+    fuse: Method = found.fuse
     if isinstance(fuse, Engine):
-        fuse = fuse.fuse  # type: ignore[assignment]
+        fuse = fuse.fuse
     if isinstance(fuse, Evaluated):
-        fuse = fuse.module  # type: ignore[assignment]
+        fuse = fuse.module
     if isinstance(fuse, GeSeNet):
         return _of_gesenet(fuse)
     if isinstance(found.fuse, Engine) and not isinstance(fuse, nn.Module):
@@ -110,7 +117,9 @@ def exportable(method: MethodLike = GESENET, weights: str | Path = DEFAULT) -> E
             "or a network of medfuse.gesenet.load_network."
         )
     learnt = dict(found.weights) if found.weights else None
-    return Exportable(Clamped(fuse), found.name, found.version, found.source, learnt, own_function=found.own)
+    return Exportable(
+        Clamped(fuse), found.name, found.version, found.source, learnt, own_function=found.own, method=found
+    )
 
 
 def _of_gesenet(network: GeSeNet, content: bytes | None = None) -> Exportable:

@@ -15,7 +15,7 @@ from medfuse.export.export_report import Exported
 from medfuse.export.exportable import INPUTS, OUTPUT, Exportable, exportable
 from medfuse.export.program_file import facts_of, report
 from medfuse.export.trace import TOLERANCE, Size, largest_difference, quiet, require_size, trace
-from medfuse.gesenet.loading import DEFAULT
+from medfuse.gesenet.weights import DEFAULT
 from medfuse.methods import MethodLike
 from medfuse.methods.names import GESENET
 from medfuse.provenance import DISCLAIMER

@@ -13,7 +13,7 @@ from medfuse.errors import MethodError
 from medfuse.export.export_report import Exported
 from medfuse.export.exportable import INPUTS, OUTPUT, Exportable, exportable
 from medfuse.export.trace import Size, least_side, quiet, require_size, trace
-from medfuse.gesenet.loading import DEFAULT
+from medfuse.gesenet.weights import DEFAULT
 from medfuse.methods import MethodLike
 from medfuse.methods.names import GESENET
 from medfuse.runtime.device import resolve_device

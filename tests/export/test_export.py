@@ -75,6 +75,11 @@ class Random(nn.Module):
         return mri * torch.rand_like(luma)
 
 
+class TooBright(nn.Module):
+    def forward(self, mri, luma):
+        return 2 * (mri + luma)
+
+
 class TwoOutputs(nn.Module):
     def forward(self, mri, luma):
         return mri, luma
@@ -204,9 +209,10 @@ def test_a_network_of_one_size_is_exported_for_it(tmp_path):
     [
         (ByValue(), "tensor operations of PyTorch that depend on no value"),
         (Random(), "random numbers"),
-        (TwoOutputs(), "found tuple"),
+        (TwoOutputs(), "must return a tensor; found tuple"),
+        (TooBright(), "in \\[0, 1\\]; found"),
         ("blend", "makes colours from colours"),
-        (lambda mri, luma: mri.numpy() + luma.numpy(), "must return a tensor"),
+        (lambda mri, luma: mri.numpy() + luma.numpy(), "must return a tensor; found ndarray"),
     ],
 )
 def test_what_cannot_be_exported_is_told_why(tmp_path, method, message):

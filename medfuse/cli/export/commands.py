@@ -37,7 +37,7 @@ class Writer(Protocol):
     """One of the functions of `medfuse.export`."""
 
     def __call__(
-        self, path: Path, method: str, *, weights: str, size: tuple[int, int] | None, overwrite: bool
+        self, path: Path, /, method: str, *, weights: str, size: tuple[int, int] | None, overwrite: bool
     ) -> Exported:
         """Write a method's network to a path."""
 

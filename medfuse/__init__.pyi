@@ -1,4 +1,4 @@
-from . import cohort, gesenet, transforms
+from . import cohort, export, gesenet, transforms
 from .errors import (
     CohortError,
     DeviceError,
@@ -38,6 +38,7 @@ __all__ = [
     "WeightsError",
     "Window",
     "cohort",
+    "export",
     "fuse",
     "gesenet",
     "load",

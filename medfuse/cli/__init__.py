@@ -11,6 +11,7 @@ from medfuse.cli.cohort import plan as cohort_plan
 from medfuse.cli.cohort import run as cohort_run
 from medfuse.cli.cohort import status as cohort_status
 from medfuse.cli.console import app
+from medfuse.cli.export import commands as export_commands
 from medfuse.cli.streams import prepare_streams
 from medfuse.runtime.output.signals import ENDING_SIGNALS
 
@@ -23,6 +24,7 @@ __all__ = [
     "cohort_run",
     "cohort_status",
     "demo",
+    "export_commands",
     "figure",
     "fuse",
     "inspect",

@@ -35,6 +35,9 @@ TORCH_STARTS = b"PK\x03\x04", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 
 GIVE = "give a .safetensors file that `medfuse train` wrote, or the published GeSeNet.pth."
 
+BUNDLED = "models/model.safetensors"
+"""Where a MONAI bundle that medfuse exported has its weights."""
+
 PUBLISHED_BRANCHES = {"inf_": "mri.", "vis_": "partner."}
 
 PUBLISHED_BRANCH_PARTS = {
@@ -78,8 +81,9 @@ def load_network(weights: str | Path = "default", device: str = "cpu") -> GeSeNe
     Parameters
     ----------
     weights
-        ``"default"`` for the weights that come with medfuse, a ``.safetensors`` file written by medfuse's training, or
-        the ``GeSeNet.pth`` that the paper's authors published. Pickled code is never run.
+        ``"default"`` for the weights that come with medfuse, a ``.safetensors`` file written by medfuse's training, the
+        ``GeSeNet.pth`` that the paper's authors published, or the folder of a bundle that `medfuse.export.write_bundle`
+        wrote. Pickled code is never run.
     device
         ``cpu``, ``cuda``, ``cuda:N`` or ``auto``.
 
@@ -99,17 +103,34 @@ def load_network(weights: str | Path = "default", device: str = "cpu") -> GeSeNe
     if str(weights) == DEFAULT:
         with as_file(files("medfuse.gesenet.weights") / f"{DEFAULT}.safetensors") as path:
             return _build(path, DEFAULT, target)
-    path = Path(weights)
-    _require_file(path)
-    return _build(path, path.name, target)
+    path = _file_of(weights)
+    return _build(path, Path(weights).resolve().name, target)
 
 
 def weights_sha256(weights: str | Path = "default") -> str:
     """The SHA-256 of a weights file, as `load_network` notes it; `WeightsError` where there is no such file."""
+    return hashlib.sha256(weights_content(weights)).hexdigest()
+
+
+def weights_content(weights: str | Path = "default") -> bytes:
+    """The bytes of a weights file; `WeightsError` where there is no such file."""
     if str(weights) == DEFAULT:
-        return hashlib.sha256((files("medfuse.gesenet.weights") / f"{DEFAULT}.safetensors").read_bytes()).hexdigest()
-    _require_file(Path(weights))
-    return hashlib.sha256(Path(weights).read_bytes()).hexdigest()
+        return (files("medfuse.gesenet.weights") / f"{DEFAULT}.safetensors").read_bytes()
+    return _file_of(weights).read_bytes()
+
+
+def is_safetensors(start: bytes) -> bool:
+    """Whether a file that starts so is one, whatever its name: the header's length in 8 bytes, then JSON."""
+    return start[8:9] == b"{"
+
+
+def _file_of(weights: str | Path) -> Path:
+    """The file that is meant, of a bundle the one inside; `WeightsError` where there is none that can be weights."""
+    path = Path(weights)
+    bundled = path / BUNDLED
+    path = bundled if "\0" not in str(path) and bundled.is_file() else path
+    _require_file(path)
+    return path
 
 
 def _require_file(path: Path) -> None:
@@ -169,8 +190,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], Parts, Widths]:
     try:
         with path.open("rb") as file:
             start = file.read(16)
-        # Whatever the name: the header's length in 8 bytes, then the header, which is JSON.
-        if start[8:9] == b"{":
+        if is_safetensors(start):
             with safe_open(path, "pt") as opened:
                 metadata = opened.metadata() or {}
             parts = json.loads(metadata.get("parts", "{}"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import zlib
@@ -29,6 +30,9 @@ HEAD_BYTES = 2**16
 UNMARKED = ("registration.tfm", "registration.h5", "DICOMDIR")
 """Names of results whose format has no place for a mark: they count as medfuse's beside other results of it."""
 
+LISTING = Path("configs", "metadata.json")
+"""Where a MONAI bundle lists its files, whose formats have no place for a mark."""
+
 BESIDE = (".DS_Store", "Thumbs.db", "desktop.ini")
 """What systems leave in folders that somebody looked into."""
 
@@ -47,7 +51,8 @@ def first_foreign(entries: Iterable[Path]) -> Path | None:
     """The first file at or under the paths that medfuse did not write; None where it wrote all of them."""
     entries = [entry for entry in entries if not entry.is_symlink()]
     files = [file for entry in entries for file in _files_under(entry)]
-    unmarked = [file for file in files if not _is_own(file)]
+    listed = {path: digest for entry in entries for path, digest in _listed(entry).items()}
+    unmarked = [file for file in files if not (_is_own(file) or _is_as_listed(file, listed.get(file)))]
     beside_results = len(unmarked) < len(files)
     return next((file for file in unmarked if not (beside_results and file.name in UNMARKED)), None)
 
@@ -89,6 +94,20 @@ def _files_under(entry: Path) -> Iterator[Path]:
     for folder, below, names in os.walk(entry):
         links = [name for name in below if Path(folder, name).is_symlink()]
         yield from (Path(folder, name) for name in sorted((*names, *links)) if name not in BESIDE)
+
+
+def _listed(folder: Path) -> dict[Path, str]:
+    """The SHA-256 of each file of a MONAI bundle, as its metadata lists it; nothing where it is none of medfuse's."""
+    try:
+        said = json.loads((folder / LISTING).read_bytes())[NAME.decode()]["sha256"]
+        return {folder / name: str(digest) for name, digest in said.items()}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return {}
+
+
+def _is_as_listed(file: Path, digest: str | None) -> bool:
+    """Whether a file is still what medfuse wrote there."""
+    return digest is not None and file.is_file() and hashlib.sha256(file.read_bytes()).hexdigest() == digest
 
 
 def _is_own(file: Path) -> bool:

@@ -1,0 +1,1 @@
+"""Run the ``medfuse`` command for 3D Slicer: plain Python, without Slicer, Qt, VTK or medfuse itself."""

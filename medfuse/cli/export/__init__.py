@@ -1,0 +1,1 @@
+"""Write a fusion network for other programs: ``medfuse export``."""

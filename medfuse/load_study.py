@@ -62,7 +62,8 @@ def load(
     volume
         Which volume of a 4-D NIfTI file, counted from 0.
     luma
-        Read the colours of a NIfTI file (RGB24) as their brightness, 0 to 255, instead of refusing them.
+        Read the colours of a NIfTI file (RGB24) as their brightness, 0 to 255, instead of refusing them; a file without
+        colours is refused.
     fill_gaps
         Interpolate where slices of a DICOM series are missing or unevenly spaced, instead of refusing it; provenance
         says how many slices were.

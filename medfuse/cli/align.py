@@ -14,6 +14,7 @@ import medfuse
 from medfuse.cli.console import EXIT_CODES, Json, Overwrite, app, print_json, refusing, stdout, steps
 from medfuse.cli.options.choices import AcceptCut, DifferentPatients, FillGaps, Force, Way, choosing
 from medfuse.cli.options.inputs import require_apart
+from medfuse.cli.options.values import that_is_there
 from medfuse.provenance import DISCLAIMER
 from medfuse.registration.files.suffixes import WRITTEN_SUFFIXES
 from medfuse.runtime.output.atomic_output import atomic_files
@@ -49,11 +50,16 @@ def align(
     fixed_segmentation: Annotated[
         Path | None,
         typer.Option(
-            help="Structure drawn on FIXED: RT Structure Set, DICOM Segmentation or NIfTI mask.", metavar="FILE"
+            help="Structure drawn on FIXED: RT Structure Set, DICOM Segmentation or NIfTI mask.",
+            metavar="FILE",
+            callback=that_is_there,
         ),
     ] = None,
     moving_segmentation: Annotated[
-        Path | None, typer.Option(help="The same structure drawn on MOVING, to be compared with.", metavar="FILE")
+        Path | None,
+        typer.Option(
+            help="The same structure drawn on MOVING, to be compared with.", metavar="FILE", callback=that_is_there
+        ),
     ] = None,
     structure: Annotated[
         str | None, typer.Option(help="The structure's name, or its number in a label map.", metavar="NAME")

@@ -10,6 +10,7 @@ import typer
 from medfuse.cli.cohort.app import cohort_app
 from medfuse.cli.cohort.progress import counted_by_result, showing, tell
 from medfuse.cli.console import EXIT_CODES, EXIT_NOT_COMPLETE, Json, print_json, refusing, stdout
+from medfuse.cli.options.values import that_is_there
 
 
 @cohort_app.command("run", epilog=EXIT_CODES)
@@ -36,10 +37,11 @@ def run(
         str, typer.Option(help="Do only every N-th study, from the I-th: for job arrays.", metavar="I/N")
     ] = "1/1",
     settings: Annotated[
-        Path | None, typer.Option(help="YAML file of settings for all studies.", metavar="FILE")
+        Path | None, typer.Option(help="YAML file of settings for all studies.", metavar="FILE", callback=that_is_there)
     ] = None,
     rules: Annotated[
-        Path | None, typer.Option(help="YAML file of the rules by which SOURCE is planned.", metavar="FILE")
+        Path | None,
+        typer.Option(help="YAML file of the rules by which SOURCE is planned.", metavar="FILE", callback=that_is_there),
     ] = None,
     dicom: Annotated[bool, typer.Option("--dicom", help="Write DICOM series, too.")] = False,
     as_json: Json = False,

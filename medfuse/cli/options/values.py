@@ -14,7 +14,7 @@ from medfuse.gesenet.weights import require_weights
 from medfuse.intensity.nuclides import require_nuclide
 from medfuse.intensity.presets import parse_window
 from medfuse.runtime.output.place import shown
-from medfuse.volume import require_palette
+from medfuse.volume import modality_named, require_palette
 
 Value = TypeVar("Value", str, "str | None")
 
@@ -27,6 +27,11 @@ def known_window(text: str | None) -> str | None:
 def known_palette(name: str | None) -> str | None:
     """Pass on the name of a palette; a usage error for anything else."""
     return _checked(name, require_palette)
+
+
+def known_modality(name: str | None) -> str | None:
+    """Pass on a modality by its DICOM code or usual name; a usage error for anything else."""
+    return _checked(name, modality_named)
 
 
 def known_nuclide(text: str | None) -> str | None:

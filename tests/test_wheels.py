@@ -23,7 +23,7 @@ def resolved(python, platform):
 
     command = [find_uv_bin(), "pip", "compile", "--quiet", "--no-header", "--no-annotate", "--only-binary", ":all:"]
     where = ["--python-version", python, "--python-platform", platform, str(ROOT / "pyproject.toml")]
-    done = subprocess.run([*command, *where], capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run([*command, *where], capture_output=True, text=True, check=False, timeout=900)
     if done.returncode != 0:
         return done.stderr
     return {line.partition("==")[0] for line in done.stdout.splitlines()}

@@ -156,10 +156,10 @@ def test_without_its_package_a_compression_is_refused_with_its_name(tmp_path, mo
     series(tmp_path, lambda header, _: header.compress(uid.JPEGLSLossless, generate_instance_uid=False))
     codecs = SimpleNamespace(is_available=False, available_plugins=())
     monkeypatch.setattr(decode, "get_decoder", lambda _: codecs)
-    with pytest.raises(SeriesError, match="JPEG-LS .* cannot be decoded without pyjpegls, which is not installed"):
+    with pytest.raises(SeriesError, match=r"JPEG-LS .* cannot be decoded without pyjpegls, which is not installed"):
         medfuse.load(tmp_path)
     monkeypatch.setattr(compression, "get_encoder", lambda _: codecs)
-    with pytest.raises(ExportError, match="jpeg-ls needs pyjpegls, which is not installed.*none, rle, jpeg2000"):
+    with pytest.raises(ExportError, match=r"jpeg-ls needs pyjpegls, which is not installed.*none, rle, jpeg2000"):
         DicomOptions(compression="jpeg-ls")
 
 

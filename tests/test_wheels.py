@@ -42,5 +42,5 @@ def test_each_platform_is_served_by_wheels():
         pytest.skip("the package index cannot be reached")
     assert not refused
     assert all({"torch", "numba", "simpleitk", "python-gdcm"} <= names for names in found.values())
-    # The one marker by which a requirement is left out: it must go as soon as there is a wheel.
+    # The one requirement that is left out somewhere, by its marker.
     assert {python for (python, _), names in found.items() if "pyjpegls" not in names} == {"3.14"}

@@ -180,6 +180,8 @@ def _require_volume(image: Any, path: Path, volume: int | None, *, luma: bool) -
             f"{path} has the shape {shape}; one 3-D volume is needed. Say which (volume=0 to volume={count - 1}; "
             "--mri-volume, --partner-volume; of align: --fixed-volume, --moving-volume)."
         )
+    if not isinstance(volume, int | None):
+        raise SeriesError(f"expected the volume of {path} as a whole number from 0; found {volume!r}.")
     if volume is not None and (not 0 <= volume < count or max(shape[3:], default=1) != count):
         raise SeriesError(f"{path} has the shape {shape} and no volume {volume}; the first is 0, of {count}.")
     if min(shape[:3]) < 2:

@@ -29,7 +29,7 @@ def require_palette(name: str) -> None:
     """Raise `IntensityError` unless there is a palette of this name."""
     if name not in PALETTES:
         raise IntensityError(
-            f"expected a palette of {', '.join(PALETTES)}; found {name!r}.{did_you_mean(name, PALETTES)}"
+            f"expected a palette of {', '.join(PALETTES)}; found {name!r}.{did_you_mean(str(name), PALETTES)}"
         )
 
 

@@ -10,7 +10,7 @@ import typer
 
 from medfuse.cli.guard import EXIT_FAULTS, EXIT_NOT_COMPLETE, EXIT_NOT_SENT, GuardedGroup, report_refusal
 from medfuse.cli.streams import print_json, stderr, stdout
-from medfuse.errors import ExportError, MedfuseError
+from medfuse.errors import CohortError, ExportError, MedfuseError
 from medfuse.provenance import DISCLAIMER, software
 from medfuse.runtime.progress import Progress
 
@@ -106,10 +106,10 @@ def steps() -> Iterator[Progress]:
 
 @contextmanager
 def refusing_options() -> Iterator[None]:
-    """Turn `ExportError` into wrong usage where nothing but options is looked at: nothing was to be written yet."""
+    """Turn errors of what is asked for into wrong usage, where nothing was to be planned or written yet."""
     try:
         yield
-    except ExportError as error:
+    except (CohortError, ExportError) as error:
         raise typer.BadParameter(str(error)) from None
 
 

@@ -190,7 +190,7 @@ def test_an_option_and_its_input_have_codes_of_their_own(run, study, tmp_path):
         (2, "--weights", tmp_path / "absent.safetensors"),
         (3, "--weights", tmp_path / "notes.safetensors"),
         (2, "--template", tmp_path / "absent"),
-        (3, "--template", tmp_path),
+        (3, "--template", tmp_path / "notes.safetensors"),
         (2, "--window", "brian"),
         (3, "--window", "bone"),
         (3, "--mri-series", "99"),

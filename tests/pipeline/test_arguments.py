@@ -19,9 +19,7 @@ def test_what_is_no_path_is_no_study(path):
 
 @pytest.mark.parametrize("modality", ["XR", 5, ["PT", "XR"], [None]])
 def test_what_is_no_modality_is_refused(tmp_path, modality):
-    with pytest.raises(
-        medfuse.StudyError, match=r"expected a modality of MR \(MRI\), CT.*; found"
-    ):
+    with pytest.raises(medfuse.StudyError, match=r"expected a modality of MR \(MRI\), CT.*; found"):
         medfuse.load(tmp_path, modality)
 
 

@@ -9,7 +9,7 @@ import typer
 
 from medfuse.cli.cohort.app import cohort_app
 from medfuse.cli.cohort.progress import counted_by_result, showing, tell
-from medfuse.cli.console import EXIT_CODES, EXIT_NOT_COMPLETE, Json, print_json, refusing, stdout
+from medfuse.cli.console import EXIT_CODES, EXIT_NOT_COMPLETE, Json, print_json, refusing, refusing_options, stdout
 from medfuse.cli.options.values import that_is_there
 
 
@@ -59,8 +59,9 @@ def run(
         from medfuse.cohort.running.run import Shard, Where, run_plan
         from medfuse.cohort.running.settings import Settings
 
-        part = Shard.parse(shard)
-        where = Where(scheduler=scheduler, workers=workers, memory=bytes_of(memory) if memory else 0)
+        with refusing_options():
+            part = Shard.parse(shard)
+            where = Where(scheduler=scheduler, workers=workers, memory=bytes_of(memory) if memory else 0)
         chosen = Settings.read(settings) if settings else Settings()
         plan = cohort.plan(source, rules=rules)
         names = part.of_names([*(row.name for row in plan.rows), *(fault.name for fault in plan.faults)])

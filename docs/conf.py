@@ -48,4 +48,5 @@ sphinx_gallery_conf = {
 html_theme = "furo"
 html_title = f"medfuse {release}"
 html_static_path = ["_static"]
+html_css_files = ["narrow.css"]
 html_theme_options = {"announcement": "Research use only: not a medical device, not for diagnosis or treatment."}

@@ -19,6 +19,7 @@ from .pipeline.fuse import fuse
 from .pipeline.fused_study import FusedStudy
 from .registration.align import register
 from .registration.transform import Registration
+from .version import __version__ as __version__
 from .volume.grid import Grid
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "TrainingError",
     "WeightsError",
     "Window",
+    "__version__",
     "cohort",
     "export",
     "fuse",

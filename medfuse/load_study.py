@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import cast
 
 from monai.data.meta_tensor import MetaTensor
 
@@ -32,6 +33,20 @@ log = logging.getLogger(__name__)
 
 LIKELY_CT_AIR = -500.0
 """An MRI has no reason to hold values this low; CT air does."""
+
+
+def _place(path: Place) -> Place:
+    """The place as it was given, one path out of a list of one; `SeriesError` where it is none."""
+    if isinstance(path, str | Path):
+        return path
+    paths = list(path) if isinstance(path, Iterable) and not isinstance(path, bytes) else [path]
+    wrong = next((one for one in paths if not isinstance(one, str | Path)), "")
+    if not isinstance(wrong, str):
+        raise SeriesError(
+            f"expected a path, or a list of paths, as str or pathlib.Path; found an object of type "
+            f"{type(wrong).__name__}. Give the folder or the file of a study."
+        )
+    return paths[0] if len(paths) == 1 else paths
 
 
 @default_settings()
@@ -62,7 +77,8 @@ def load(
     volume
         Which volume of a 4-D NIfTI file, counted from 0.
     luma
-        Read the colours of a NIfTI file (RGB24) as their brightness, 0 to 255, instead of refusing them.
+        Read the colours of a NIfTI file (RGB24) as their brightness, 0 to 255, instead of refusing them; a file without
+        colours is refused.
     fill_gaps
         Interpolate where slices of a DICOM series are missing or unevenly spaced, instead of refusing it; provenance
         says how many slices were.
@@ -88,9 +104,10 @@ def load(
     StudyError
         If the modality is missing or contradicts the header.
     """
-    if not isinstance(path, str | Path) and len(path) == 1:
-        path = path[0]
-    wanted = tuple(map(modality_named, (modality,) if isinstance(modality, str) else modality or MODALITIES))
+    path = _place(path)
+    one = isinstance(modality, str) or not isinstance(modality, Iterable)
+    named: Iterable[str] = (cast("str", modality),) if one else cast("Iterable[str]", modality)
+    wanted = tuple(map(modality_named, named)) if modality else MODALITIES
     if isinstance(path, str | Path):
         nifti.require_known_name(path)
     if isinstance(path, str | Path) and nifti.is_nifti(path):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from functools import cache
 from typing import Any
 
 from medfuse.intensity.presets import Window
@@ -15,12 +14,11 @@ DISCLAIMER = "Research use only: not a medical device, not for diagnosis or trea
 NOT_ALIGNED = "NOT ALIGNED"
 
 
-@cache
 def software() -> str:
     """Name and version of this program; looked up late, for that takes longer than printing a help text."""
-    from importlib.metadata import version
+    from medfuse.version import __version__
 
-    return f"medfuse {version('medfuse')}"
+    return f"medfuse {__version__}"
 
 
 def marked(name: str, registration: Mapping[str, Any]) -> str:

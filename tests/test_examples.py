@@ -2,25 +2,30 @@
 
 import re
 import runpy
+import shlex
 import shutil
-from pathlib import Path
+import subprocess
+import sys
 
 import matplotlib as mpl
 import nibabel as nib
+import numpy as np
 import pytest
 from matplotlib import pyplot as plt
+from pages import ROOT, Block, blocks_of
 
 import medfuse
 from medfuse.volume import grid_of
 
-ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 FOLDERS = ("tutorials", "how-to", "concepts")
-PYTHON = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PAGES = [
     page
-    for folder in FOLDERS
-    for page in sorted((ROOT / "docs" / folder).glob("*.md"))
+    for page in (
+        ROOT / "README.md",
+        ROOT / "docs" / "index.md",
+        *(page for folder in FOLDERS for page in sorted((ROOT / "docs" / folder).glob("*.md"))),
+    )
     if "```python\n" in page.read_text()
 ]
 
@@ -45,9 +50,26 @@ def studies(tmp_path_factory):
     return folder
 
 
+NUMBER = re.compile(r"\d+(?:\.\d+)?")
+
+
+def require_alike(printed, shown):
+    """The same lines, but for UIDs, last digits, in which processors differ, and that the engine is compiled."""
+    printed, shown = (
+        [re.sub(r"2\.25\.\d+", "UID", line).rstrip() for line in text.splitlines() if not COMPILING.match(line)]
+        for text in (printed, shown)
+    )
+    assert [NUMBER.sub("#", line) for line in printed] == [NUMBER.sub("#", line) for line in shown]
+    found, expected = ([float(one) for one in NUMBER.findall("\n".join(lines))] for lines in (printed, shown))
+    np.testing.assert_allclose(found, expected, rtol=0.01, atol=0.11)
+
+
+COMPILING = re.compile("compiling the engine for this machine")
+
+
 def test_there_are_examples_and_pages():
     assert EXAMPLES
-    assert {page.parent.name for page in PAGES} == set(FOLDERS)
+    assert {page.parent.name for page in PAGES} == {*FOLDERS, "docs", ROOT.name}
 
 
 @pytest.mark.slow
@@ -59,10 +81,34 @@ def test_an_example_runs_and_leaves_nothing_behind(path, workplace):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_the_code_of_a_page_runs(page, workplace, studies):
-    blocks = PYTHON.findall(page.read_text())
-    if 'write_dicom("study")' not in "".join(blocks):
+def test_the_code_of_a_page_runs(page, workplace, studies, capsys):
+    """And prints what the page shows: a block of text that follows a block of Python is its output."""
+    blocks = blocks_of(page)
+    if not any('write_dicom("study")' in text for _, text in blocks):
         shutil.copytree(studies, workplace, dirs_exist_ok=True)
     names = {"__name__": page.stem}
-    for block in blocks:
-        exec(compile(block, page.name, "exec"), names)
+    followed = [*blocks[1:], Block("", "")]
+    for (language, text), (kind, shown) in zip(blocks, followed, strict=True):
+        if language == "python":
+            capsys.readouterr()
+            exec(compile(text, page.name, "exec"), names)
+            if kind == "text":
+                require_alike(capsys.readouterr().out, shown)
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_tutorial_print_what_it_shows(workplace):
+    """A block of text that follows commands is what the last of them prints."""
+    ended = None
+    for language, text in blocks_of(ROOT / "docs" / "tutorials" / "first-fusion-command.md"):
+        if language == "sh":
+            for line in text.splitlines():
+                program, *arguments = shlex.split(line)
+                assert program == "medfuse"
+                command = [sys.executable, "-m", "medfuse", *arguments]
+                ended = subprocess.run(
+                    command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8", check=False
+                )
+        elif language == "text":
+            require_alike(ended.stdout, text)
+    assert ended.returncode == 5, "the last command is one that is refused"

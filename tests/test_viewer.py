@@ -1,7 +1,9 @@
 """A real viewer, OHIF in Chromium, opens a fused study beside its source: what it holds, and what it shows.
 
-Needs Orthanc, Chromium, Playwright (the extra ``viewer``) and the unpacked package ``@ohif/app``, whose ``dist`` the
-environment variable MEDFUSE_OHIF names. ``tox -e viewer`` runs it; with MEDFUSE_SCREENSHOT it leaves the picture.
+Archive, viewer and web server are set up, and the study is fused and sent, by the steps of the how-to guide as they
+stand there. Needs Orthanc, nginx, Chromium, Playwright (the extra ``viewer``) and the unpacked ``@ohif/app``, whose
+``dist`` the environment variable MEDFUSE_OHIF names. ``tox -e viewer`` runs it; with MEDFUSE_SCREENSHOT it leaves the
+picture.
 """
 
 import base64
@@ -15,16 +17,20 @@ import numpy as np
 import pydicom
 import pytest
 from orthanc import beside_orthanc, require_orthanc
+from pages import ROOT, steps_of
 from PIL import Image
 
 import medfuse
 
+PAGE = ROOT / "docs" / "how-to" / "see-in-a-viewer.md"
 SCREENSHOT = os.environ.get("MEDFUSE_SCREENSHOT")
 
 
 def require_viewer():
     """Where OHIF lies; skips the test, with the reason, where it or what it needs is absent."""
     require_orthanc()
+    if shutil.which("curl") is None or not Path("/usr/sbin/nginx").exists():
+        pytest.skip("nginx or curl is not installed (Debian: nginx-light, curl)")
     if find_spec("playwright") is None or not Path("/usr/bin/chromium").exists():
         pytest.skip("Playwright (the extra viewer) or Debian's chromium is not installed")
     dist = Path(os.environ.get("MEDFUSE_OHIF", "absent"))
@@ -37,29 +43,27 @@ def require_viewer():
 def viewed(tmp_path_factory):
     """The files of the MRI and of the fused series, what the viewer holds and shows of each, and its picture."""
     dist = require_viewer()
-    folder = tmp_path_factory.mktemp("viewer")
+    folder, seen = tmp_path_factory.mktemp("viewer"), tmp_path_factory.mktemp("seen")
     phantom = medfuse.phantom_study("PT", coarsen=2)
     phantom.write_dicom(folder / "study")
-    mri, pet = (medfuse.load(folder / "study" / name) for name in ("mri", "partner"))
-    fused = medfuse.fuse(mri, pet, align=medfuse.Registration(phantom.truth, "rigid", {}))
-    fused.write_dicom(folder / "study" / "fused")
-    fused.write_partner(folder / "study" / "registered")
-    fused.write_alignment(folder / "study" / "registration")
-    files = [[pydicom.dcmread(path) for path in sorted((folder / "study" / name).iterdir())] for name in PANES]
-    (folder / "seen").mkdir()
-    beside_orthanc(
-        *("inside_viewer.py", folder / "study", dist, folder / "seen", *(one[0].SeriesInstanceUID for one in files)),
-        limit_s=540,
+    for name, called in (("mri", "MRI"), ("partner", "PET")):
+        (folder / "study" / name).rename(folder / called)
+    # Links, but for the one file that the steps write.
+    shutil.copytree(
+        dist, folder / "package" / "dist", copy_function=os.link, ignore=lambda _, names: {"app-config.js"} & set(names)
     )
+    (folder / "steps.sh").write_text(steps_of(PAGE))
+    beside_orthanc("inside_viewer.py", folder, folder / "steps.sh", seen, limit_s=1000)
+    files = [[pydicom.dcmread(path) for path in sorted((folder / name).glob("*.dcm"))] for name in PANES]
     if SCREENSHOT:
-        shutil.copy(folder / "seen" / "ohif.png", SCREENSHOT)
-    seen = json.loads((folder / "seen" / "viewer.json").read_text())
-    screen = np.asarray(Image.open(folder / "seen" / "ohif.png").convert("RGB"), dtype=np.float64)
-    return files, seen["held"], seen["shown"], screen
+        shutil.copy(seen / "ohif.png", SCREENSHOT)
+    told = json.loads((seen / "viewer.json").read_text())
+    screen = np.asarray(Image.open(seen / "ohif.png").convert("RGB"), dtype=np.float64)
+    return files, told["held"], told["shown"], screen
 
 
-PANES = ("mri", "fused")
-BOTH = pytest.mark.parametrize("pane", [0, 1], ids=PANES)
+PANES = ("MRI", "RESULTS/dicom")
+BOTH = pytest.mark.parametrize("pane", [0, 1], ids=("mri", "fused"))
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ import medfuse
 from medfuse.cli.console import EXIT_CODES, Json, Overwrite, app, print_json, refusing, stdout, steps
 from medfuse.cli.options.choices import AcceptCut, DifferentPatients, FillGaps, Force, Way, choosing
 from medfuse.cli.options.inputs import require_apart
+from medfuse.cli.options.values import known_modality, that_is_there
 from medfuse.provenance import DISCLAIMER
 from medfuse.registration.files.suffixes import WRITTEN_SUFFIXES
 from medfuse.runtime.output.atomic_output import atomic_files
@@ -39,9 +40,12 @@ def align(
     out: Annotated[Path, typer.Option("--out", help=f"Transform file: {', '.join(SUFFIXES)}.", show_default=False)],
     method: Annotated[Way, typer.Option(help="The most general kind of alignment to try.")] = Way.AUTO,
     fixed_modality: Annotated[
-        str | None, typer.Option(help="The fixed study's modality, where it is NIfTI and not MR.")
+        str | None,
+        typer.Option(help="The fixed study's modality, where it is NIfTI and not MR.", callback=known_modality),
     ] = None,
-    modality: Annotated[str | None, typer.Option(help="The moving study's modality, where it is NIfTI.")] = None,
+    modality: Annotated[
+        str | None, typer.Option(help="The moving study's modality, where it is NIfTI.", callback=known_modality)
+    ] = None,
     fixed_series: Annotated[str | None, typer.Option(help="Number or UID of the fixed series.")] = None,
     moving_series: Annotated[str | None, typer.Option(help="The same for the moving one.")] = None,
     fixed_volume: Annotated[int | None, typer.Option(help="Which volume of a 4-D NIfTI file, counted from 0.")] = None,
@@ -49,11 +53,16 @@ def align(
     fixed_segmentation: Annotated[
         Path | None,
         typer.Option(
-            help="Structure drawn on FIXED: RT Structure Set, DICOM Segmentation or NIfTI mask.", metavar="FILE"
+            help="Structure drawn on FIXED: RT Structure Set, DICOM Segmentation or NIfTI mask.",
+            metavar="FILE",
+            callback=that_is_there,
         ),
     ] = None,
     moving_segmentation: Annotated[
-        Path | None, typer.Option(help="The same structure drawn on MOVING, to be compared with.", metavar="FILE")
+        Path | None,
+        typer.Option(
+            help="The same structure drawn on MOVING, to be compared with.", metavar="FILE", callback=that_is_there
+        ),
     ] = None,
     structure: Annotated[
         str | None, typer.Option(help="The structure's name, or its number in a label map.", metavar="NAME")

@@ -9,7 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from medfuse.cli.console import EXIT_CODES, Json, Overwrite, app, print_json, refusing, stdout, steps
+from medfuse.cli.options.fusion import Weights
 from medfuse.cli.options.inputs import require_apart
+from medfuse.cli.options.values import all_there
 from medfuse.errors import counted
 from medfuse.runtime.json_text import json_text
 from medfuse.runtime.output.atomic_output import atomic_entries
@@ -22,7 +24,7 @@ def bench(
     engines: Annotated[
         str | None, typer.Option(help="Names of engines, separated by commas; by default all that run here.")
     ] = None,
-    weights: Annotated[str, typer.Option(help="default, or a weights file.", metavar="FILE")] = "default",
+    weights: Weights = "default",
     device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "cpu",
     rounds: Annotated[
         int, typer.Option(min=1, max=1000, help="How often each engine is timed, in turns with the others.")
@@ -33,7 +35,9 @@ def bench(
     pictures: Annotated[
         tuple[Path, Path] | None,
         typer.Option(
-            help="An aligned MRI and partner to time instead of a slice of the phantom.", metavar="MRI PARTNER"
+            help="An aligned MRI and partner to time instead of a slice of the phantom.",
+            metavar="MRI PARTNER",
+            callback=all_there,
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder for bench.json and bench.png.")] = None,

@@ -10,8 +10,8 @@ import typer
 
 from medfuse.cli.guard import EXIT_FAULTS, EXIT_NOT_COMPLETE, EXIT_NOT_SENT, GuardedGroup, report_refusal
 from medfuse.cli.streams import print_json, stderr, stdout
-from medfuse.errors import ExportError, MedfuseError
-from medfuse.provenance import DISCLAIMER
+from medfuse.errors import CohortError, ExportError, MedfuseError
+from medfuse.provenance import DISCLAIMER, software
 from medfuse.runtime.progress import Progress
 
 if TYPE_CHECKING:
@@ -47,6 +47,22 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,  # its tracebacks print local values, which may be a patient's
 )
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        stdout.print(software(), highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def answer_version(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Take what is asked of medfuse itself, before any subcommand; the help is the application's own."""
+
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results of an earlier run.")]
@@ -90,10 +106,10 @@ def steps() -> Iterator[Progress]:
 
 @contextmanager
 def refusing_options() -> Iterator[None]:
-    """Turn `ExportError` into wrong usage where nothing but options is looked at: nothing was to be written yet."""
+    """Turn errors of what is asked for into wrong usage, where nothing was to be planned or written yet."""
     try:
         yield
-    except ExportError as error:
+    except (CohortError, ExportError) as error:
         raise typer.BadParameter(str(error)) from None
 
 

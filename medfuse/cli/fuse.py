@@ -46,6 +46,7 @@ from medfuse.cli.options.fusion import (
 from medfuse.cli.options.inputs import require_apart
 from medfuse.cli.options.pair import chosen_pair
 from medfuse.cli.options.suv import Dose, Height, InjectedAt, Nuclide, SexOption, Suv, SuvBy, Weight, suv_choices
+from medfuse.cli.options.values import that_is_there
 from medfuse.cli.output.results import RESULTS, print_result, summary, write_results
 from medfuse.gesenet.engines import AUTO, ENGINE_NAMES
 from medfuse.gesenet.weights import DEFAULT
@@ -136,7 +137,11 @@ def fuse(
     ] = False,
     template: Annotated[
         Path | None,
-        typer.Option(help="DICOM series whose patient, study and frame of reference a NIfTI MRI takes.", metavar="DIR"),
+        typer.Option(
+            help="DICOM series whose patient, study and frame of reference a NIfTI MRI takes.",
+            metavar="DIR",
+            callback=that_is_there,
+        ),
     ] = None,
     identity: Annotated[
         list[str] | None,

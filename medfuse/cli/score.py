@@ -10,6 +10,7 @@ import typer
 
 from medfuse.cli.console import EXIT_CODES, Json, Overwrite, app, print_json, refusing, steps
 from medfuse.cli.options.choices import JoinName, PartnerOption, Way, methods_given
+from medfuse.cli.options.fusion import PaletteName, Weights, WindowShown
 from medfuse.cli.options.inputs import require_apart
 from medfuse.cli.output.score_tables import print_comparison, print_scores
 from medfuse.methods.names import HOW_TO_NAME
@@ -40,11 +41,9 @@ def score(
         str, typer.Option(help="Names of scores, separated by commas, or all.", metavar="NAME,…")
     ] = ",".join(CORE),
     modality: PartnerOption = None,
-    window: Annotated[
-        str | None, typer.Option(help="Values of a partner volume shown, as for fuse.", metavar="LEVEL,WIDTH")
-    ] = None,
-    palette: Annotated[str | None, typer.Option(help="Colours of a partner volume, as for fuse.")] = None,
-    weights: Annotated[str, typer.Option(help="Weights of gesenet among the methods.", metavar="FILE")] = "default",
+    window: WindowShown = None,
+    palette: PaletteName = None,
+    weights: Weights = "default",
     align: Annotated[
         Way | None, typer.Option(help="How two volumes are aligned, as for fuse; by default auto.")
     ] = None,

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from medfuse.cli.console import EXIT_CODES, EXIT_FAULTS, Json, app, print_json, refusing, stdout
+from medfuse.cli.options.values import all_there
 from medfuse.errors import counted
 
 
@@ -16,7 +17,9 @@ def verify(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The export to check.", show_default=False)],
     source: Annotated[
         list[Path] | None,
-        typer.Option(help="Folder of a series it was made from; may be given several times.", metavar="DIR"),
+        typer.Option(
+            help="Folder of a series it was made from; may be given several times.", metavar="DIR", callback=all_there
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:

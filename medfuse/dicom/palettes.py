@@ -10,9 +10,8 @@ import pydicom.data
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
-from medfuse.errors import IntensityError, did_you_mean
 from medfuse.intensity.palette_join import violet_to_orange
-from medfuse.volume import PALETTES
+from medfuse.volume import require_palette
 
 
 @cache
@@ -24,10 +23,7 @@ def palette_table(name: str) -> npt.NDArray[np.float32]:
     IntensityError
         If there is no palette of this name.
     """
-    if name not in PALETTES:
-        raise IntensityError(
-            f"expected a palette of {', '.join(PALETTES)}; found {name!r}.{did_you_mean(name, PALETTES)}"
-        )
+    require_palette(name)
     table = violet_to_orange() if name == "violet-to-orange" else _standard_table(name)
     table.setflags(write=False)
     return table

@@ -8,8 +8,8 @@ from typing import Any
 
 from medfuse.export.exportable import Exportable
 from medfuse.export.trace import Size
-from medfuse.gesenet.loading import BUNDLED
 from medfuse.gesenet.network import GeSeNet
+from medfuse.gesenet.weights import BUNDLED
 from medfuse.provenance import DISCLAIMER, LABELS
 
 SCHEMA = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"

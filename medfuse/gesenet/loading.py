@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import stat
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.resources import as_file, files
@@ -21,22 +19,13 @@ from torch import Tensor
 from medfuse.errors import WeightsError
 from medfuse.gesenet.architecture import Parts, Widths
 from medfuse.gesenet.network import GeSeNet
-from medfuse.gesenet.weights import DEFAULT
+from medfuse.gesenet.weights import DEFAULT, GIVE, MOST_BYTES, weights_file
 from medfuse.runtime.device import resolve_device
 from medfuse.runtime.output.atomic_output import atomic_file
-from medfuse.runtime.output.place import shown
 from medfuse.runtime.torch_settings import default_settings
-
-MOST_BYTES = 2**26
-"""No GeSeNet is larger, by far: neither a file nor what is packed in it is read beyond."""
 
 TORCH_STARTS = b"PK\x03\x04", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 """How files of `torch.save` start: a zip, or before PyTorch 1.6 a pickle of a number of its own."""
-
-GIVE = "give a .safetensors file that `medfuse train` wrote, or the published GeSeNet.pth."
-
-BUNDLED = "models/model.safetensors"
-"""Where a MONAI bundle that medfuse exported has its weights."""
 
 PUBLISHED_BRANCHES = {"inf_": "mri.", "vis_": "partner."}
 
@@ -103,7 +92,7 @@ def load_network(weights: str | Path = "default", device: str = "cpu") -> GeSeNe
     if str(weights) == DEFAULT:
         with as_file(files("medfuse.gesenet.weights") / f"{DEFAULT}.safetensors") as path:
             return _build(path, DEFAULT, target)
-    path = _file_of(weights)
+    path = weights_file(weights)
     return _build(path, Path(weights).resolve().name, target)
 
 
@@ -116,41 +105,12 @@ def weights_content(weights: str | Path = "default") -> bytes:
     """The bytes of a weights file; `WeightsError` where there is no such file."""
     if str(weights) == DEFAULT:
         return (files("medfuse.gesenet.weights") / f"{DEFAULT}.safetensors").read_bytes()
-    return _file_of(weights).read_bytes()
+    return weights_file(weights).read_bytes()
 
 
 def is_safetensors(start: bytes) -> bool:
     """Whether a file that starts so is one, whatever its name: the header's length in 8 bytes, then JSON."""
     return start[8:9] == b"{"
-
-
-def _file_of(weights: str | Path) -> Path:
-    """The file that is meant, of a bundle the one inside; `WeightsError` where there is none that can be weights."""
-    path = Path(weights)
-    bundled = path / BUNDLED
-    path = bundled if "\0" not in str(path) and bundled.is_file() else path
-    _require_file(path)
-    return path
-
-
-def _require_file(path: Path) -> None:
-    """`WeightsError` unless there is a file, of a size that weights may have."""
-    found = "nothing"
-    try:
-        about = path.stat()
-        if stat.S_ISREG(about.st_mode):
-            if about.st_size > MOST_BYTES:
-                raise WeightsError(f"{shown(path)} has {about.st_size / 2**20:.0f} MiB, too many for a GeSeNet; {GIVE}")
-            return
-        found = "a folder" if stat.S_ISDIR(about.st_mode) else "a device or a pipe"
-    except OSError as error:
-        if error.errno not in (errno.ENOENT, errno.ENOTDIR):
-            found = (error.strerror or type(error).__name__).lower()
-    except ValueError:
-        found = "a path with a NUL character"
-    raise WeightsError(
-        f"there is no weights file {shown(path)} (found {found}); give a .safetensors or .pth file, or {DEFAULT!r}."
-    )
 
 
 def _build(path: Path, name: str, device: torch.device) -> GeSeNet:

@@ -123,7 +123,8 @@ def nuclide_in(text: str) -> str | None:
     return known.pop() if len(known) == 1 else None
 
 
-def _require_nuclide(text: str) -> str:
+def require_nuclide(text: str) -> str:
+    """Return the one nuclide that a text speaks of; `IntensityError` where there is none."""
     found = nuclide_in(text)
     if found is None:
         raise IntensityError(
@@ -153,7 +154,7 @@ def half_life_of(
         If two statements contradict each other, or nothing says the half-life.
     """
     if by_hand is not None:
-        return HALF_LIVES_S[_require_nuclide(by_hand)], ""
+        return HALF_LIVES_S[require_nuclide(by_hand)], ""
     nuclides = [(nuclide, name) for text, name in texts if (nuclide := nuclide_in(text))]
     for nuclide, name in nuclides[1:]:
         if nuclide != nuclides[0][0]:

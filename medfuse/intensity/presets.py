@@ -87,8 +87,13 @@ def parse_window(text: str) -> Window:
     Raises
     ------
     IntensityError
-        If it is neither.
+        If it is none of these, or no text at all.
     """
+    if not isinstance(text, str):
+        raise IntensityError(
+            f"expected a window as text or as medfuse.Window; found an object of type {type(text).__name__}. Give "
+            "Window(LOWER, UPPER), Window.from_level(LEVEL, WIDTH) or 'LEVEL,WIDTH'."
+        )
     if text in CT_WINDOWS_HU:
         return CT_WINDOWS_HU[text]
     try:

@@ -71,7 +71,7 @@ def known_window(volume: MetaTensor | LazyVolume, window: str | Window | None) -
     if isinstance(window, Window):
         return window
     if window is not None:
-        if window in CT_WINDOWS_HU and meta["unit"] != "HU":
+        if isinstance(window, str) and window in CT_WINDOWS_HU and meta["unit"] != "HU":
             raise IntensityError(
                 f"the window {window!r} is in HU, but the {meta['modality']} volume is in {meta['unit']} units; give "
                 "LEVEL,WIDTH in the volume's own unit, or leave the window out."

@@ -2,13 +2,14 @@
 
 from medfuse.nifti.header import SUFFIXES, NiftiSource, is_nifti
 from medfuse.nifti.other_formats import require_known_name, what_else
-from medfuse.nifti.read import read, read_fused, read_grid, read_size
+from medfuse.nifti.read import holds_colours, read, read_fused, read_grid, read_size
 from medfuse.nifti.write import dataset_description, write, write_measured, write_parts
 
 __all__ = [
     "SUFFIXES",
     "NiftiSource",
     "dataset_description",
+    "holds_colours",
     "is_nifti",
     "read",
     "read_fused",

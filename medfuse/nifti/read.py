@@ -47,7 +47,7 @@ def read(path: str | Path, modality: Modality, volume: int | None = None, *, lum
         Which volume of a 4-D file, counted from 0; only this one is read.
     luma
         Read colours (RGB24, RGBA32) as their brightness, 0 to 255 (ITU-R BT.601); without it they are refused, for a
-        colour is no measured value.
+        colour is no measured value. A file without colours is refused with it.
 
     Returns
     -------
@@ -149,6 +149,11 @@ def read_fused(path: str | Path) -> MetaTensor:
     return like(values, volume)
 
 
+def holds_colours(path: str | Path) -> bool:
+    """Whether a NIfTI file holds colours instead of one value a voxel; raises as `read` where it cannot be opened."""
+    return _is_colour(opened(Path(path))[0])
+
+
 def _is_colour(image: Any) -> bool:
     """RGB24 and RGBA32, whose voxels nibabel reads as records of bytes."""
     return (image.get_data_dtype().names or ())[:3] == ("R", "G", "B")
@@ -163,6 +168,8 @@ def _require_volume(image: Any, path: Path, volume: int | None, *, luma: bool) -
                 f"{path} holds colours; a volume of measured values is needed. Give the volume that they were made of, "
                 "or say that their brightness is meant (luma=True, --luma)."
             )
+    elif luma:
+        raise SeriesError(f"{path} holds one value a voxel and no colours; leave luma out, for its values are read.")
     elif dtype.fields is not None or dtype.kind not in "fiu":
         raise SeriesError(f"{path} holds complex numbers; a volume of measured values is needed.")
     if len(shape) < 3 or min(shape) < 1:
@@ -173,6 +180,8 @@ def _require_volume(image: Any, path: Path, volume: int | None, *, luma: bool) -
             f"{path} has the shape {shape}; one 3-D volume is needed. Say which (volume=0 to volume={count - 1}; "
             "--mri-volume, --partner-volume; of align: --fixed-volume, --moving-volume)."
         )
+    if not isinstance(volume, int | None):
+        raise SeriesError(f"expected the volume of {path} as a whole number from 0; found {volume!r}.")
     if volume is not None and (not 0 <= volume < count or max(shape[3:], default=1) != count):
         raise SeriesError(f"{path} has the shape {shape} and no volume {volume}; the first is 0, of {count}.")
     if min(shape[:3]) < 2:

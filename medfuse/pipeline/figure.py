@@ -130,8 +130,8 @@ def _chosen(mri: MetaTensor, plane: Plane, count: int, slices: int | Sequence[in
     if not 1 <= len(numbers) <= MOST_SLICES:
         raise ValueError(f"expected 1 to {MOST_SLICES} slices in a figure; found {len(numbers)}.")
     for k in numbers:
-        if not 0 <= k < count:
-            raise ValueError(f"expected slices from 0 to {count - 1} in the {plane} plane; found {k}.")
+        if not isinstance(k, int | np.integer) or not 0 <= k < count:
+            raise ValueError(f"expected slices from 0 to {count - 1} in the {plane} plane; found {k!r}.")
     return numbers
 
 

@@ -116,8 +116,8 @@ def fuse(
     require_pair(mri, partner, different_patients=different_patients)
     # What is cheap to check is checked before what takes minutes.
     require_choices(mri, partner, align=align, window=window, palette=palette, join=join, plane=plane)
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1; found {batch_size}.")
+    if not isinstance(batch_size, int) or batch_size < 1:
+        raise ValueError(f"batch_size must be a whole number from 1; found {batch_size!r}.")
     chosen = load_method(method, weights=weights, engine=engine, device=device, progress=progress)
     require_free_join(chosen, join)
     pair, registration = prepare_pair(

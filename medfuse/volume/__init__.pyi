@@ -27,6 +27,7 @@ from .modality import (
     Traits,
     Unit,
     modality_named,
+    require_palette,
 )
 from .plane_names import PLANES, Plane
 from .planes import DISPLAY_AXES, as_slices, replane, require_same_grid, slice_batch, turn_of
@@ -77,6 +78,7 @@ __all__ = [
     "modality_named",
     "plain",
     "replane",
+    "require_palette",
     "require_same_grid",
     "require_volume",
     "slice_batch",

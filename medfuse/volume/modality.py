@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from medfuse.errors import StudyError
+from medfuse.errors import IntensityError, StudyError, did_you_mean
 
 Modality = Literal["MR", "CT", "PT", "NM"]
 MODALITIES: tuple[Modality, ...] = get_args(Modality)
@@ -23,6 +23,15 @@ SUV_UNITS: dict[Literal["bw", "lbm", "bsa"], Unit] = {"bw": "SUV", "lbm": "SUVlb
 PaletteName = Literal["violet-to-orange", "hot-iron", "pet", "hot-metal-blue", "pet-20-step"]
 PALETTES: tuple[PaletteName, ...] = get_args(PaletteName)
 """The palette made for fused pictures, and the Standard's well-known ones (PS3.6 Annex B)."""
+
+
+def require_palette(name: str) -> None:
+    """Raise `IntensityError` unless there is a palette of this name."""
+    if name not in PALETTES:
+        raise IntensityError(
+            f"expected a palette of {', '.join(PALETTES)}; found {name!r}.{did_you_mean(str(name), PALETTES)}"
+        )
+
 
 ColourJoin = Literal["oklab", "chroma"]
 COLOUR_JOINS: tuple[ColourJoin, ...] = get_args(ColourJoin)

@@ -167,3 +167,34 @@ def test_luma_where_there_is_no_nifti_is_wrong_usage(study, run, tmp_path):
     assert done.exit_code == 2
     assert "--luma says how colours of NIfTI are read, but neither study is NIfTI" in " ".join(done.output.split())
     assert not (tmp_path / "out").exists()
+
+
+def test_luma_where_nothing_has_colours_is_wrong_usage(run, tmp_path):
+    phantom = medfuse.phantom_study("PT", coarsen=8)
+    for name, volume in (("mri.nii", phantom.mri), ("pet.nii", phantom.partner)):
+        medfuse.nifti.write_measured(volume, tmp_path / name, {})
+    files = [tmp_path / "mri.nii", tmp_path / "pet.nii"]
+    done = run("fuse", *files, "--modality", "PET", "--out", tmp_path / "out", "--luma")
+    assert done.exit_code == 2, done.output
+    assert "neither study holds colours" in " ".join(done.output.split())
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(medfuse.SeriesError, match="no colours; leave luma out"):
+        medfuse.load(files[0], "MR", luma=True)
+
+
+def test_an_option_and_its_input_have_codes_of_their_own(run, study, tmp_path):
+    """A value that no input could make right is wrong usage; a file of another kind is a refused input."""
+    (tmp_path / "notes.safetensors").write_text("notes")
+    pair = [study / "mri", study / "partner", "--out", tmp_path / "out"]
+    for code, *more in (
+        (2, "--weights", tmp_path / "absent.safetensors"),
+        (3, "--weights", tmp_path / "notes.safetensors"),
+        (2, "--template", tmp_path / "absent"),
+        (3, "--template", tmp_path / "notes.safetensors"),
+        (2, "--window", "brian"),
+        (3, "--window", "bone"),
+        (3, "--mri-series", "99"),
+    ):
+        done = run("fuse", *pair, *more)
+        assert done.exit_code == code, (more, done.output)
+        assert ("UsageError: " in done.stderr) == (code == 2)

@@ -1,8 +1,10 @@
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pytest
 
+import medfuse
 from medfuse.cli import app
 
 HEAVY = {"torch", "monai", "numba", "scipy", "SimpleITK", "pydicom", "nibabel", "matplotlib"}
@@ -27,6 +29,25 @@ USAGE_ERRORS = [
     ["score", "mri", "partner", "--method", "max,beauty"],
     ["fuse", "mri", "partner", "--out", "out", "--injected-at", "soon"],
     ["fuse", "mri", "partner", "--out", "out", "--suv-by", "fat"],
+    ["fuse", "mri", "partner", "--out", "out", "--palette", "violet"],
+    ["fuse", "mri", "partner", "--out", "out", "--window", "brian"],
+    ["fuse", "mri", "partner", "--out", "out", "--weights", "absent.safetensors"],
+    ["fuse", "mri", "partner", "--out", "out", "--method", "gesenet:absent.pth"],
+    ["fuse", "mri", "partner", "--out", "out", "--template", "absent"],
+    ["fuse", "mri", "partner", "--out", "out", "--nuclide", "X-99"],
+    ["fuse", "mri", "partner", "--out", "out", "--weight", "-3"],
+    ["figure", "mri", "partner", "--out", "out.png", "--palette", "violet"],
+    ["figure", "mri", "partner", "--out", "out.png", "--window", "brian"],
+    ["score", "mri", "partner", "--method", "max", "--palette", "violet"],
+    ["score", "mri", "partner", "--method", "max", "--window", "brian"],
+    ["score", "mri", "partner", "--method", "gesenet", "--weights", "absent"],
+    ["bench", "--weights", "absent"],
+    ["bench", "--pictures", "absent.png", "absent.png"],
+    ["align", "fixed", "moving", "--out", "a.tfm", "--modality", "XR"],
+    ["align", "fixed", "moving", "--out", "a.tfm", "--fixed-segmentation", "a", "--moving-segmentation", "b"],
+    ["verify", "export", "--source", "absent"],
+    ["cohort", "plan", "source", "--rules", "absent.yaml"],
+    ["cohort", "run", "source", "--out", "out", "--settings", "absent.yaml"],
     ["align", "fixed", "moving", "--out", "a.png"],
     ["score", "fused", "mri", "partner", "--scores", "nonsense"],
     ["train", "settings.yaml", "--steps", "many"],
@@ -56,6 +77,16 @@ def test_help_needs_no_heavy_library(command):
     code, names = loaded(REPORT, *command, "--help")
     assert code == 0
     assert not names & HEAVY
+
+
+def test_the_version_needs_no_heavy_library():
+    code, names = loaded("import sys, medfuse; medfuse.__version__; print(*sys.modules, file=sys.stderr)")
+    assert code == 0
+    assert not names & HEAVY
+    command = [sys.executable, "-m", "medfuse", "--version"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert ended.stdout == f"medfuse {medfuse.__version__}\n"
+    assert medfuse.__version__ == version("medfuse")
 
 
 @pytest.mark.parametrize("arguments", USAGE_ERRORS, ids=" ".join)

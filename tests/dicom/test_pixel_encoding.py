@@ -3,6 +3,7 @@
 import random
 import struct
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pydicom
@@ -14,8 +15,10 @@ from pydicom.encaps import encapsulate
 from pydicom.pixels import apply_modality_lut
 
 import medfuse
-from medfuse.dicom import scan
-from medfuse.errors import MedfuseError, SeriesError
+from medfuse.dicom import DicomOptions, scan
+from medfuse.dicom.encoding import decode
+from medfuse.dicom.write import compression
+from medfuse.errors import ExportError, MedfuseError, SeriesError
 
 LITTLE = {"implicit": uid.ImplicitVRLittleEndian, "explicit": uid.ExplicitVRLittleEndian}
 
@@ -146,6 +149,18 @@ def test_a_codestream_of_another_kind_is_refused(tmp_path, syntax):
     for path in tmp_path.iterdir():
         restate(path, syntax)
     refused(tmp_path)
+
+
+def test_without_its_package_a_compression_is_refused_with_its_name(tmp_path, monkeypatch):
+    """As on a Python for which pyjpegls has no wheel."""
+    series(tmp_path, lambda header, _: header.compress(uid.JPEGLSLossless, generate_instance_uid=False))
+    codecs = SimpleNamespace(is_available=False, available_plugins=())
+    monkeypatch.setattr(decode, "get_decoder", lambda _: codecs)
+    with pytest.raises(SeriesError, match=r"JPEG-LS .* cannot be decoded without pyjpegls, which is not installed"):
+        medfuse.load(tmp_path)
+    monkeypatch.setattr(compression, "get_encoder", lambda _: codecs)
+    with pytest.raises(ExportError, match=r"jpeg-ls needs pyjpegls, which is not installed.*none, rle, jpeg2000"):
+        DicomOptions(compression="jpeg-ls")
 
 
 @pytest.mark.parametrize("compressed", [False, True])

@@ -1,41 +1,26 @@
-"""Run beside Orthanc: send a study, open it in OHIF, and tell what the viewer holds and shows.
+"""Do the steps of the how-to guide, then open the study in OHIF, and tell what the viewer holds and shows.
 
-Arguments: the study's folder, OHIF's ``dist``, a folder for what was seen, and the two series to show side by side.
+Arguments: a folder with the two series in MRI and PET and OHIF in package/dist; the steps as a script; and a folder for
+what was seen.
 """
 
 import json
+import os
+import signal
+import subprocess
 import sys
 from pathlib import Path
-from urllib.parse import urlsplit
 
-import orthanc
 import pydicom
-from playwright.sync_api import Error, Page, Route, sync_playwright
+from playwright.sync_api import Error, Page, sync_playwright
 
-from medfuse.archive.send import send
-
+VIEWER = "http://localhost:3000"
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = [
     *("--no-sandbox", "--disable-dev-shm-usage", "--disable-background-networking"),
     *("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"),
 ]
 LIMIT_MS = 120_000
-
-CONFIG = """
-window.config = {
-  routerBasename: '/', extensions: [], modes: [], showStudyList: false, investigationalUseDialog: { option: 'never' },
-  maxNumberOfWebWorkers: 1, defaultDataSourceName: 'archive',
-  dataSources: [{
-    namespace: '@ohif/extension-default.dataSourcesModule.dicomweb', sourceName: 'archive',
-    configuration: {
-      friendlyName: 'archive', name: 'archive', qidoRoot: '/dicom-web', wadoRoot: '/dicom-web',
-      wadoUriRoot: '/dicom-web', imageRendering: 'wadors', thumbnailRendering: 'wadors', enableStudyLazyLoad: true,
-      qidoSupportsIncludeField: false, supportsFuzzyMatching: false, supportsWildcard: true,
-      omitQuotationForMultipartRequest: true, bulkDataURI: { enabled: true },
-    },
-  }],
-};
-"""
 
 SHOW = """
 async (series) => {
@@ -116,18 +101,6 @@ ON_SCREEN = """
 """
 
 
-def serve(dist: Path, route: Route) -> None:
-    """The viewer's own files from its folder, and everything of the archive from the archive."""
-    path = urlsplit(route.request.url).path
-    if path.startswith("/dicom-web"):
-        route.continue_()
-    elif path == "/app-config.js":
-        route.fulfill(body=CONFIG, content_type="text/javascript")
-    else:
-        file = dist / path.lstrip("/")
-        route.fulfill(path=file if file.is_file() else dist / "index.html")
-
-
 def at_rest(page: Page) -> bytes:
     """The screen once three looks at it were alike: a busy machine draws late."""
     looks: list[bytes] = []
@@ -143,7 +116,7 @@ def at_rest(page: Page) -> bytes:
 
 
 def look(page: Page, study: str, series: list[str], seen: Path) -> None:
-    page.goto(f"{orthanc.ROOT}/viewer?StudyInstanceUIDs={study}", timeout=LIMIT_MS)
+    page.goto(f"{VIEWER}/viewer?StudyInstanceUIDs={study}", timeout=LIMIT_MS)
     page.wait_for_function("window.services?.displaySetService?.getActiveDisplaySets().length >= 2", timeout=LIMIT_MS)
     for left in reversed(range(5)):
         try:
@@ -159,21 +132,31 @@ def look(page: Page, study: str, series: list[str], seen: Path) -> None:
     (seen / "viewer.json").write_text(json.dumps({"held": held, "shown": shown}))
 
 
-def main(folder: Path, dist: Path, seen: Path, *series: str) -> None:
-    study = str(pydicom.dcmread(next(folder.rglob("*.dcm")), stop_before_pixels=True).StudyInstanceUID)
-    with orthanc.running(seen / "archive"), sync_playwright() as playwright:
-        assert send(folder, orthanc.NODE).complete
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        page = browser.new_context(viewport={"width": 1280, "height": 720}, service_workers="block").new_page()
-        page.set_default_timeout(LIMIT_MS)
-        page.on("console", lambda message: print(message.type, message.text[:300], file=sys.stderr))
-        page.on("pageerror", lambda error: print("error", str(error)[:300], file=sys.stderr))
-        page.add_init_script("localStorage.setItem('shownTours', '[\"basicViewerTour\"]')")
-        page.route("**/*", lambda route: serve(dist, route))
-        look(page, study, list(series), seen)
-        browser.close()
+def first_of(folder: Path) -> pydicom.Dataset:
+    return pydicom.dcmread(next(folder.glob("*.dcm")), stop_before_pixels=True)
+
+
+def main(folder: Path, steps: Path, seen: Path) -> None:
+    # What the steps leave running is in the group of their shell, and is ended with it.
+    shell = subprocess.Popen(["bash", "-e", steps], cwd=folder, stdout=sys.stderr, start_new_session=True)
+    try:
+        assert shell.wait(400) == 0, [path.read_text()[-2000:] for path in folder.glob("*.log")]
+        series = [first_of(folder / name) for name in ("MRI", "RESULTS/dicom")]
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+            page = browser.new_context(viewport={"width": 1280, "height": 720}, service_workers="block").new_page()
+            page.set_default_timeout(LIMIT_MS)
+            page.on("console", lambda message: print(message.type, message.text[:300], file=sys.stderr))
+            page.on("pageerror", lambda error: print("error", str(error)[:300], file=sys.stderr))
+            page.add_init_script("localStorage.setItem('shownTours', '[\"basicViewerTour\"]')")
+            page.goto(VIEWER, timeout=LIMIT_MS)
+            page.get_by_text(str(series[0].PatientID)).first.wait_for()  # the list has the study
+            look(page, str(series[0].StudyInstanceUID), [str(one.SeriesInstanceUID) for one in series], seen)
+            browser.close()
+    finally:
+        os.killpg(shell.pid, signal.SIGTERM)
     print(json.dumps({"seen": len(series)}))
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:4]), *sys.argv[4:])
+    main(*map(Path, sys.argv[1:4]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -33,7 +34,16 @@ def require_orthanc() -> None:
 def beside_orthanc(script: str, *arguments: object, limit_s: float) -> dict[str, object]:
     """Run a script of this folder in a fresh network and return the JSON of its last line."""
     command = [*NETWORK, sys.executable, Path(__file__).with_name(script), *arguments]
-    done = subprocess.run([str(one) for one in command], capture_output=True, text=True, check=False, timeout=limit_s)
+    # Steps of the documentation call `medfuse`, which lies beside this Python.
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+    done = subprocess.run(
+        [str(one) for one in command],
+        env=os.environ | {"PATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=limit_s,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
 

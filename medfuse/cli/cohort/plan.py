@@ -13,6 +13,7 @@ import typer
 from medfuse.cli.cohort.app import cohort_app
 from medfuse.cli.console import EXIT_CODES, EXIT_FAULTS, Json, Overwrite, print_json, refusing, stdout
 from medfuse.cli.options.inputs import require_apart
+from medfuse.cli.options.values import that_is_there
 from medfuse.cli.streams import printable
 from medfuse.errors import counted
 from medfuse.provenance import DISCLAIMER
@@ -32,7 +33,10 @@ def plan(
         Path, typer.Argument(help="A BIDS dataset, a folder of DICOM in any layout, or a manifest.", show_default=False)
     ],
     rules: Annotated[
-        Path | None, typer.Option(help="YAML file that says which MRI and which partner are chosen.", metavar="FILE")
+        Path | None,
+        typer.Option(
+            help="YAML file that says which MRI and which partner are chosen.", metavar="FILE", callback=that_is_there
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Write the plan as a manifest, which can be edited and run.", metavar="PLAN.csv")

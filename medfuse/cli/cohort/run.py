@@ -10,8 +10,9 @@ import typer
 
 from medfuse.cli.cohort.app import cohort_app
 from medfuse.cli.cohort.progress import counted_by_result, showing, tell
-from medfuse.cli.console import EXIT_CODES, EXIT_NOT_COMPLETE, Json, print_json, refusing, stdout
+from medfuse.cli.console import EXIT_CODES, EXIT_NOT_COMPLETE, Json, print_json, refusing, refusing_options, stdout
 from medfuse.cli.options.choices import Way
+from medfuse.cli.options.values import that_is_there
 
 RatedName = Enum("RatedName", {name: name for name in ("accepted", "doubtful", "rejected")}, type=str)  # type: ignore[misc]
 """How results may be rated, of which studies are chosen."""
@@ -41,10 +42,11 @@ def run(
         str, typer.Option(help="Do only every N-th study, from the I-th: for job arrays.", metavar="I/N")
     ] = "1/1",
     settings: Annotated[
-        Path | None, typer.Option(help="YAML file of settings for all studies.", metavar="FILE")
+        Path | None, typer.Option(help="YAML file of settings for all studies.", metavar="FILE", callback=that_is_there)
     ] = None,
     rules: Annotated[
-        Path | None, typer.Option(help="YAML file of the rules by which SOURCE is planned.", metavar="FILE")
+        Path | None,
+        typer.Option(help="YAML file of the rules by which SOURCE is planned.", metavar="FILE", callback=that_is_there),
     ] = None,
     only: Annotated[
         list[RatedName] | None,
@@ -79,8 +81,9 @@ def run(
         from medfuse.cohort.running.run import Shard, Where, run_plan
         from medfuse.cohort.running.settings import Settings
 
-        part = Shard.parse(shard)
-        where = Where(scheduler=scheduler, workers=workers, memory=bytes_of(memory) if memory else 0)
+        with refusing_options():
+            part = Shard.parse(shard)
+            where = Where(scheduler=scheduler, workers=workers, memory=bytes_of(memory) if memory else 0)
         chosen = (Settings.read(settings) if settings else Settings()).with_dicom(dicom)
         plan = cohort.plan(source, rules=rules)
         names = part.of_names([*(row.name for row in plan.rows), *(fault.name for fault in plan.faults)])

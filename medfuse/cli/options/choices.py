@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medfuse.errors import MethodError, SeriesError
+from medfuse.errors import MethodError, SeriesError, WeightsError
+from medfuse.gesenet.weights import require_weights
 from medfuse.methods.names import GESENET, HOW_TO_NAME, ParsedName, parse_name, split_names
 from medfuse.volume import PARTNER_LABELS, PARTNERS, TRAITS, modality_named
 
@@ -84,7 +85,7 @@ def method_given(
     try:
         parsed = parse_name(text)
     except MethodError as error:
-        raise typer.BadParameter(str(error)) from None
+        raise typer.BadParameter(str(error), param_hint="'--method'") from None
     is_gesenet = parsed.name == GESENET or parsed.weights is not None
     given = {"--weights": weights != "default", "--engine": engine != "auto"}
     useless = next((option for option, there in given.items() if there), None)
@@ -93,6 +94,11 @@ def method_given(
             f"expected no {useless} with --method {text}, for it is of GeSeNet alone; leave it out, or take --method "
             f"{GESENET}."
         )
+    if parsed.weights is not None:
+        try:
+            require_weights(parsed.weights)
+        except WeightsError as error:
+            raise typer.BadParameter(str(error), param_hint="'--method'") from None
     if parsed.weights is not None and weights != "default":
         raise typer.BadParameter(f"give the weights once: by --method {text}, or by --weights with --method {GESENET}.")
     if parsed.name == "blend" and join is JoinName.CHROMA:
@@ -105,7 +111,7 @@ def methods_given(text: str, *, weights: str = "default") -> list[ParsedName]:
     try:
         names = split_names(text)
     except MethodError as error:
-        raise typer.BadParameter(str(error)) from None
+        raise typer.BadParameter(str(error), param_hint="'--method'") from None
     if weights != "default" and GESENET not in names:
         raise typer.BadParameter(
             f"expected no --weights without the method {GESENET}; name it in --method, or leave the weights out."

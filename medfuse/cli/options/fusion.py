@@ -10,6 +10,7 @@ import typer
 
 import medfuse
 from medfuse.cli.options.choices import JoinName, Way, choosing
+from medfuse.cli.options.values import known_palette, known_weights, known_window
 from medfuse.errors import did_you_mean
 from medfuse.intensity import CT_WINDOWS_HU
 from medfuse.registration.files.suffixes import READ_SUFFIXES
@@ -39,17 +40,23 @@ AlignHow = Annotated[
 WindowShown = Annotated[
     str | None,
     typer.Option(
-        help=f"Partner values shown: LEVEL,WIDTH, a largest value, or, for CT, one of {', '.join(CT_WINDOWS_HU)}."
+        help=f"Partner values shown: LEVEL,WIDTH, a largest value, or, for CT, one of {', '.join(CT_WINDOWS_HU)}.",
+        callback=known_window,
     ),
 ]
 PaletteName = Annotated[
     str | None,
-    typer.Option(help=f"Colours of the partner: {', '.join(PALETTES)}. PET and SPECT: violet-to-orange; CT: none."),
+    typer.Option(
+        help=f"Colours of the partner: {', '.join(PALETTES)}. PET and SPECT: violet-to-orange; CT: none.",
+        callback=known_palette,
+    ),
 ]
 Join = Annotated[
     JoinName, typer.Option(help="How slices take them: oklab (hue tells the uptake), or chroma (Eq. 5 of the paper).")
 ]
-Weights = Annotated[str, typer.Option(help="Weights of gesenet: default, or a weights file.", metavar="FILE")]
+Weights = Annotated[
+    str, typer.Option(help="Weights of gesenet: default, or a weights file.", metavar="FILE", callback=known_weights)
+]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 MriSeries = Annotated[
     str | None,
@@ -69,7 +76,8 @@ def require_alignment(align: str) -> None:
     if align not in list(Way) and not Path(align).exists():
         raise typer.BadParameter(
             f"expected {', '.join(Way)} or a registration file; there is no file {shown(align)!r}."
-            f"{did_you_mean(align, [way.value for way in Way])}"
+            f"{did_you_mean(align, [way.value for way in Way])}",
+            param_hint="'--align'",
         )
 
 
@@ -85,6 +93,12 @@ def alignment_of(given: Alignment, mri: MetaTensor, partner: MetaTensor) -> Alig
     return medfuse.Registration.load(given, mri, partner) if isinstance(given, Path) else given
 
 
+def _is_coloured(path: Path) -> bool:
+    from medfuse import nifti
+
+    return nifti.is_nifti(path) and nifti.holds_colours(path)
+
+
 def load_pair(
     pair: Pair,
     modality: str | None,
@@ -94,10 +108,13 @@ def load_pair(
     progress: Progress,
 ) -> tuple[MetaTensor, MetaTensor]:
     """Load the MRI and its partner; ``accepted`` holds whether gaps are filled, and whether cut series are taken."""
-    from medfuse import nifti
-
     wanted = [one for one in PARTNERS if modality in (None, one)]
-    grey = [luma and isinstance(path, Path) and nifti.is_nifti(path) for path in (pair.mri, pair.partner)]
+    grey = [luma and isinstance(path, Path) and _is_coloured(path) for path in (pair.mri, pair.partner)]
+    if luma and not any(grey):
+        raise typer.BadParameter(
+            "--luma says how colours of NIfTI are read, but neither study holds colours; leave it out: values are read "
+            "as they are."
+        )
     halves = part_of(progress, 0, 0.5, "MRI"), part_of(progress, 0.5, 1, "partner")
     read = partial(medfuse.load, fill_gaps=accepted[0], accept_cut=accepted[1])
     with choosing("--mri-series"):

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from medfuse.cli.options.values import known_nuclide
 from medfuse.errors import IntensityError
+from medfuse.intensity.body_size import HEIGHTS_M, WEIGHTS_KG
 from medfuse.volume.uptake import NORMALISATIONS, Normalisation, SuvInputs
 
 if TYPE_CHECKING:
@@ -45,9 +47,21 @@ InjectedAt = Annotated[
         metavar="WHEN",
     ),
 ]
-Nuclide = Annotated[str | None, typer.Option("--nuclide", help="For the SUV: radionuclide, such as F-18.")]
-Weight = Annotated[float | None, typer.Option("--weight", help="For the SUV: the patient's weight.", metavar="KG")]
-Height = Annotated[float | None, typer.Option("--height", help="For --suv-by lbm and bsa: the height.", metavar="M")]
+Nuclide = Annotated[
+    str | None, typer.Option("--nuclide", help="For the SUV: radionuclide, such as F-18.", callback=known_nuclide)
+]
+Weight = Annotated[
+    float | None,
+    typer.Option(
+        "--weight", help="For the SUV: the patient's weight.", metavar="KG", min=WEIGHTS_KG[0], max=WEIGHTS_KG[1]
+    ),
+]
+Height = Annotated[
+    float | None,
+    typer.Option(
+        "--height", help="For --suv-by lbm and bsa: the height.", metavar="M", min=HEIGHTS_M[0], max=HEIGHTS_M[1]
+    ),
+]
 SexOption = Annotated[SexName | None, typer.Option("--sex", help="For --suv-by lbm: F or M.")]
 
 

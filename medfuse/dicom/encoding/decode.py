@@ -165,8 +165,9 @@ class StoredPixels:
         """Raise where there is no decoder, fragments are no frames, or the first frame is not what the header says."""
         plugin = DECODERS.get(self.syntax)
         if plugin is None or plugin not in get_decoder(self.syntax).available_plugins:
+            absent = f" without {plugin}, which is not installed" if plugin else ""
             raise self._refusal(
-                "transfer syntax not read", f"the transfer syntax {UID(self.syntax).name} cannot be decoded"
+                "transfer syntax not read", f"the transfer syntax {UID(self.syntax).name} cannot be decoded{absent}"
             )
         if self.layout.unused_below and self.syntax != RLELossless:
             raise self._refusal(

@@ -28,6 +28,9 @@ TRANSFER_SYNTAXES: Mapping[str, UID] = {
     "jpeg-ls": JPEGLSLossless,
 }
 
+ENCODERS = {"rle": "pydicom", "jpeg2000": "pylibjpeg-openjpeg", "jpeg-ls": "pyjpegls"}
+"""The package that compresses; of pyjpegls there is no wheel for Python 3.14."""
+
 LEAST_JPEG_2000 = 32
 """Rows and columns that OpenJPEG's usual six resolutions need."""
 
@@ -41,6 +44,16 @@ UNDEFINED = 2**32 - 1
 PIXEL_DATA = bytes.fromhex("e07f1000")
 ITEM, END = bytes.fromhex("feff00e0"), bytes.fromhex("feffdde0")
 """Tags as they stand in a little-endian file (PS3.5 7.5, A.4)."""
+
+
+def require_encoder(compression: Compression) -> None:
+    """Raise `ExportError` unless what compresses so is installed: not every platform has a wheel of it."""
+    if compression != "none" and not get_encoder(TRANSFER_SYNTAXES[compression]).is_available:
+        others = ", ".join(name for name in COMPRESSIONS if name != compression)
+        raise ExportError(
+            f"compression as {compression} needs {ENCODERS[compression]}, which is not installed. Install it, or "
+            f"choose another compression: {others}."
+        )
 
 
 def require_compressible(compression: Compression, rows: int, columns: int) -> None:

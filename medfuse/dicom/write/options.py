@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-from medfuse.dicom.write.compression import COMPRESSIONS, Compression
+from medfuse.dicom.write.compression import COMPRESSIONS, Compression, require_encoder
 from medfuse.dicom.write.identity import IdentityLike
 from medfuse.errors import ExportError
 
@@ -46,13 +46,18 @@ class DicomOptions:
 
     def __post_init__(self) -> None:
         if self.description is not None and not (0 < len(self.description) <= 64 and self.description.isprintable()):
-            raise ExportError("a series description has 1 to 64 printable characters; shorten or correct it.")
+            raise ExportError(
+                "expected a series description of 1 to 64 printable characters; found "
+                f"{len(self.description)}{'' if self.description.isprintable() else ', some not printable'}. Shorten "
+                "or correct it."
+            )
         if self.description is not None and "\\" in self.description:
             raise ExportError("a series description holds no backslash, which separates values in DICOM; leave it out.")
         if self.number is not None and not 0 <= self.number < 2**31:
             raise ExportError(f"a series number is a whole number from 0 to 2147483647; found {self.number}.")
         if self.compression not in COMPRESSIONS:
             raise ExportError(f"expected a compression of {', '.join(COMPRESSIONS)}; found {self.compression!r}.")
+        require_encoder(self.compression)
         if self.bits not in get_args(Bits):
             raise ExportError(f"a grey picture has 8 or 16 bits; found {self.bits}.")
 

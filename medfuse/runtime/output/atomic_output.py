@@ -137,7 +137,7 @@ def _absolute(path: Path) -> Path:
 
 
 def _taken(path: Path) -> ExportError:
-    return ExportError(f"{path} exists already; choose another place, or allow overwriting.")
+    return ExportError(f"{path} exists already; choose another place, or replace it (overwrite=True, --overwrite).")
 
 
 def _empty_and_replaceable(folder: Path) -> bool:

@@ -53,7 +53,7 @@ def viewed(tmp_path_factory):
         dist, folder / "package" / "dist", copy_function=os.link, ignore=lambda _, names: {"app-config.js"} & set(names)
     )
     (folder / "steps.sh").write_text(steps_of(PAGE))
-    beside_orthanc("inside_viewer.py", folder, folder / "steps.sh", seen, limit_s=1000)
+    beside_orthanc("inside_viewer.py", folder, folder / "steps.sh", seen, limit_s=1500)
     files = [[pydicom.dcmread(path) for path in sorted((folder / name).glob("*.dcm"))] for name in PANES]
     if SCREENSHOT:
         shutil.copy(seen / "ohif.png", SCREENSHOT)

@@ -17,11 +17,9 @@ PLATFORMS = ("x86_64-manylinux_2_28", "aarch64-manylinux_2_28", "aarch64-apple-d
 UNREACHED = "error sending request", "dns error", "timed out", "Failed to fetch"
 
 
-def resolved(python, platform):
+def resolved(uv, python, platform):
     """Names of the packages that are installed there, or what uv says where not all of them have a wheel."""
-    from uv import find_uv_bin
-
-    command = [find_uv_bin(), "pip", "compile", "--quiet", "--no-header", "--no-annotate", "--only-binary", ":all:"]
+    command = [uv, "pip", "compile", "--quiet", "--no-header", "--no-annotate", "--only-binary", ":all:"]
     where = ["--python-version", python, "--python-platform", platform, str(ROOT / "pyproject.toml")]
     done = subprocess.run([*command, *where], capture_output=True, text=True, check=False, timeout=900)
     if done.returncode != 0:
@@ -34,9 +32,11 @@ def resolved(python, platform):
 def test_each_platform_is_served_by_wheels():
     if find_spec("uv") is None:
         pytest.skip("uv (the extra test) is not installed")
-    each = list(product(PYTHONS, PLATFORMS))
+    from uv import find_uv_bin
+
+    uv, each = find_uv_bin(), list(product(PYTHONS, PLATFORMS))
     with ThreadPoolExecutor(8) as several:
-        found = dict(zip(each, several.map(lambda one: resolved(*one), each), strict=True))
+        found = dict(zip(each, several.map(lambda one: resolved(uv, *one), each), strict=True))
     refused = {one: said for one, said in found.items() if isinstance(said, str)}
     if any(word in said for said in refused.values() for word in UNREACHED):
         pytest.skip("the package index cannot be reached")

@@ -162,7 +162,7 @@ USAGE = [
     (["fuse", "a", "b", "--out", "o", "--batch-size", "x", "--json"], "expected an integer; found 'x'"),
     (["fuse", "a", "b", "--out", "o", "--batch-size", "0", "--json"], "expected a number of at least 1; found '0'"),
     (["fuse", "a", "b", "--out", "o", "--align", "ridgid", "--json"], "Did you mean 'rigid'?"),
-    (["fuse", "a", "b", "--out", "o", "--template", "t", "--identity", "PatientID=1", "--json"], "not both"),
+    (["fuse", "a", "b", "--out", "o", "--template", ".", "--identity", "PatientID=1", "--json"], "not both"),
     (["fuse", "a", "b", "--out", "o", "--json", "--batch-size"], "requires an argument"),
     (["fuse", "a", "b", "c", "--out", "o", "--json"], "unexpected extra argument"),
     (["fuse", "a", "b", "--out", "o", "--dicomdir", "--format", "nifti", "--json"], "expected no --dicomdir with"),

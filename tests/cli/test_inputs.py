@@ -124,7 +124,8 @@ def test_align_leaves_a_picture_that_is_not_its_own(run, study, tmp_path):
 
 
 def test_bench_refuses_its_own_inputs_before_it_measures(run, tmp_path):
-    (tmp_path / "bench.png").write_bytes(b"a picture")
+    for name in ("bench.png", "b.png"):
+        (tmp_path / name).write_bytes(b"a picture")
     done = run("bench", "--pictures", tmp_path / "bench.png", tmp_path / "b.png", "--out", tmp_path, "--overwrite")
     assert done.exit_code == 2
     assert "given as --pictures MRI" in " ".join(done.stderr.replace("│", "").split())

@@ -140,7 +140,7 @@ def main(folder: Path, steps: Path, seen: Path) -> None:
     # What the steps leave running is in the group of their shell, and is ended with it.
     shell = subprocess.Popen(["bash", "-e", steps], cwd=folder, stdout=sys.stderr, start_new_session=True)
     try:
-        assert shell.wait(400) == 0, [path.read_text()[-2000:] for path in folder.glob("*.log")]
+        assert shell.wait(900) == 0, [path.read_text()[-2000:] for path in folder.glob("*.log")]
         series = [first_of(folder / name) for name in ("MRI", "RESULTS/dicom")]
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)

@@ -48,7 +48,8 @@ def test_both_formats(pair, tmp_path):
         dataset.StudyInstanceUID == pydicom.dcmread(next((tmp_path / "out" / "dicom").glob("*.dcm"))).StudyInstanceUID
     )
     red, blue = dataset.pixel_array[..., 0], dataset.pixel_array[..., 2]
-    assert sorted(np.unique(blue)) == [0, 128]
+    assert set(np.unique(blue)) <= {0, 127, 128}  # half of 255 lies between two
+    assert blue.max() >= 127
     assert np.abs(np.unique(red) / 255 - np.unique(partner.astype(np.float32))).max() < 0.003
 
 

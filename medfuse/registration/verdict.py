@@ -10,8 +10,9 @@ import numpy as np
 from medfuse.registration.region import Region
 from medfuse.volume.grid import Points
 
-DOUBTFUL_MM = 2.5
-"""Error from which an alignment is to be looked at, though nothing else speaks against it."""
+DOUBTFUL_MM = 3.0
+"""Error of a head from which an alignment is to be looked at, though nothing speaks against it. Phantoms and a real
+pair under their true maps come to 2.7 mm at most (SPECT)."""
 
 Opinion = Literal["aligned", "unconfirmed", "not aligned"]
 

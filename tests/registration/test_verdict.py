@@ -14,9 +14,10 @@ from monai.data.meta_tensor import MetaTensor
 from medfuse.errors import RegistrationError
 from medfuse.phantom import Head, default_grid, default_pose, render
 from medfuse.phantom.scanner import rigid
-from medfuse.registration import Registration, assess_registration, register
+from medfuse.registration import Registration, Verdict, assess_registration, register
 from medfuse.registration.poses import closer, poses
 from medfuse.registration.pyramid import Pyramid
+from medfuse.registration.region import Region
 from medfuse.registration.search import Pair, _best_apart, climb
 from medfuse.registration.similarity import correlation_ratio
 from medfuse.volume import Modality, Source, grid_of, like, make_volume, plain
@@ -246,3 +247,21 @@ def test_unrelated_pictures_are_refused(mri: MetaTensor) -> None:
     bars += draw.normal(0, 5, lattice.shape)
     with pytest.raises(RegistrationError, match="not aligned"):
         register(mri, make_volume(torch.from_numpy(bars)[None], lattice, modality="PT", unit="counts", source=None))
+
+
+@pytest.mark.parametrize(
+    ("verdict", "doubtful"),
+    [
+        (Verdict("aligned", 2.9), False),
+        (Verdict("aligned", 3.1), True),
+        (Verdict("aligned", float("inf")), True),
+        (Verdict("aligned", float("nan")), True),
+        (Verdict("unconfirmed", 0.5), True),
+        (Verdict("not aligned", 0.5, ("no",)), True),
+        (Verdict("aligned", 6.0).of(Region("body", "pictures", "")), False),
+        (Verdict("unconfirmed", 6.0).of(Region("body", "pictures", "")), True),
+    ],
+)
+def test_what_somebody_should_look_at(verdict, doubtful):
+    assert verdict.doubtful is doubtful
+    assert verdict.to_dict()["doubtful"] is doubtful

@@ -125,7 +125,7 @@ def fused():
 def test_a_study_draws_itself(fused):
     figure = fused.figure(2, plane="coronal")
     titles = [axis.get_title() for axis in figure.axes if axis.get_title()]
-    assert titles == ["MRI", "PET", "fused by GeSeNet"]
+    assert titles == ["MRI", "PET, Bq/ml", "fused by GeSeNet"]
     *pictures, _, _, fused_bar = [axis for axis in figure.axes if axis.images]
     assert len(pictures) == 6
     colours = np.asarray(fused_bar.images[0].get_array())

@@ -52,6 +52,7 @@ USAGE_ERRORS = [
     ["score", "fused", "mri", "partner", "--scores", "nonsense"],
     ["train", "settings.yaml", "--steps", "many"],
     ["cohort", "plan", "source", "--out", "plan.xlsx"],
+    ["export", "onnx", "network.onnx", "--size", "large"],
     ["nonsense"],
 ]
 
@@ -70,7 +71,7 @@ def test_the_package_is_imported_without_heavy_libraries():
 
 @pytest.mark.parametrize(
     "command",
-    [[], *([name] for name in COMMANDS), ["cohort"], ["cohort", "plan"]],
+    [[], *([name] for name in COMMANDS), ["cohort"], ["cohort", "plan"], ["export", "onnx"]],
     ids=lambda command: " ".join(command),
 )
 def test_help_needs_no_heavy_library(command):

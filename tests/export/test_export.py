@@ -483,7 +483,7 @@ def test_the_command_exports_and_says_what(tmp_path):
     done = run("export", "torch", tmp_path / "t.pt2", "--method", f"{method}:Tiny", "--json")
     assert done.exit_code == 0, done.stderr
     told = json.loads(done.stdout)
-    assert told["method"] == f"{method}:Tiny"
+    assert told["method"] == "tiny.py:Tiny"
     assert told["difference"] <= EXACT
     assert told["sizes"] == "any"
     assert told["disclaimer"] == DISCLAIMER

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from medfuse.runtime.html_table import rows_table
+from medfuse.runtime.notebook.html_table import rows_table
 from medfuse.volume.modality import TRAITS, Modality
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from medfuse.registration.files.transform_files import read_map, write_map
 from medfuse.registration.shown.drawing import draw_places
 from medfuse.registration.verdict import Verdict
 from medfuse.registration.warp import MOST_MOVED_MM, Warp
-from medfuse.runtime.html_table import facts_table
+from medfuse.runtime.notebook.html_table import facts_table
 from medfuse.volume import source_of
 from medfuse.volume.grid import Points
 

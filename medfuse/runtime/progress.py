@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
-from medfuse.runtime.notebook_progress import BARS, notebook_shell
+from medfuse.runtime.notebook.bars import BARS, notebook_shell
 
 
 class Progress(Protocol):

@@ -13,8 +13,8 @@ import medfuse
 from medfuse.cohort.planned import Plan, PlannedFusion
 from medfuse.pipeline.report.notebook import InlinePage, show_volumes
 from medfuse.registration import Registration, Verdict
-from medfuse.runtime import notebook_progress
-from medfuse.runtime.notebook_progress import NotebookBars
+from medfuse.runtime.notebook import bars as notebook_progress
+from medfuse.runtime.notebook.bars import NotebookBars
 from medfuse.runtime.progress import silent, told
 from medfuse.volume import make_volume
 

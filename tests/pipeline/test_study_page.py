@@ -204,6 +204,9 @@ def test_a_verdict_is_a_sentence_with_its_error():
     bad = told(opinion="not aligned", error_mm=9.0, reasons=("mirrored",))
     assert (bad.level, bad.reasons) == ("bad", ("mirrored",))
     assert "NOT ALIGNED" in bad.sentence
+    assert "speak against it" in bad.sentence
+    untold = told(opinion="not aligned", error_mm=8.0, reasons=("the pictures cannot tell: parts disagree",))
+    assert "cannot tell where the CT lies" in untold.sentence
     assert told(opinion="unconfirmed").level == "unsure"
     assert "no error in mm" in told(opinion="unconfirmed").sentence
     assert opinion_of(Registration(np.eye(4), "file"), "CT").level == "unsure"

@@ -16,6 +16,7 @@ from medfuse.nifti.header import NiftiSource
 from medfuse.pipeline.figure import QUANTITIES
 from medfuse.provenance import JOINED, Provenance, printable
 from medfuse.registration import Registration
+from medfuse.registration.align import UNTOLD
 from medfuse.report.page.render import number
 from medfuse.volume import MRI, TRAITS, Grid, Modality, Source
 from medfuse.volume.modality import MODALITIES
@@ -106,7 +107,9 @@ def opinion_of(registration: Registration, label: str) -> Opinion:
         return Opinion("good", f"Aligned: the pictures confirm it, with an estimated error of {by}.", verdict.reasons)
     if verdict.opinion == "not aligned":
         estimate = f"an estimated error of {by}" if by else "an error that could not be estimated"
-        sentence = f"NOT ALIGNED, and forced: the pictures speak against it, with {estimate}. Do not read it as fused."
+        untold = any(reason.startswith(UNTOLD) for reason in verdict.reasons)
+        said = f"cannot tell where the {label} lies" if untold else "speak against it"
+        sentence = f"NOT ALIGNED, and forced: the pictures {said}, with {estimate}. Do not read it as fused."
         return Opinion("bad", sentence, verdict.reasons)
     estimate = f"the estimated error is {by}" if by else "no error in mm can be estimated"
     sentence = f"Not confirmed: the pictures do not show whether MRI and {label} fit; {estimate}. Look at them below."

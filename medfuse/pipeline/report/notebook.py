@@ -34,7 +34,7 @@ def volume_html(volume: MetaTensor) -> str | None:
     from medfuse.pipeline.figure import rows_of
     from medfuse.report.page.render import image_url
     from medfuse.report.slice_pictures import single_picture
-    from medfuse.runtime.html_table import facts_table
+    from medfuse.runtime.notebook.html_table import facts_table
 
     if not _is_volume(volume):
         return None

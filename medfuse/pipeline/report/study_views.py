@@ -23,7 +23,7 @@ from medfuse.registration import Registration
 from medfuse.report.page.render import image_url, require_page_suffix, write_page
 from medfuse.report.slice_view import View
 from medfuse.report.study_figure import Figure, draw_study, png_of, require_figure_suffix, save_figure
-from medfuse.runtime.html_table import facts_table
+from medfuse.runtime.notebook.html_table import facts_table
 from medfuse.runtime.output.atomic_output import atomic_file, require_outside
 from medfuse.runtime.progress import Progress
 from medfuse.runtime.torch_settings import default_settings

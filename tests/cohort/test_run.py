@@ -136,6 +136,20 @@ def test_a_death_costs_one_study_once_with_its_cause(in_process, cohort, tmp_pat
     assert results(run(cohort, tmp_path / "out")) == {**dict.fromkeys(NAMES, "skipped"), NAMES[1]: "done"}
 
 
+def test_a_page_without_space_hides_no_outcome(in_process, cohort, out, monkeypatch):
+    from medfuse.cohort.running import run as module
+
+    def full(folder):
+        raise ExportError("no space")
+
+    monkeypatch.setattr(module, "write_page", full)
+    (out / "sub-02/ct/sub-02_space-T1w_desc-fused_ct.nii.gz").unlink()
+    in_process.dies[NAMES[1]] = "signal 9 (SIGKILL)"
+    assert results(run(cohort, out))[NAMES[1]] == "killed"
+    with pytest.raises(ExportError, match="no space"):  # where nothing else would tell
+        run(cohort, out, shard=Shard(1, 3))
+
+
 def test_a_study_that_a_lost_worker_began_is_not_begun_again(in_process, cohort, tmp_path, monkeypatch):
     from medfuse.cohort.study import perform
 

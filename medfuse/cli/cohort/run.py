@@ -112,10 +112,19 @@ def run(
         said = ", ".join(f"{count} {result}" for result, count in counts.items() if count) or "nothing to do"
         stdout.print(f"{len(shown.ended)} of {len(names)} studies: {said}", highlight=False, soft_wrap=True)
         if names:
-            told = f"{out / 'cohort.tsv'} has a row for each; {out / 'index.html'} shows them"
-            stdout.print(told, highlight=False, markup=False, soft_wrap=True)
+            stdout.print(_where(out), highlight=False, markup=False, soft_wrap=True)
     if not complete:
         raise typer.Exit(EXIT_NOT_COMPLETE)
+
+
+def _where(out: Path) -> str:
+    """Where the outcomes can be looked at; the page may be of an earlier moment, where there was no space."""
+    table, page, ledger = (out / name for name in ("cohort.tsv", "index.html", "ledger.jsonl"))
+    if page.exists() and page.stat().st_mtime_ns >= ledger.stat().st_mtime_ns:
+        return f"{table} has a row for each; {page} shows them"
+    return (
+        f"{page} is older than the ledger: others still run, or there was no space; renew it: medfuse cohort page {out}"
+    )
 
 
 def _described(outcome: Any) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from medfuse.cohort.running.dataset import KEY, describe_dataset, links_of, provide_key, write_table
-from medfuse.cohort.running.ledger import COMPLETE, RESULTS, History, Ledger, Result
+from medfuse.cohort.running.ledger import COMPLETE, History, Ledger, Result
 from medfuse.cohort.running.page import write_page
 from medfuse.cohort.running.ratings import Only
 from medfuse.cohort.running.request import Request, Row
@@ -191,30 +191,51 @@ def run_plan(
     describe_dataset(out, {} if settings.deidentify else links)
     if settings.deidentify:
         provide_key(out / KEY)
-    try:
-        for fault in faults:
-            if fault.name in mine:
-                yield _refused(ledger, run, fault.name, fault.message)
-        requests = []
-        alignments = {**former.alignments, **realigned}
-        for row, other in _placed([Request.of(row, settings, out, run, links) for row in rows]):
-            if row.name not in mine:
-                continue
-            if other != row.name:
-                message = f"its files would be called as those of {other}; give one of the two another name or label."
-                yield _refused(ledger, run, row.name, message)
-            else:
-                align = _alignment(row, alignments)
-                requests.append(replace(row, own={**row.own, "align": align}, refusal=_refusal(former, row.name)))
-        if requests:
-            from medfuse.cohort.running.distribute import distribute
+    alignments = {**former.alignments, **realigned}
+    requests = [Request.of(row, settings, out, run, links, _refusal(former, row.name)) for row in rows]
+    requests = [replace(each, own={**each.own, "align": _alignment(each, alignments)}) for each in requests]
+    yield from _described(out, _outcomes(ledger, run, faults, requests, mine, where))
 
-            with _client(where, len(requests)) as (client, threads):
-                for line in distribute(client, requests, ledger, memory=where.memory, threads=threads):
-                    yield Outcome.of(line)
+
+def _outcomes(
+    ledger: Ledger, run: str, faults: Sequence[Fault], requests: Sequence[Request], mine: set[str], where: Where
+) -> Iterator[Outcome]:
+    """Refuse what is no fusion, have the others done, and yield what became of each of ``mine``."""
+    for fault in faults:
+        if fault.name in mine:
+            yield _refused(ledger, run, fault.name, fault.message)
+    asked = []
+    for request, other in _placed(requests):
+        if request.name not in mine:
+            continue
+        if other != request.name:
+            message = f"its files would be called as those of {other}; give one of the two another name or label."
+            yield _refused(ledger, run, request.name, message)
+        else:
+            asked.append(request)
+    if asked:
+        from medfuse.cohort.running.distribute import distribute
+
+        with _client(where, len(asked)) as (client, threads):
+            for line in distribute(client, asked, ledger, memory=where.memory, threads=threads):
+                yield Outcome.of(line)
+
+
+def _described(out: Path, outcomes: Iterator[Outcome]) -> Iterator[Outcome]:
+    """Pass outcomes on, and write the cohort's table and page once they end, however that comes."""
+    complete = True
+    try:
+        for outcome in outcomes:
+            complete = complete and outcome.complete
+            yield outcome
     finally:
-        write_table(out, ROW)
-        write_page(out)
+        try:
+            write_table(out, ROW)
+            write_page(out)
+        except ExportError:
+            # A disk on which studies failed has no space for these either; both are made of the ledger at any time.
+            if complete:
+                raise
 
 
 def _placed(requests: Sequence[Request]) -> Iterator[tuple[Request, str]]:
@@ -242,11 +263,6 @@ def _alignment(request: Request, alignments: Mapping[str, tuple[str, str]]) -> s
     align, instead = alignments.get(request.name, ("", ""))
     ruled = request.own["align"] or request.settings.align
     return align if instead == _ruled(ruled) else request.own["align"]
-
-
-def counts_of(outcomes: Sequence[Outcome]) -> dict[str, int]:
-    """How many outcomes there are of each kind."""
-    return {result: sum(one.result == result for one in outcomes) for result in RESULTS}
 
 
 def _refused(ledger: Ledger, run: str, name: str, message: str) -> Outcome:

@@ -114,7 +114,7 @@ def test_an_edge_planted_in_the_fused_picture_alone_is_found(modality):
 
     def planting(mri, luma):
         made = (0.5 * (mri + luma)).clone()
-        made[:, :, 20:30, 18:34] = (made[:, :, 20:30, 18:34] + 0.5).clamp(max=1)
+        made[:, :, 10:20, 6:16] = (made[:, :, 10:20, 6:16] + 0.5).clamp(max=1)
         return made
 
     plain_one, planted = (
@@ -125,8 +125,8 @@ def test_an_edge_planted_in_the_fused_picture_alone_is_found(modality):
     assert before.share < 0.02
     assert after.share > 5 * max(before.share, 0.01)
     edge = torch.zeros(planted.image.shape[1:], dtype=torch.bool)
-    edge[17:35, 19:31] = True
-    edge[20:32, 22:28] = False
+    edge[5:17, 9:21] = True
+    edge[8:14, 12:18] = False
     found = plain(after.map)[0]
     assert float((found[edge] ** 2).sum()) > 0.95 * float((found**2).sum())
     assert after.map.dtype == torch.float32

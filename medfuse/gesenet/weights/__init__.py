@@ -31,11 +31,12 @@ def require_weights(weights: str | Path) -> None:
 def weights_file(weights: str | Path) -> Path:
     """The file that is meant, of a bundle the one inside; `WeightsError` where there is none that can be weights."""
     path = Path(weights)
-    bundled = path / BUNDLED
-    path = bundled if "\0" not in str(path) and bundled.is_file() else path
     found = "nothing"
     try:
         about = path.stat()
+        if stat.S_ISDIR(about.st_mode) and (path / BUNDLED).is_file():
+            path /= BUNDLED
+            about = path.stat()
         if stat.S_ISREG(about.st_mode):
             if about.st_size > MOST_BYTES:
                 raise WeightsError(f"{shown(path)} has {about.st_size / 2**20:.0f} MiB, too many for a GeSeNet; {GIVE}")

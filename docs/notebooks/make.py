@@ -51,7 +51,7 @@ another run goes on where the first stopped. Their alignment and method are sett
     """from medfuse.cohort.running.settings import Settings
 
 settings = Settings(align="header", force=True, method="average")
-[(outcome.name, outcome.result) for outcome in plan.run(folder / "fused", settings=settings, workers=1)]""",
+[(outcome.study, outcome.result) for outcome in plan.run(folder / "fused", settings=settings, workers=1)]""",
 ]
 
 OWN_NETWORK = [

@@ -8,7 +8,7 @@ import re
 
 import numpy as np
 import pytest
-from browser import FLAGS, WITHOUT_WEBGL, chromium, opened, serious_faults
+from browser import CHROMIUM, WITHOUT_WEBGL, chromium, opened, serious_faults
 from PIL import Image
 
 import medfuse
@@ -39,7 +39,7 @@ def path(study, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser():
-    with chromium(FLAGS) as browser:
+    with chromium() as browser:
         yield browser
 
 
@@ -122,7 +122,7 @@ def test_the_keyboard_moves_the_crosshair(viewed, study):
         moved = np.array(page.evaluate(CROSSHAIRS)) - before
         wanted = np.zeros(3)
         wanted[axis] = by * max(spacing if axis == 2 else spacing[:2])
-        np.testing.assert_allclose(moved, wanted[None].repeat(3, axis=0), atol=0.3)  # the grid is oblique
+        np.testing.assert_allclose(moved, wanted[None].repeat(3, axis=0), atol=0.6)  # the grid is oblique
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -187,8 +187,10 @@ def test_paper_has_the_pictures_and_no_controls(browser, path):
         assert len(page.pdf()) > 100_000
 
 
-def test_without_webgl_a_sentence_stands_in_place_of_the_viewer(path):
-    with chromium(WITHOUT_WEBGL) as browser, opened(browser, path) as (page, told):
+def test_without_webgl_a_sentence_stands_in_place_of_the_viewer(browser, path):
+    without = browser.browser_type.launch(executable_path=CHROMIUM, args=WITHOUT_WEBGL)
+    with opened(without, path) as (page, told):
         page.wait_for_selector("#viewer-absent", state="visible")
         assert not page.is_visible("#viewer")
         assert [line for line in told if line.startswith("error")] == []
+    without.close()

@@ -35,7 +35,7 @@ notebook stays small.""",
 COHORT = [
     """# A cohort
 
-Two phantom patients stand in for a cohort here. Nothing but their folder is given: the rules choose what is fused with what,
+A phantom patient, once with PET and once with CT, stands in for a cohort here. Nothing but the folder is given: the rules choose what is fused with what,
 and say why. Research use only.""",
     """from pathlib import Path
 from tempfile import mkdtemp
@@ -43,8 +43,8 @@ from tempfile import mkdtemp
 import medfuse
 
 folder = Path(mkdtemp())
-for name in ("one", "two"):
-    medfuse.phantom_study("PT", coarsen=4).write_dicom(folder / "studies" / name)""",
+for modality in ("PT", "CT"):
+    medfuse.phantom_study(modality, coarsen=4).write_dicom(folder / "studies" / modality)""",
     'plan = medfuse.cohort.plan(folder / "studies")\nplan',
     """Nothing is fused yet. `plan.run(out)` does each study once, in processes of its own, and yields what became of it;
 another run goes on where the first stopped. Their alignment and method are settings of the whole run.""",

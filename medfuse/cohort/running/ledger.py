@@ -148,11 +148,18 @@ class Ledger:
     def settle(self, line: Mapping[str, Any]) -> Mapping[str, Any]:
         """Append a study's result, unless the same run has one already; return the one that holds."""
         with self._held() as descriptor:
-            for former in self.lines(descriptor):
-                if former["event"] == "result" and (former["study"], former["run"]) == (line["study"], line["run"]):
-                    return former
+            former = self.result(line["study"], line["run"], descriptor)
+            if former is not None:
+                return former
             _append(descriptor, [line])
             return line
+
+    def result(self, study: str, run: str, descriptor: int | None = None) -> Mapping[str, Any] | None:
+        """The line about what became of a study in a run; None where nobody has said."""
+        for line in self.lines(descriptor):
+            if line["event"] == "result" and (line["study"], line["run"]) == (study, run):
+                return line
+        return None
 
     def read(self) -> History:
         """Read what it says, at any time, also while it is written.

@@ -47,7 +47,10 @@ def held(folder: Path, name: str) -> bool:
 
 
 def begun_by(lock: FileLock) -> dict[str, Any]:
-    """Who began the study that the lock is of, and never said how it ended: run, host and process; else nothing."""
+    """Who began the study that the lock is of, and never said how it ended: ``run``, host and process.
+
+    Else ``ended``, the run for which somebody said it, or nothing.
+    """
     os.lseek(lock.descriptor, 0, os.SEEK_SET)
     with suppress(ValueError):
         said = json.loads(os.read(lock.descriptor, 4096) or b"{}")
@@ -61,9 +64,10 @@ def note_begin(lock: FileLock, run: str) -> None:
     _write(lock, json.dumps({"run": run, "host": platform.node(), "process": os.getpid(), "time": now()}).encode())
 
 
-def note_end(lock: FileLock) -> None:
-    """Note that whoever began has said how it ended."""
-    _write(lock, b"")
+def note_end(lock: FileLock, run: str) -> None:
+    """Note that the ledger says how the study ended in a run; on a full disk, at least that nobody is at work."""
+    with suppress(OSError):
+        _write(lock, json.dumps({"ended": run}).encode())
 
 
 def _write(lock: FileLock, content: bytes) -> None:

@@ -72,18 +72,21 @@ def _alone(request: Request, again: bool, work: Any) -> Line:
     with study_lock(request.folder, request.name) as lock:
         if lock is None:
             return {"busy": True}
-        if begun_by(lock).get("run") == request.run:
+        noted = begun_by(lock)
+        if noted.get("run") == request.run:
             # Dask gives a task to another worker where the first was lost; a study is not tried twice.
             said = ledger.settle(result_line(request, "killed", LOST))
-            note_end(lock)
+            note_end(lock, request.run)
             return {"result": said}
+        if noted.get("ended") == request.run and (former := ledger.result(request.name, request.run)) is not None:
+            return {"result": dict(former)}  # the worker was lost after it, with its answer
         said = work(request, lock, ledger)
         if "result" in said:
             if again:
                 said = {"result": ledger.settle(said["result"])}
             else:
                 ledger.append(said["result"])
-            note_end(lock)
+            note_end(lock, request.run)
         return dict(said)
 
 

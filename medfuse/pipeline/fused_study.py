@@ -16,7 +16,7 @@ from medfuse.runtime.torch_settings import default_settings
 from medfuse.volume import like, plain
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class FusedStudy(StudyViews):
     """A fused study: pictures, alignment and how it was made.
 

@@ -197,10 +197,14 @@ def test_usage_errors_exit_with_2(run, study, tmp_path, arguments):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("arguments", [["--window", "bone"], ["--palette", "rainbow"], ["--weights", "none.pth"]])
-def test_choices_that_do_not_fit_exit_with_3(run, study, tmp_path, arguments):
+@pytest.mark.parametrize(
+    ("arguments", "code"), [(["--window", "bone"], 3), (["--palette", "rainbow"], 2), (["--weights", "none.pth"], 2)]
+)
+def test_choices_that_do_not_fit_the_study_exit_with_3_and_those_that_are_none_with_2(
+    run, study, tmp_path, arguments, code
+):
     done = run("fuse", study / "mri", study / "partner", "--out", tmp_path / "out", *HEADER, *arguments)
-    assert done.exit_code == 3
+    assert done.exit_code == code
     assert not (tmp_path / "out").exists()
 
 

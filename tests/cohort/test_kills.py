@@ -98,21 +98,25 @@ def test_the_command_is_killed(inputs, quiet, tmp_path):
     draw = random.Random(2)
     out = tmp_path / "out"
     begin = time.monotonic()
-    took = 0.0
+    took, killed = 0.0, 0
     for _ in range(KILLS):
         process = command(inputs, out)
-        if not took:
+        first = not took
+        if first:
             began(out, 1, process)
             took = time.monotonic() - begin
-        time.sleep(draw.uniform(0, took + 2.0))
+        time.sleep(draw.uniform(0, 1.0 if first else took + 1.0))
         orphans = workers_of(process)
-        assert process.poll() is None, "too few studies for so many kills"
+        if process.poll() is not None:
+            break  # the machine has become quicker than it was at first
         process.send_signal(signal.SIGKILL)
+        killed += 1
         process.wait()
         psutil.wait_procs(orphans, timeout=20)
         assert not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in orphans)
         if out.exists():
             assert require_sums(out).counts["running"] == 0
+    assert killed
     assert command(inputs, out).wait() == 0
     status = require_sums(out)
     assert status.complete

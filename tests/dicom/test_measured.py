@@ -391,7 +391,7 @@ def test_the_command_writes_partner_and_alignment_beside_the_picture(tmp_path):
 @pytest.mark.parametrize(
     ("options", "code"),
     [
-        (["--template", "nowhere"], 3),
+        (["--template", "nowhere"], 2),
         (["--identity", "PatientID"], 2),
         (["--identity", "Operators=x"], 2),
         (["--identity", "PatientID=1", "--template", "x"], 2),

@@ -37,9 +37,9 @@ def assessed(errors=(1.0, 4.0, 30.0)):
 
 def shown_panel():
     fixed = head()
-    body = alignment._body(fixed)
+    body = alignment.body_of(fixed)
     grey = make_volume(plain(fixed) / 500, Grid(fixed.shape[1:], np.asarray(fixed.affine)), modality="MR")
-    return body, grey, alignment._error_panel(grey, body, assessed())
+    return body, grey, alignment.error_panel(grey, body, assessed())
 
 
 def test_nothing_outside_the_body_is_coloured():
@@ -77,7 +77,7 @@ def test_errors_are_written_where_their_blocks_are():
 
 def test_what_was_not_assessed_stays_grey():
     fixed = head()
-    panel = alignment._error_panel(fixed, alignment._body(fixed), Registration(np.eye(4), "header", {}))
+    panel = alignment.error_panel(fixed, alignment.body_of(fixed), Registration(np.eye(4), "header", {}))
     assert panel.bar is None
     assert len(panel.volume) == 1
 
@@ -85,7 +85,7 @@ def test_what_was_not_assessed_stays_grey():
 @pytest.mark.parametrize(("modality", "unit", "noise"), [("CT", "HU", 60.0), ("PT", "SUV", 40.0)])
 def test_contours_follow_skin_and_core_through_noise(modality, unit, noise):
     moved = head(modality, unit, noise)
-    contours = alignment._Contours.of(moved)
+    contours = alignment.Contours.of(moved)
     axis = Figure().add_subplot()
     cut = Cut.of(moved, "axial")
     contours(axis, cut, cut.through([0, 0, 0]))

@@ -19,14 +19,14 @@ LIMIT_MS = 180_000
 
 
 @contextmanager
-def chromium():
+def chromium(flags=FLAGS):
     """A browser without any download; skips the test, with the reason, where one is absent."""
     if find_spec("playwright") is None or not Path(CHROMIUM).exists():
         pytest.skip("Playwright (the extra viewer) or Debian's chromium is not installed")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
         try:
             yield browser
         finally:

@@ -82,7 +82,7 @@ def test_an_example_runs_and_leaves_nothing_behind(path, workplace):
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_the_code_of_a_page_runs(page, workplace, studies, capsys):
-    """And prints what the page shows: a block of text that follows a block of Python is its output."""
+    """And prints what the page shows: a block of text that follows a block of Python that prints is its output."""
     blocks = blocks_of(page)
     if not any('write_dicom("study")' in text for _, text in blocks):
         shutil.copytree(studies, workplace, dirs_exist_ok=True)
@@ -92,7 +92,7 @@ def test_the_code_of_a_page_runs(page, workplace, studies, capsys):
         if language == "python":
             capsys.readouterr()
             exec(compile(text, page.name, "exec"), names)
-            if kind == "text":
+            if kind == "text" and "print(" in text:
                 require_alike(capsys.readouterr().out, shown)
 
 

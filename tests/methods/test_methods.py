@@ -369,10 +369,10 @@ def test_the_command_names_the_method(phantom, tmp_path):
     ("options", "message"),
     [
         (["--method", "maxx"], "Did you mean 'max'"),
-        (["--method", "max", "--weights", "w.pth"], "expected no --weights with --method max"),
+        (["--method", "max", "--weights", __file__], "expected no --weights with --method max"),
         (["--method", "blend", "--engine", "tiled"], "expected no --engine"),
         (["--method", "blend", "--join", "chroma"], "expected no --join chroma"),
-        (["--method", "gesenet:a.pth", "--weights", "b.pth"], "give the weights once"),
+        (["--method", f"gesenet:{__file__}", "--weights", __file__], "give the weights once"),
         (["--method", "none.py:fuse"], "no file"),
     ],
 )

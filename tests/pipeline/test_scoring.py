@@ -80,7 +80,7 @@ def test_pictures_are_scored(run, folders, triple):
 
 
 def test_a_window_is_refused_where_pictures_are_scored(run, folders):
-    for way in (("--palette", "hot iron"), ("--window", "40,80")):
+    for way in (("--palette", "hot-iron"), ("--window", "40,80")):
         done = run(*(folder / "1.png" for folder in folders), *way)
         assert done.exit_code == 3
         assert "Leave both out" in done.stderr

@@ -30,5 +30,6 @@ def load_ipython_extension(shell: object) -> None:
     show_volumes(shell)
 
 
-if "IPython" in _sys.modules and (_shell := _sys.modules["IPython"].get_ipython()) is not None:
+# A module of that name may be half imported, or another's.
+if (_shell := getattr(_sys.modules.get("IPython"), "get_ipython", lambda: None)()) is not None:
     load_ipython_extension(_shell)

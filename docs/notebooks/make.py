@@ -35,14 +35,15 @@ notebook stays small.""",
 COHORT = [
     """# A cohort
 
-One phantom patient stands in for a cohort here; a folder of many patients is planned alike. Nothing but the folder is given: the rules choose what is fused with what,
-and say why. Research use only.""",
+One phantom patient stands in for a cohort here; a folder of many patients is planned alike. Nothing but the folder is
+given: the rules choose what is fused with what, and say why. Research use only.""",
     """from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
 
 import medfuse
 
-folder = Path(mkdtemp())
+temporary = TemporaryDirectory()
+folder = Path(temporary.name)
 medfuse.phantom_study("PT", coarsen=4).write_dicom(folder / "studies" / "one")""",
     'plan = medfuse.cohort.plan(folder / "studies")\nplan',
     """Nothing is fused yet. `plan.run(out)` does each study once, in processes of its own, and yields what became of it;

@@ -113,7 +113,7 @@ class RowFault:
     message: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Plan:
     """What is fused with what, and why; what is not, and why; and the rows that could not be read.
 
@@ -133,6 +133,10 @@ class Plan:
     left_out: tuple[LeftOut, ...] = ()
     faults: tuple[RowFault, ...] = ()
     source: Path = field(default=Path(), compare=False)
+
+    def __repr__(self) -> str:
+        """One line; it names no file, whose path may say whose it is."""
+        return f"Plan({len(self.rows)} fusions, {len(self.left_out)} series left out, {len(self.faults)} faults)"
 
     def _repr_html_(self) -> str:
         """What notebooks show: the first fusions and why, and how much is left out."""

@@ -65,7 +65,7 @@ To fuse whole studies, which need registration, windows and colours, use medfuse
 ## Check it
 
 ```sh
-python -m monai.bundle verify_metadata --meta_file configs/metadata.json --filepath /tmp/schema.json
+python -m monai.bundle verify_metadata --meta_file configs/metadata.json --filepath schema.json
 python -m monai.bundle verify_net_in_out --net_id network_def \\
     --meta_file configs/metadata.json --config_file configs/inference.json
 ```

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -23,6 +24,9 @@ PAUSE = 0.5
 
 KNOWN_SECONDS = 5.0
 """How long what was said of the workers holds."""
+
+MOST_ANSWERS_LOST = 3
+"""Answers about one study that may be lost with their machines, or be cancelled, before it is given up."""
 
 LOOK, DO = 0, 10
 """Priorities: what can be done is done before others are looked at."""
@@ -79,6 +83,7 @@ class _Run:
         self.rounds = 0
         self.again: set[str] = set()
         """Those that another process held: it may have done them in the name of this run."""
+        self.answers_lost: Counter[str] = Counter()
         self.pending = as_completed()
 
     def lines(self) -> Iterator[Line]:
@@ -148,6 +153,10 @@ class _Run:
             error = future.exception(timeout=10)
         if future.status in ("cancelled", "lost") or error is None:
             if self.client.status == "running":  # what had been answered was on a machine that is gone
+                self.answers_lost[request.name] += 1
+                if self.answers_lost[request.name] > MOST_ANSWERS_LOST:
+                    message = "its answers were lost, or cancelled, again and again"
+                    return self.ledger.settle({**_result(request, "killed"), "message": message})
                 self.again.add(request.name)
                 self._submit("look", request.name)
                 return None

@@ -104,7 +104,8 @@ def opinion_of(registration: Registration, label: str) -> Opinion:
     error = verdict.error_mm
     by = f"{error:.1f} mm" if error < float("inf") else None
     if verdict.opinion == "aligned":
-        return Opinion("good", f"Aligned: the pictures confirm it, with an estimated error of {by}.", verdict.reasons)
+        estimate = f"with an estimated error of {by}" if by else "without an estimate of the error"
+        return Opinion("good", f"Aligned: the pictures confirm it, {estimate}.", verdict.reasons)
     if verdict.opinion == "not aligned":
         estimate = f"an estimated error of {by}" if by else "an error that could not be estimated"
         untold = any(reason.startswith(UNTOLD) for reason in verdict.reasons)

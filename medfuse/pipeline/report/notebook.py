@@ -103,6 +103,7 @@ def _panel(volume: MetaTensor) -> Any:
     """A volume as it is drawn: RGB as it is, else in the window and palette of its modality."""
     from medfuse.dicom.palettes import palette_table
     from medfuse.intensity import Window, choose_window, scale
+    from medfuse.pipeline.prepare import choose_partner_window
     from medfuse.report.study_figure import GREY, Bar, Panel
     from medfuse.volume import TRAITS, meta_of
 
@@ -113,7 +114,7 @@ def _panel(volume: MetaTensor) -> Any:
     window = volume.meta.get("window")
     if isinstance(window, Window):  # scaled to [0, 1] already
         window = Window(0.0, 1.0)
-    window = window or choose_window(thin)
+    window = window or choose_window(thin, choose_partner_window(volume, None))
     colours = palette_table(traits.palette) if traits.palette else GREY
     return Panel(traits.label, scale(thin, window), Bar(traits.label, window, colours))
 

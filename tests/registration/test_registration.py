@@ -210,7 +210,7 @@ def test_saved_registrations_come_back(tmp_path: Path, suffix: str, name: str) -
     np.testing.assert_allclose(back.matrix, registration.matrix, atol=1e-12, rtol=0)
     assert back.method == "file"
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
-    with pytest.raises(ExportError, match="allow overwriting"):
+    with pytest.raises(ExportError, match="overwrite=True"):
         registration.save(path)
     registration.inverse().save(path, overwrite=True)
     np.testing.assert_allclose(Registration.load(path).matrix @ registration.matrix, np.eye(4), atol=1e-12)

@@ -1,6 +1,7 @@
 """Choose a training recipe by patients that it was not trained on, without a look at any test pair.
 
     python benchmarks/candidates.py --pairs PAIRS.csv --runs FOLDER [--published GeSeNet.pth] [--only NAME,NAME]
+        [--chosen NAME --page TABLE.md]
 
 Each file in recipes/candidates changes some settings of recipes/default.yaml. Each is trained twice, holding out one
 and then the other half of the training patients, at a fifth of the length, and scored on the patients that were held
@@ -22,6 +23,7 @@ import numpy as np
 import torch
 import yaml
 from networks import Method, as_published, by_network
+from scipy import stats
 from torch import Tensor
 
 from medfuse.gesenet.training.config import TrainingConfig
@@ -44,6 +46,12 @@ LENGTH = 0.2
 PUBLISHED = "published, black air"
 
 LOST = "lost"
+
+TITLES = ("SSIM", "SD", "MI", "VIF", "SCD", "Qabf")
+"""Of `CORE`, in its order."""
+
+FEW = 4
+"""Patients below which there is no interval worth printing."""
 
 Scores = dict[str, dict[str, float]]
 """Mean of each score, by patient."""
@@ -185,6 +193,31 @@ def summary(found: dict[str, Scores], reference: str) -> str:
     return "\n".join(lines)
 
 
+def fold_table(ours: Scores, published: Scores) -> str:
+    """Mean difference of each score over patients that the scored run had not seen, with its 95 % interval.
+
+    Student's t over patients, who are independent; slices of one patient are not. Of two patients both are given.
+    """
+    tasks = sorted({case.split("/")[0] for case in ours})
+    lines = ["| task | patients | " + " | ".join(TITLES) + " |", "|---|---:|" + "---:|" * len(TITLES)]
+    for task in tasks:
+        cases = [case for case in ours if case.startswith(f"{task}/")]
+        cells = []
+        for name in CORE:
+            differences = np.array([ours[case][name] - published[case][name] for case in cases])
+            digits = 2 if name == "sd" else 3
+            mean = f"{differences.mean():+.{digits}f}"
+            if len(cases) < FEW:
+                cells.append(f"{mean} ({', '.join(f'{one:+.{digits}f}' for one in differences)})")
+            else:
+                spread = differences.std(ddof=1) / len(cases) ** 0.5 * stats.t.ppf(0.975, len(cases) - 1)
+                beyond = abs(differences.mean()) > spread
+                cell = f"{mean} ± {spread:.{digits}f}"
+                cells.append(f"**{cell}**" if beyond and differences.mean() > 0 else cell)
+        lines.append(f"| {task.replace('-', '–')} | {len(cases)} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=Path, required=True)
@@ -193,6 +226,8 @@ def main() -> None:
     parser.add_argument("--published", type=Path, help="GeSeNet.pth of the paper's authors, to compare with")
     parser.add_argument("--only", default="", help="names of the candidates to train, separated by commas")
     parser.add_argument("--length", type=float, default=LENGTH)
+    parser.add_argument("--chosen", default="", help="name of the candidate whose table goes to --page")
+    parser.add_argument("--page", type=Path, help="file for the differences to --published, patient by patient")
     parser.add_argument("--every", type=int, default=3, help="score every so many slices of a patient")
     given = parser.parse_args()
     given.runs.mkdir(parents=True, exist_ok=True)
@@ -226,6 +261,8 @@ def main() -> None:
     print(f"\n{lesion_table(found)}")
     for reference in others:
         print(f"\n{summary(found, reference)}")
+    if given.chosen and given.page:
+        given.page.write_text(fold_table(found[given.chosen], found[PUBLISHED]))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,9 @@ from medfuse.methods.names import GESENET as NAME
 from medfuse.methods.origin import named_by, own_version
 from medfuse.runtime.progress import Progress
 
+GREY_LIMIT = 8 / 255
+"""Brightness above both sources that an eye hardly tells from them; `medfuse.metrics` counts more as overshoot."""
+
 
 def load(
     engine: str | Engine | GeSeNet, device: str, weights: str | Path = "default", progress: Progress | None = None
@@ -30,6 +33,7 @@ def load(
             engine=ready.name,
             device=ready.device,
             hold=ready.hold,
+            grey_limit=GREY_LIMIT,
             own=True,
         )
     source = named_by(ready.fuse)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -51,6 +51,8 @@ class FusionMethod:
         If given, what makes the picture where the partner has colours, instead of joining these to the fused luma.
     hold
         If given, how what it decides by the pictures is held for others; see `holding`.
+    grey_limit
+        If given, how much brighter than both sources its pictures may be where they are shown in grey; see `in_grey`.
     own
         Whether it is medfuse's, whose results its tests check; the results of others are checked whenever they run.
     """
@@ -64,6 +66,7 @@ class FusionMethod:
     device: torch.device = CPU
     colour: ColourMethod | None = field(default=None, repr=False)
     hold: Hold | None = field(default=None, repr=False)
+    grey_limit: float | None = None
     own: bool = False
 
     def __post_init__(self) -> None:
@@ -92,6 +95,28 @@ class FusionMethod:
         GeSeNet holds its spatial masks. Other methods decide nothing that could be held, and are returned themselves.
         """
         return (self(mri, luma), self) if self.hold is None else self.hold(mri, luma)
+
+    def in_grey(self) -> FusionMethod:
+        """The same for pictures that are shown in grey: nowhere more than its limit brighter than both sources.
+
+        In colour the joined lightness sees to that (`medfuse.intensity.palette_join`); in grey, brightness that no
+        source has reads as a finding.
+        """
+        limit = self.grey_limit
+        if limit is None:
+            return self
+
+        def cut(fused: Tensor, mri: Tensor, luma: Tensor) -> Tensor:
+            return torch.minimum(fused, torch.maximum(mri, luma).to(fused.device) + limit)
+
+        def limited(fuse: Method) -> Method:
+            return lambda mri, luma: cut(fuse(mri, luma), mri, luma)
+
+        def hold(mri: Tensor, luma: Tensor) -> tuple[Tensor, Method]:
+            fused, held = self.holding(mri, luma)
+            return cut(fused, mri, luma), limited(held)
+
+        return replace(self, fuse=limited(self.fuse), hold=hold, grey_limit=None)
 
     @default_settings()
     def coloured(self, mri: Tensor, colours: Tensor) -> Tensor:

@@ -80,6 +80,7 @@ class PairStack:
     def show(self, method: FusionMethod) -> Tensor:
         """Fuse all pairs by a method, as a reader sees them: (N, 3 or 1, H, W) uint8."""
         if self.colours is None:
+            method = method if self.palette else method.in_grey()
             shown = shown_batches(
                 method, self._pairs, len(self), palette=self.palette, join=self.join, batch_size=DEFAULT_BATCH_SIZE
             )

@@ -588,6 +588,12 @@ def test_an_enhanced_pet_says_when_its_values_hold(tmp_path):
     loaded = medfuse.load(enhanced)
     converted = to_suv(loaded)
     assert float(converted.max() / loaded.max()) == almost(DECAYED)
+    dataset.AcquisitionDateTime, dataset.AcquisitionDuration = "20260105080000", 600.0
+    dataset.save_as(enhanced)
+    with pytest.raises(
+        IntensityError, match=r"DecayCorrectionDateTime of the PET is 2\.83 h after AcquisitionDateTime"
+    ):
+        to_suv(medfuse.load(enhanced))
 
 
 SIDECAR = {

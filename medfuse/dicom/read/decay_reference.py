@@ -66,6 +66,7 @@ def reference_of(headers: Sequence[Dataset], half_life: float, zone: timezone | 
         when = date_time_of(header, "DecayCorrectionDateTime", zone)
         if when is None:
             raise missing("DecayCorrectionDateTime")
+        _require_not_after_scan(header, when, zone)
         return Reference(when, "DecayCorrectionDateTime"), Limits(half_life)
     if said(header, "DecayCorrection") == "NONE":
         reference = _middle(headers, half_life, zone)
@@ -81,6 +82,19 @@ def reference_of(headers: Sequence[Dataset], half_life: float, zone: timezone | 
     latest = min(max(max(ends), 0.0), LATEST_S)
     why = "ActualFrameDuration after AcquisitionTime" if latest < LATEST_S else Limits.why
     return reference, Limits(half_life, latest, why)
+
+
+def _require_not_after_scan(header: Dataset, when: datetime, zone: timezone | None) -> None:
+    """Raise `IntensityError` where an enhanced PET's values are corrected to a time long after its acquisition."""
+    began = date_time_of(header, "AcquisitionDateTime", zone)
+    if began is None or (began.tzinfo is None) != (when.tzinfo is None):
+        return
+    late = seconds_between(began, when) - (positive(header, "AcquisitionDuration") or 0.0)
+    if late > LATEST_S:
+        raise IntensityError(
+            f"DecayCorrectionDateTime of the PET is {lasting(late)} after AcquisitionDateTime and AcquisitionDuration; "
+            "there is no SUV. Correct one of them, or leave the SUV out."
+        )
 
 
 def acquired_at(header: Dataset, zone: timezone | None) -> datetime | None:

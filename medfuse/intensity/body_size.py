@@ -11,6 +11,9 @@ WEIGHTS_KG = (0.5, 350.0)
 HEIGHTS_M = (0.2, 2.5)
 """What a patient's weight and height may be: anything else is in another unit, or an error."""
 
+BODY_MASS_INDICES = (5.0, 150.0)
+"""What weight and height may be together, kg/m²: from the smallest preterm children to the heaviest people known."""
+
 
 def body_size(
     normalisation: Normalisation, weight: Callable[[], Stated], height: Callable[[], Stated], sex: Callable[[], str]
@@ -50,3 +53,23 @@ def _within(stated: Stated, limits: tuple[float, float], unit: str, smaller: flo
         f"expected {stated.name} from {lowest:g} to {highest:g} {unit}; found {stated.value:g}{meant}. Correct it, or "
         f"give it ({option})."
     )
+
+
+def require_one_body(weight: Stated, height: Stated | None) -> None:
+    """Raise `IntensityError` where weight and height cannot be of one body: one of them is wrong, or they are swapped.
+
+    A height that can only be in cm counts as such; one that is none, such as 0 where it is not known, says nothing.
+    """
+    if height is None:
+        return
+    lowest, highest = HEIGHTS_M
+    metres = height.value if height.value <= highest else height.value / 100
+    if not lowest <= metres <= highest:
+        return
+    index = weight.value / metres**2
+    if not BODY_MASS_INDICES[0] <= index <= BODY_MASS_INDICES[1]:
+        raise IntensityError(
+            f"expected {weight.name} and {height.name} of one body, with {BODY_MASS_INDICES[0]:g} to "
+            f"{BODY_MASS_INDICES[1]:g} kg/m²; found {weight.value:g} kg and {metres:g} m, which is {index:.3g} kg/m². "
+            "Correct them, or give them (weight_kg=..., height_m=...; --weight, --height)."
+        )

@@ -68,10 +68,11 @@ class Limits:
             # On its own day it is nearest to what people meant, and says most of what is wrong.
             self.require(delay_s if delay_s < 0 and -delay_s < DAY_S / 2 else first, injection, reference)
         if self.allow(first + DAY_S):
+            side = "before" if first >= 0 else "after"
             raise IntensityError(
                 f"{injection} has no date, and with a half-life of {lasting(self.half_life_s)} the injection may have "
-                f"been {lasting(first)} before the scan's {reference} or one or more days earlier; there is no SUV "
-                "without its date. Give RadiopharmaceuticalStartDateTime, or the date and time (injected_at=..., "
+                f"been {lasting(abs(first))} {side} the scan's {reference} or one or more days earlier; there is no "
+                "SUV without its date. Give RadiopharmaceuticalStartDateTime, or the date and time (injected_at=..., "
                 "--injected-at)."
             )
         days = round((first - delay_s) / DAY_S)

@@ -9,7 +9,7 @@ from typing import Any
 from monai.data.meta_tensor import MetaTensor
 
 from medfuse.errors import IntensityError
-from medfuse.intensity.body_size import body_size
+from medfuse.intensity.body_size import body_size, require_one_body
 from medfuse.volume import NO_DOSE, SUV_UNITS, like, meta_of, plain, source_of
 from medfuse.volume.modality import Unit
 from medfuse.volume.uptake import NORMALISATIONS, Normalisation, Patient, Stated, SuvInputs, Uptake
@@ -114,7 +114,10 @@ class Body:
     def size(self, unit: Unit) -> float:
         """What an SUV of this unit refers to, g or cm²."""
         normalisation = next(name for name, one in SUV_UNITS.items() if one == unit)
-        return body_size(normalisation, self.weight, self.height, self.sex)
+        size = body_size(normalisation, self.weight, self.height, self.sex)
+        known = self._given.height_m is not None or self._patient.height_m is not None
+        require_one_body(self.weight(), self.height() if known else None)
+        return size
 
     def weight(self) -> Stated:
         """In kg."""

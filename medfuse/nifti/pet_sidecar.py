@@ -14,6 +14,7 @@ from medfuse.intensity.decay import (
     LATEST_S,
     Limits,
     given_moment,
+    lasting,
     parse_injected_at,
     require_uncorrected,
     seconds_between,
@@ -218,6 +219,12 @@ def _limits(said: Mapping[str, object], reference: Stated, half_life: float) -> 
     except (TypeError, ValueError, OverflowError):
         return Limits(half_life)
     latest = end - reference.value
+    if latest < -LATEST_S:
+        raise IntensityError(
+            f"{reference.name} in the JSON sidecar of the PET is {reference.value:g} s, {lasting(-latest)} after the "
+            f"last frame ended by FrameTimesStart and FrameDuration, at {end:g} s; there is no SUV. Correct one of "
+            "them, or leave the SUV out."
+        )
     if not 0 <= latest < LATEST_S:
         return Limits(half_life)
     return Limits(half_life, latest, "FrameDuration after FrameTimesStart")

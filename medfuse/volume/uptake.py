@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from datetime import datetime, time
+from numbers import Real
 from typing import Literal, get_args
 
+from medfuse.errors import IntensityError
 from medfuse.volume.modality import Unit
 
 Normalisation = Literal["bw", "lbm", "bsa"]
@@ -32,6 +34,11 @@ class SuvInputs:
         Of the patient.
     sex
         ``F`` or ``M``, which lean body mass needs.
+
+    Raises
+    ------
+    IntensityError
+        If dose, weight or height is no number, or the sex is neither.
     """
 
     dose_mbq: float | None = None
@@ -40,6 +47,14 @@ class SuvInputs:
     weight_kg: float | None = None
     height_m: float | None = None
     sex: Sex | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("dose_mbq", "weight_kg", "height_m"):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, Real)):
+                raise IntensityError(f"expected {name} as a number; found {type(value).__name__}. Give it as one.")
+        if self.sex is not None and self.sex not in get_args(Sex):
+            raise IntensityError(f"expected sex as 'F' or 'M'; found {str(self.sex)[:20]!r}. Give one of them.")
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -263,6 +263,13 @@ def test_an_empty_file_named_as_a_picture_may_be_a_slice(study):
         medfuse.load(study, "MR")
 
 
+def test_a_file_that_begins_with_the_mark_may_be_a_slice(study):
+    last = sorted((study / "mr").glob("*.dcm"))[-1]
+    last.write_bytes(last.read_bytes()[128:])
+    with pytest.raises(SeriesError, match=r"may be missing: 1 DICOM file cannot be read"):
+        medfuse.load(study, "MR")
+
+
 def test_a_folder_that_cannot_be_opened_is_told(study, monkeypatch):
     whole = find_files.os.scandir
 

@@ -282,7 +282,7 @@ def test_values_for_a_supplemental_palette_are_colours(tmp_path, presentation, l
 )
 def test_a_modality_lut_says_the_values(tmp_path, first, count, bits, packed):
     kind = {16: "HU", 12: "US", 8: "OD"}[bits]
-    entries = np.random.default_rng(1).integers(0, 1 << bits, count or 65536)
+    entries = np.random.default_rng(1).integers(0, 1 << min(bits, 15), count or 65536)
     signed = first not in (0, 20)
 
     def with_table(header, place):
@@ -307,7 +307,7 @@ def test_a_modality_lut_says_the_values(tmp_path, first, count, bits, packed):
     assert medfuse.load(tmp_path).meta["unit"] == ("HU" if kind == "HU" else "arbitrary")
 
 
-@pytest.mark.parametrize("what", ["rescale", "short", "bits", "no data", "empty", "two"])
+@pytest.mark.parametrize("what", ["rescale", "short", "bits", "no data", "empty", "two", "negative"])
 def test_a_modality_lut_that_contradicts_is_refused(tmp_path, what):
     def with_table(header, place):
         if what != "rescale":
@@ -316,6 +316,8 @@ def test_a_modality_lut_that_contradicts_is_refused(tmp_path, what):
         table.add_new("LUTDescriptor", "US", [16, 0, 8 if what == "bits" else 16])
         if what != "no data":
             table.add_new("LUTData", "OW", np.arange(990, 1000 if what == "short" else 1006).astype("<u2").tobytes())
+        if what == "negative":
+            table.LUTData = np.arange(-8, 8, dtype="<i2").tobytes()
         table.ModalityLUTType = "HU"
         header.ModalityLUTSequence = {"empty": [], "two": [table, table]}.get(what, [table])
 

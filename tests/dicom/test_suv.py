@@ -161,6 +161,22 @@ def test_a_factor_of_the_scanner_holds_no_value_given_by_hand(pet):
     assert pet(to_activity, given=given) == almost(2.5 * DECAYED / 2)
 
 
+def test_two_factors_of_the_scanner_must_agree(pet):
+    def change(direct):
+        def both(header):
+            header.Units = "CNTS"
+            block = header.private_block(0x7053, "Philips PET Private Group", create=True)
+            block.add_new(0x00, "DS", f"{direct:.8g}")
+            block.add_new(0x09, "DS", "2.5")
+
+        return both
+
+    assert pet(change(2.45 * DECAYED)) == pytest.approx(2.45 * DECAYED, rel=1e-5)
+    with pytest.raises(IntensityError, match=r"7053,xx00.*7053,xx09.*--dose"):
+        pet(change(1.5 * DECAYED))
+    assert pet(given=SuvInputs(dose_mbq=250)) == almost(2.5 * DECAYED)
+
+
 def test_what_is_suv_already_stays(pet):
     assert pet(lambda header: setattr(header, "Units", "GML")) == 1
 
@@ -334,6 +350,9 @@ def unnamed(half_life):
         (elements(PatientWeight="0.07"), "PatientWeight"),
         (elements(DecayCorrection="NONE"), "DecayCorrection is NONE, but CorrectedImage holds DECY"),
         (elements(CorrectedImage=["ATTN"]), "DecayCorrection is START, but CorrectedImage lacks DECY"),
+        (elements(DecayFactor="1.37"), "DecayCorrection is START.*DecayFactor from 0.9.*found 1.37"),
+        (elements(PatientWeight="1.75", PatientSize="70"), "PatientWeight and PatientSize of one body.*--weight"),
+        (elements(PatientWeight="7", PatientSize="1.75"), r"found 7 kg and 1.75 m, which is 2.29 kg/m²"),
     ],
 )
 def test_what_cannot_be_is_refused(pet, change, named):
@@ -391,6 +410,27 @@ def nothing_known(header):
     for keyword in ("RadionuclideTotalDose", "RadiopharmaceuticalStartDateTime", "RadiopharmaceuticalStartTime"):
         drug(header).pop(keyword, None)
     header.pop("PatientWeight", None)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        elements(DecayFactor="1.0321"),
+        # As of a bed that was measured 20 min after the start, by the one or the other element.
+        elements(DecayFactor="1.169", FrameReferenceTime="1200000", AcquisitionTime="110000", ActualFrameDuration=None),
+        elements(DecayFactor="1.169", FrameReferenceTime="299000", AcquisitionTime="112000", ActualFrameDuration=None),
+        elements(PatientSize="175"),
+        elements(PatientSize="0"),
+    ],
+)
+def test_what_agrees_or_says_nothing_is_no_contradiction(pet, change):
+    assert pet(change) == almost(DECAYED)
+
+
+@pytest.mark.parametrize("given", [{"weight_kg": "70"}, {"dose_mbq": True}, {"height_m": [1.7]}, {"sex": "m"}])
+def test_what_is_given_by_hand_is_a_number_or_a_sex(given):
+    with pytest.raises(IntensityError, match=f"expected {next(iter(given))} as"):
+        SuvInputs(**given)
 
 
 @pytest.mark.parametrize("injected_at", ["10:15", "10:15:00", "2026-01-05T10:15", "2026-01-05 10:15:00"])
@@ -548,6 +588,12 @@ def test_an_enhanced_pet_says_when_its_values_hold(tmp_path):
     loaded = medfuse.load(enhanced)
     converted = to_suv(loaded)
     assert float(converted.max() / loaded.max()) == almost(DECAYED)
+    dataset.AcquisitionDateTime, dataset.AcquisitionDuration = "20260105080000", 600.0
+    dataset.save_as(enhanced)
+    with pytest.raises(
+        IntensityError, match=r"DecayCorrectionDateTime of the PET is 2\.83 h after AcquisitionDateTime"
+    ):
+        to_suv(medfuse.load(enhanced))
 
 
 SIDECAR = {

@@ -254,6 +254,32 @@ def test_contrasts_that_alternate_are_never_one_volume(tmp_path, keyword):
         assert worst_linear_error(medfuse.load(folder, series="4:2"), scale, offset) < 0.1
 
 
+B_VALUES = {
+    "SIEMENS MR HEADER": (0x0019, 0x0C, "IS", (0, 1000)),
+    "Philips Imaging DD 001": (0x2001, 0x03, "FL", (0.0, 1000.0)),
+    "GEMS_PARM_01": (0x0043, 0x39, "IS", ([1_000_000_000, 8, 0, 0], [1_000_001_000, 8, 0, 0])),
+    "Image Private Header": (0x0065, 0x09, "FD", (0.0, 1000.0)),
+}
+
+
+@pytest.mark.parametrize("implicit", [False, True])
+@pytest.mark.parametrize("creator", B_VALUES)
+def test_b_values_of_vendors_that_alternate_are_never_one_volume(tmp_path, creator, implicit):
+    folder, scale, offset = small_series(tmp_path / "series", "MR")
+    group, element, representation, b_values = B_VALUES[creator]
+
+    def alternate(header, place):
+        if implicit:
+            header.file_meta.TransferSyntaxUID = pydicom.uid.ImplicitVRLittleEndian
+        block = header.private_block(group, creator, create=True)
+        block.add_new(element, representation, b_values[place % 2])
+
+    edit(folder, alternate)
+    with pytest.raises(SeriesError, match=r"found 2 .*DiffusionBValue 0.*DiffusionBValue 1000.*series=\"4:1\""):
+        medfuse.load(folder)
+    assert worst_linear_error(medfuse.load(folder, series="4:2"), scale, offset) < 0.1
+
+
 @pytest.mark.parametrize("keyword", ["EchoTime", "ImageType", "TemporalPositionIdentifier", "FlipAngle"])
 def test_contrasts_that_form_no_volumes_are_refused(tmp_path, keyword):
     folder, _, _ = small_series(tmp_path / "series")

@@ -170,6 +170,8 @@ def test_an_injection_after_the_last_frame_shows_in_none(pet):
     assert factor(pet(InjectionStart=60, **frames)) > 0
     with pytest.raises(IntensityError, match=r"InjectionStart .* 45 min after .* allows 10 min \(FrameDuration"):
         factor(pet(InjectionStart=2700, **frames))
+    with pytest.raises(IntensityError, match=r"ImageDecayCorrectionTime .* is 39600 s, 10.8 h after the last frame"):
+        factor(pet(**frames | {"ImageDecayCorrectionTime": 39600}))
 
 
 @pytest.mark.parametrize("unit", ["kBq\u00b7mL\u207b\u00b9", "kBq mL^-1", "kBq/cm^3", "kBq.ml-1"])

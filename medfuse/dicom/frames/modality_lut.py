@@ -17,6 +17,10 @@ WORD = 1 << 16
 """Descriptors have 16 bits, signed or not as the pixels are, and 0 stands for this many entries."""
 
 
+MOST_HU = (1 << 15) - 1
+"""Even the extended scale of CT, for metal, ends here; as unsigned entries (PS3.3 C.11.1.1), negative HU lie above."""
+
+
 @dataclass(frozen=True, eq=False)
 class ModalityLut:
     """A table of values: that of stored number ``first`` and of those above it; ``kind`` names the values' unit.
@@ -98,4 +102,10 @@ def _table(item: Dataset, signed: bool, little: bool) -> ModalityLut:
     values = values[:count].astype(np.int32)
     if values.max() >= 1 << bits:
         raise ValueError(f"LUTData of ModalityLUTSequence holds {values.max()}, but LUTDescriptor says {bits} bits")
-    return ModalityLut(first, values, said(item, "ModalityLUTType"))
+    kind = said(item, "ModalityLUTType")
+    if kind == "HU" and values.max() > MOST_HU:
+        raise ValueError(
+            f"LUTData of ModalityLUTSequence holds {values.max()} HU, which no CT measures: entries are unsigned, and "
+            "negative values in them are something else"
+        )
+    return ModalityLut(first, values, kind)

@@ -11,9 +11,12 @@ from pydicom.dataset import Dataset
 
 from medfuse.dicom.header import ENHANCED, said, texts
 from medfuse.dicom.read.moments import date_time_of, moment_of, parse_date_time, parse_time, require_same_time
-from medfuse.dicom.read.pet_elements import GE, duration_s, missing, private_text
+from medfuse.dicom.read.pet_elements import GE, duration_s, missing, positive, private_text
 from medfuse.errors import IntensityError
 from medfuse.intensity.decay import LATEST_S, Limits, lasting, seconds_between
+
+SAME_DECAY = 1.1
+"""By what factor a decay may be off that is said twice."""
 
 EARLIEST_S = 6 * 3600.0
 """How long before the first acquisition a series may say that it began."""
@@ -63,11 +66,13 @@ def reference_of(headers: Sequence[Dataset], half_life: float, zone: timezone | 
         when = date_time_of(header, "DecayCorrectionDateTime", zone)
         if when is None:
             raise missing("DecayCorrectionDateTime")
+        _require_not_after_scan(header, when, zone)
         return Reference(when, "DecayCorrectionDateTime"), Limits(half_life)
     if said(header, "DecayCorrection") == "NONE":
         reference = _middle(headers, half_life, zone)
     else:
         reference = _start_of_scan(headers, half_life, zone)
+        require_decay_factor(headers, reference, half_life, zone)
     ends = []
     for one in headers:
         began, duration = acquired_at(one, zone), duration_s(one, "ActualFrameDuration")
@@ -77,6 +82,19 @@ def reference_of(headers: Sequence[Dataset], half_life: float, zone: timezone | 
     latest = min(max(max(ends), 0.0), LATEST_S)
     why = "ActualFrameDuration after AcquisitionTime" if latest < LATEST_S else Limits.why
     return reference, Limits(half_life, latest, why)
+
+
+def _require_not_after_scan(header: Dataset, when: datetime, zone: timezone | None) -> None:
+    """Raise `IntensityError` where an enhanced PET's values are corrected to a time long after its acquisition."""
+    began = date_time_of(header, "AcquisitionDateTime", zone)
+    if began is None or (began.tzinfo is None) != (when.tzinfo is None):
+        return
+    late = seconds_between(began, when) - (positive(header, "AcquisitionDuration") or 0.0)
+    if late > LATEST_S:
+        raise IntensityError(
+            f"DecayCorrectionDateTime of the PET is {lasting(late)} after AcquisitionDateTime and AcquisitionDuration; "
+            "there is no SUV. Correct one of them, or leave the SUV out."
+        )
 
 
 def acquired_at(header: Dataset, zone: timezone | None) -> datetime | None:
@@ -140,6 +158,36 @@ def _require_frames_agree(
             f"SeriesTime of the PET and AcquisitionTime less FrameReferenceTime put the start of the scan "
             f"{lasting(min(apart))} apart; there is no SUV. Correct them, or leave the SUV out."
         )
+
+
+def require_decay_factor(
+    headers: Sequence[Dataset], reference: Reference, half_life: float, zone: timezone | None
+) -> None:
+    """Raise `IntensityError` where DecayFactor contradicts that values are corrected to the start of the scan.
+
+    The factor that was applied to a frame (PS3.3 C.8.9.4) is of the time since the start: by FrameReferenceTime or by
+    AcquisitionTime, of which some vendors fill one only, and by the frame's begin or end. One frame that agrees is
+    enough. A factor of 1 may be a default, and says nothing.
+    """
+    found = []
+    for header in headers:
+        factor, frame = positive(header, "DecayFactor"), duration_s(header, "ActualFrameDuration")
+        began = moment_of(header, "Acquisition", zone)
+        since = [duration_s(header, "FrameReferenceTime") or 0.0]
+        if began is not None and (began.tzinfo is None) == (reference.when.tzinfo is None):
+            since.append(max(seconds_between(reference.when, began), 0.0))
+        if factor is None or factor == 1:
+            return
+        lowest, highest = min(since) - (frame or 0.0), max(since) + (frame or 0.0)
+        found.append((factor, 2 ** (lowest / half_life), 2 ** (highest / half_life)))
+    if any(lowest / SAME_DECAY <= factor <= highest * SAME_DECAY for factor, lowest, highest in found):
+        return
+    factor, lowest, highest = found[0]
+    raise IntensityError(
+        f"DecayCorrection is START, which needs a DecayFactor from {lowest:.4g} to {highest:.4g} by "
+        f"FrameReferenceTime, AcquisitionTime and ActualFrameDuration; found {factor:.4g}, as if values were corrected "
+        "to another time; there is no SUV. Correct one of them, or leave the SUV out."
+    )
 
 
 def _middle(headers: Sequence[Dataset], half_life: float, zone: timezone | None) -> Reference:

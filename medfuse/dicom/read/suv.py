@@ -21,7 +21,11 @@ from medfuse.dicom.read.moments import date_time_of, parse_date_time, parse_time
 from medfuse.dicom.read.pet_elements import PHILIPS, missing, number, positive, private_number, same_in_slices
 from medfuse.errors import IntensityError
 from medfuse.intensity.decay import Limits, given_moment, require_uncorrected, seconds_between
+from medfuse.intensity.suv import DOSES_BQ
 from medfuse.volume import SUV_UNITS, Patient, Stated, SuvInputs, Unit, Uptake
+
+SAME_FACTOR = 0.1
+"""Share by which two ways to one factor may differ: scanners count decay to the frame or to the series."""
 
 BY_HAND = "(dose_mbq=..., injected_at=..., nuclide=...; --dose, --injected-at, --nuclide)"
 
@@ -81,6 +85,7 @@ def uptake(headers: Sequence[Dataset], unit: Unit, given: SuvInputs = SuvInputs(
         _require_rescale(headers)
         scale = _scale(headers, unit, given)
         if scale.direct:
+            _require_same_factor(headers, scale.factor, weight)
             return Uptake(unit="SUV", scale=scale.factor, patient=patient)
         drug = _drug(headers, given)
         dose, overridden = _dose(drug, given)
@@ -130,6 +135,32 @@ def _scale(headers: Sequence[Dataset], unit: Unit, given: SuvInputs) -> Scale:
             "there is no SUV. Export it in Bq/ml, or leave the SUV out."
         )
     return Scale(to_activity)
+
+
+def _require_same_factor(headers: Sequence[Dataset], direct: float, weight: Stated | None) -> None:
+    """Raise `IntensityError` where a scanner's factor to SUV is another than its factor to activity leads to.
+
+    Where dose, decay or weight cannot be told, there is nothing to compare with.
+    """
+    to_activity = same_in_slices(headers, lambda one: private_number(one, 0x7053, PHILIPS, 0x09))
+    if not to_activity or weight is None or weight.value <= 0:
+        return
+    by_hand = SuvInputs()
+    try:
+        drug = _drug(headers, by_hand)
+        dose, _ = _dose(drug, by_hand)
+        decay = _decay(headers, drug, by_hand)
+    except IntensityError:
+        return
+    if not DOSES_BQ[0] <= dose.value <= DOSES_BQ[1]:
+        return
+    computed = to_activity * weight.value * 1000 / (dose.value * decay.remaining)
+    if not isclose(computed, direct, rel_tol=SAME_FACTOR):
+        raise IntensityError(
+            f"Philips (7053,xx00) says a factor to SUV of {direct:.4g}, but (7053,xx09) with dose, decay and weight "
+            f"leads to {computed:.4g}; there is no SUV. Correct the header, or give the dose, which leaves (7053,xx00) "
+            "out (dose_mbq=..., --dose)."
+        )
 
 
 def _changes_factor(header: Dataset, given: SuvInputs) -> bool:

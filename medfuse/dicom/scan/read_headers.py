@@ -150,6 +150,8 @@ def _read_header(path: Path, head: bytes | None, kept: object, tags: list[BaseTa
         raise UnusableError("the file cannot be opened")
     if not head and path.suffix.lower() in NAMED_PICTURES:
         raise UnusableError("the file is empty")  # as where a copy was interrupted
+    if head.startswith(b"DICM"):
+        raise UnusableError("the preamble of 128 bytes (PS3.10 7.1) is missing before the mark DICM")
     marked = head[128:132] == b"DICM"
     try:
         # Files without the DICM mark are taken only if they still parse as an image.

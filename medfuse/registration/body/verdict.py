@@ -36,8 +36,8 @@ MOST_OF_MISALIGNED, MOST_OF_RIVAL = 0.95, 0.95
 """Fits, as shares of the answer's: misaligned on purpose, and of another answer."""
 
 MOST_BY_SHAPE, FAR_BY_SHAPE = 1.015, 1.05
-"""The same with another shape: from where on it does not speak for a map, and from where on against it. Rightly aligned
-limbs come to 0.99 to 1.01; a PET scaled by 10 % to 1.02, an abdomen's CT to more."""
+"""The same with another shape: from where on it does not speak for a map, and from where on, with parts that lie apart,
+against it. Rightly aligned limbs come to 0.99 to 1.01; a PET scaled by 10 % to 1.02, an abdomen's CT to more."""
 
 LEAST_AGREEING, LEAST_PARTS, LEAST_OVERLAP = 2, 4, 0.25
 """Starts that end at the answer; parts that can be shifted; and the share of samples in both fields."""
@@ -59,7 +59,7 @@ def _against(figures: dict[str, float]) -> tuple[str, ...]:
     if figures["shared"] < LEAST_SHARED:
         return (f"the two share almost nothing ({figures['shared']:.2f} nats, expected over {LEAST_SHARED:g})",)
     found = []
-    if figures["other_shape"] > FAR_BY_SHAPE:
+    if _shape_speaks_against(figures):
         found.append(_of_another_shape(figures))
     if figures["parts_apart_mm"] > FAR_APART_MM and np.isfinite(figures["parts_apart_mm"]):
         found.append(
@@ -89,7 +89,7 @@ def _untold(figures: dict[str, float]) -> tuple[str, ...]:
         found.append(
             f"the outlines lie {figures['outlines_apart_mm']:.0f} mm apart (expected under {MOST_OUTLINES_MM:g} mm)"
         )
-    if MOST_BY_SHAPE < figures["other_shape"] <= FAR_BY_SHAPE:
+    if figures["other_shape"] > MOST_BY_SHAPE and not _shape_speaks_against(figures):
         found.append(_of_another_shape(figures))
     if figures["misaligned"] > MOST_OF_MISALIGNED:
         found.append(f"misaligned on purpose, the two still fit {figures['misaligned']:.0%} as well")
@@ -98,6 +98,14 @@ def _untold(figures: dict[str, float]) -> tuple[str, ...]:
     if figures.get("agreeing", LEAST_AGREEING) < LEAST_AGREEING:
         found.append("starts near the headers end in different places")
     return tuple(found)
+
+
+def _shape_speaks_against(figures: dict[str, float]) -> bool:
+    """Whether the partner seems to have another scale or shear, and its parts lie apart as they then would.
+
+    Where they do not, a stretch that fits better is what uptake, blur or a cropped field make of the measure.
+    """
+    return figures["other_shape"] > FAR_BY_SHAPE and figures["parts_apart_mm"] > MOST_APART_MM
 
 
 def _of_another_shape(figures: dict[str, float]) -> str:

@@ -74,7 +74,8 @@ def test_acquired_slices_are_seen_upright_and_keep_their_numbers(axcodes):
     point = volume.affine.numpy() @ (1, 4, 2, 1)
     assert cut.through(point[:3]) == 2
     x, y = cut.place(point[:3])
-    row, column = (int(at / size * n) for at, size, n in zip((y, x), shown.size_mm[::-1], shown.values.shape[1:]))
+    rows, columns = shown.values.shape[1:]
+    row, column = int(y / shown.size_mm[1] * rows), int(x / shown.size_mm[0] * columns)
     assert float(shown.values[0, row, column]) == pytest.approx(float(volume[0, 1, 4, 2]))
 
 

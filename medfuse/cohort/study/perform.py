@@ -188,9 +188,9 @@ def _fuse(request: Request, places: Places, former: Record | None, digest: str, 
 def _draw_refused(request: Request, mri: MetaTensor, partner: MetaTensor, digest: str) -> None:
     """Write the pair as the headers place it, for the cohort's page, in the place of an earlier refusal's picture.
 
-    Not being able to draw or write it changes nothing about the refusal, which the ledger tells.
+    Whatever hinders that changes nothing about the refusal, which the ledger tells.
     """
-    with suppress(MedfuseError, OSError):
+    with suppress(Exception):
         picture = request.folder / refused_picture(request.name, digest)
         picture.parent.mkdir(exist_ok=True)
         with atomic_file(picture, overwrite=True) as temporary:

@@ -35,16 +35,23 @@ notebook stays small.""",
 COHORT = [
     """# A cohort
 
-One phantom patient stands in for a cohort here; a folder of many patients is planned alike. Nothing but the folder is
+Three phantom patients stand in for a cohort here; a folder of many patients is planned alike. Nothing but the folder is
 given: the rules choose what is fused with what, and say why. Research use only.""",
     """from pathlib import Path
 from tempfile import TemporaryDirectory
+
+import pydicom
 
 import medfuse
 
 temporary = TemporaryDirectory()
 folder = Path(temporary.name)
-medfuse.phantom_study("PT", coarsen=4).write_dicom(folder / "studies" / "one")""",
+for patient, (partner, seed) in {"one": ("PT", 1), "two": ("CT", 2), "three": ("PT", 3)}.items():
+    medfuse.phantom_study(partner, seed=seed, coarsen=4).write_dicom(folder / "studies" / patient)
+    for path in (folder / "studies" / patient).rglob("*.dcm"):  # phantoms have one number; here each gets its own
+        dataset = pydicom.dcmread(path)
+        dataset.PatientID = patient
+        dataset.save_as(path)""",
     'plan = medfuse.cohort.plan(folder / "studies")\nplan',
     """Nothing is fused yet. `plan.run(out)` does each study once, in processes of its own, and yields what became of it;
 another run goes on where the first stopped. Their alignment and method are settings of the whole run.""",
@@ -52,6 +59,16 @@ another run goes on where the first stopped. Their alignment and method are sett
 
 settings = Settings(align="header", force=True, method="average")
 [(outcome.study, outcome.result) for outcome in plan.run(folder / "fused", settings=settings, workers=1)]""",
+    """What became of the cohort can be asked at any time. The folder also holds a page of all studies, worst first, on which
+they are looked at and rated: `index.html`.""",
+    """from medfuse.cohort.running.status import read_status
+
+read_status(folder / "fused").counts""",
+    """import csv
+
+with (folder / "fused" / "cohort.tsv").open() as table:
+    rows = list(csv.DictReader(table, delimiter="\\t"))
+[(row["name"], row["modality"], row["verdict"]) for row in rows]""",
 ]
 
 OWN_NETWORK = [

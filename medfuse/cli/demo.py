@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
 
 import medfuse
-from medfuse.cli.console import EXIT_CODES, Json, Overwrite, app, refusing, steps
+from medfuse.cli.console import EXIT_CODES, Json, Overwrite, app, refusing, stdout, steps
 from medfuse.cli.options.choices import PARTNER_NAMES, DicomChoices, Format, PartnerModality, partner_named
 from medfuse.cli.output.results import RESULTS, print_result, summary, write_results
 from medfuse.runtime.output.atomic_output import atomic_entries
@@ -43,3 +44,11 @@ def demo(
         study.write_picture(folder / "picture.png")
         written = [entry.name for entry in folder.iterdir()]
     print_result(summary(study, out, written), as_json)
+    if not as_json:
+        places = " ".join(quote(str(out / "study" / name)) for name in ("mri", "partner"))
+        stdout.print(
+            f"For a page to judge it by: medfuse fuse {places} --out {quote(str(out / 'fused'))} --report",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )

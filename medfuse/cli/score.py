@@ -66,7 +66,10 @@ def score(
         ),
     ] = True,
     pictures: Annotated[
-        Path | None, typer.Option(help="Folder for pictures of the methods side by side.", metavar="DIR")
+        Path | None,
+        typer.Option(
+            help="Folder for pictures of the methods side by side, each with the edges that it invented.", metavar="DIR"
+        ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     overwrite: Overwrite = False,

@@ -22,6 +22,9 @@ from medfuse.volume import Grid, make_volume
 SOBEL_GAIN = 8
 """Strength of the Sobel gradient of a slope of one grey level a pixel: its filters add up to it."""
 
+MOST_INVENTED = 0.1
+"""What pictures of invented structure draw white, in shares of the range from black to white a pixel."""
+
 OVERSHOOT_LEVELS = 8
 """Grey levels above the brighter source that count as overshoot: about what an eye sees side by side."""
 
@@ -33,6 +36,18 @@ def invented(fused: Tensor, mri: Tensor, partner: Tensor) -> Tensor:
     """
     excess, strength = _excess(fused, mri, partner)
     return share(total(excess**2), total(strength**2))
+
+
+def invented_map(fused: Tensor, mri: Tensor, partner: Tensor) -> Tensor:
+    """How far each pixel's gradient is above the stronger of the sources', in shares of black to white a pixel.
+
+    Takes (N, 1, H, W), as `invented` does, and gives the same shape: 0 where no edge is stronger than in a source.
+    """
+    return _as_share(_excess(fused, mri, partner)[0])
+
+
+def _as_share(excess: Tensor) -> Tensor:
+    return excess / (SOBEL_GAIN * (LEVELS - 1))
 
 
 def _excess(fused: Tensor, mri: Tensor, partner: Tensor) -> tuple[Tensor, Tensor]:
@@ -75,7 +90,7 @@ def invented_structure(slabs: Iterable[tuple[Tensor, Tensor, Tensor]], grid: Gri
     done, above, whole = 0, 0.0, 0.0
     for slab in slabs:
         excess, strength = _excess(*map(eight_bit, slab))
-        made[done : done + len(excess)] = excess[:, 0] / (SOBEL_GAIN * (LEVELS - 1))
+        made[done : done + len(excess)] = _as_share(excess)[:, 0]
         done += len(excess)
         above, whole = above + float((excess**2).sum()), whole + float((strength**2).sum())
     found = make_volume(made.permute(2, 1, 0)[None], grid, modality="MR")

@@ -21,7 +21,7 @@ from medfuse.registration import Registration, Warp, resample
 from medfuse.registration.body.outline import Mask, body_mask, otsu
 from medfuse.report.slice_view import Cut, middle_of
 from medfuse.report.study_figure import Bar, Panel, Row, draw_study, png_of
-from medfuse.volume import PLANES, grid_of, label_of, like, plain, replane
+from medfuse.volume import PLANES, grid_of, label_of, like, plain
 from medfuse.volume.grid import Points
 
 ERRORS_MM = Window(0.0, 10.0)
@@ -250,6 +250,6 @@ class _Arrows:
         steps = [max(1, round(ARROW_MM / spacing)) for spacing in cut.grid.spacing[:2]]
         sides = (np.arange(step // 2, size, step) for step, size in zip(steps, cut.grid.shape[:2], strict=True))
         i, j = (each.ravel() for each in np.meshgrid(*sides, indexing="ij"))
-        inside = plain(replane(self.body, cut.plane))[0, ..., k].numpy()[i, j] > 0
+        inside = plain(cut.turned(self.body))[0, ..., k].numpy()[i, j] > 0
         found: Points = cut.grid.world(np.stack([i, j, np.full_like(i, k)], axis=1)[inside])
         return found

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from medfuse.volume import Grid, Plane, grid_of, plain, replane
 from medfuse.volume.grid import Points
+from medfuse.volume.planes import upright
 
 View = Literal["radiological", "neurological"]
 VIEWS: tuple[View, ...] = get_args(View)
@@ -54,7 +55,11 @@ class SliceView:
 
 @dataclass(frozen=True)
 class Cut:
-    """Which slices a figure shows, and from which side: a plane of a grid, seen in a view."""
+    """Which slices a figure shows, and from which side: a plane of a grid, seen in a view.
+
+    Slices as they were acquired (``native``) keep their numbers and are turned upright: the usual view of the plane
+    that is nearest to them.
+    """
 
     plane: Plane
     grid: Grid
@@ -63,7 +68,7 @@ class Cut:
     @classmethod
     def of(cls, volume: MetaTensor, plane: Plane, view: View = "radiological") -> Cut:
         """Slices of a volume on a plane; a neurological view is flipped wherever left and right would be exchanged."""
-        grid = grid_of(replane(volume, plane))
+        grid = grid_of(_turned(volume, plane))
         across = grid.directions[:, 0]
         leftwards = abs(across[0]) == np.abs(across).max() and across[0] < 0
         rightwards = abs(across[0]) == np.abs(across).max() and across[0] > 0
@@ -74,13 +79,17 @@ class Cut:
         """How many slices there are."""
         return self.grid.shape[2]
 
+    def turned(self, volume: MetaTensor) -> MetaTensor:
+        """A volume (C, X, Y, Z) on the same grid, turned to the cut's: columns, rows and slices, not yet flipped."""
+        return _turned(volume, self.plane)
+
     def through(self, point: npt.ArrayLike) -> int:
         """The slice nearest to a point, RAS+ mm."""
         return int(np.clip(round(float(self.grid.index(point)[2])), 0, self.count - 1))
 
     def view(self, volume: MetaTensor, k: int) -> SliceView:
         """Slice ``k`` of a volume (C, X, Y, Z) on the same grid."""
-        values = plain(replane(volume, self.plane))[..., k].mT.cpu()
+        values = plain(self.turned(volume))[..., k].mT.cpu()
         across, down, through = self.grid.directions.T
         columns, rows, _ = self.grid.shape
         if self.flipped:
@@ -104,6 +113,10 @@ class Cut:
         if self.flipped:
             column = self.grid.shape[0] - 1 - column
         return (column + 0.5) * self.grid.spacing[0], (row + 0.5) * self.grid.spacing[1]
+
+
+def _turned(volume: MetaTensor, plane: Plane) -> MetaTensor:
+    return upright(volume) if plane == "native" else replane(volume, plane)
 
 
 def letters_of(direction: Points) -> str:

@@ -34,7 +34,30 @@ def replane(volume: MetaTensor, plane: Plane) -> MetaTensor:
     """
     if plane == "native":
         return volume
-    order, flipped, grid = turn_of(grid_of(volume), plane)
+    return _turned(volume, DISPLAY_AXES[plane])
+
+
+def upright(volume: MetaTensor) -> MetaTensor:
+    """Permute and flip rows and columns so that acquired slices are seen in the usual view; their order stays.
+
+    Parameters
+    ----------
+    volume
+        (C, X, Y, Z); slices run along its last axis.
+
+    Returns
+    -------
+    MetaTensor
+        The same voxels at the same places: slice *k* is slice *k* of ``volume``, turned as `replane` turns the plane
+        that is nearest to it.
+    """
+    through = grid_of(volume).axcodes[2]
+    nearest = next(plane for plane, axes in DISPLAY_AXES.items() if through in (axes[2], _opposite(axes[2])))
+    return _turned(volume, DISPLAY_AXES[nearest][:2] + through)
+
+
+def _turned(volume: MetaTensor, axes: str) -> MetaTensor:
+    order, flipped, grid = _turn_to(grid_of(volume), axes)
     values = plain(volume).permute(0, *(1 + axis for axis in order))
     if flipped:
         values = values.flip([1 + axis for axis in flipped])
@@ -45,10 +68,18 @@ def turn_of(grid: Grid, plane: Plane) -> tuple[tuple[int, ...], tuple[int, ...],
     """How `replane` turns what lies on a grid: the order of axes, which are reversed then, and the resulting grid."""
     if plane == "native":
         return (0, 1, 2), (), grid
+    return _turn_to(grid, DISPLAY_AXES[plane])
+
+
+def _opposite(code: str) -> str:
+    return next(pair.replace(code, "") for pair in ("LR", "AP", "IS") if code in pair)
+
+
+def _turn_to(grid: Grid, axes: str) -> tuple[tuple[int, ...], tuple[int, ...], Grid]:
     axcodes = grid.axcodes
     order, flipped = [], []
-    for new_axis, wanted in enumerate(DISPLAY_AXES[plane]):
-        opposite = next(pair.replace(wanted, "") for pair in ("LR", "AP", "IS") if wanted in pair)
+    for new_axis, wanted in enumerate(axes):
+        opposite = _opposite(wanted)
         old_axis = next(axis for axis, code in enumerate(axcodes) if code in (wanted, opposite))
         order.append(old_axis)
         if axcodes[old_axis] == opposite:

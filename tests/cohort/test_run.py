@@ -8,16 +8,19 @@ import threading
 import time
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from cohort_runs import NAMES, SETTINGS, results, run, tree
+from PIL import Image
 
 from medfuse.cohort.running.ledger import Ledger
 from medfuse.cohort.running.page import write_page
 from medfuse.cohort.running.run import Shard, Where
 from medfuse.cohort.running.settings import Settings
 from medfuse.cohort.running.status import read_status
+from medfuse.cohort.study import perform
 from medfuse.cohort.study.lock import held, study_lock
-from medfuse.errors import CohortError, ExportError, IntensityError
+from medfuse.errors import CohortError, ExportError, IntensityError, RegistrationError
 
 pytest.importorskip("distributed")
 
@@ -62,6 +65,30 @@ def test_the_page_tells_what_the_ledger_tells_also_after_a_crash(out):
     with pytest.raises(CohortError):
         write_page(out / "sub-01")
     assert not (out / "sub-01" / "index.html").exists()
+
+
+def test_a_pair_refused_for_its_alignment_is_shown_with_outlines(in_process, cohort, tmp_path, monkeypatch):
+    def refuse(*args, **settings):
+        raise RegistrationError("parts of the head disagree by 9 mm.")
+
+    monkeypatch.setattr(perform, "fuse", refuse)
+    out = tmp_path / "out"
+    assert results(run(cohort, out)) == dict.fromkeys(NAMES, "refused")
+    drawn = sorted((out / "logs").glob("*.jpg"))
+    assert [path.name.partition(".refused-")[0] for path in drawn] == NAMES
+    for path in drawn:
+        picture = np.asarray(Image.open(path).convert("RGB")).astype(int)
+        assert picture.shape[1] == 3 * picture.shape[0]
+        assert (picture[..., 0] - picture[..., 2] > 60).any()  # orange lines on grey
+    for _ in range(2):  # also where it is refused again without another look
+        assert (out / "index.html").read_text().count("data:image/jpeg;base64,") == 3
+        assert results(run(cohort, out)) == dict.fromkeys(NAMES, "refused")
+    # Another refusal, of other settings, replaces the picture; none is shown for another reason.
+    run(cohort, out, replace(SETTINGS, window={"CT": "brain"}))
+    assert len(list((out / "logs").glob("*.jpg"))) == 3
+    monkeypatch.undo()
+    assert "refused" not in results(run(cohort, out)).values()
+    assert "refused-" not in (out / "index.html").read_text()
 
 
 def test_the_dataset_is_clean_by_the_validator(out):

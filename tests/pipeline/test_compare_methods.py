@@ -70,9 +70,12 @@ def test_methods_are_compared_on_pictures_of_several_sizes(folders, tmp_path):
     assert [sheet.name for sheet in sheets] == ["picture-0001.png", "picture-0002.png", "picture-0003.png"]
     with Image.open(sheets[0]) as sheet:
         assert sheet.info["Software"] == "medfuse"
-        assert sheet.size == (5 * 164 - 4, 56 + 16)
+        assert sheet.size == (8 * 164 - 4, 56 + 16)  # each method, and the edges that it invented
         np.testing.assert_array_equal(np.array(sheet)[16:, :56, 0], np.array(Image.open(folders[0] / "0.png")))
-        blended = np.array(sheet)[16:, 4 * 164 : 4 * 164 + 56].astype(int)
+        blended = np.array(sheet)[16:, 6 * 164 : 6 * 164 + 56].astype(int)
+        averaged, planted = (np.array(sheet)[16:, at * 164 : at * 164 + 56] for at in (5, 3))
+        assert averaged.max() <= 3  # an average has no edge stronger than both: rounding alone is left
+        assert planted.max() > averaged.max()  # where max goes from one source to the other
     half = (
         np.array(Image.open(folders[0] / "0.png"))[..., None].astype(int) + np.array(Image.open(folders[1] / "0.png"))
     ) / 2

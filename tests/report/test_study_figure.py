@@ -63,6 +63,22 @@ def test_the_usual_views(axcodes):
         assert "".join((shown.left, shown.right, shown.top, shown.bottom)) == edges
 
 
+@pytest.mark.parametrize("axcodes", AXIS_ORDERS)
+def test_acquired_slices_are_seen_upright_and_keep_their_numbers(axcodes):
+    volume = world_linear(axcodes, (1, 2, 3))
+    cut = Cut.of(volume, "native")
+    shown = cut.view(volume, 2)
+    edges = {"S": "RLAP", "I": "RLAP", "A": "RLSI", "P": "RLSI", "L": "APSI", "R": "APSI"}[axcodes[2]]
+    assert "".join((shown.left, shown.right, shown.top, shown.bottom)) == edges
+    assert sorted(shown.values.flatten().tolist()) == sorted(volume[0, :, :, 2].flatten().tolist())
+    point = volume.affine.numpy() @ (1, 4, 2, 1)
+    assert cut.through(point[:3]) == 2
+    x, y = cut.place(point[:3])
+    rows, columns = shown.values.shape[1:]
+    row, column = int(y / shown.size_mm[1] * rows), int(x / shown.size_mm[0] * columns)
+    assert float(shown.values[0, row, column]) == pytest.approx(float(volume[0, 1, 4, 2]))
+
+
 def test_oblique_directions_have_a_second_letter():
     turned = np.deg2rad(25)
     assert letters_of((np.cos(turned), np.sin(turned), 0)) == "RA"

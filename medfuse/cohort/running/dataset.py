@@ -34,6 +34,12 @@ IGNORED = (
 )
 """What BIDS has no place for: CT and SPECT, maps, DICOM, and what a cohort keeps for itself."""
 
+
+def refused_picture(study: str, digest: str) -> str:
+    """Where the picture of a pair lies that was refused for its alignment: a path within the cohort's folder."""
+    return f"logs/{study}.refused-{digest[:16]}.jpg"
+
+
 README = f"""# Fused studies
 
 Each MRI of this cohort, fused with its CT, PET or SPECT by medfuse. {DISCLAIMER}

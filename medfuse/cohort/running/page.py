@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from medfuse.cohort.running.dataset import alone, labels_of
+from medfuse.cohort.running.dataset import alone, labels_of, refused_picture
 from medfuse.cohort.running.ledger import COMPLETE, History, Ledger
 from medfuse.cohort.running.status import read_status
 from medfuse.report.cohort.page import Entry, cohort_page
@@ -49,7 +49,9 @@ def _entry(folder: Path, history: History, study: Any) -> Entry:
     row = found if isinstance(found, dict) else {}
     labels = labels_of(history.runs[-1], name)
     is_done = state in COMPLETE
-    picture = _inside(folder, row.get("thumbnail")) if is_done else None
+    digest = history.digests.get(name, "")
+    shown = row.get("thumbnail") if is_done else refused_picture(name, digest) if state == "refused" and digest else ""
+    picture = _inside(folder, shown)
     page = _inside(folder, row.get("report")) if is_done else None
     log = _inside(folder, study["log"])
     return Entry(
@@ -58,7 +60,7 @@ def _entry(folder: Path, history: History, study: Any) -> Entry:
         message=study["message"],
         modality=labels.get("modality") or str(row.get("modality") or ""),
         tracer=labels.get("tracer", ""),
-        digest=history.digests.get(name, ""),
+        digest=digest,
         row=row,
         picture=_picture(picture),
         page=page.relative_to(folder).as_posix() if page else "",

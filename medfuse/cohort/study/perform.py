@@ -10,7 +10,7 @@ from typing import Any
 
 from monai.data.meta_tensor import MetaTensor
 
-from medfuse.cohort.running.dataset import KEY
+from medfuse.cohort.running.dataset import KEY, refused_picture
 from medfuse.cohort.running.ledger import Ledger, Result
 from medfuse.cohort.running.request import Request
 from medfuse.cohort.study.digest import Contents, study_digest
@@ -27,8 +27,10 @@ from medfuse.methods import FusionMethod, load_method
 from medfuse.methods.names import GESENET
 from medfuse.pipeline.fuse import fuse
 from medfuse.registration import Registration
+from medfuse.report.cohort.thumbnail import pair_thumbnail
 from medfuse.runtime.crash_log import crash_text
 from medfuse.runtime.machine import forgot_peak, peak_mib
+from medfuse.runtime.output.atomic_output import atomic_file
 from medfuse.volume import MRI, PARTNERS, grid_of
 
 OF_THE_MACHINE = (ExportError, DeviceError, WeightsError)
@@ -146,20 +148,24 @@ def _fuse(request: Request, places: Places, former: Record | None, digest: str, 
     if chosen.get("suv"):
         partner = to_suv(partner, normalisation=chosen["suv"])
     loaded = time.perf_counter()
-    study = fuse(
-        mri,
-        partner,
-        align=_alignment(chosen["align"], mri, partner),
-        force=settings.force,
-        window=chosen["window"] or None,
-        palette=chosen["palette"] or None,
-        join=chosen["join"],
-        plane=chosen["plane"],
-        method=method,
-        batch_size=settings.batch_size,
-        black_air=settings.black_air,
-        different_patients=settings.different_patients,
-    )
+    try:
+        study = fuse(
+            mri,
+            partner,
+            align=_alignment(chosen["align"], mri, partner),
+            force=settings.force,
+            window=chosen["window"] or None,
+            palette=chosen["palette"] or None,
+            join=chosen["join"],
+            plane=chosen["plane"],
+            method=method,
+            batch_size=settings.batch_size,
+            black_air=settings.black_air,
+            different_patients=settings.different_patients,
+        )
+    except RegistrationError:
+        _draw_refused(request, mri, partner, digest)
+        raise
     if settings.deidentify:
         key = (request.folder / KEY).read_bytes()
         study = study.deidentified(KeyedDeidentifier.of_person(key, request.subject))
@@ -177,6 +183,21 @@ def _fuse(request: Request, places: Places, former: Record | None, digest: str, 
         row |= {name: round(value, 3) for name, value in times.items()} | {"peak_mib": peak_mib()}
         recorded(folder, places, Record(digest, contents.seen, {}, row))
     return row
+
+
+def _draw_refused(request: Request, mri: MetaTensor, partner: MetaTensor, digest: str) -> None:
+    """Write the pair as the headers place it, for the cohort's page, in the place of an earlier refusal's picture.
+
+    Whatever hinders that changes nothing about the refusal, which the ledger tells.
+    """
+    with suppress(Exception):
+        picture = request.folder / refused_picture(request.name, digest)
+        picture.parent.mkdir(exist_ok=True)
+        with atomic_file(picture, overwrite=True) as temporary:
+            temporary.write_bytes(pair_thumbnail(mri, partner))
+        former = request.folder / refused_picture(request.name, request.refusal.get("digest", ""))
+        if former != picture:
+            former.unlink(missing_ok=True)
 
 
 def _place(paths: tuple[str, ...]) -> Any:

@@ -9,6 +9,7 @@ import torch
 from medfuse.errors import MethodError
 from medfuse.intensity import Window
 from medfuse.methods.attribution import Attribution, attribute_volume
+from medfuse.metrics.excess import MOST_INVENTED
 from medfuse.pipeline.figure import rows_of
 from medfuse.pipeline.fused_slices import FusedSlices
 from medfuse.report.study_figure import Bar, Figure, Panel, draw_study
@@ -18,9 +19,6 @@ SLICES = 3
 """So many slices are shared out for a page: all of them cost ten times what the fusion costs."""
 
 UNIT = Window(0.0, 1.0)
-
-MOST_INVENTED = 0.1
-"""Upper end of the bar of invented structure, in shares of the range from black to white a pixel."""
 
 
 @dataclass(frozen=True)

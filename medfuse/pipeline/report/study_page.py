@@ -17,6 +17,8 @@ from medfuse.pipeline.report.attribution_figure import draw_attribution
 from medfuse.pipeline.report.facts import how_made, interval, opinion_of, source_facts
 from medfuse.provenance import Provenance
 from medfuse.registration import Registration
+from medfuse.registration.assess import MOST_ERROR_MM
+from medfuse.registration.body.verdict import MOST_APART_MM
 from medfuse.report.alignment import ERRORS_MM, Contours, body_of, error_panel
 from medfuse.report.page.render import image_url, number, render_page, text_of
 from medfuse.report.slice_pictures import slice_picture
@@ -39,8 +41,6 @@ DOTS_PER_INCH = 150
 MOST_BYTES, LEAST_BYTES = 9_000_000, 1_500_000
 """Of a page's pictures and volumes together, besides the viewer of 2.3 MB; and what is left to the volumes at least."""
 
-ALIGNED_MM = 3.0
-"""What the parts of an aligned head differ by at most; see `medfuse.registration.assess`."""
 
 _UNIT_RANGE = Window(0.0, 1.0)
 
@@ -176,6 +176,8 @@ def _errors(parts: StudyParts, mri: Panel) -> dict[str, object] | None:
     if verdict is None or not len(verdict.places):
         return None
     errors = verdict.errors_mm
+    a_head = verdict.region is None or verdict.region.name == "head"
+    limit = MOST_ERROR_MM if a_head else MOST_APART_MM  # up to which parts typically differ where it counts as aligned
     mapped = error_panel(parts.mri, body_of(parts.measured[0]), parts.registration)
     if mapped.bar is not None:  # what lies beyond its end is said below the figure
         mapped = replace(mapped, bar=replace(mapped.bar, label="estimated error, mm"))
@@ -184,8 +186,8 @@ def _errors(parts: StudyParts, mri: Panel) -> dict[str, object] | None:
         "count": len(errors),
         "least": number(float(errors.min()), 2),
         "largest": number(float(errors.max()), 2),
-        "over": int((errors > ALIGNED_MM).sum()),
-        "limit": number(ALIGNED_MM),
+        "over": int((errors > limit).sum()),
+        "limit": number(limit),
         "top": number(ERRORS_MM.upper),
     }
 

@@ -78,6 +78,9 @@
       backColor: [0, 0, 0, 1], dragMode: 3, clipPlaneHotKey: "", cycleClipPlaneHotKey: "", viewModeHotKey: "", loadingText: "",
     });
     const pane = { about, nv };
+    // On paper there is no canvas to draw on: its size is nought, of which WebGL complains.
+    const draw = nv.drawScene.bind(nv);
+    nv.drawScene = () => (canvas.clientWidth && canvas.clientHeight ? draw() : undefined);
     await nv.attachToCanvas(canvas, false);
     const given = { base64: about.nifti, name: `${about.name}.nii.gz`, colormap: "gray" };
     if (about.step !== undefined) {

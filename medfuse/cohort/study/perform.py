@@ -188,16 +188,20 @@ def _fuse(request: Request, places: Places, former: Record | None, digest: str, 
 def _draw_refused(request: Request, mri: MetaTensor, partner: MetaTensor, digest: str) -> None:
     """Write the pair as the headers place it, for the cohort's page, in the place of an earlier refusal's picture.
 
-    Whatever hinders that changes nothing about the refusal, which the ledger tells.
+    Where that cannot be drawn or written, a log beside it says so; the refusal stays what the ledger tells.
     """
-    with suppress(Exception):
-        picture = request.folder / refused_picture(request.name, digest)
+    picture = request.folder / refused_picture(request.name, digest)
+    try:
         picture.parent.mkdir(exist_ok=True)
         with atomic_file(picture, overwrite=True) as temporary:
             temporary.write_bytes(pair_thumbnail(mri, partner))
         former = request.folder / refused_picture(request.name, request.refusal.get("digest", ""))
         if former != picture:
             former.unlink(missing_ok=True)
+    except Exception as error:
+        with suppress(OSError):
+            text = crash_text(error, ("cohort", "run"), ("cohort", "run"))
+            picture.with_suffix(".log").write_text(text, encoding="utf-8")
 
 
 def _place(paths: tuple[str, ...]) -> Any:

@@ -87,10 +87,12 @@ def score(
     from medfuse.pipeline.compare_methods import compare_methods
     from medfuse.pipeline.method_pictures import write_pictures
     from medfuse.pipeline.scored_pairs import pairs_of_paths
+    from medfuse.runtime.output.atomic_output import require_folder_place
 
     with refusing(as_json), steps() as progress:
         if pictures is not None:
             require_apart([pictures], {f"input {number}": path for number, path in enumerate(paths, start=1)})
+            require_folder_place(pictures, overwrite)
         methods = _loaded(chosen, weights, device)
         pairs = pairs_of_paths(
             *paths,

@@ -352,5 +352,5 @@ def test_weights_that_learnt_are_not_named_by_the_file_they_came_from():
     assert copied.origin == stored  # it holds the file's numbers again
     assert GeSeNet().origin["name"] == "state_dict"
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore")
         assert torch.jit.trace(network, (torch.rand(1, 1, 8, 8), torch.rand(1, 1, 8, 8))) is not None

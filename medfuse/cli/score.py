@@ -82,7 +82,7 @@ def score(
     chosen = [parsed.name for parsed in methods_given(method, weights=weights)]
     if not 1 <= len(paths) <= 2:
         raise typer.BadParameter(
-            f"expected MRI PARTNER or a CSV file of pairs with --method; found {len(paths)} paths."
+            f"expected MRI PARTNER or a CSV file of pairs with --method; found {len(paths)} arguments."
         )
     from medfuse.pipeline.compare_methods import compare_methods
     from medfuse.pipeline.method_pictures import write_pictures
@@ -154,8 +154,8 @@ def _require_fused(paths: list[Path], asked: Sequence[object]) -> None:
         raise typer.BadParameter(f"expected {given} together with --method, which says what is run; leave it out.")
     if len(paths) != 3:
         raise typer.BadParameter(
-            f"expected FUSED MRI PARTNER, found {len(paths)} paths. To run methods on MRI and PARTNER, name them: "
-            "--method NAME."
+            f"expected the three paths FUSED MRI PARTNER; found {len(paths)}. To run methods on MRI and PARTNER, name "
+            "them: --method NAME."
         )
 
 

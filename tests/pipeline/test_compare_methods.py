@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 import medfuse
 from medfuse.cli import app
+from medfuse.errors import StudyError
 from medfuse.methods import load_method
 from medfuse.metrics import score
 from medfuse.metrics.lesions import CLASSES

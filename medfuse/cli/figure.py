@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
@@ -38,10 +40,12 @@ from medfuse.cli.options.fusion import (
 )
 from medfuse.cli.options.inputs import require_apart
 from medfuse.cli.options.pair import chosen_pair
+from medfuse.errors import GeometryError
 from medfuse.gesenet.engines import AUTO
 from medfuse.gesenet.weights import DEFAULT
 from medfuse.methods.names import GESENET
 from medfuse.provenance import DISCLAIMER
+from medfuse.runtime.output.atomic_output import require_file_place
 
 if TYPE_CHECKING:
     from medfuse.pipeline.figure import Column
@@ -107,6 +111,8 @@ def figure(
     as_json: Json = False,
 ) -> None:
     """Draw MRI, PARTNER and their fusion with letters, positions, scale bar and colour bars."""
+    from medfuse.pipeline.figure import require_shown
+
     require_alignment(align)
     method_given(method, weights=weights, engine=AUTO, join=join)
     if out.suffix.lower() not in SUFFIXES:
@@ -116,10 +122,14 @@ def figure(
         given = {"MRI": mri, "PARTNER": partner}
         given |= {"--align": Path(align)} if align not in list(Way) else {}
         require_apart([out], given)
+        require_file_place(out, overwrite)
         named = modality and modality.value
         pair = chosen_pair(mri, partner, mri_series, partner_series, named, (False, False))
         alignment = alignment_given(align)
         loaded, other = load_pair(pair, named, (None, None), False, (False, False), progress)
+        shown = cast("list[Column]", columns.split(","))
+        with _wrong_usage():  # before the pair is aligned, which takes longest
+            require_shown(loaded, numbers, plane=plane.value, columns=shown, at=point, view=view.value)
         study = medfuse.fuse(
             loaded,
             other,
@@ -136,23 +146,24 @@ def figure(
             lazy=True,
             progress=progress,
         )
-        try:
-            drawn = study.figure(
-                numbers,
-                plane=plane.value,
-                columns=cast("list[Column]", columns.split(",")),
-                at=point,
-                view=view.value,
-                dark=dark,
-            )
-        except ValueError as error:  # which says what the study has
-            raise typer.BadParameter(str(error)) from error
+        drawn = study.figure(numbers, plane=plane.value, columns=shown, at=point, view=view.value, dark=dark)
         study.write_figure(out, drawn, overwrite=overwrite, dpi=dpi)
     if as_json:
         print_json({"out": str(out), "alignment": study.provenance.alignment, "disclaimer": DISCLAIMER})
         return
     stdout.print(f"{out}: {study.provenance.alignment}", highlight=False, markup=False, soft_wrap=True)
     stdout.print(DISCLAIMER, style="dim")
+
+
+@contextmanager
+def _wrong_usage() -> Iterator[None]:
+    """Turn what the MRI has no slice, point or column for into a usage error, which says what it has."""
+    try:
+        yield
+    except GeometryError:
+        raise
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 def _whole_numbers(text: str) -> int | list[int]:

@@ -65,7 +65,7 @@ def _inspect_dicom(paths: list[Path]) -> tuple[list[Row], dicom.Scan]:
         if other:
             raise SeriesError(other)
         reason = f": {complaints}. Export them again" if complaints else "; check the path"
-        among = f" among {counted(found.ignored, 'other file')}" if found.ignored or not complaints else ""
+        among = f" among {counted(found.ignored, 'other file')}" if found.ignored else ""
         raise SeriesError(f"expected DICOM series in {places_named(paths)}, found none{among}{reason}.")
     with quiet():
         return [_row_of(series) for series in found.series], found

@@ -85,15 +85,17 @@ def score(
     chosen = [parsed.name for parsed in methods_given(method, weights=weights)]
     if not 1 <= len(paths) <= 2:
         raise typer.BadParameter(
-            f"expected MRI PARTNER or a CSV file of pairs with --method; found {len(paths)} paths."
+            f"expected MRI PARTNER or a CSV file of pairs with --method; found {len(paths)} arguments."
         )
     from medfuse.pipeline.compare_methods import compare_methods
     from medfuse.pipeline.method_pictures import write_pictures
     from medfuse.pipeline.scored_pairs import pairs_of_paths
+    from medfuse.runtime.output.atomic_output import require_folder_place
 
     with refusing(as_json), steps() as progress:
         if pictures is not None:
             require_apart([pictures], {f"input {number}": path for number, path in enumerate(paths, start=1)})
+            require_folder_place(pictures, overwrite)
         methods = _loaded(chosen, weights, device)
         pairs = pairs_of_paths(
             *paths,
@@ -155,8 +157,8 @@ def _require_fused(paths: list[Path], asked: Sequence[object]) -> None:
         raise typer.BadParameter(f"expected {given} together with --method, which says what is run; leave it out.")
     if len(paths) != 3:
         raise typer.BadParameter(
-            f"expected FUSED MRI PARTNER, found {len(paths)} paths. To run methods on MRI and PARTNER, name them: "
-            "--method NAME."
+            f"expected the three paths FUSED MRI PARTNER; found {len(paths)}. To run methods on MRI and PARTNER, name "
+            "them: --method NAME."
         )
 
 

@@ -205,8 +205,9 @@ class Plan:
             If the folder holds something else, lies in an input, or cannot be written.
         """
         from medfuse.cohort.running.ratings import Only
-        from medfuse.cohort.running.run import Shard, Where, run_plan
+        from medfuse.cohort.running.run import Shard, run_plan
         from medfuse.cohort.running.settings import Settings
+        from medfuse.cohort.running.where import Where
 
         return run_plan(
             self.rows,

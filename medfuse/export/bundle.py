@@ -15,8 +15,8 @@ from medfuse.export.bundle_texts import data_licence, licence, model_card, readm
 from medfuse.export.export_report import Exported
 from medfuse.export.exportable import Exportable, exportable
 from medfuse.export.program_file import report, save_program
-from medfuse.export.trace import Size, largest_difference, require_size
-from medfuse.gesenet.loading import save_network
+from medfuse.export.trace import Size, require_same, require_size
+from medfuse.gesenet.loading import build_network, save_network
 from medfuse.gesenet.network import GeSeNet
 from medfuse.gesenet.weights import DEFAULT
 from medfuse.methods import MethodLike
@@ -68,9 +68,7 @@ def write_bundle(
         for name in ("configs", "models", "docs"):
             (temporary / name).mkdir(parents=True)
         network, least_side = _network(wanted, temporary, size)
-        difference = largest_difference(
-            lambda mri, partner: network(torch.cat((mri, partner), 1)), wanted.network, size
-        )
+        difference = require_same(lambda mri, partner: network(torch.cat((mri, partner), 1)), wanted, size)
         state = network.state_dict()
         torch.save(state, temporary / CHECKPOINT)
         _write(temporary / INFERENCE, json_text(inference(wanted, learnt=bool(state)), indent=4) + "\n")
@@ -94,7 +92,9 @@ def _network(wanted: Exportable, folder: Path, size: Size | None) -> tuple[nn.Mo
             (folder / WEIGHTS).write_bytes(wanted.content)  # so that its SHA-256 stays that of the file it came from
         with torch.device("meta"):  # without drawing weights
             made = StackedGeSeNet(asdict(wanted.network.parts), asdict(wanted.network.widths))
-        made.network = wanted.network
+        # Built anew, so that what is compared is what the bundle defines: a caller may have put other layers in.
+        state = {name: array.detach().cpu() for name, array in wanted.network.state_dict().items()}
+        made.network = build_network(state, wanted.network.parts, wanted.network.widths, "the network").eval()
         return made, 1
     facts, _ = save_program(wanted, folder / PROGRAM, size)
     return StackedProgram(folder / PROGRAM), int(facts.get("least_side", 1))

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from medfuse.export.bundle_texts import is_default
 from medfuse.export.exportable import Exportable
 from medfuse.export.trace import Size
 from medfuse.gesenet.network import GeSeNet
@@ -50,7 +51,7 @@ def metadata(wanted: Exportable, size: Size | None, least_side: int, digests: di
             f"{name} takes an MRI slice and the luma of its CT, PET or SPECT slice, both in [0, 1], and gives the luma "
             f"of the fused slice. {DISCLAIMER}"
         ),
-        "authors": "the medfuse developers" if own else "not stated",
+        "authors": "the medfuse developers" if is_default(wanted) or wanted.own_function else "not stated",
         "copyright": "see LICENSE",
         "data_source": "see docs/data_license.txt",
         "data_type": "8-bit pictures or NIfTI",

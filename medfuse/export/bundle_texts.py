@@ -19,6 +19,12 @@ UNSTATED = (
     "State both here before you pass this bundle on.\n"
 )
 
+OTHER_WEIGHTS = (
+    "The network is GeSeNet as medfuse defines it, but these are not the weights that come with medfuse. It knows\n"
+    "neither their licence nor that of the data they were trained on.\n"
+    "State both here before you pass this bundle on.\n"
+)
+
 NOTHING_LEARNT = "This method has learnt nothing from data.\n"
 
 ATLAS = """\
@@ -91,14 +97,18 @@ def readme(wanted: Exportable, sizes: str) -> str:
 def licence(wanted: Exportable) -> str:
     """The content of ``LICENSE``: medfuse's for its own weights."""
     own = is_default(wanted) or wanted.own_function
-    return (distribution("medfuse").read_text(LICENCE_FILE) if own else None) or UNSTATED
+    return (distribution("medfuse").read_text(LICENCE_FILE) if own else None) or _unstated(wanted)
 
 
 def data_licence(wanted: Exportable) -> str:
     """The content of ``docs/data_license.txt``."""
     if wanted.own_function:
         return NOTHING_LEARNT
-    return ATLAS if is_default(wanted) else UNSTATED
+    return ATLAS if is_default(wanted) else _unstated(wanted)
+
+
+def _unstated(wanted: Exportable) -> str:
+    return OTHER_WEIGHTS if isinstance(wanted.network, GeSeNet) else UNSTATED
 
 
 def model_card(wanted: Exportable) -> str | None:

@@ -109,7 +109,7 @@ def exportable(method: MethodLike = GESENET, weights: str | Path = DEFAULT) -> E
         fuse = fuse.fuse
     if isinstance(fuse, Evaluated):
         fuse = fuse.module
-    if isinstance(fuse, GeSeNet):
+    if type(fuse) is GeSeNet:  # what is made from it may compute something else
         return _of_gesenet(fuse)
     if isinstance(found.fuse, Engine) and not isinstance(fuse, nn.Module):
         raise MethodError(

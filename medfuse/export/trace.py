@@ -84,7 +84,7 @@ def trace(wanted: Exportable, size: Size | None = None) -> tuple[Any, float]:
                 f"the method {wanted.name} cannot be exported for {how}: torch.export says {_reason(error)}. It takes "
                 f"tensor operations of PyTorch that depend on no value. {_way_out(size)}"
             ) from error
-        return program, _require_same(run, wanted, size)
+        return program, require_same(run, wanted, size)
 
 
 def least_side(program: Any) -> int:
@@ -119,18 +119,19 @@ def pictures(number: int, height: int, width: int) -> tuple[Tensor, Tensor]:
     return mri, partner
 
 
-def _require_same(run: Callable[[Tensor, Tensor], Tensor], wanted: Exportable, size: Size | None) -> float:
+def require_same(run: Callable[[Tensor, Tensor], Tensor], wanted: Exportable, size: Size | None) -> float:
+    """The largest difference of what was made of a network from it; `MethodError` where that is more than rounding."""
     how = _sizes_told(size)
     try:
         difference = largest_difference(run, wanted.network, size)
     except Exception as error:
         raise MethodError(
-            f"the method {wanted.name} cannot be exported for {how}: what was traced fails on some with "
+            f"the method {wanted.name} cannot be exported for {how}: what was made of it fails on some with "
             f"{_reason(error)}. {_way_out(size)}"
         ) from error
     if not difference <= TOLERANCE:
         raise MethodError(
-            f"the method {wanted.name} cannot be exported for {how}: what was traced gives pictures that differ by "
+            f"the method {wanted.name} cannot be exported for {how}: what was made of it gives pictures that differ by "
             f"{difference:.2g} from the method's, more than {TOLERANCE:g}; does it draw random numbers, or take other "
             f"steps for other values? {_way_out(size)}"
         )

@@ -6,12 +6,16 @@ Li et al., "GeSeNet: A General Semantic-Guided Network With Couple Mask Ensemble
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from medfuse.gesenet.architecture import STEM_CHANNELS, Parts, Widths
 from medfuse.gesenet.masks import CoupleMaskConvolutions, SpatialMask
+from medfuse.methods.modules import STATE, checksum
 
 
 class DenseBlock(nn.Module):
@@ -144,6 +148,9 @@ class GeSeNet(nn.Module):
     deterministic.
     """
 
+    __jit_unused_properties__: ClassVar = ["origin"]
+    """What `torch.jit` must not compile."""
+
     def __init__(self, parts: Parts | None = None, widths: Widths | None = None) -> None:
         super().__init__()
         self.parts = parts or Parts()
@@ -160,7 +167,25 @@ class GeSeNet(nn.Module):
         self.decoder = nn.Sequential(
             nn.Conv2d(into_decoder, hidden, 3, padding=1), nn.LeakyReLU(0.2), nn.Conv2d(hidden, 1, 3, padding=1)
         )
-        self.origin = {"name": "untrained", "sha256": ""}
+        self._loaded: tuple[dict[str, str], str | None] | None = None
+
+    @property
+    def origin(self) -> dict[str, str]:
+        """Name and SHA-256 of the weights.
+
+        They are those of the file that the network was loaded from while it holds the numbers of that file. Once it
+        has learnt, the name says what it started from, and the checksum is that of the numbers it holds now, as
+        `medfuse.methods.modules.checksum` computes it.
+        """
+        now = checksum(self) or ""
+        if self._loaded is None:
+            return {"name": STATE, "sha256": now}
+        loaded, then = self._loaded
+        return dict(loaded) if now == then else {"name": f"{STATE}, from {loaded['name']}", "sha256": now}
+
+    @origin.setter
+    def origin(self, loaded: Mapping[str, str]) -> None:
+        self._loaded = dict(loaded), checksum(self)
 
     def forward(self, mri: Tensor, partner: Tensor) -> Tensor:
         mri_edges, mri_regions = self.mri(mri)

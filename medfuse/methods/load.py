@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib import import_module, util
 from pathlib import Path
 from types import ModuleType
@@ -17,7 +18,7 @@ from medfuse.errors import MedfuseError, MethodError
 from medfuse.methods.blend import overlay
 from medfuse.methods.classic import CLASSIC, average
 from medfuse.methods.method import FusionMethod, Method
-from medfuse.methods.modules import Evaluated, checksum, device_for
+from medfuse.methods.modules import STATE, Evaluated, device_for, weights_of
 from medfuse.methods.names import BUILT_IN, GESENET, ParsedName, entry_named, package_version, parse_name
 from medfuse.methods.origin import checksum_of, named_by, own_version, version_of
 from medfuse.runtime.progress import Progress
@@ -138,7 +139,7 @@ def _from_object(
 ) -> FusionMethod:
     """A function, class, torch module or ready method of others, under a name or that of its own."""
     if isinstance(found, FusionMethod):
-        return found
+        return _as_it_is_now(found)
     if isinstance(found, type):
         with _told(f"the method {name or named_by(found)!r}"):
             found = found()
@@ -151,9 +152,27 @@ def _from_object(
     name, version = name or source, version or version_of(source)
     if not isinstance(found, nn.Module):
         return FusionMethod(name, found, version, source)
-    digest, there = checksum(found), device_for(found, device)
-    weights = {"name": "state_dict", "sha256": digest} if digest else None
-    return FusionMethod(name, Evaluated(found, there), version, source, weights, device=there)
+    there = device_for(found, device)
+    return FusionMethod(name, Evaluated(found, there), version, source, weights_of(found), device=there)
+
+
+def _as_it_is_now(method: FusionMethod) -> FusionMethod:
+    """A ready method with the checksum of what its network holds now: it may have learnt since it was loaded."""
+    if method.own and isinstance(method.fuse, ReadyEngine):
+        ready = import_module("medfuse.gesenet.method").load(method.fuse, AUTO)
+        return replace(method, weights=ready.weights)
+    if isinstance(method.fuse, Evaluated) and method.weights and method.weights["name"] == STATE:
+        return replace(method, weights=weights_of(method.fuse.module))
+    return method
+
+
+def require_as_loaded(method: FusionMethod) -> None:
+    """Raise `MethodError` where a network has learnt since results were said to be fused by it."""
+    if _as_it_is_now(method).weights != method.weights:
+        raise MethodError(
+            f"the weights of the method {method.name} have changed since fuse was called, and its results would name "
+            "the earlier ones; call fuse again, or without lazy."
+        )
 
 
 def _imported(file: Path) -> ModuleType:

@@ -17,6 +17,9 @@ from medfuse.runtime.device import resolve_device
 
 AUTO_DEVICE = "auto"
 
+STATE = "state_dict"
+"""What provenance calls numbers of a module that are those of no file."""
+
 
 @dataclass(frozen=True, eq=False)
 class Evaluated:
@@ -91,6 +94,12 @@ def device_for(module: nn.Module, device: str) -> torch.device:
         return own
     wanted = resolve_device(device)
     return own if own.type == wanted.type and wanted.index is None else wanted
+
+
+def weights_of(module: nn.Module) -> dict[str, str] | None:
+    """Name and SHA-256 of what a module has learnt so far; None where it holds nothing."""
+    digest = checksum(module)
+    return {"name": STATE, "sha256": digest} if digest else None
 
 
 def checksum(module: nn.Module) -> str | None:

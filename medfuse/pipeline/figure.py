@@ -14,6 +14,7 @@ from medfuse.dicom.palettes import palette_table
 from medfuse.errors import did_you_mean
 from medfuse.intensity import palette_join
 from medfuse.intensity.colour import Palette, join_palette
+from medfuse.pipeline.prepare import straighten
 from medfuse.provenance import Provenance
 from medfuse.report.slice_view import VIEWS, Cut, View, middle_of, share_shown
 from medfuse.report.study_figure import GREY, Bar, Panel, Row
@@ -65,13 +66,7 @@ def panels(
     ValueError
         If there is no such column, or none is asked for.
     """
-    if not columns:
-        raise ValueError(f"expected at least one column of {', '.join(COLUMNS)}; found none.")
-    for name in columns:
-        if name not in COLUMNS:
-            raise ValueError(
-                f"expected columns of {', '.join(COLUMNS)}; found {name!r}.{did_you_mean(str(name), COLUMNS)}"
-            )
+    _require_columns(columns)
     quantity = QUANTITIES[provenance.partner_unit]
     palette = palette_table(provenance.palette) if provenance.palette else None
     own = Bar(quantity, provenance.partner_window, GREY if palette is None else palette)
@@ -115,6 +110,30 @@ def rows_of(
     if point is not None:
         return [Row(cut, cut.through(point), point)]
     return [Row(cut, k) for k in _chosen(mri, plane, cut.count, slices)]
+
+
+def require_shown(
+    mri: MetaTensor,
+    slices: int | Sequence[int],
+    *,
+    plane: FigurePlane,
+    columns: Sequence[Column],
+    at: npt.ArrayLike | None,
+    view: View,
+) -> None:
+    """Raise `ValueError` where a figure of an MRI as it was read cannot be drawn, before the MRI is fused."""
+    _require_columns(columns)
+    rows_of(straighten(mri), slices, plane=plane, at=at, view=view)
+
+
+def _require_columns(columns: Sequence[Column]) -> None:
+    if not columns:
+        raise ValueError(f"expected at least one column of {', '.join(COLUMNS)}; found none.")
+    for name in columns:
+        if name not in COLUMNS:
+            raise ValueError(
+                f"expected columns of {', '.join(COLUMNS)}; found {name!r}.{did_you_mean(str(name), COLUMNS)}"
+            )
 
 
 def _chosen(mri: MetaTensor, plane: Plane, count: int, slices: int | Sequence[int]) -> list[int]:

@@ -12,6 +12,7 @@ from torch import Tensor
 from medfuse import dicom
 from medfuse.intensity.colour import split_luma
 from medfuse.methods.attribution import Attribution, attribute_volume
+from medfuse.methods.load import require_as_loaded
 from medfuse.methods.method import FusionMethod
 from medfuse.metrics.excess import InventedStructure, invented_structure
 from medfuse.pipeline.prepare import PreparedPair, from_source
@@ -46,7 +47,8 @@ class FusedSlices:
     DeviceError
         While iterating, if not even one slice fits into memory.
     MethodError
-        While iterating, if a method that is not medfuse's fails or gives no fused slices.
+        While iterating, if a method that is not medfuse's fails or gives no fused slices, or if its network has learnt
+        since it was loaded.
     """
 
     pair: PreparedPair
@@ -90,6 +92,7 @@ class FusedSlices:
 
     def attribution(self, progress: Progress | None = None) -> Attribution:
         """How much of the fused luma comes from which source; see `FusedStudy.attribution`."""
+        require_as_loaded(self.method)
         return attribute_volume(self.method, self.pair.pairs, self.grid, batch_size=self.batch_size, progress=progress)
 
     def invented_structure(self) -> InventedStructure:
@@ -112,6 +115,7 @@ class FusedSlices:
     def _made(self) -> Iterator[Tensor]:
         slices = self.grid.shape[2]
         pair, done, tell = self.pair, 0, step_of(self.progress, "fuse")
+        require_as_loaded(self.method)
         for shown in shown_batches(
             self.method, pair.pairs, slices, palette=pair.palette, join=pair.join, batch_size=self.batch_size
         ):

@@ -153,6 +153,11 @@ def pairs_of_paths(
     if partner is None:
         from medfuse.gesenet.training.dataset import read_pairs
 
+        if Path(mri).is_dir() or nifti.is_nifti(Path(mri)):
+            raise StudyError(
+                "expected an MRI and its partner, or one CSV file of pairs; found one "
+                f"{'folder' if Path(mri).is_dir() else 'volume'}, {Path(mri).name}. Give its partner after it."
+            )
         listed = read_pairs(Path(mri), split)
         pictures = [(pair.mri, pair.partner, pair.colours) for pair in listed]
         return ScoredPairs("folder of pictures", _stacks(pictures, pixel_mm or 1.0))

@@ -68,6 +68,9 @@ def test_status_after_a_crash_tells_what_was_under_way(tmp_path):
         (("--shard", "3/2"), 2, "expected a shard"),
         (("--memory", "much"), 2, "such as 8GiB"),
         (("--scheduler", "tcp://127.0.0.1:1"), 2, "not both"),
+        (("--workers", "0", "--scheduler", "localhost"), 2, "as tcp://HOST:PORT; found 'localhost'"),
+        (("--workers", "0", "--scheduler", "tcp://host:99999"), 2, "as tcp://HOST:PORT"),
+        (("--workers", "0", "--scheduler", "http://host:8786"), 2, "as tcp://HOST:PORT"),
         (("--rules", "rules.yaml"), 2, "there is no rules.yaml"),
     ],
 )

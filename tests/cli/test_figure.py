@@ -31,6 +31,7 @@ def test_a_figure_is_drawn_and_not_overwritten_untold(pair, tmp_path):
     assert "Research use only" in drawn
     again = run("figure", *pair, "--out", str(out), "--method", "max")
     assert again.exit_code == 5
+    assert not any(step in again.stderr for step in ("align", "fuse"))
     assert run("figure", *pair, "--out", str(out), "--method", "max", "--at", "0,0,0", "--overwrite").exit_code == 0
     assert out.read_text() != drawn
 
@@ -49,6 +50,9 @@ def test_a_figure_is_drawn_and_not_overwritten_untold(pair, tmp_path):
 )
 def test_wrong_options_are_wrong_usage(pair, tmp_path, monkeypatch, options, told):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        "medfuse.fuse", lambda *_, **__: pytest.fail("the pair was aligned before the options were read")
+    )
     done = run("figure", *pair, "--method", "max", *options)
     assert done.exit_code == 2
     assert told in " ".join(done.stderr.split())

@@ -53,6 +53,7 @@ USAGE_ERRORS = [
     ["train", "settings.yaml", "--steps", "many"],
     ["cohort", "plan", "source", "--out", "plan.xlsx"],
     ["export", "onnx", "network.onnx", "--size", "large"],
+    ["export", "onnx", "network.onnx", "--weights", "absent"],
     ["nonsense"],
 ]
 

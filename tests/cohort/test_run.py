@@ -15,9 +15,10 @@ from PIL import Image
 
 from medfuse.cohort.running.ledger import Ledger
 from medfuse.cohort.running.page import write_page
-from medfuse.cohort.running.run import Shard, Where
+from medfuse.cohort.running.run import Shard
 from medfuse.cohort.running.settings import Settings
 from medfuse.cohort.running.status import read_status
+from medfuse.cohort.running.where import Where
 from medfuse.cohort.study import perform
 from medfuse.cohort.study.lock import held, study_lock
 from medfuse.errors import CohortError, ExportError, IntensityError, RegistrationError

@@ -378,6 +378,48 @@ def test_the_weights_of_a_bundle_are_read_back(bundle):
         load_network(bundle / "models")
 
 
+def test_a_network_that_learnt_in_memory_does_not_pass_for_the_default_one(tmp_path):
+    network = load_network()
+    network.decoder[2].bias.add_(0.01)
+    made = write_bundle(tmp_path / "tuned", network)
+    assert made.weights == network.origin
+    assert made.weights["name"] == "state_dict, from default"
+    assert made.weights["sha256"] != weights_sha256()
+    for name in ("LICENSE", "docs/data_license.txt"):
+        written = (made.out / name).read_text()
+        assert "not the weights that come with medfuse" in written
+        assert "MIT" not in written
+    assert not (made.out / "docs" / "model_card.md").exists()
+    metadata = json.loads((made.out / "configs" / "metadata.json").read_text())
+    assert metadata["authors"] == "not stated"
+    assert weights_sha256() not in (made.out / "docs" / "README.md").read_text()
+    given = pair(1, 40, 50)
+    with torch.no_grad():
+        assert torch.equal(load_network(made.out)(*given), network(*given))
+    for write, file in ((write_program, "net.pt2"), (write_onnx, "net.onnx")):
+        assert write(tmp_path / file, network, size=(32, 32)).weights == network.origin
+
+
+class Inverted(GeSeNet):
+    """What is made from GeSeNet and computes something else."""
+
+    def forward(self, mri, partner):
+        return 1 - super().forward(mri, partner)
+
+
+def test_what_is_made_from_gesenet_is_not_exported_as_gesenet(tmp_path):
+    network = Inverted()
+    network.load_state_dict(load_network().state_dict())
+    made = write_bundle(tmp_path / "inverted", network)
+    assert made.method.endswith(":Inverted")
+    assert "StackedProgram" in (made.out / "configs" / "inference.json").read_text()
+    changed = load_network()
+    changed.decoder[1] = nn.ReLU()
+    with pytest.raises(MethodError, match="gives pictures that differ by"):
+        write_bundle(tmp_path / "changed", changed)
+    assert not (tmp_path / "changed").exists()
+
+
 def test_a_bundle_is_replaced_only_where_it_is_as_it_was_written(bundle, tmp_path):
     target = write_bundle(tmp_path / "b", "max").out
     with pytest.raises(ExportError, match="exists already"):

@@ -1,7 +1,9 @@
+import copy
 import hashlib
 import os
 import pickle
 import struct
+import warnings
 from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
@@ -18,6 +20,7 @@ from medfuse.gesenet import GeSeNet, fuse_slices, load_network
 from medfuse.gesenet.architecture import Widths
 from medfuse.gesenet.loading import save_network
 from medfuse.gesenet.masks import CoupleMaskConvolutions, SpatialMask, gumbel_softmax
+from medfuse.methods.modules import checksum
 from medfuse.volume import grid_of, like
 
 
@@ -334,3 +337,20 @@ def test_volumes_on_different_grids_are_refused():
     mri, _ = volumes()
     with pytest.raises(GeometryError):
         fuse_slices(Maximum(), mri, world_linear(oblique_grid((12, 9, 7), origin=(0, 0, 0))))
+
+
+def test_weights_that_learnt_are_not_named_by_the_file_they_came_from():
+    network = load_network()
+    stored = dict(network.origin)
+    copied = copy.deepcopy(network).requires_grad_(True)
+    copied(*torch.rand(2, 1, 1, 16, 16).unbind()).sum().backward()
+    torch.optim.SGD(copied.parameters(), 0.1).step()
+    assert copied.origin["name"] == "state_dict, from default"
+    assert copied.origin["sha256"] == checksum(copied) != stored["sha256"]
+    assert network.origin == stored
+    copied.load_state_dict(network.state_dict())
+    assert copied.origin == stored  # it holds the file's numbers again
+    assert GeSeNet().origin["name"] == "state_dict"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert torch.jit.trace(network, (torch.rand(1, 1, 8, 8), torch.rand(1, 1, 8, 8))) is not None

@@ -1328,7 +1328,10 @@ def test_the_stages_of_the_shipped_weights_are_kept_and_start_from_one_another()
 
 def test_the_recipe_trains_from_nothing_to_narrow_weights_in_one_run(pairs, tmp_path):
     settings = TrainingConfig.from_yaml(
-        RECIPES / "default.yaml", pairs=str(pairs), out=str(tmp_path / "run"), **(SMALL | {"steps": 5})
+        RECIPES / "default.yaml",
+        pairs=str(pairs),
+        out=str(tmp_path / "run"),
+        **(SMALL | {"steps": 5, "simulated_heads": 1}),
     )
     assert not settings.start
     assert not settings.averaged

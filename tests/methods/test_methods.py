@@ -21,8 +21,9 @@ import medfuse
 from medfuse.cli import app
 from medfuse.errors import MethodError
 from medfuse.gesenet import Engine, load_engine, load_network
+from medfuse.gesenet.engines.registry import as_engine
 from medfuse.methods import FusionMethod, average, load_method, maximum, method_names
-from medfuse.methods.modules import Evaluated
+from medfuse.methods.modules import Evaluated, checksum
 from medfuse.pipeline.prepare import prepare_pair
 from medfuse.pipeline.transforms import FuseSlicesd, JoinColourd, SplitLumad
 from medfuse.provenance import printable
@@ -135,6 +136,23 @@ def test_gesenet_is_named_with_engine_and_weights(phantom):
     for method in (load_engine("masked"), load_network()):
         assert load_method(method).to_dict() == made.method
         assert load_method(method).weights == made.weights
+
+
+@pytest.mark.parametrize("made", [load_network, Net])
+def test_what_a_network_learnt_since_it_was_loaded_is_named(phantom, made):
+    network = made()
+    held = as_engine(network) if made is load_network else load_method(network)
+    ready = load_method(held)
+    before = fuse(phantom, ready).provenance.weights
+    lazy = fuse(phantom, ready, lazy=True)
+    with torch.no_grad():
+        next(network.parameters()).mul_(0.5)
+    after = [fuse(phantom, method).provenance.weights for method in (network, held, ready)]
+    assert after[0] == after[1] == after[2]
+    assert after[0]["sha256"] == checksum(network) != before["sha256"]
+    assert after[0]["name"].startswith("state_dict")
+    with pytest.raises(MethodError, match="changed since fuse was called"):
+        list(lazy.slices)
 
 
 def test_an_engine_of_others_is_not_called_gesenet(phantom):

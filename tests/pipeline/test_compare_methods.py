@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 import medfuse
 from medfuse.cli import app
+from medfuse.errors import StudyError
 from medfuse.methods import load_method
 from medfuse.metrics import score
 from medfuse.metrics.lesions import CLASSES
@@ -227,3 +228,10 @@ def test_a_method_that_fails_is_told_in_one_sentence(folders, tmp_path):
     assert done.exit_code == 3
     assert len(done.stderr.strip().splitlines()) == 1
     assert "MethodError: the method bad.py:fuse must return" in done.stderr
+
+
+def test_a_volume_without_its_partner_is_not_read_as_a_list_of_pairs(tmp_path):
+    (tmp_path / "t1.nii.gz").touch()
+    for path, what in ((tmp_path, "folder"), (tmp_path / "t1.nii.gz", "volume")):
+        with pytest.raises(StudyError, match=f"found one {what}, .*Give its partner after it"):
+            pairs_of_paths(path)

@@ -10,8 +10,9 @@ from medfuse import nifti
 from medfuse.cohort.manifest import read_manifest
 from medfuse.cohort.running import children
 from medfuse.cohort.running.children import ChildDiedError
-from medfuse.cohort.running.run import Where, run_plan
+from medfuse.cohort.running.run import run_plan
 from medfuse.cohort.running.settings import Settings
+from medfuse.cohort.running.where import Where
 from medfuse.cohort.study import child
 
 SETTINGS = Settings(align="header", engine="masked", report=False)

@@ -78,8 +78,9 @@ def run(
         from medfuse.cohort.running.children import bytes_of
         from medfuse.cohort.running.ledger import Ledger, Tail
         from medfuse.cohort.running.ratings import Only
-        from medfuse.cohort.running.run import Shard, Where, run_plan
+        from medfuse.cohort.running.run import Shard, run_plan
         from medfuse.cohort.running.settings import Settings
+        from medfuse.cohort.running.where import Where
 
         with refusing_options():
             part = Shard.parse(shard)

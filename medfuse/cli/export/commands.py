@@ -11,6 +11,7 @@ from medfuse.cli.console import EXIT_CODES, Json, Overwrite, print_json, refusin
 from medfuse.cli.export.app import export_app
 from medfuse.cli.options.choices import method_given
 from medfuse.cli.options.inputs import require_apart
+from medfuse.cli.options.values import known_weights
 from medfuse.gesenet.weights import DEFAULT
 from medfuse.methods.names import GESENET, HOW_TO_NAME
 from medfuse.provenance import DISCLAIMER
@@ -25,7 +26,10 @@ ExportedMethod = Annotated[
     ),
 ]
 Weights = Annotated[
-    str, typer.Option(help="Weights of gesenet: default, a weights file, or a bundle.", metavar="FILE|DIR")
+    str,
+    typer.Option(
+        help="Weights of gesenet: default, a weights file, or a bundle.", metavar="FILE|DIR", callback=known_weights
+    ),
 ]
 SizeText = Annotated[
     str | None,

@@ -19,6 +19,7 @@ from medfuse.cohort.running.page import write_page
 from medfuse.cohort.running.ratings import Only
 from medfuse.cohort.running.request import Request, Row
 from medfuse.cohort.running.settings import Settings
+from medfuse.cohort.running.where import Where
 from medfuse.cohort.study.places import Places
 from medfuse.errors import CohortError, ExportError
 from medfuse.nifti import is_nifti
@@ -83,28 +84,6 @@ class Outcome:
     def complete(self) -> bool:
         """Whether it counts as success."""
         return self.result in COMPLETE
-
-
-@dataclass(frozen=True)
-class Where:
-    """Where studies are done.
-
-    Parameters
-    ----------
-    client
-        A Dask client of the caller's, which stays open.
-    scheduler
-        Address of a Dask scheduler, where no client is given.
-    workers
-        How many processes on this machine, where neither is given; 0 for as many as cores and memory allow.
-    memory
-        The most that a worker takes for studies, bytes; 0 for its share of the machine, or for its own limit.
-    """
-
-    client: Client | None = None
-    scheduler: str = ""
-    workers: int = 0
-    memory: int = 0
 
 
 @dataclass(frozen=True)

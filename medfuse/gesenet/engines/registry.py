@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -251,9 +251,14 @@ def _imports(package: str) -> bool:
 
 
 def as_engine(network: nn.Module | Engine) -> Engine:
-    """A network as it is, without folding or compiling, behind the interface of engines."""
+    """A network as it is, without folding or compiling, behind the interface of engines.
+
+    An engine of such a network gets the origin of what that has learnt so far. A class of others that is made from
+    GeSeNet's may compute something else, and does not count as GeSeNet.
+    """
     if isinstance(network, Engine):
-        return network
+        runs = network.fuse.module if isinstance(network.fuse, Evaluated) else None
+        return replace(network, origin=runs.origin) if isinstance(runs, GeSeNet) else network
     device = device_of(network)
-    known = GESENET if isinstance(network, GeSeNet) else None
+    known = GESENET if type(network) is GeSeNet else None
     return Engine("reference", device, 0.0, getattr(network, "origin", {}), Evaluated(network, device), known)

@@ -64,10 +64,7 @@ def atomic_files(paths: Sequence[Path], overwrite: bool = False) -> Iterator[lis
             require_place(path)
         settle(first)
         for path in paths:
-            if path.exists() and not path.is_file():
-                raise ExportError(f"expected a place for a file, found a folder or device: {path}; choose another.")
-            if os.path.lexists(path) and not overwrite:
-                raise _taken(path)
+            require_file_place(path, overwrite)
         place = _absolute(first)
         with staging(place.parent, place.name) as staged:
             yield [staged.new / path.name for path in paths]
@@ -122,6 +119,19 @@ def atomic_entries(folder: Path, overwrite: bool = False, owned: Iterable[str] =
             new = sorted(entry.name for entry in temporary.iterdir() if not entry.name.startswith(PREFIX))
             require_own(target / name for name in {*owned, *new})
             staged.publish(new, owned)
+
+
+def require_file_place(path: Path, overwrite: bool = False) -> None:
+    """Raise `ExportError` if something is at a path that a file may not replace, before the work for it is done."""
+    if path.exists() and not path.is_file():
+        raise ExportError(f"expected a place for a file, found a folder or device: {path}; choose another.")
+    if os.path.lexists(path) and not overwrite:
+        raise _taken(path)
+
+
+def require_folder_place(path: Path, overwrite: bool = False) -> None:
+    """Raise `ExportError` if something is at a path that a folder may not replace, before the work for it is done."""
+    _require_folder(path, _absolute(path), overwrite)
 
 
 def _require_folder(path: Path, place: Path, overwrite: bool) -> None:

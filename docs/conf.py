@@ -22,6 +22,7 @@ exclude_patterns = [
     "quality/patients.md",
     "quality/volumes.md",
     "quality/ablations.md",
+    "quality/body.md",
 ]
 default_role = "py:obj"
 

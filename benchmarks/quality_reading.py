@@ -119,10 +119,21 @@ def bold(title: str) -> str:
     return f"**{title}**" if title == OURS else title
 
 
-def with_lesion(stack: PairStack, name: str) -> PairStack:
-    """One slice with a lesion of 12 mm: oedema in the MRI, spots in the partner; blood is the CT phantom's own."""
+class Panel(NamedTuple):
+    """A picture (H, W, 1 or 3) uint8 with its title, and where an arrow points to: row and column."""
+
+    title: str
+    picture: Tensor
+    mark: tuple[int, int] | None = None
+
+
+def with_lesion(stack: PairStack, name: str) -> tuple[PairStack, tuple[int, int] | None]:
+    """One slice with a lesion of 12 mm, and where; oedema is in the MRI, spots are in the partner.
+
+    Blood is the CT phantom's own lesion, which needs no arrow.
+    """
     if name == "blood":
-        return stack.taken([stack.numbers.index(blood_slice(stack.numbers))])
+        return stack.taken([stack.numbers.index(blood_slice(stack.numbers))]), None
     side, bright = ("mri", True) if name == "oedema" else ("partner", name != "cold spot")
     one = stack.taken([len(stack) // 2])
     lesions = plan_lesions(
@@ -134,7 +145,8 @@ def with_lesion(stack: PairStack, name: str) -> PairStack:
         contrasts=(0.25,),
     )
     changed = insert_lesions(one.mri if side == "mri" else one.uptake, lesions, one.pixel_mm)
-    return one.changed(changed, one.uptake) if side == "mri" else one.changed(one.mri, changed)
+    shown = one.changed(changed, one.uptake) if side == "mri" else one.changed(one.mri, changed)
+    return shown, (lesions[0].row, lesions[0].column)
 
 
 def blood_slice(numbers: Sequence[int]) -> int:
@@ -146,45 +158,50 @@ def blood_slice(numbers: Sequence[int]) -> int:
     return min(numbers, key=lambda number: abs(number - here * fine))
 
 
-def cropped(picture: Tensor, tissue: Tensor) -> Tensor:
-    """(1, C, H, W) cut to the head with a margin: (h, w, C)."""
-    rows, columns = (torch.nonzero(tissue[0, 0].any(axis))[:, 0] for axis in (1, 0))
-    box = [slice(max(0, int(side.min()) - 4), int(side.max()) + 5) for side in (rows, columns)]
-    return picture[0, :, box[0], box[1]].movedim(0, -1)
+def head_box(stack: PairStack) -> tuple[slice, slice]:
+    """Rows and columns of a slice that show something, with a margin."""
+    tissue = torch.maximum(stack.mri, stack.uptake)[0, 0] > TISSUE
+    first, second = (torch.nonzero(tissue.any(axis))[:, 0] for axis in (1, 0))
+    rows, columns = (slice(max(0, int(at.min()) - 4), int(at.max()) + 5) for at in (first, second))
+    return rows, columns
+
+
+def lesion_row(modality: str, name: str, methods: Sequence[Compared]) -> list[Panel]:
+    """Both sources, and what each method makes of them."""
+    row: list[Panel] = []
+    for title, method in methods:
+        stack, mark = with_lesion(in_colours_of(title, phantom_pairs(modality)).stacks[0], name)
+        rows, columns = head_box(stack)
+        place = None if mark is None else (mark[0] - rows.start, mark[1] - columns.start)
+        if not row:
+            names = f"MRI\n{TASKS[modality]}, {name}", TASKS[modality].removeprefix("MRI–")
+            for side, its in zip(names, (stack.mri, stack.uptake), strict=True):
+                row.append(Panel(side, (its * 255).round().byte()[0, :, rows, columns].movedim(0, -1), place))
+        row.append(Panel(title, stack.show(method)[0, :, rows, columns].movedim(0, -1), place))
+    return row
 
 
 def draw_lesions(methods: Sequence[Compared], path: Path) -> None:
-    """A row for each lesion, a column for each source and method; a pixel of the slice is two of the picture."""
-    rows = []
-    for modality, names in PLACES.items():
-        for name in names:
-            pictures: list[tuple[str, Tensor]] = []
-            pairs = phantom_pairs(modality)
-            for title, method in methods:
-                stack = with_lesion(in_colours_of(title, pairs).stacks[0], name)
-                tissue = torch.maximum(stack.mri, stack.uptake) > TISSUE
-                if not pictures:
-                    mri = (stack.mri * 255).round().byte()
-                    pictures.append((f"MRI\n{TASKS[modality]}, {name}", cropped(mri, tissue)))
-                    partner = (stack.uptake * 255).round().byte()
-                    pictures.append((TASKS[modality].removeprefix("MRI–"), cropped(partner, tissue)))
-                pictures.append((title, cropped(stack.show(method), tissue)))
-            rows.append(pictures)
-    sheet(rows, path)
+    """A row for each lesion, a column for each source and method."""
+    sheet([lesion_row(modality, name, methods) for modality, names in PLACES.items() for name in names], path)
 
 
-def sheet(rows: Sequence[Sequence[tuple[str, Tensor]]], path: Path, *, zoom: int = 2, dpi: int = 100) -> None:
-    height = max(picture.shape[0] for row in rows for _, picture in row) * zoom / dpi + 0.4
-    width = max(picture.shape[1] for row in rows for _, picture in row) * zoom / dpi
+def sheet(rows: Sequence[Sequence[Panel]], path: Path, *, zoom: int = 2, dpi: int = 100) -> None:
+    """Panels in rows and columns; a pixel of a slice is ``zoom`` wide."""
+    height = max(panel.picture.shape[0] for row in rows for panel in row) * zoom / dpi + 0.4
+    width = max(panel.picture.shape[1] for row in rows for panel in row) * zoom / dpi
     columns = max(map(len, rows))
     figure = Figure(figsize=(width * columns, height * len(rows)), facecolor="black", layout="constrained")
     for row, axes in zip(rows, figure.subplots(len(rows), columns, squeeze=False), strict=True):
         for axis in axes:
             axis.set_axis_off()
-        for (title, picture), axis in zip(row, axes, strict=False):
-            grey = {"cmap": "gray", "vmin": 0, "vmax": 255} if picture.shape[-1] == 1 else {}
-            axis.imshow(picture.squeeze(-1).numpy(), interpolation="nearest", **grey)
-            axis.set_title(title, color="white", fontsize=11)
+        for panel, axis in zip(row, axes, strict=False):
+            grey = {"cmap": "gray", "vmin": 0, "vmax": 255} if panel.picture.shape[-1] == 1 else {}
+            axis.imshow(panel.picture.squeeze(-1).numpy(), interpolation="nearest", **grey)
+            axis.set_title(panel.title, color="white", fontsize=11)
+            if panel.mark is not None:
+                at, arrow = panel.mark[::-1], {"arrowstyle": "->", "color": "white", "lw": 1.2}
+                axis.annotate("", (at[0] + 9, at[1]), (at[0] + 32, at[1]), arrowprops=arrow)
     figure.savefig(path, dpi=dpi, facecolor="black", metadata={"Software": "medfuse"})
 
 

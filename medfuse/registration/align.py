@@ -168,8 +168,11 @@ def _require_believed(registration: Registration, region: Region, *, told: bool)
     assert verdict is not None
     if verdict.opinion == "aligned" or (verdict.opinion == "unconfirmed" and (told or region.name == "head")):
         return
-    both = "head" if region.name == "head" and region.told_by != "nothing" else "part of one patient"
+    unknown = region.told_by == "nothing"
+    both = "head" if region.name == "head" and not unknown else "part of one patient"
     reasons = "; ".join(verdict.reasons)
+    if unknown:
+        reasons += ". Neither pictures nor headers tell the part of the body, so a head's limits were applied"
     told_nothing = verdict.opinion == "unconfirmed" or reasons.startswith(UNTOLD)
     said = "the pictures cannot tell where it lies" if told_nothing else "the studies are not aligned"
     raise RegistrationError(

@@ -107,7 +107,7 @@ def _reasons(evidence: dict[str, float], error: float) -> tuple[str, ...]:
             "seem exchanged in one of the two"
         )
     if evidence["blocks"] < LEAST_BLOCKS:
-        found.append(f"too little of the head is in both fields ({evidence['head_overlap']:.0%} of it)")
+        found.append(f"too little is in both fields ({evidence['head_overlap']:.0%} of the fixed study)")
     else:
         if evidence["misaligned"] > MOST_OF_MISALIGNED:
             found.append(
@@ -123,8 +123,8 @@ def _reasons(evidence: dict[str, float], error: float) -> tuple[str, ...]:
             )
         if error > MOST_ERROR_MM:
             found.append(
-                f"parts of the head disagree by {error:.1f} mm (expected under {MOST_ERROR_MM:g} mm), as those of two "
-                "different heads do"
+                f"parts of the two disagree by {error:.1f} mm (expected under {MOST_ERROR_MM:g} mm), as those of two "
+                "patients do"
             )
     return tuple(found)
 

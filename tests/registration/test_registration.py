@@ -443,7 +443,7 @@ def test_one_frame_of_reference_is_kept_where_the_pictures_cannot_tell() -> None
     assert found.method == "identity"
     assert found.verdict is not None
     assert found.verdict.opinion == "unconfirmed"
-    assert "too little of the head" in str(found.verdict)
+    assert "too little is in both fields" in str(found.verdict)
     thin = framed(grid((30, 30, 2), (2, 2, 2)), "1.2.3")
     assert str(register(thin, thin).verdict).startswith("unconfirmed: a volume is constant or too thin")
 

@@ -143,7 +143,7 @@ def test_a_mirrored_partner_is_named_as_such(mri: MetaTensor, modality: Modality
 
 @pytest.mark.slow
 def test_another_head_is_refused(mri: MetaTensor) -> None:
-    with pytest.raises(RegistrationError, match=r"parts of the head disagree by .* mm"):
+    with pytest.raises(RegistrationError, match=r"parts of the two disagree by .* mm"):
         register(mri, partner("PT", rigid((5.0, 3.0, -4.0), (5.0, 0.0, 8.0)), seed=11))
 
 

@@ -201,7 +201,7 @@ def test_a_volume_is_fused_and_scored_as_by_fuse(tmp_path):
         (("--method", "max,maxx"), "Did you mean 'max'"),
         (("--method", ","), "expected names of methods"),
         (("--method", "max", "--weights", __file__), "expected no --weights without the method gesenet"),
-        (("--method", "max", "a", "b"), "found 4 paths"),
+        (("--method", "max", "a", "b"), "found 4 arguments"),
         ((), "--method NAME"),
     ],
 )

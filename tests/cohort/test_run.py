@@ -70,7 +70,7 @@ def test_the_page_tells_what_the_ledger_tells_also_after_a_crash(out):
 
 def test_a_pair_refused_for_its_alignment_is_shown_with_outlines(in_process, cohort, tmp_path, monkeypatch):
     def refuse(*args, **settings):
-        raise RegistrationError("parts of the head disagree by 9 mm.")
+        raise RegistrationError("parts of the two disagree by 9 mm.")
 
     monkeypatch.setattr(perform, "fuse", refuse)
     out = tmp_path / "out"

@@ -159,7 +159,7 @@ def fuse(
         partner_position_error_mm=sources[1].position_error_mm if sources[1] else 0.0,
     )
     # What follows is left until the slices are wanted: the two studies are all that is held of them.
-    slices = FusedSlices(pair, chosen if pair.palette else chosen.in_grey(), batch_size, progress)
+    slices = FusedSlices(pair, chosen, batch_size, progress)
     if not lazy:
         slices.keep()
     return FusedStudy(slices, registration, provenance)

@@ -67,6 +67,18 @@ class FusedSlices:
         """3 in colour, 1 in grey."""
         return 3 if self.pair.palette else 1
 
+    @property
+    def shown_by(self) -> FusionMethod:
+        """The method as it makes what is shown: in grey, nowhere much brighter than both sources.
+
+        Raises
+        ------
+        MethodError
+            If its network has learnt since it was loaded.
+        """
+        require_as_loaded(self.method)
+        return self.method if self.pair.palette else self.method.in_grey()
+
     @default_settings()
     def keep(self) -> MetaTensor:
         """Fuse all that are not fused yet, and keep them: (3, X, Y, Z) or (1, X, Y, Z) on the MRI's grid."""
@@ -92,8 +104,8 @@ class FusedSlices:
 
     def attribution(self, progress: Progress | None = None) -> Attribution:
         """How much of the fused luma comes from which source; see `FusedStudy.attribution`."""
-        require_as_loaded(self.method)
-        return attribute_volume(self.method, self.pair.pairs, self.grid, batch_size=self.batch_size, progress=progress)
+        pairs, size = self.pair.pairs, self.batch_size
+        return attribute_volume(self.shown_by, pairs, self.grid, batch_size=size, progress=progress)
 
     def invented_structure(self) -> InventedStructure:
         """Edges that neither source has; see `FusedStudy.invented_structure`."""
@@ -115,9 +127,8 @@ class FusedSlices:
     def _made(self) -> Iterator[Tensor]:
         slices = self.grid.shape[2]
         pair, done, tell = self.pair, 0, step_of(self.progress, "fuse")
-        require_as_loaded(self.method)
         for shown in shown_batches(
-            self.method, pair.pairs, slices, palette=pair.palette, join=pair.join, batch_size=self.batch_size
+            self.shown_by, pair.pairs, slices, palette=pair.palette, join=pair.join, batch_size=self.batch_size
         ):
             done += len(shown)
             tell(done / slices)

@@ -65,11 +65,12 @@ class FuseSlicesd(MapTransform):
     def __call__(self, data: Data) -> dict[Hashable, Any]:
         mri, partner = data[self.mri], data[self.partner]
         method = load_method(self.network)
-        palette = choose_palette(self.palette, data.get(self.uptake, partner))
+        uptake = data.get(self.uptake, partner)
+        palette = choose_palette(self.palette, uptake)
         if palette is None:
             method = method.in_grey()
         elif method.colour:
-            return dict(data) | {self.fused: self._coloured(method, mri, data[self.uptake], palette)}
+            return dict(data) | {self.fused: self._coloured(method, mri, uptake, palette)}
         fused = fuse_volumes(method, mri, partner, batch_size=self.batch_size, progress=self.progress)
         return dict(data) | {self.fused: fused}
 

@@ -6,6 +6,8 @@ import pytest
 import torch
 
 import medfuse
+from medfuse.errors import MethodError
+from medfuse.gesenet import load_network
 from medfuse.methods import FusionMethod, load_method
 from medfuse.methods.attribution import share_out
 
@@ -48,4 +50,14 @@ def test_a_ct_is_fused_in_grey_and_a_pet_in_colour_is_not_cut() -> None:
     for modality, cut in (("CT", True), ("PT", False)):
         phantom = medfuse.phantom_study(modality, coarsen=4)
         fused = medfuse.fuse(phantom.mri, phantom.partner, lazy=True)
-        assert (fused.slices.method.grey_limit is None) is cut
+        assert (fused.slices.shown_by.grey_limit is None) is cut
+
+
+def test_a_ct_of_a_network_that_has_learnt_since_is_refused() -> None:
+    network = load_network()
+    phantom = medfuse.phantom_study("CT", coarsen=4)
+    fused = medfuse.fuse(phantom.mri, phantom.partner, method=network, lazy=True)
+    with torch.no_grad():
+        next(network.parameters()).add_(0.01)
+    with pytest.raises(MethodError, match="have changed since"):
+        fused.slices.keep()

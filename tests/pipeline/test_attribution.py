@@ -32,7 +32,7 @@ def study(request):
 def fused_luma(study):
     """What the method itself makes of all slices: (1, X, Y, Z)."""
     pairs = study.slices.pair.pairs(0, study.slices.grid.shape[2])
-    return study.slices.method(pairs.mri, pairs.luma).permute(1, 3, 2, 0)
+    return study.slices.shown_by(pairs.mri, pairs.luma).permute(1, 3, 2, 0)
 
 
 def test_parts_add_up_to_the_fused_luma(study):

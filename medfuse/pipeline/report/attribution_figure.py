@@ -80,7 +80,7 @@ def _attributed(slices: FusedSlices, chosen: list[int]) -> Attribution:
         return SlicePairs(*(torch.cat(parts) for parts in zip(*each, strict=True)))
 
     few = Grid((*grid.shape[:2], len(chosen)), grid.affine)
-    found = attribute_volume(slices.method, pairs, few, batch_size=slices.batch_size)
+    found = attribute_volume(slices.shown_by, pairs, few, batch_size=slices.batch_size)
     whole = []
     for part in (found.mri, found.partner, found.neither):
         values = torch.zeros((1, *grid.shape))

@@ -15,13 +15,14 @@ import argparse
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
+import quality_reading
 import torch
 from compared_methods import OURS, Method, methods
-from limits import EVERY, ahead, crowded
+from limits import crowded
 from matplotlib.figure import Figure
 from pictures import draw
 from PIL import Image
@@ -37,10 +38,21 @@ COLUMNS = {"ssim": "SSIM", "sd": "SD", "mi": "MI", "vif": "VIF", "scd": "SCD", "
 RUN_HERE = {
     "max": "maximum",
     "average": "average",
+    "guided-filter": "guided filter",
     "gesenet-eval": "published weights",
     "gesenet-bgmask": "published weights, black air",
 }
 """Methods of scores.csv that are run here too, under a name that says more; one row of each is enough."""
+
+
+SHORT = (OURS, "published weights, black air", "average", "maximum", "Laplacian pyramid", "guided filter")
+"""Columns of the short table; in luma the average is the 50 % blend."""
+
+BEST = 2
+"""Of the methods that were scored elsewhere as many are in that table."""
+
+ALSO_PUBLISHED = "gesenet-"
+"""How the names of those begin that are the published weights, run in another way."""
 
 
 def stacked(pairs: Sequence[Pair]) -> tuple[Tensor, Tensor]:
@@ -117,21 +129,23 @@ def boxes(singles: dict[tuple[str, str], dict[str, list[float]]], path: Path) ->
     figure.savefig(path, dpi=110, metadata={"Software": "medfuse"})
 
 
-def patients(weights: str, published: str | None, pairs: list[Pair]) -> str:
-    """Mean and spread over each held-out patient."""
-    text = io.StringIO()
-    text.write(
-        f"| patient | slices | method | {' | '.join(COLUMNS.values())} |\n|---|---:|---|{'---:|' * len(COLUMNS)}\n"
-    )
-    for case in sorted({pair.case for pair in pairs}):
-        own = [pair for pair in pairs if pair.case == case]
-        for method, fuse in list(methods(weights, published).items())[: 3 if published else 1]:
-            if method == "published weights":
-                continue
-            found = scores_of(fuse, own)
-            cells = [f"{np.mean(found[name]):.3f} ± {np.std(found[name]):.3f}" for name in CORE]
-            text.write(f"| {case} | {len(own)} | {method} | {' | '.join(cells)} |\n")
-    return text.getvalue()
+def short_table(means: dict[tuple[str, str], dict[str, float]], scored_elsewhere: Collection[str]) -> str:
+    """One row for each task and score: ours, what it is compared with, and the two best of the others by mean rank."""
+    ranks = mean_ranks(means)
+    complete = [method for method in ranks if all((method, task) in means for _, task in means)]
+    elsewhere = [one for one in complete if one in scored_elsewhere and not one.startswith(ALSO_PUBLISHED)]
+    others = sorted((one for one in elsewhere if one not in RUN_HERE), key=ranks.__getitem__)
+    columns = [name for name in SHORT if name in ranks] + others[:BEST]
+    lines = [f"| | | {' | '.join(f'**{name}**' if name == OURS else name for name in columns)} |"]
+    lines.append(f"|---|---|{'---:|' * len(columns)}")
+    for task in sorted({task for _, task in means}):
+        for place, name in enumerate(CORE):
+            values = [means[method, task][name] for method in columns]
+            cells = [f"{value:.{1 if name == 'sd' else 3}f}" for value in values]
+            cells = [f"**{cell}**" if value == max(values) else cell for cell, value in zip(cells, values, strict=True)]
+            lines.append(f"| {'' if place else task.replace('-', '–')} | {COLUMNS[name]} | {' | '.join(cells)} |")
+    lines.append(f"| all | mean rank of {len(ranks)} | {' | '.join(f'{ranks[method]:.1f}' for method in columns)} |")
+    return "\n".join(lines) + "\n"
 
 
 def main() -> None:
@@ -140,7 +154,6 @@ def main() -> None:
     parser.add_argument("--peers", type=Path)
     parser.add_argument("--published")
     parser.add_argument("--weights", default="default")
-    parser.add_argument("--held-out", nargs="*", default=[], metavar="TASK/CASE", help="training patients kept apart")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent.parent / "docs" / "quality")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
@@ -161,16 +174,10 @@ def main() -> None:
         name = task.lower()
         (given.out / f"{name}.md").write_text(table(with_peers, task, CORE, ranks=True))
         (given.out / f"{name}-more.md").write_text(table(means, task, NAMES[len(CORE) :], ranks=False))
+    (given.out / "scores.md").write_text(short_table(with_peers, {method for method, _ in scored_elsewhere}))
     boxes(singles, given.out / "boxes.png")
-    if given.held_out:
-        kept = [pair for pair in read_pairs(given.pairs, "train") if pair.case in given.held_out]
-        (given.out / "patients.md").write_text(patients(given.weights, given.published, kept))
     compared = methods(given.weights, given.published)
     (given.out / "crowded.md").write_text(crowded(compared))
-    if given.published:
-        trained = [pair for pair in read_pairs(given.pairs, "train") if pair.case not in given.held_out][::EVERY]
-        table_of = ahead(compared[OURS], compared["published weights, black air"], trained, scores_of)
-        (given.out / "trained.md").write_text(table_of)
     ranks = mean_ranks(with_peers)
     (given.out / "scores.json").write_text(
         json.dumps(
@@ -188,6 +195,7 @@ def main() -> None:
         + "\n"
     )
     draw(given.weights, given.published, given.out)
+    quality_reading.write(given.weights, given.published, given.out)
     for method, rank in sorted(ranks.items(), key=lambda item: item[1])[:8]:
         print(f"mean rank {rank:5.2f}  {method}")
 

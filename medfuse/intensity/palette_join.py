@@ -36,9 +36,9 @@ class Shares:
         the MRI measured.
     """
 
-    mri: float = 0.75
-    uptake: float = 0.20
-    both: float = 0.10
+    mri: float = 0.65
+    uptake: float = 0.25
+    both: float = 0.05
     fused: float = 0.2
 
 

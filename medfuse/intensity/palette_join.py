@@ -1,8 +1,8 @@
-"""Join MRI, fused luma and uptake to one colour: lightness tells the MRI, hue and chroma tell the uptake.
+"""Join MRI, fused luma and uptake to one colour: luma tells the MRI, hue and chroma tell the uptake.
 
 Eq. 5 of the paper gives the fused luma the partner's chroma, whatever its brightness: where both are bright, no screen
 shows that colour, and what is cut off takes uptake and MRI with it. Here hue and chroma are the palette's at that
-uptake, in OKLab, and lightness is left to both sources, within what a screen shows at that hue; both can be read back.
+uptake, in OKLab, within what a screen shows at that luma, and luma is left to both sources; both can be read back.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from medfuse.intensity.colour import Palette
+from medfuse.intensity.colour import LUMA_WEIGHTS, Palette
 from medfuse.intensity.oklab import lightness, shown_colour, to_oklab
 
 
 @dataclass(frozen=True)
 class Shares:
-    """What the lightness of a joined colour is made of.
+    """What the luma of a joined colour is made of.
 
     Parameters
     ----------
     mri, uptake
-        A colour has the lightness of the grey, on the sRGB scale, that is these shares of MRI and uptake together. The
-        MRI has the larger one, for the uptake has hue and chroma besides.
+        The luma (BT.601) is these shares of MRI and uptake together. The MRI has the larger one, for the uptake has hue
+        and chroma besides.
     both
         What is taken away where both are bright, a share of their product: near white, no colour is left to tell a hot
         spot by.
@@ -36,9 +36,9 @@ class Shares:
         the MRI measured.
     """
 
-    mri: float = 0.65
+    mri: float = 0.75
     uptake: float = 0.25
-    both: float = 0.05
+    both: float = 0.15
     fused: float = 0.2
 
 
@@ -95,7 +95,7 @@ def join_uptake(luma: Tensor, mri: Tensor, uptake: Tensor, palette: Palette, sha
     palette
         (256, 3) sRGB in [0, 1]; its hue and its chroma, not its lightness, are what the uptake is shown by.
     shares
-        What lightness is made of.
+        What luma is made of.
 
     Returns
     -------
@@ -118,11 +118,27 @@ def legend(palette: Palette, mri: float = 0.5) -> Palette:
 
 @lru_cache(maxsize=8)
 def _table(palette: bytes) -> Tensor:
-    """Colours by brightness, the slower index, and uptake: (3, FINE · FINE) uint8."""
+    """Colours by luma, the slower index, and uptake: (3, FINE · FINE) uint8."""
     colours = torch.frombuffer(bytearray(palette), dtype=torch.float32).reshape(COARSE, 3).T.double()
     _, green_red, blue_yellow = to_oklab(colours)
-    grey = lightness(torch.linspace(0, 1, COARSE, dtype=torch.float64))[:, None].expand(-1, COARSE)
-    chroma, hue = (side.expand(COARSE, -1) for side in (green_red.hypot(blue_yellow), blue_yellow.atan2(green_red)))
-    coarse = shown_colour(grey, chroma, hue).float()[None]
+    chroma, hue = green_red.hypot(blue_yellow), blue_yellow.atan2(green_red)
+    coarse = _shown(_lightness_for_luma(chroma, hue), chroma, hue).float()[None]
     fine = functional.interpolate(coarse, (FINE, FINE), mode="bilinear", align_corners=True)
     return fine[0].mul(255).round_().to(torch.uint8).flatten(1)
+
+
+def _lightness_for_luma(chroma: Tensor, hue: Tensor) -> Tensor:
+    """OKLab's lightness that gives each luma, (COARSE, n) from black to white, to n hues with as much chroma as fits.
+
+    Of one lightness, luma is the less the more chroma there is, of blue and green most: uptake would darken what it
+    colours.
+    """
+    tried = lightness(torch.linspace(0, 1, 2 * COARSE, dtype=torch.float64))
+    luma = torch.tensordot(tried.new_tensor(LUMA_WEIGHTS), _shown(tried[:, None].expand(-1, len(hue)), chroma, hue), 1)
+    wanted = np.linspace(0, 1, COARSE)
+    return torch.from_numpy(np.stack([np.interp(wanted, its, tried) for its in luma.T.numpy()], axis=1))
+
+
+def _shown(of_lightness: Tensor, chroma: Tensor, hue: Tensor) -> Tensor:
+    """`shown_colour` of a table of lightness whose columns have a chroma and a hue each."""
+    return shown_colour(of_lightness, *(side.expand_as(of_lightness) for side in (chroma, hue)))

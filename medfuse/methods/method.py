@@ -99,7 +99,7 @@ class FusionMethod:
     def in_grey(self) -> FusionMethod:
         """The same for pictures that are shown in grey: nowhere more than its limit brighter than both sources.
 
-        In colour the joined lightness sees to that (`medfuse.intensity.palette_join`); in grey, brightness that no
+        In colour the joined luma sees to that (`medfuse.intensity.palette_join`); in grey, brightness that no
         source has reads as a finding.
         """
         limit = self.grey_limit

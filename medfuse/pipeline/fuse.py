@@ -75,7 +75,7 @@ def fuse(
     palette
         Colours of the partner; PET and SPECT have ``violet-to-orange`` by default, CT none.
     join
-        How a fused slice takes them: ``oklab`` shows the uptake by hue and chroma and the MRI by lightness, so that
+        How a fused slice takes them: ``oklab`` shows the uptake by hue and chroma and the MRI by luma, so that
         both can be read back; ``chroma`` is Eq. 5 of the paper, the fused luma with the partner's chroma. The method
         ``blend`` makes its colours itself.
     plane

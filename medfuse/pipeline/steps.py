@@ -75,7 +75,7 @@ def split_luma(uptake: Tensor, palette: str | None) -> Tensor:
 def join_colour(luma: Tensor, mri: Tensor, uptake: Tensor, palette: str | None, join: ColourJoin = "oklab") -> Tensor:
     """Give a fused slab the partner's colours; itself without a palette.
 
-    ``oklab`` leaves lightness to both sources and hue to the uptake, see `medfuse.intensity.palette_join`; ``chroma``
+    ``oklab`` leaves luma to both sources and hue to the uptake, see `medfuse.intensity.palette_join`; ``chroma``
     gives the fused luma the chroma of the partner in its palette (Eq. 5).
 
     Returns

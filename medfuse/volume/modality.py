@@ -35,7 +35,7 @@ def require_palette(name: str) -> None:
 
 ColourJoin = Literal["oklab", "chroma"]
 COLOUR_JOINS: tuple[ColourJoin, ...] = get_args(ColourJoin)
-"""How a fused slice takes its colours: lightness from both sources and hue from the uptake, in OKLab; or Eq. 5 of the
+"""How a fused slice takes its colours: luma from both sources, hue and chroma from the uptake in OKLab; or Eq. 5 of the
 paper, the fused luma with the partner's chroma."""
 
 

@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from medfuse.dicom.palettes import palette_table
+from medfuse.intensity.colour import LUMA_WEIGHTS
 from medfuse.intensity.oklab import companded, from_oklab, largest_chroma, lightness, linear, to_oklab
 from medfuse.intensity.palette_join import SHARES, Shares, join_uptake, legend, violet_to_orange
 from medfuse.volume import PALETTES
@@ -63,6 +64,14 @@ def test_mri_and_uptake_can_be_told_from_every_colour():
     turned = (hue - 315) % -360 + 360
     assert (turned.diff(dim=1) < 3).all()
     assert (turned.std(dim=0) < 4).all()
+
+
+def test_the_luma_of_a_colour_is_the_shares_of_both_whatever_its_hue():
+    mri, uptake = grid()
+    joined = join_uptake(mri, mri, uptake, violet_to_orange())
+    luma = torch.tensordot(torch.tensor(LUMA_WEIGHTS), joined.float() / 255, 1)
+    expected = SHARES.mri * mri + SHARES.uptake * uptake - SHARES.both * mri * uptake
+    assert (luma - expected[0]).abs().max() < 0.01
 
 
 def test_without_uptake_the_mri_stays_grey():

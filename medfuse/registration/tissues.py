@@ -6,7 +6,7 @@ something. Whether that is enough depends on what is looked at, so the figures a
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ from torch.nn import functional
 from medfuse.registration.assess import REACH_MM, local_errors
 from medfuse.registration.pyramid import Pyramid, PyramidLevel
 from medfuse.registration.search import SHARP_MM, Pair
+from medfuse.registration.verdict import TissueError, TissueErrors
 from medfuse.registration.warp import Warp
 from medfuse.volume.grid import Points
 
@@ -44,61 +45,6 @@ FARTHEST_MM = 25.0
 
 BORDER = 2.0
 """Voxels from the border of a field within which an outline is a cut and not the skin."""
-
-
-@dataclass(frozen=True)
-class TissueError:
-    """How far one tissue disagrees: typically (the median) and mostly (what 90 % stay within), mm."""
-
-    median_mm: float
-    most_mm: float
-
-    @classmethod
-    def of(cls, distances: Points, least: int) -> TissueError | None:
-        """None where there are fewer than ``least``."""
-        if len(distances) < least:
-            return None
-        return cls(float(np.median(distances)), float(np.quantile(distances, 0.9)))
-
-
-@dataclass(frozen=True)
-class TissueErrors:
-    """How far two studies disagree under a map, by tissue; None where the pictures do not say.
-
-    Parameters
-    ----------
-    bone
-        How far across it each 40 mm of a CT's cortical bone must be shifted to lie darkest in an MRI, against what is
-        around it; up to 14 mm.
-    inside
-        How far blocks away from bone and skin fit best from where they are, as in `local_errors`; None where that is
-        as far as is looked, which says nothing.
-    skin
-        Distance between the outlines of the body, where both fields show air beside it; up to 25 mm.
-    """
-
-    bone: TissueError | None
-    inside: TissueError | None
-    skin: TissueError | None
-
-    def __str__(self) -> str:
-        """In words, such as ``bones agree to 2 mm, tissue inside to 4 mm, the skin differs by 9 mm (up to 12 mm)``."""
-        told: list[str] = []
-        for name, one in (("bones", self.bone), ("tissue inside", self.inside)):
-            if one is not None:
-                told.append(
-                    f"{name}{'' if told else ' agree' if name == 'bones' else ' agrees'} to {one.median_mm:.0f} mm"
-                )
-        if self.skin is not None:
-            told.append(f"the skin differs by {self.skin.median_mm:.0f} mm (up to {self.skin.most_mm:.0f} mm)")
-        return ", ".join(told) or "no tissue could be compared by itself"
-
-    def to_dict(self) -> dict[str, dict[str, float] | None]:
-        """Everything, as JSON can hold it."""
-        return {
-            name: None if one is None else {"median_mm": one.median_mm, "most_mm": one.most_mm}
-            for name, one in (("bone", self.bone), ("inside", self.inside), ("skin", self.skin))
-        }
 
 
 def tissue_errors(pair: Pair, matrix: Points, warp: Warp | None = None) -> TissueErrors:

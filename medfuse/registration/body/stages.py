@@ -30,25 +30,32 @@ MOST_STRETCH = 1.25
 
 
 def register_body(pair: BodyPair, shared: str, progress: Progress, *, affine: bool) -> Registration:
-    """Find the map, and what the pictures say of it; ``shared`` says which common world both headers name, if any."""
+    """Find the linear map, and what the pictures say of it.
+
+    ``shared`` says which common world both headers name, if any: then turns of any angle are not tried.
+    """
     found = search_body(pair, part_of(progress, 0.1, 0.7))
     if not shared:
         found = search_turned(pair, found)
     progress("align", 0.8)
     verdict = assess_body(pair, found.matrix, found)
-    agreeing = {"starts_agreeing": float(found.agreeing)}
-    end = Registration(found.matrix, "rigid", agreeing, verdict=verdict)
-    if affine:
-        return _stretched(pair, end)
-    if not shared:
-        return end
+    end = Registration(found.matrix, "rigid", {"starts_agreeing": float(found.agreeing)}, verdict=verdict)
+    return _stretched(pair, end) if affine else end
+
+
+def beside_headers(pair: BodyPair, shared: str, end: Registration) -> Registration:
+    """Weigh what was found against a common world that both headers name: what the pictures confirm goes first."""
+    verdict = end.verdict
+    assert verdict is not None
     header = np.eye(4)
-    apart = pair.apart(found.matrix, header)
+    apart = pair.apart(end.matrix, header)
     if verdict.opinion == "aligned":
-        if apart <= SAME_PLACE_MM:
+        if apart <= SAME_PLACE_MM and end.warp is None:
             return replace(end, matrix=header, method="identity", headers=f"{shared}, and the pictures agree")
+        if end.warp is not None:
+            return replace(end, headers=f"{shared}, but tissue moved")
         return replace(end, headers=f"{shared}, but the pictures fit {apart:.1f} mm away")
-    there, here = pair.fits(np.stack([found.matrix, header]), FINE)
+    there, here = pair.fits(np.stack([end.matrix, header]), FINE)
     if apart >= MOVED_MM and there > MOVED_FIT * here:
         moved = f"they fit best {apart:.0f} mm from the headers' place, and do not confirm that either"
         return replace(
@@ -57,13 +64,11 @@ def register_body(pair: BodyPair, shared: str, progress: Progress, *, affine: bo
             headers=f"{shared}, but the pictures fit {apart:.1f} mm away",
         )
     at_header = assess_body(pair, header).trusted()
+    kept = replace(end, matrix=header, method="identity")
     if at_header.opinion == "aligned":
-        return Registration(
-            header, "identity", agreeing, verdict=at_header, headers=f"{shared}, and the pictures agree"
-        )
-    reasons = at_header.reasons or verdict.reasons
-    at_header = replace(at_header, opinion="unconfirmed", reasons=reasons)
-    return Registration(header, "identity", agreeing, verdict=at_header, headers=f"{shared}; the pictures cannot tell")
+        return replace(kept, verdict=at_header, headers=f"{shared}, and the pictures agree")
+    at_header = replace(at_header, opinion="unconfirmed", reasons=at_header.reasons or verdict.reasons)
+    return replace(kept, verdict=at_header, headers=f"{shared}; the pictures cannot tell")
 
 
 def _stretched(pair: BodyPair, end: Registration) -> Registration:

@@ -54,6 +54,15 @@ def assess_body(pair: BodyPair, matrix: Points, found: BodyFound | None = None) 
     return Verdict(opinion, float(error), (*against, *untold), local.places, local.errors_mm, figures)
 
 
+def only_parts_disagree(verdict: Verdict) -> bool:
+    """Whether a map is not confirmed, and would be if parts of the body and outlines lay where it puts them.
+
+    They do not where tissue moved. All else that a verdict asks for is met then.
+    """
+    figures = verdict.evidence | {"parts_apart_mm": 0.0, "outlines_apart_mm": 0.0}
+    return verdict.opinion != "aligned" and not _against(figures) and not _untold(figures)
+
+
 def _against(figures: dict[str, float]) -> tuple[str, ...]:
     """What speaks against a map."""
     if figures["shared"] < LEAST_SHARED:

@@ -159,9 +159,9 @@ def _of_body(pair: BodyPair | None, shared: str, asked: _Asked, volumes: tuple[M
         end = Registration(np.eye(4), "header", verdict=assess_body(pair, np.eye(4)).trusted())
     else:
         end = register_body(pair, shared, asked.progress, affine=asked.method in ("affine", "deformable"))
-        if asked.bendable:
-            end = bend(pair, whole, end, asked=asked.method == "deformable")
         end = beside_headers(pair, shared, end) if shared else end
+        if asked.bendable:
+            end = bend(pair, whole, shared, end, asked=asked.method == "deformable")
     end = with_tissues(whole, end)
     return replace(end, scores=body_scores(pair, end))
 

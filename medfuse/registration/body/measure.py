@@ -21,6 +21,9 @@ PART_SAMPLES = 1500
 STRETCH = 0.08
 """By what share lengths or angles are changed to see whether the partner has another scale, or shear."""
 
+LEAST_BONES = 2
+"""Slabs of bone from which it is said where they lie."""
+
 FARTHEST_MM = 30.0
 """Where a part fits best farther away than this, it tells nothing."""
 
@@ -96,9 +99,25 @@ def evidence(pair: BodyPair, matrix: Points, found: BodyFound | None) -> tuple[d
         "outline_voxels": skin_count,
         "other_shape": float(pair.fits(_other_shapes(pair, matrix), MIDDLE).max()) / max(here, 1e-6),
     }
+    figures |= _of_bones(pair, matrix)
     if found is not None:
         figures |= {"rival": found.rival, "agreeing": float(found.agreeing), "starts": float(found.climbed)}
     return figures, local
+
+
+def _of_bones(pair: BodyPair, matrix: Points) -> dict[str, float]:
+    """Where a CT's bone lies in an MRI, and how much it stands out there and under the headers; empty where unknown."""
+    if pair.bones is None:
+        return {}
+    figures = {}
+    here = pair.from_ct(matrix)
+    apart = pair.bones.apart_mm(here)
+    if len(apart) >= LEAST_BONES:
+        figures["bones_apart_mm"] = float(np.median(apart))
+    contrasts = pair.bones.contrasts([here, pair.from_ct(np.eye(4), bent=False)])
+    if contrasts:
+        figures |= {"bone_contrast": contrasts[0], "bone_contrast_at_header": contrasts[1]}
+    return figures
 
 
 def _where_compared(level: BodyLevel, matrices: Points) -> float:

@@ -6,15 +6,12 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from medfuse.registration.body.pair import BodyPair
-from medfuse.registration.body.verdict import LEAST_SHARED, assess_body, only_parts_disagree
+from medfuse.registration.body.verdict import LEAST_SHARED, assess_body, bones_agree, only_parts_disagree
 from medfuse.registration.head import deformed
 from medfuse.registration.search import Pair
 from medfuse.registration.tissues import tissue_errors
 from medfuse.registration.transform import Registration
 from medfuse.registration.verdict import Opinion
-
-WORSE_MM = 2.0
-"""By how much bones may agree less through a deformation: one step of the shifts by which that is measured."""
 
 RANKS: tuple[Opinion, ...] = ("not aligned", "unconfirmed", "aligned")
 
@@ -22,18 +19,18 @@ Whole = Callable[[], Pair | None]
 """Makes both studies ready for a deformation; None where they are too thin."""
 
 
-def bend(pair: BodyPair, whole: Whole, end: Registration, *, asked: bool) -> Registration:
+def bend(pair: BodyPair, whole: Whole, shared: str, end: Registration, *, asked: bool) -> Registration:
     """Add a deformation to a linear map where it is confirmed; else return the map as it is.
 
-    Where nobody asked for one, it is tried only where parts of the body or outlines that disagree are all that keeps
-    the map from being aligned, and kept only if the pictures then confirm it. Where it was asked for, it is tried
-    beside that wherever nothing speaks against the map. In both it must be better on samples that it was not fitted to
-    and by a measure that it did not maximise (`medfuse.registration.deformable`), the verdict must not get worse, and
-    bones, where both show them, must not agree less.
+    ``shared`` says which common world both headers name, if any. Where nobody asked for a deformation, it is tried only
+    where parts of the body, bones or outlines that disagree are all that keeps the map from being aligned, and kept
+    only if the pictures then confirm it. Where it was asked for, it is tried beside that wherever nothing speaks
+    against the map, or a CT's bone lies right in an MRI. In both it must be better on samples that it was not fitted to and by a measure that it did not
+    maximise (`medfuse.registration.deformable`), and the verdict must not get worse.
     """
     assert end.verdict is not None
     opinion = end.verdict.opinion
-    tried = only_parts_disagree(end.verdict) or (asked and opinion != "not aligned")
+    tried = only_parts_disagree(end.verdict) or (asked and (opinion != "not aligned" or bones_agree(end.verdict)))
     studies = whole() if tried else None
     if studies is None:
         return end
@@ -43,10 +40,8 @@ def bend(pair: BodyPair, whole: Whole, end: Registration, *, asked: bool) -> Reg
     verdict = assess_body(pair.warped(bent.warp), bent.matrix)
     if RANKS.index(verdict.opinion) < RANKS.index(opinion if asked else "aligned"):
         return end
-    before, after = tissue_errors(studies, bent.matrix), tissue_errors(studies, bent.matrix, bent.warp)
-    if before.bone is not None and after.bone is not None and after.bone.median_mm > before.bone.median_mm + WORSE_MM:
-        return end
-    return replace(bent, verdict=replace(verdict, tissues=after))
+    verdict = replace(verdict, tissues=tissue_errors(studies, bent.matrix, bent.warp))
+    return replace(bent, verdict=verdict, headers=f"{shared}, but tissue moved" if shared else end.headers)
 
 
 def with_tissues(whole: Whole, end: Registration) -> Registration:

@@ -9,7 +9,7 @@ import torch
 
 from medfuse.registration.body.pair import FINE, BodyPair, climb
 from medfuse.registration.body.search import search_body, search_turned
-from medfuse.registration.body.verdict import assess_body
+from medfuse.registration.body.verdict import assess_body, bones_fit_headers_better
 from medfuse.registration.similarity import shared_share, unmoved
 from medfuse.registration.transform import Registration
 from medfuse.runtime.progress import Progress, part_of
@@ -49,21 +49,17 @@ def beside_headers(pair: BodyPair, shared: str, end: Registration) -> Registrati
     assert verdict is not None
     header = np.eye(4)
     apart = pair.apart(end.matrix, header)
+    elsewhere = f"{shared}, but the pictures fit {apart:.1f} mm away"
     if verdict.opinion == "aligned":
-        if apart <= SAME_PLACE_MM and end.warp is None:
+        if apart <= SAME_PLACE_MM:
             return replace(end, matrix=header, method="identity", headers=f"{shared}, and the pictures agree")
-        if end.warp is not None:
-            return replace(end, headers=f"{shared}, but tissue moved")
-        return replace(end, headers=f"{shared}, but the pictures fit {apart:.1f} mm away")
-    there, here = pair.fits(np.stack([end.matrix, header]), FINE)
-    if apart >= MOVED_MM and there > MOVED_FIT * here:
-        moved = f"they fit best {apart:.0f} mm from the headers' place, and do not confirm that either"
-        return replace(
-            end,
-            verdict=replace(verdict, opinion="not aligned", reasons=(*verdict.reasons, moved)),
-            headers=f"{shared}, but the pictures fit {apart:.1f} mm away",
-        )
+        return replace(end, headers=elsewhere)
     at_header = assess_body(pair, header).trusted()
+    there, here = pair.fits(np.stack([end.matrix, header]), FINE)
+    if apart >= MOVED_MM and there > MOVED_FIT * here and not bones_fit_headers_better(verdict, at_header):
+        moved = f"they fit best {apart:.0f} mm from the headers' place, and do not confirm that either"
+        refused = replace(verdict, opinion="not aligned", reasons=(*verdict.reasons, moved))
+        return replace(end, verdict=refused, headers=elsewhere)
     kept = replace(end, matrix=header, method="identity")
     if at_header.opinion == "aligned":
         return replace(kept, verdict=at_header, headers=f"{shared}, and the pictures agree")

@@ -63,9 +63,11 @@ def register(
         (1, X, Y, Z) volumes; at least 4 voxels along each axis, unless headers are trusted.
     method
         ``"auto"``: identity where both sources name the same frame of reference and the pictures agree with it, or
-        too little is in both, or a volume is too thin, to tell; else rigid. ``"header"``: identity,
+        too little is in both, or a volume is too thin, to tell; else rigid, and away from the head a deformation from
+        there where only tissue that moved keeps the pictures from confirming it. ``"header"``: identity,
         whatever the frames say. ``"rigid"``: search. ``"affine"`` and ``"deformable"``: further stages from there,
-        each kept only if it is better than the one before; what the pictures call not aligned is not deformed.
+        each kept only if it is better than the one before. What the pictures call not aligned is not deformed, except
+        where a CT's bone lies right in an MRI.
     force
         Return what was found even where the pictures say that it is wrong; the verdict says so, and with it all
         that is written.

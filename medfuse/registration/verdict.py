@@ -108,8 +108,9 @@ class Verdict:
         score), ``measures_apart_mm`` (mean distance over the head's corners to where the correlation ratio is best),
         ``blocks`` (how many could be assessed). Away from the head: ``shared`` (mutual information, nats), ``fit`` and
         ``fit_at_header`` (what is maximised), ``overlap``, ``misaligned``, ``measures_apart_mm``, ``parts``,
-        ``parts_apart_mm``, ``outlines_apart_mm``, ``outline_voxels``, ``other_shape``, and, after a search, ``rival``,
-        ``agreeing`` and ``starts``.
+        ``parts_apart_mm``, ``outlines_apart_mm``, ``outline_voxels``, ``other_shape``; of a CT beside an MRI
+        ``bones_apart_mm``, ``bone_contrast`` and ``bone_contrast_at_header`` where bone shows; after a search
+        ``rival``, ``agreeing`` and ``starts``.
     region
         What is shown, and who told it; None where nobody looked.
     tissues

@@ -36,6 +36,9 @@ LEAST_BONE, MOST_BONE = 100, 2000
 AS_DARK = 0.8
 """Share of the greatest contrast that counts as being there: bones are thicker than a step, and marrow is bright."""
 
+LEAST_CONTRAST = 0.2
+"""By what share an MRI must be darker on bone than around it to show a cortex, of which partial voxels leave a part."""
+
 Map = Callable[[Points], Points]
 """Takes places in the CT's world to the other study's."""
 
@@ -133,7 +136,7 @@ def _read(level: PyramidLevel, places: Points) -> torch.Tensor:
 def _darkest(level: PyramidLevel, bone: Points, around: Points) -> float | None:
     """The least shift across a bone that takes it where it is darkest against what is around, mm; None where nowhere.
 
-    It is nowhere where all is brighter, or where it gets ever darker up to the end of what is looked at.
+    It is nowhere where the study shows no cortex, or gets ever darker up to the end of what is looked at.
     """
     steps = np.arange(-LOOK_MM, LOOK_MM + 0.1, STEP_MM)
     across = np.linalg.svd(bone - bone.mean(axis=0), full_matrices=False)[2][1:]
@@ -145,7 +148,8 @@ def _darkest(level: PyramidLevel, bone: Points, around: Points) -> float | None:
         for places in (bone, around)
     ]
     contrast = (means[1] - means[0]).numpy()
-    if contrast.max() <= 0:
+    best = int(contrast.argmax())
+    if contrast[best] <= max(0.0, LEAST_CONTRAST * float(means[1][best])):
         return None
     least = float(lengths[contrast >= AS_DARK * contrast.max()].min())
     return None if least > LOOK_MM - STEP_MM else least

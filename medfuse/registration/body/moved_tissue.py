@@ -25,8 +25,8 @@ def bend(pair: BodyPair, whole: Whole, shared: str, end: Registration, *, asked:
     ``shared`` says which common world both headers name, if any. Where nobody asked for a deformation, it is tried only
     where parts of the body, bones or outlines that disagree are all that keeps the map from being aligned, and kept
     only if the pictures then confirm it. Where it was asked for, it is tried beside that wherever nothing speaks
-    against the map, or a CT's bone lies right in an MRI. In both it must be better on samples that it was not fitted to and by a measure that it did not
-    maximise (`medfuse.registration.deformable`), and the verdict must not get worse.
+    against the map, or a CT's bone lies right in an MRI. In both it must be better on samples that it was not fitted to
+    and by a measure that it did not maximise (`medfuse.registration.deformable`), and the verdict must not get worse.
     """
     assert end.verdict is not None
     opinion = end.verdict.opinion

@@ -67,7 +67,7 @@ def register(
         there where only tissue that moved keeps the pictures from confirming it. ``"header"``: identity,
         whatever the frames say. ``"rigid"``: search. ``"affine"`` and ``"deformable"``: further stages from there,
         each kept only if it is better than the one before. What the pictures call not aligned is not deformed, except
-        where a CT's bone lies right in an MRI.
+        away from the head where only tissue that moved speaks against it.
     force
         Return what was found even where the pictures say that it is wrong; the verdict says so, and with it all
         that is written.

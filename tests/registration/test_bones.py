@@ -71,7 +71,7 @@ def test_nothing_is_said_of_bone_without_a_ct_beside_an_mri() -> None:
     for fixed, moving in (("CT", "PT"), ("MR", "PT"), ("MR", "MR"), ("CT", "CT")):
         pair = paired(limb(fixed), limb(moving, seed=2))
         assert pair.bones is None
-        assert "bone_contrast" not in assess_body(pair, np.eye(4)).evidence
+    assert "bone_contrast" not in assess_body(pair, np.eye(4)).evidence
 
 
 def test_a_tables_edge_and_spongy_bone_are_no_cortex() -> None:

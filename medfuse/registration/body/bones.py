@@ -115,7 +115,7 @@ def _cortex(ct: PyramidLevel) -> tuple[Points, Points]:
     values = level.values
     tissue = values > TISSUE_HU
     # A table's edges are as bright, with air beside them.
-    bone = (values > BONE_HU) & (functional.avg_pool3d(tissue.float(), 7, 1, 3) > WITHIN)
+    bone = (values > BONE_HU) & (functional.avg_pool3d(tissue.float(), 7, 1, 3, count_include_pad=False) > WITHIN)
     if not bone.any():
         return np.zeros((0, 3)), np.zeros((0, 3))
     bone &= values > CORTEX * np.quantile(values[bone].numpy(), 0.9)

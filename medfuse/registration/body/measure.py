@@ -10,7 +10,6 @@ import torch
 from scipy import ndimage
 
 from medfuse.registration.body.pair import FINE, MIDDLE, OUTLINE_WEIGHT, BodyLevel, BodyPair, climb
-from medfuse.registration.body.search import BodyFound
 from medfuse.registration.similarity import HEAD_MM, correlation_ratio, maps, uncentred, unmoved
 from medfuse.runtime.parallel import parallel_map
 from medfuse.volume.grid import Points
@@ -76,7 +75,7 @@ def outline_mm(pair: BodyPair, matrix: Points) -> tuple[float, float]:
     return float(np.median(np.abs(found))), float(inside.sum())
 
 
-def evidence(pair: BodyPair, matrix: Points, found: BodyFound | None) -> tuple[dict[str, float], Parts]:
+def evidence(pair: BodyPair, matrix: Points) -> tuple[dict[str, float], Parts]:
     """The figures that a verdict rests on, by name; see `medfuse.registration.verdict.Verdict`."""
     level = pair.levels[MIDDLE]
     here = float(pair.fits(matrix[None], MIDDLE)[0])
@@ -99,10 +98,7 @@ def evidence(pair: BodyPair, matrix: Points, found: BodyFound | None) -> tuple[d
         "outline_voxels": skin_count,
         "other_shape": float(pair.fits(_other_shapes(pair, matrix), MIDDLE).max()) / max(here, 1e-6),
     }
-    figures |= _of_bones(pair, matrix)
-    if found is not None:
-        figures |= {"rival": found.rival, "agreeing": float(found.agreeing), "starts": float(found.climbed)}
-    return figures, local
+    return figures | _of_bones(pair, matrix), local
 
 
 def _of_bones(pair: BodyPair, matrix: Points) -> dict[str, float]:

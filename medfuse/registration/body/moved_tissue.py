@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from medfuse.registration.body.pair import BodyPair
-from medfuse.registration.body.verdict import LEAST_SHARED, assess_body, bones_agree, only_parts_disagree
+from medfuse.registration.body.verdict import LEAST_SHARED, assess_body, of_search, only_parts_disagree
 from medfuse.registration.head import deformed
 from medfuse.registration.search import Pair
 from medfuse.registration.tissues import tissue_errors
@@ -24,22 +24,24 @@ def bend(pair: BodyPair, whole: Whole, shared: str, end: Registration, *, asked:
 
     ``shared`` says which common world both headers name, if any. Where nobody asked for a deformation, it is tried only
     where parts of the body, bones or outlines that disagree are all that keeps the map from being aligned, and kept
-    only if the pictures then confirm it. Where it was asked for, it is tried beside that wherever nothing speaks
-    against the map, or a CT's bone lies right in an MRI. In both it must be better on samples that it was not fitted to
-    and by a measure that it did not maximise (`medfuse.registration.deformable`), and the verdict must not get worse.
+    only if the pictures then confirm it. Where it was asked for, it is tried wherever nothing speaks against the map;
+    but a place that the pictures cannot tell is not confirmed by a deformation. In both it must be better on samples
+    that it was not fitted to and by a measure that it did not maximise (`medfuse.registration.deformable`), and the
+    verdict must not get worse.
     """
     assert end.verdict is not None
-    opinion = end.verdict.opinion
-    tried = only_parts_disagree(end.verdict) or (asked and (opinion != "not aligned" or bones_agree(end.verdict)))
-    studies = whole() if tried else None
+    opinion, moved = end.verdict.opinion, only_parts_disagree(end.verdict)
+    studies = whole() if moved or (asked and opinion != "not aligned") else None
     if studies is None:
         return end
     bent = deformed(studies, end, head=False)
     if bent.warp is None:
         return end
-    verdict = assess_body(pair.warped(bent.warp), bent.matrix)
+    verdict = assess_body(pair.warped(bent.warp), bent.matrix, of_search(end.verdict))
     if RANKS.index(verdict.opinion) < RANKS.index(opinion if asked else "aligned"):
         return end
+    if verdict.opinion == "aligned" and opinion != "aligned" and not moved:
+        verdict = replace(verdict, opinion=opinion, reasons=end.verdict.reasons)
     verdict = replace(verdict, tissues=tissue_errors(studies, bent.matrix, bent.warp))
     return replace(bent, verdict=verdict, headers=f"{shared}, but tissue moved" if shared else end.headers)
 

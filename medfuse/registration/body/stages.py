@@ -9,7 +9,7 @@ import torch
 
 from medfuse.registration.body.pair import FINE, BodyPair, climb
 from medfuse.registration.body.search import search_body, search_turned
-from medfuse.registration.body.verdict import assess_body, bones_fit_headers_better
+from medfuse.registration.body.verdict import assess_body, bones_fit_headers_better, of_search
 from medfuse.registration.similarity import shared_share, unmoved
 from medfuse.registration.transform import Registration
 from medfuse.runtime.progress import Progress, part_of
@@ -38,7 +38,7 @@ def register_body(pair: BodyPair, shared: str, progress: Progress, *, affine: bo
     if not shared:
         found = search_turned(pair, found)
     progress("align", 0.8)
-    verdict = assess_body(pair, found.matrix, found)
+    verdict = assess_body(pair, found.matrix, found.figures)
     end = Registration(found.matrix, "rigid", {"starts_agreeing": float(found.agreeing)}, verdict=verdict)
     return _stretched(pair, end) if affine else end
 
@@ -75,7 +75,8 @@ def _stretched(pair: BodyPair, end: Registration) -> Registration:
     stretches = np.linalg.svd(matrix[:3, :3], compute_uv=False)
     if after < BETTER_SHAPE * before or stretches[0] > MOST_STRETCH or stretches[-1] < 1 / MOST_STRETCH:
         return end
-    return replace(end, matrix=matrix, method="affine", verdict=assess_body(pair, matrix))
+    assert end.verdict is not None
+    return replace(end, matrix=matrix, method="affine", verdict=assess_body(pair, matrix, of_search(end.verdict)))
 
 
 def body_scores(pair: BodyPair, end: Registration) -> dict[str, float]:

@@ -15,11 +15,12 @@ What speaks against a map is told apart from what only does not speak for it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from medfuse.registration.body.measure import STRETCH, evidence
 from medfuse.registration.body.pair import BodyPair
-from medfuse.registration.body.search import BodyFound
 from medfuse.registration.verdict import Opinion, Verdict
 from medfuse.volume.grid import Points
 
@@ -50,9 +51,13 @@ out there, as a share of what is around it. Of eight limbs, five come to 0 to 1 
 whose bones the search left to 4 to 9 mm and 0.09 to 1.1 less."""
 
 
-def assess_body(pair: BodyPair, matrix: Points, found: BodyFound | None = None) -> Verdict:
-    """Assess a map (4, 4), fixed → moving; ``found`` says how the search for it went, where there was one."""
-    figures, local = evidence(pair, matrix, found)
+def assess_body(pair: BodyPair, matrix: Points, search: Mapping[str, float] | None = None) -> Verdict:
+    """Assess a map (4, 4), fixed → moving.
+
+    ``search`` holds the figures of the search for it, or for the simpler map that it came from (`BodyFound.figures`).
+    """
+    figures, local = evidence(pair, matrix)
+    figures |= search or {}
     against, untold = _against(figures), _untold(figures)
     opinion: Opinion = "not aligned" if against else "unconfirmed" if untold else "aligned"
     error = max(figures["parts_apart_mm"], figures["measures_apart_mm"])
@@ -72,6 +77,11 @@ def only_parts_disagree(verdict: Verdict) -> bool:
     figures = verdict.evidence | dict.fromkeys(("parts_apart_mm", "outlines_apart_mm", "bones_apart_mm"), 0.0)
     figures |= {"other_shape": 1.0, "bone_contrast_at_header": figures.get("bone_contrast", 0.0)}
     return not _against(figures) and not _untold(figures)
+
+
+def of_search(verdict: Verdict) -> dict[str, float]:
+    """The figures of the search behind a verdict: what a more flexible map from there does not change."""
+    return {name: verdict.evidence[name] for name in ("rival", "agreeing", "starts") if name in verdict.evidence}
 
 
 def bones_agree(verdict: Verdict) -> bool:

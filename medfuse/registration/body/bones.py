@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch.nn import functional
 
@@ -85,12 +86,12 @@ class Bones:
             shown.append([float(_read(self.other, each[inside]).mean()) for each in places])
         return [1 - bone / around if around > 0 else 0.0 for bone, around in zip(*shown, strict=True)]
 
-    def _inside(self, places: Points) -> np.ndarray:
+    def _inside(self, places: Points) -> npt.NDArray[np.bool_]:
         index = self.other.index(places)
         return np.asarray(((index >= 0) & (index <= self.other.extent)).all(axis=1))
 
     def _within(self, places: Points) -> Points:
-        return places[self._inside(places)]
+        return np.asarray(places[self._inside(places)])
 
 
 def seen_from_ct(places: Points, *, fixed_is_ct: bool, matrix: Points, warp: Warp | None = None) -> Points:

@@ -17,8 +17,9 @@ from medfuse.volume.grid import Points
 PART_SAMPLES = 1500
 """Samples that a part must hold inside the other field to be shifted by itself."""
 
-STRETCH = 0.08
-"""By what share lengths or angles are changed to see whether the partner has another scale, or shear."""
+STRETCH, SCALE = 0.08, 0.04
+"""By what share lengths or angles are changed to see whether the partner has another scale, or shear; and by how much
+all lengths alone are, too: a scale that is 4 % off fits as well at 8 % as at none."""
 
 LEAST_BONES = 2
 """Slabs of bone from which it is said where they lie."""
@@ -130,7 +131,7 @@ def _misaligned(pair: BodyPair, matrix: Points) -> Points:
 
 
 def _other_shapes(pair: BodyPair, matrix: Points) -> Points:
-    """(14, 4, 4) the map after all lengths, those along one axis, or one angle changed by `STRETCH`, both ways."""
+    """(16, 4, 4) the map after all lengths, those along one axis, or one angle changed, both ways."""
     three = np.eye(3)
     changes = [
         np.concatenate([np.zeros(6), *one])
@@ -140,5 +141,6 @@ def _other_shapes(pair: BodyPair, matrix: Points) -> Points:
             *((np.zeros(3), axis) for axis in three),
         )
     ]
-    amounts = torch.tensor(STRETCH * HEAD_MM * np.array([side * one for one in changes for side in (-1.0, 1.0)]))
+    sizes = [STRETCH * one for one in changes] + [SCALE * changes[0]]
+    amounts = torch.tensor(HEAD_MM * np.array([side * one for one in sizes for side in (-1.0, 1.0)]))
     return uncentred(maps(np.repeat(matrix[None], len(amounts), axis=0), amounts, pair.centre), pair.centre)

@@ -8,7 +8,7 @@ The search maximises what values and outlines share. The verdict asks what it di
 - *Bones.* Where a CT shows cortical bone, an MRI is dark, and not less so than where the headers put it.
 - *Starts.* Several starts end at the answer, and no other answer fits nearly as well.
 - *Deliberate misalignment.* Shifted by 28 mm or turned by 20°, the two fit worse.
-- *Other shapes.* With another scale, stretch or shear of 8 %, the two fit no better.
+- *Other shapes.* With another scale, stretch or shear of 8 %, or a scale of 4 %, the two fit no better.
 
 What speaks against a map is told apart from what only does not speak for it.
 """
@@ -47,8 +47,8 @@ LEAST_AGREEING, LEAST_PARTS, LEAST_OVERLAP = 2, 4, 0.25
 
 MOST_BONES_MM, LESS_CONTRAST = 3.0, 0.05
 """How far a CT's bone may lie from where an MRI is darkest, and by how much less than under the headers it may stand
-out there, as a share of what is around it. Of eight limbs, five come to 0 to 1 mm and at most 0.04 less, and three
-whose bones the search left to 4 to 9 mm and 0.09 to 1.1 less."""
+out there, as a share of what is around it. Of eight limbs, five come to 0 to 2 mm and at most 0.047 less, and three
+whose bones the search left to 4 mm and more, or 0.07 and more less."""
 
 
 def assess_body(pair: BodyPair, matrix: Points, search: Mapping[str, float] | None = None) -> Verdict:
@@ -165,6 +165,6 @@ def _shape_speaks_against(figures: dict[str, float]) -> bool:
 
 def _of_another_shape(figures: dict[str, float]) -> str:
     return (
-        f"the partner fits {figures['other_shape'] - 1:.1%} better with lengths or angles changed by {STRETCH:.0%}: it "
-        "seems to have another scale or shear"
+        f"the partner fits {figures['other_shape'] - 1:.1%} better with lengths or angles changed by up to "
+        f"{STRETCH:.0%}: it seems to have another scale or shear"
     )

@@ -63,7 +63,11 @@ def beside_headers(pair: BodyPair, shared: str, end: Registration) -> Registrati
     kept = replace(end, matrix=header, method="identity")
     if at_header.opinion == "aligned":
         return replace(kept, verdict=at_header, headers=f"{shared}, and the pictures agree")
-    at_header = replace(at_header, opinion="unconfirmed", reasons=at_header.reasons or verdict.reasons)
+    # What the search found stays a doubt of the place, though it is not of this map.
+    figures = at_header.evidence | of_search(verdict)
+    at_header = replace(
+        at_header, opinion="unconfirmed", reasons=at_header.reasons or verdict.reasons, evidence=figures
+    )
     return replace(kept, verdict=at_header, headers=f"{shared}; the pictures cannot tell")
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from functools import cache, partial
 
 import numpy as np
 from monai.data.meta_tensor import MetaTensor
@@ -14,11 +15,12 @@ from monai.data.meta_tensor import MetaTensor
 from medfuse.errors import RegistrationError
 from medfuse.nifti.header import NiftiSource
 from medfuse.registration.assess import assess
+from medfuse.registration.body.moved_tissue import bend, with_tissues
 from medfuse.registration.body.pair import BodyPair, BodyStudy
-from medfuse.registration.body.stages import body_scores, register_body
+from medfuse.registration.body.stages import beside_headers, body_scores, register_body
 from medfuse.registration.body.verdict import assess_body
 from medfuse.registration.files.words import ALIGNMENTS, Align
-from medfuse.registration.head import TEMPLATES, deformed, head_at_headers, head_scores, search_head
+from medfuse.registration.head import TEMPLATES, head_at_headers, head_scores, search_head
 from medfuse.registration.pyramid import LEAST_VOXELS, Pyramid
 from medfuse.registration.region import Region, region_of
 from medfuse.registration.search import Pair, score_note
@@ -61,9 +63,11 @@ def register(
         (1, X, Y, Z) volumes; at least 4 voxels along each axis, unless headers are trusted.
     method
         ``"auto"``: identity where both sources name the same frame of reference and the pictures agree with it, or
-        too little is in both, or a volume is too thin, to tell; else rigid. ``"header"``: identity,
+        too little is in both, or a volume is too thin, to tell; else rigid, and away from the head a deformation from
+        there where only tissue that moved keeps the pictures from confirming it. ``"header"``: identity,
         whatever the frames say. ``"rigid"``: search. ``"affine"`` and ``"deformable"``: further stages from there,
-        each kept only if it is better than the one before; what the pictures call not aligned is not deformed.
+        each kept only if it is better than the one before. What the pictures call not aligned is not deformed, except
+        away from the head where only tissue that moved speaks against it.
     force
         Return what was found even where the pictures say that it is wrong; the verdict says so, and with it all
         that is written.
@@ -93,7 +97,7 @@ def register(
     region = region_of(fixed, moving)
     ask = _Asked(method, force, seed, told(progress))
     if method in ("auto", "rigid", "affine") and _exchanged(fixed, moving, region):
-        return _turned_about(_register(moving, fixed, region, ask), fixed, moving)
+        return _turned_about(_register(moving, fixed, region, replace(ask, exchanged=True)), fixed, moving)
     return _register(fixed, moving, region, ask)
 
 
@@ -105,6 +109,12 @@ class _Asked:
     force: bool
     seed: int
     progress: Progress
+    exchanged: bool = False
+
+    @property
+    def bendable(self) -> bool:
+        """Whether a deformation may come of it: a result whose roles were exchanged is inverted, and none can be."""
+        return self.method == "deformable" or (self.method == "auto" and not self.exchanged)
 
 
 def _register(fixed: MetaTensor, moving: MetaTensor, region: Region, asked: _Asked) -> Registration:
@@ -125,7 +135,7 @@ def _register(fixed: MetaTensor, moving: MetaTensor, region: Region, asked: _Ask
     note = score_note(registration.scores.get("normalized_mutual_information", 1.0) - 1)
     asked.progress("align", 1.0, note)
     if not asked.force:
-        _require_believed(registration, region, told=bool(shared) or asked.method == "header")
+        _require_believed(registration, region, asked.method, told=bool(shared) or asked.method == "header")
     return registration
 
 
@@ -146,15 +156,15 @@ def _of_body(pair: BodyPair | None, shared: str, asked: _Asked, volumes: tuple[M
     """Where the stages away from the head end."""
     if pair is None:
         return Registration(np.eye(4), "identity" if shared else "header", headers=shared)
+    whole = cache(partial(_pair, *volumes, asked.seed, needed=False))  # made once, and only where it is needed
     if asked.method == "header":
         end = Registration(np.eye(4), "header", verdict=assess_body(pair, np.eye(4)).trusted())
     else:
         end = register_body(pair, shared, asked.progress, affine=asked.method in ("affine", "deformable"))
-        if asked.method == "deformable" and end.verdict is not None and end.verdict.opinion == "aligned":
-            whole = _pair(*volumes, asked.seed, needed=True)
-            assert whole is not None
-            bent = deformed(whole, end, head=False)
-            end = end if bent.warp is None else replace(bent, verdict=assess_body(pair.warped(bent.warp), bent.matrix))
+        end = beside_headers(pair, shared, end) if shared else end
+        if asked.bendable:
+            end = bend(pair, whole, shared, end, asked=asked.method == "deformable")
+    end = with_tissues(whole, end)
     return replace(end, scores=body_scores(pair, end))
 
 
@@ -162,7 +172,7 @@ UNTOLD = "the pictures cannot tell: "
 """How the reasons of a verdict begin that is neither for a map nor against it."""
 
 
-def _require_believed(registration: Registration, region: Region, *, told: bool) -> None:
+def _require_believed(registration: Registration, region: Region, method: Align, *, told: bool) -> None:
     """Raise `RegistrationError` unless the pictures confirm a map, or cannot tell and the headers are trusted."""
     verdict = registration.verdict
     assert verdict is not None
@@ -170,15 +180,25 @@ def _require_believed(registration: Registration, region: Region, *, told: bool)
         return
     unknown = region.told_by == "nothing"
     both = "head" if region.name == "head" and not unknown else "part of one patient"
-    reasons = "; ".join(verdict.reasons)
+    reasons = "; ".join(verdict.told)
     if unknown:
         reasons += ". Neither pictures nor headers tell the part of the body, so a head's limits were applied"
     told_nothing = verdict.opinion == "unconfirmed" or reasons.startswith(UNTOLD)
     said = "the pictures cannot tell where it lies" if told_nothing else "the studies are not aligned"
     raise RegistrationError(
-        f"{said}: {reasons.removeprefix(UNTOLD)}. Check that both show the same {both}; give an alignment of your own, "
-        "trust the positions in the headers (header), or force the result.",
+        f"{said}: {reasons.removeprefix(UNTOLD)}. Check that both show the same {both}; {_ways_on(verdict, method)}.",
         found=registration.to_dict(),
+    )
+
+
+def _ways_on(verdict: Verdict, method: Align) -> str:
+    """What can be done with a map that is not believed; where tissues disagree by known amounts, with these."""
+    if verdict.tissues is None or not verdict.tissues.known:
+        return "give an alignment of your own, trust the positions in the headers (header), or force the result"
+    follow = "" if method == "deformable" else "let the partner deform where tissue moved (--align deformable), "
+    return (
+        f"keep this map where such errors do not matter (force=True, --force), {follow}give an alignment of your own, "
+        "or trust the positions in the headers (--align header); medfuse align takes them by --method"
     )
 
 

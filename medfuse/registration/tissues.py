@@ -6,7 +6,8 @@ something. Whether that is enough depends on what is looked at, so the figures a
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -16,22 +17,18 @@ from torch import Tensor
 from torch.nn import functional
 
 from medfuse.registration.assess import REACH_MM, local_errors
+from medfuse.registration.body.bones import BONE_HU, Bones, seen_from_ct
 from medfuse.registration.pyramid import Pyramid, PyramidLevel
-from medfuse.registration.search import SHARP_MM, Pair
+from medfuse.registration.search import Pair
+from medfuse.registration.verdict import TissueError, TissueErrors
 from medfuse.registration.warp import Warp
 from medfuse.volume.grid import Points
 
-BONE_HU, SKIN_HU = 250.0, -400.0
-"""From where on a CT shows cortical bone, and half way between air and fat."""
+SKIN_HU = -400.0
+"""Half way between air and fat."""
 
 NEAR_MM = 4.0
 """Voxels in which bone is looked for; what borders on one that holds some counts as near bone."""
-
-SLAB_MM, LOOK_MM, STEP_MM = 40.0, 14.0, 2.0
-"""Of bone that is looked for in the MRI by itself, how far, and in which steps."""
-
-LEAST_BONE, MOST_BONE = 100, 2000
-"""Voxels of bone in a slab; of more, about so many."""
 
 LEAST_BLOCKS, LEAST_BONES, LEAST_OUTLINE = 3, 2, 100
 """Blocks of tissue, slabs of bone, and points of the outline, from which a figure is told."""
@@ -44,61 +41,6 @@ FARTHEST_MM = 25.0
 
 BORDER = 2.0
 """Voxels from the border of a field within which an outline is a cut and not the skin."""
-
-
-@dataclass(frozen=True)
-class TissueError:
-    """How far one tissue disagrees: typically (the median) and mostly (what 90 % stay within), mm."""
-
-    median_mm: float
-    most_mm: float
-
-    @classmethod
-    def of(cls, distances: Points, least: int) -> TissueError | None:
-        """None where there are fewer than ``least``."""
-        if len(distances) < least:
-            return None
-        return cls(float(np.median(distances)), float(np.quantile(distances, 0.9)))
-
-
-@dataclass(frozen=True)
-class TissueErrors:
-    """How far two studies disagree under a map, by tissue; None where the pictures do not say.
-
-    Parameters
-    ----------
-    bone
-        How far across it each 40 mm of a CT's cortical bone must be shifted to lie darkest in an MRI, against what is
-        around it; up to 14 mm.
-    inside
-        How far blocks away from bone and skin fit best from where they are, as in `local_errors`; None where that is
-        as far as is looked, which says nothing.
-    skin
-        Distance between the outlines of the body, where both fields show air beside it; up to 25 mm.
-    """
-
-    bone: TissueError | None
-    inside: TissueError | None
-    skin: TissueError | None
-
-    def __str__(self) -> str:
-        """In words, such as ``bones agree to 2 mm, tissue inside to 4 mm, the skin differs by 9 mm (up to 12 mm)``."""
-        told: list[str] = []
-        for name, one in (("bones", self.bone), ("tissue inside", self.inside)):
-            if one is not None:
-                told.append(
-                    f"{name}{'' if told else ' agree' if name == 'bones' else ' agrees'} to {one.median_mm:.0f} mm"
-                )
-        if self.skin is not None:
-            told.append(f"the skin differs by {self.skin.median_mm:.0f} mm (up to {self.skin.most_mm:.0f} mm)")
-        return ", ".join(told) or "no tissue could be compared by itself"
-
-    def to_dict(self) -> dict[str, dict[str, float] | None]:
-        """Everything, as JSON can hold it."""
-        return {
-            name: None if one is None else {"median_mm": one.median_mm, "most_mm": one.most_mm}
-            for name, one in (("bone", self.bone), ("inside", self.inside), ("skin", self.skin))
-        }
 
 
 def tissue_errors(pair: Pair, matrix: Points, warp: Warp | None = None) -> TissueErrors:
@@ -135,30 +77,12 @@ def tissue_errors(pair: Pair, matrix: Points, warp: Warp | None = None) -> Tissu
 
 
 def _bones_apart(pair: Pair, matrix: Points, warp: Warp | None) -> Points:
-    """(n,) how far from where the map puts it each slab of a CT's bone lies on the darkest MRI, mm.
-
-    Cortical bone gives no signal. What is compared is the MRI on bone with the MRI around it, so that a dark corner of
-    the field, or fat beside muscle, is not taken for bone.
-    """
+    """(n,) how far from where the map puts it each slab of a CT's bone lies on the darkest MRI, mm."""
     if pair.moving.hounsfield == pair.fixed.hounsfield:
         return np.zeros(0)
     ct, other = (pair.fixed, pair.moving) if pair.fixed.hounsfield else (pair.moving, pair.fixed)
-    if np.sort(other.fine.spacing)[1] > SHARP_MM:
-        return np.zeros(0)
-    bone, ring = _cortex(ct)
-    found = []
-    for slab in np.unique(np.round(bone[:, 2] / SLAB_MM)):
-        parts = [part[np.round(part[:, 2] / SLAB_MM) == slab] for part in (bone, ring)]
-        places = [
-            _within(other.fine, _seen_from(pair, part[:: max(1, len(part) // MOST_BONE)], matrix, warp))
-            for part in parts
-        ]
-        if min(map(len, places)) < LEAST_BONE:
-            continue
-        distance = _darkest(other.fine, *places)
-        if distance is not None:
-            found.append(distance)
-    return np.array(found)
+    to_other = partial(seen_from_ct, fixed_is_ct=pair.fixed.hounsfield, matrix=matrix, warp=warp)
+    return Bones(ct.stored, other.fine).apart_mm(to_other)
 
 
 def _of_samples(pair: Pair, matrix: Points, which: npt.NDArray[np.bool_]) -> Points:
@@ -187,55 +111,6 @@ def _looked_up(level: PyramidLevel, places: Points) -> npt.NDArray[np.bool_]:
     found = np.zeros(len(places), dtype=bool)
     found[within] = level.values[0, 0].numpy()[tuple(index[within].T)] > 0.5
     return found
-
-
-def _cortex(ct: Pyramid) -> tuple[Points, Points]:
-    """(n, 3) places of bone, and (m, 3) of the tissue within 6 mm of it, RAS+ mm."""
-    level = ct.stored.shrunk(2.0)
-    values = level.values
-    bone = values > BONE_HU
-    wide = functional.max_pool3d(bone.float(), 7, 1, 3) > 0
-    close = functional.max_pool3d(bone.float(), 3, 1, 1) > 0
-    ring = wide & ~close & (values > SKIN_HU / 2)
-    found = [level.world(np.argwhere(each[0, 0].numpy()).astype(np.float64)) for each in (bone, ring)]
-    return found[0], found[1]
-
-
-def _seen_from(pair: Pair, places: Points, matrix: Points, warp: Warp | None) -> Points:
-    """Places in the CT's world → in the other study's."""
-    if pair.fixed.hounsfield:
-        places = places if warp is None else warp.moved(places)
-        return np.asarray(places @ matrix[:3, :3].T + matrix[:3, 3])
-    wanted = (places - matrix[:3, 3]) @ np.linalg.inv(matrix[:3, :3]).T
-    found = wanted
-    for _ in range(20 if warp is not None else 0):  # p + displacement(p) = wanted; a smooth deformation contracts
-        found = wanted - (warp.moved(found) - found) if warp is not None else found
-    return np.asarray(found)
-
-
-def _within(level: PyramidLevel, places: Points) -> Points:
-    """Those that lie in a field."""
-    index = level.index(places)
-    return places[((index >= 0) & (index <= level.extent)).all(axis=1)]
-
-
-def _darkest(level: PyramidLevel, bone: Points, ring: Points) -> float | None:
-    """How far across a bone it must be shifted to lie darkest against what is around it, mm; None where not within."""
-    steps = np.arange(-LOOK_MM, LOOK_MM + 0.1, STEP_MM)
-    across = np.linalg.svd(bone - bone.mean(axis=0), full_matrices=False)[2][1:]
-    shifts = np.stack(np.meshgrid(steps, steps, indexing="ij"), axis=-1).reshape(-1, 2)
-    to_unit = level.to_unit()
-    means = []
-    for places in (bone, ring):
-        moved = places[None] + (shifts @ across)[:, None]
-        unit = torch.from_numpy(moved @ to_unit[:3, :3].T + to_unit[:3, 3]).float()
-        # Flattened, for `sample` takes points of one list.
-        means.append(level.sample(unit.reshape(1, -1, 3)).reshape(len(shifts), -1).mean(dim=1))
-    contrast = (means[1] - means[0]).numpy()
-    best = shifts[int(contrast.argmax())]
-    if contrast.max() <= 0 or np.abs(best).max() >= LOOK_MM - 1e-6:
-        return None
-    return float(np.linalg.norm(best))
 
 
 def _depth(study: Pyramid) -> npt.NDArray[np.float32] | None:

@@ -1,4 +1,4 @@
-"""Hold the verdict on an alignment: opinion, error, reasons, evidence."""
+"""Hold the verdict on an alignment: opinion, error, reasons, evidence, and how far tissues disagree."""
 
 from __future__ import annotations
 
@@ -13,6 +13,67 @@ from medfuse.volume.grid import Points
 DOUBTFUL_MM = 3.0
 """Error of a head from which an alignment is to be looked at, though nothing speaks against it. Phantoms and a real
 pair under their true maps come to 2.7 mm at most (SPECT)."""
+
+
+@dataclass(frozen=True)
+class TissueError:
+    """How far one tissue disagrees: typically (the median) and mostly (what 90 % stay within), mm."""
+
+    median_mm: float
+    most_mm: float
+
+    @classmethod
+    def of(cls, distances: Points, least: int) -> TissueError | None:
+        """None where there are fewer than ``least``."""
+        if len(distances) < least:
+            return None
+        return cls(float(np.median(distances)), float(np.quantile(distances, 0.9)))
+
+
+@dataclass(frozen=True)
+class TissueErrors:
+    """How far two studies disagree under a map, by tissue; None where the pictures do not say.
+
+    Parameters
+    ----------
+    bone
+        How far across it each 40 mm of a CT's cortical bone must be shifted to lie darkest in an MRI, against what is
+        around it; up to 14 mm.
+    inside
+        How far blocks away from bone and skin fit best from where they are, as in `local_errors`; None where that is
+        as far as is looked, which says nothing.
+    skin
+        Distance between the outlines of the body, where both fields show air beside it; up to 25 mm.
+    """
+
+    bone: TissueError | None
+    inside: TissueError | None
+    skin: TissueError | None
+
+    @property
+    def known(self) -> bool:
+        """Whether the pictures say anything of any tissue."""
+        return any(one is not None for one in (self.bone, self.inside, self.skin))
+
+    def __str__(self) -> str:
+        """In words, such as ``bones agree to 2 mm, tissue inside to 4 mm, the skin differs by 9 mm (up to 12 mm)``."""
+        told: list[str] = []
+        for name, one in (("bones", self.bone), ("tissue inside", self.inside)):
+            if one is not None:
+                told.append(
+                    f"{name}{'' if told else ' agree' if name == 'bones' else ' agrees'} to {one.median_mm:.0f} mm"
+                )
+        if self.skin is not None:
+            told.append(f"the skin differs by {self.skin.median_mm:.0f} mm (up to {self.skin.most_mm:.0f} mm)")
+        return ", ".join(told) or "no tissue could be compared by itself"
+
+    def to_dict(self) -> dict[str, dict[str, float] | None]:
+        """Everything, as JSON can hold it."""
+        return {
+            name: None if one is None else {"median_mm": one.median_mm, "most_mm": one.most_mm}
+            for name, one in (("bone", self.bone), ("inside", self.inside), ("skin", self.skin))
+        }
+
 
 Opinion = Literal["aligned", "unconfirmed", "not aligned"]
 
@@ -47,10 +108,14 @@ class Verdict:
         score), ``measures_apart_mm`` (mean distance over the head's corners to where the correlation ratio is best),
         ``blocks`` (how many could be assessed). Away from the head: ``shared`` (mutual information, nats), ``fit`` and
         ``fit_at_header`` (what is maximised), ``overlap``, ``misaligned``, ``measures_apart_mm``, ``parts``,
-        ``parts_apart_mm``, ``outlines_apart_mm``, ``outline_voxels``, ``other_shape``, and, after a search, ``rival``,
-        ``agreeing`` and ``starts``.
+        ``parts_apart_mm``, ``outlines_apart_mm``, ``outline_voxels``, ``other_shape``; of a CT beside an MRI
+        ``bones_apart_mm``, ``bone_contrast`` and ``bone_contrast_at_header`` where bone shows; after a search
+        ``rival``, ``agreeing`` and ``starts``.
     region
         What is shown, and who told it; None where nobody looked.
+    tissues
+        How far bones, what lies inside, and the skin disagree: away from the head, under a map that is not confirmed
+        and under a deformation; None elsewhere.
     """
 
     opinion: Opinion
@@ -60,6 +125,12 @@ class Verdict:
     errors_mm: Points = field(default_factory=lambda: np.zeros(0), repr=False)
     evidence: dict[str, float] = field(default_factory=dict, repr=False)
     region: Region | None = None
+    tissues: TissueErrors | None = None
+
+    @property
+    def told(self) -> tuple[str, ...]:
+        """The reasons, and by how much each tissue disagrees, in words."""
+        return self.reasons if self.tissues is None or not self.tissues.known else (*self.reasons, str(self.tissues))
 
     @property
     def doubtful(self) -> bool:
@@ -79,7 +150,7 @@ class Verdict:
         return replace(self, opinion="unconfirmed") if self.opinion == "not aligned" else self
 
     def __str__(self) -> str:
-        return self.opinion if not self.reasons else f"{self.opinion}: {'; '.join(self.reasons)}"
+        return self.opinion if not self.told else f"{self.opinion}: {'; '.join(self.told)}"
 
     def to_dict(self) -> dict[str, object]:
         """Everything, as JSON can hold it; an infinite error as None."""
@@ -93,6 +164,7 @@ class Verdict:
             ],
             "evidence": {name: _finite(figure) for name, figure in self.evidence.items()},
             "region": None if self.region is None else self.region.to_dict(),
+            "tissues": None if self.tissues is None else self.tissues.to_dict(),
         }
 
 

@@ -214,9 +214,9 @@ def _deformation_panel(shown: MetaTensor, body: Mask, warp: Warp) -> Panel:
     """Arrows within a slice from each point of the body to where it is looked for; colours say the whole length."""
     limits = Window(0.0, max(warp.largest_mm, 1.0))
     arrows = _Arrows(warp, like(torch.from_numpy(body)[None], shown), limits)
-    return Panel(
-        "deformation", like(plain(shown) * 0.6, shown), Bar("displacement, mm", limits, _colours("viridis")), arrows
-    )
+    # In grey of its own: the bar's colours are the arrows'.
+    grey = (plain(shown) * (0.6 * 255)).round().to(torch.uint8).expand(3, -1, -1, -1).contiguous()
+    return Panel("deformation", like(grey, shown), Bar("displacement, mm", limits, _colours("viridis")), arrows)
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,6 +15,8 @@ from medfuse.errors import RegistrationError
 from medfuse.phantom import Head, default_grid, render
 from medfuse.registration import Registration, assess_registration, register
 from medfuse.registration.body.outline import body_mask
+from medfuse.registration.body.pair import BodyPair, BodyStudy
+from medfuse.registration.body.verdict import assess_body
 from medfuse.registration.region import region_of
 from medfuse.volume import Source, grid_of, like, plain
 from medfuse.volume.grid import Grid, Points
@@ -69,6 +71,17 @@ def test_a_partner_of_another_scale_is_not_aligned_as_rigid(mri: MetaTensor) -> 
     with pytest.raises(RegistrationError, match="another scale or shear") as caught:
         register(mri, abdomen("CT", scale=1.1), "rigid")
     assert "head" not in str(caught.value).replace("headers", "").replace("header", "")
+
+
+@pytest.mark.parametrize("scale", [0.96, 1.04])
+def test_a_scale_that_is_a_little_off_is_noticed(mri: MetaTensor, scale: float) -> None:
+    right, scaled = (
+        assess_body(BodyPair.of(BodyStudy.of(mri), BodyStudy.of(abdomen("CT", scale=one)), 1), np.eye(4))
+        for one in (1.0, scale)
+    )
+    assert right.opinion == "aligned"
+    assert scaled.opinion != "aligned"
+    assert any("another scale" in reason for reason in scaled.reasons)
 
 
 def test_noise_is_refused_without_a_word_of_a_head(mri: MetaTensor) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from limb import CENTRE, limb
+from limb import CENTRE, limb, swollen
 
 from medfuse.registration.pyramid import Pyramid
 from medfuse.registration.search import Pair
-from medfuse.registration.tissues import TissueErrors, tissue_errors
+from medfuse.registration.tissues import tissue_errors
+from medfuse.registration.verdict import TissueErrors
 from medfuse.registration.warp import Warp
 from medfuse.volume.grid import Grid, Points
 
@@ -17,14 +18,6 @@ def shifted(*millimetres: float) -> Points:
     matrix = np.eye(4)
     matrix[:3, 3] = millimetres
     return matrix
-
-
-def swollen(points: Points) -> Points:
-    """The skin moved out by 8 mm while the bone stays."""
-    away = points - CENTRE
-    away[:, 2] = 0
-    radius = np.linalg.norm(away, axis=1, keepdims=True)
-    return np.asarray(-8 * away / np.maximum(radius, 1) * np.clip((radius - 25) / 25, 0, 1))
 
 
 @pytest.mark.parametrize(("fixed", "moving"), [("MR", "CT"), ("CT", "MR")])
@@ -43,7 +36,7 @@ def test_a_shift_is_told_at_the_bone(fixed: str, moving: str) -> None:
 
 
 def test_bones_agree_and_the_skin_does_not() -> None:
-    pair = Pair.of(Pyramid.of(limb("MR")), Pyramid.of(limb("CT", swollen, seed=2)), 1)
+    pair = Pair.of(Pyramid.of(limb("MR")), Pyramid.of(limb("CT", swollen(8.0), seed=2)), 1)
     found = tissue_errors(pair, np.eye(4))
     assert found.bone is not None
     assert found.bone.median_mm <= 2
@@ -56,7 +49,7 @@ def test_bones_agree_and_the_skin_does_not() -> None:
         np.array([[8.0, 0, 0, CENTRE[0] - 96], [0, 8, 0, CENTRE[1] - 96], [0, 0, 8, CENTRE[2] - 80], [0, 0, 0, 1]]),
     )
     places = grid.world(np.stack(np.meshgrid(*map(np.arange, grid.shape), indexing="ij"), axis=-1).reshape(-1, 3))
-    away = -swollen(places)
+    away = -swollen(8.0)(places)
     mended = tissue_errors(pair, np.eye(4), Warp(grid, away.T.reshape(3, *grid.shape).astype(np.float32)))
     assert mended.skin is not None
     assert mended.skin.median_mm < 0.6 * found.skin.median_mm

@@ -87,6 +87,18 @@ def smooth(most_mm: float, seed: int) -> Displacement:
     return displacement
 
 
+def swollen(most_mm: float) -> Displacement:
+    """The skin moved out by so many mm while the bone stays."""
+
+    def displacement(points: Points) -> Points:
+        away = points - CENTRE
+        away[:, 2] = 0
+        radius = np.linalg.norm(away, axis=1, keepdims=True)
+        return np.asarray(-most_mm * away / np.maximum(radius, 1) * np.clip((radius - 25) / 25, 0, 1))
+
+    return displacement
+
+
 def inverse(displacement: Displacement, points: Points) -> Points:
     """Where what really lies at points is seen."""
     found = points

@@ -62,7 +62,8 @@ def write_alignment(
     """
     if registration.get("deformation") is not None:
         raise ExportError(
-            "a Spatial Registration holds a matrix, and the alignment is a deformation; save it as .h5 or .tfm."
+            "a Spatial Registration holds a matrix, and the alignment is a deformation; save it as .h5 or .tfm, or "
+            "align by 'rigid'."
         )
     mri, partner = require_placed(mri, partner)
     out = Path(out)

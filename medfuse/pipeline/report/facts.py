@@ -105,16 +105,16 @@ def opinion_of(registration: Registration, label: str) -> Opinion:
     by = f"{error:.1f} mm" if error < float("inf") else None
     if verdict.opinion == "aligned":
         estimate = f"with an estimated error of {by}" if by else "without an estimate of the error"
-        return Opinion("good", f"Aligned: the pictures confirm it, {estimate}.", verdict.reasons)
+        return Opinion("good", f"Aligned: the pictures confirm it, {estimate}.", verdict.told)
     if verdict.opinion == "not aligned":
         estimate = f"an estimated error of {by}" if by else "an error that could not be estimated"
         untold = any(reason.startswith(UNTOLD) for reason in verdict.reasons)
         said = f"cannot tell where the {label} lies" if untold else "speak against it"
         sentence = f"NOT ALIGNED, and forced: the pictures {said}, with {estimate}. Do not read it as fused."
-        return Opinion("bad", sentence, verdict.reasons)
+        return Opinion("bad", sentence, verdict.told)
     estimate = f"the estimated error is {by}" if by else "no error in mm can be estimated"
     sentence = f"Not confirmed: the pictures do not show whether MRI and {label} fit; {estimate}. Look at them below."
-    return Opinion("unsure", sentence, verdict.reasons)
+    return Opinion("unsure", sentence, verdict.told)
 
 
 def how_made(provenance: Provenance, registration: Registration) -> list[tuple[str, str]]:

@@ -10,7 +10,6 @@ import torch
 from scipy import ndimage
 
 from medfuse.registration.body.pair import FINE, MIDDLE, OUTLINE_WEIGHT, BodyLevel, BodyPair, climb
-from medfuse.registration.body.search import BodyFound
 from medfuse.registration.similarity import HEAD_MM, correlation_ratio, maps, uncentred, unmoved
 from medfuse.runtime.parallel import parallel_map
 from medfuse.volume.grid import Points
@@ -18,8 +17,12 @@ from medfuse.volume.grid import Points
 PART_SAMPLES = 1500
 """Samples that a part must hold inside the other field to be shifted by itself."""
 
-STRETCH = 0.08
-"""By what share lengths or angles are changed to see whether the partner has another scale, or shear."""
+STRETCH, SCALE = 0.08, 0.04
+"""By what share lengths or angles are changed to see whether the partner has another scale, or shear; and by how much
+all lengths alone are, too: a scale that is 4 % off fits as well at 8 % as at none."""
+
+LEAST_BONES = 2
+"""Slabs of bone from which it is said where they lie."""
 
 FARTHEST_MM = 30.0
 """Where a part fits best farther away than this, it tells nothing."""
@@ -73,7 +76,7 @@ def outline_mm(pair: BodyPair, matrix: Points) -> tuple[float, float]:
     return float(np.median(np.abs(found))), float(inside.sum())
 
 
-def evidence(pair: BodyPair, matrix: Points, found: BodyFound | None) -> tuple[dict[str, float], Parts]:
+def evidence(pair: BodyPair, matrix: Points) -> tuple[dict[str, float], Parts]:
     """The figures that a verdict rests on, by name; see `medfuse.registration.verdict.Verdict`."""
     level = pair.levels[MIDDLE]
     here = float(pair.fits(matrix[None], MIDDLE)[0])
@@ -96,9 +99,22 @@ def evidence(pair: BodyPair, matrix: Points, found: BodyFound | None) -> tuple[d
         "outline_voxels": skin_count,
         "other_shape": float(pair.fits(_other_shapes(pair, matrix), MIDDLE).max()) / max(here, 1e-6),
     }
-    if found is not None:
-        figures |= {"rival": found.rival, "agreeing": float(found.agreeing), "starts": float(found.climbed)}
-    return figures, local
+    return figures | _of_bones(pair, matrix), local
+
+
+def _of_bones(pair: BodyPair, matrix: Points) -> dict[str, float]:
+    """Where a CT's bone lies in an MRI, and how much it stands out there and under the headers; empty where unknown."""
+    if pair.bones is None:
+        return {}
+    figures = {}
+    here = pair.from_ct(matrix)
+    apart = pair.bones.apart_mm(here)
+    if len(apart) >= LEAST_BONES:
+        figures["bones_apart_mm"] = float(np.median(apart))
+    contrasts = pair.bones.contrasts([here, pair.from_ct(np.eye(4), bent=False)])
+    if contrasts:
+        figures |= {"bone_contrast": contrasts[0], "bone_contrast_at_header": contrasts[1]}
+    return figures
 
 
 def _where_compared(level: BodyLevel, matrices: Points) -> float:
@@ -115,7 +131,7 @@ def _misaligned(pair: BodyPair, matrix: Points) -> Points:
 
 
 def _other_shapes(pair: BodyPair, matrix: Points) -> Points:
-    """(14, 4, 4) the map after all lengths, those along one axis, or one angle changed by `STRETCH`, both ways."""
+    """(16, 4, 4) the map after all lengths, those along one axis, or one angle changed, both ways."""
     three = np.eye(3)
     changes = [
         np.concatenate([np.zeros(6), *one])
@@ -125,5 +141,6 @@ def _other_shapes(pair: BodyPair, matrix: Points) -> Points:
             *((np.zeros(3), axis) for axis in three),
         )
     ]
-    amounts = torch.tensor(STRETCH * HEAD_MM * np.array([side * one for one in changes for side in (-1.0, 1.0)]))
+    sizes = [STRETCH * one for one in changes] + [SCALE * changes[0]]
+    amounts = torch.tensor(HEAD_MM * np.array([side * one for one in sizes for side in (-1.0, 1.0)]))
     return uncentred(maps(np.repeat(matrix[None], len(amounts), axis=0), amounts, pair.centre), pair.centre)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from medfuse.errors import RegistrationError
+from medfuse.registration.body.bones import Bones, Map, seen_from_ct
 from medfuse.registration.body.outline import Mask, body_mask, skin, windowed
 from medfuse.registration.optimise import climb_by
 from medfuse.registration.pyramid import LEAST_VOXELS, PyramidLevel
@@ -54,12 +56,19 @@ class BodyStudy:
         (X, Y, Z) bool on the first level.
     centre
         (3,) of the body, RAS+ mm.
+    sharp
+        As stored, in voxels of the last level.
+    hounsfield, emission
+        Whether that is HU, or uptake.
     """
 
     levels: tuple[PyramidLevel, ...]
     outline: PyramidLevel
     mask: Mask
     centre: Points
+    sharp: PyramidLevel
+    hounsfield: bool
+    emission: bool
 
     @classmethod
     def of(cls, volume: MetaTensor) -> BodyStudy:
@@ -90,13 +99,15 @@ class BodyStudy:
         stored = coarse.values[0, 0].numpy()
         mask = body_mask(stored, coarse.spacing, hounsfield=hounsfield)
         traits = TRAITS.get(volume.meta.get("modality", "MR"))
-        shown = windowed(stored, mask, hounsfield=hounsfield, emission=traits is not None and traits.emission)
+        emission = traits is not None and traits.emission
+        shown = windowed(stored, mask, hounsfield=hounsfield, emission=emission)
         levels = tuple(
             _smoothed(level, shown(level.values[0, 0].numpy()), millimetres)
             for level, millimetres in zip((coarse, fine, fine), SMOOTH_MM, strict=True)
         )
         outline = _smoothed(coarse, mask.astype(np.float32), SMOOTH_MM[COARSE])
-        return cls(levels, outline, mask, coarse.world(np.argwhere(mask).mean(axis=0)))
+        centre = coarse.world(np.argwhere(mask).mean(axis=0))
+        return cls(levels, outline, mask, centre, fine, hounsfield, emission)
 
     @property
     def field_centre(self) -> Points:
@@ -146,7 +157,8 @@ class BodyLevel:
 class BodyPair:
     """Two studies made ready, and samples of the fixed one on each level.
 
-    ``body`` is (n, 3) points of the fixed body, over which distances are told, RAS+ mm.
+    ``body`` is (n, 3) points of the fixed body, over which distances are told, RAS+ mm; ``warp`` the deformation
+    through which the samples are seen; ``bones`` a CT's bone beside an MRI, or None.
     """
 
     fixed: BodyStudy
@@ -154,6 +166,8 @@ class BodyPair:
     levels: tuple[BodyLevel, ...]
     body: Points
     seed: int
+    bones: Bones | None
+    warp: Warp | None = None
 
     @classmethod
     def of(cls, fixed: BodyStudy, moving: BodyStudy, seed: int) -> BodyPair:
@@ -168,7 +182,7 @@ class BodyPair:
             levels.append(BodyLevel(samples, _read(outline, samples), other, moving.outline))
         inside = np.argwhere(fixed.mask)
         body = outline.world(inside[:: max(1, len(inside) // 2000)].astype(np.float64))
-        return cls(fixed, moving, tuple(levels), body, seed)
+        return cls(fixed, moving, tuple(levels), body, seed, _bones(fixed, moving))
 
     def redrawn(self) -> BodyPair:
         """The same studies, and samples that nothing was fitted to."""
@@ -182,7 +196,11 @@ class BodyPair:
             points = level.samples.points + warp.displaced(index)
             return replace(level, samples=replace(level.samples, points=points))
 
-        return replace(self, levels=tuple(moved(level) for level in self.levels))
+        return replace(self, levels=tuple(moved(level) for level in self.levels), warp=warp)
+
+    def from_ct(self, matrix: Points, *, bent: bool = True) -> Map:
+        """How a map takes the CT's bone to the other study."""
+        return partial(seen_from_ct, fixed_is_ct=self.fixed.hounsfield, matrix=matrix, warp=self.warp if bent else None)
 
     @property
     def centre(self) -> Points:
@@ -206,6 +224,14 @@ class BodyPair:
     def skin(self) -> Points:
         """(n, 3) points of the fixed outline, RAS+ mm."""
         return self.fixed.outline.world(skin(self.fixed.mask).astype(np.float64))
+
+
+def _bones(fixed: BodyStudy, moving: BodyStudy) -> Bones | None:
+    """The bone of a CT beside an MRI; None for other pairs."""
+    if fixed.hounsfield == moving.hounsfield or fixed.emission or moving.emission:
+        return None
+    ct, other = (fixed, moving) if fixed.hounsfield else (moving, fixed)
+    return Bones(ct.sharp, other.sharp)
 
 
 def _on(mask: Tensor, level: PyramidLevel) -> Tensor:

@@ -61,6 +61,11 @@ class BodyFound:
     climbed: int
     rival: float
 
+    @property
+    def figures(self) -> dict[str, float]:
+        """What a verdict asks of the search, by name."""
+        return {"rival": self.rival, "agreeing": float(self.agreeing), "starts": float(self.climbed)}
+
 
 def search_body(pair: BodyPair, progress: Progress) -> BodyFound:
     """Find the best rigid map within bounds of the starts."""

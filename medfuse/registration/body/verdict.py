@@ -5,20 +5,22 @@ The search maximises what values and outlines share. The verdict asks what it di
 - *Parts.* Shifted by itself, each eighth of the body hardly moves. This gives the map of errors.
 - *Another measure.* The correlation ratio is best at nearly the same place.
 - *Outlines.* In the median, the skin of both lies in one place.
+- *Bones.* Where a CT shows cortical bone, an MRI is dark, and not less so than where the headers put it.
 - *Starts.* Several starts end at the answer, and no other answer fits nearly as well.
 - *Deliberate misalignment.* Shifted by 28 mm or turned by 20°, the two fit worse.
-- *Other shapes.* With another scale, stretch or shear of 8 %, the two fit no better.
+- *Other shapes.* With another scale, stretch or shear of 8 %, or a scale of 4 %, the two fit no better.
 
 What speaks against a map is told apart from what only does not speak for it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from medfuse.registration.body.measure import STRETCH, evidence
 from medfuse.registration.body.pair import BodyPair
-from medfuse.registration.body.search import BodyFound
 from medfuse.registration.verdict import Opinion, Verdict
 from medfuse.volume.grid import Points
 
@@ -43,15 +45,48 @@ LEAST_AGREEING, LEAST_PARTS, LEAST_OVERLAP = 2, 4, 0.25
 """Starts that end at the answer; parts that can be shifted; and the share of samples in both fields."""
 
 
-def assess_body(pair: BodyPair, matrix: Points, found: BodyFound | None = None) -> Verdict:
-    """Assess a map (4, 4), fixed → moving; ``found`` says how the search for it went, where there was one."""
-    figures, local = evidence(pair, matrix, found)
+MOST_BONES_MM, LESS_CONTRAST = 3.0, 0.05
+"""How far a CT's bone may lie from where an MRI is darkest, and by how much less than under the headers it may stand
+out there, as a share of what is around it. Of eight limbs, five come to 0 to 2 mm and at most 0.047 less, and three
+whose bones the search left to 4 mm and more, or 0.07 and more less."""
+
+
+def assess_body(pair: BodyPair, matrix: Points, search: Mapping[str, float] | None = None) -> Verdict:
+    """Assess a map (4, 4), fixed → moving.
+
+    ``search`` holds the figures of the search for it, or for the simpler map that it came from (`BodyFound.figures`).
+    """
+    figures, local = evidence(pair, matrix)
+    figures |= search or {}
     against, untold = _against(figures), _untold(figures)
     opinion: Opinion = "not aligned" if against else "unconfirmed" if untold else "aligned"
     error = max(figures["parts_apart_mm"], figures["measures_apart_mm"])
     if opinion == "unconfirmed":
         untold = (f"the pictures cannot tell: {untold[0]}", *untold[1:])
     return Verdict(opinion, float(error), (*against, *untold), local.places, local.errors_mm, figures)
+
+
+def only_parts_disagree(verdict: Verdict) -> bool:
+    """Whether a map is not confirmed, and would be if parts of the body, bones and outlines lay where it puts them.
+
+    They do not where tissue moved; then a stretch, too, may fit a little better. All else that a verdict asks for is
+    met.
+    """
+    if verdict.opinion == "aligned" or verdict.evidence["other_shape"] > FAR_BY_SHAPE:
+        return False
+    figures = verdict.evidence | dict.fromkeys(("parts_apart_mm", "outlines_apart_mm", "bones_apart_mm"), 0.0)
+    figures |= {"other_shape": 1.0, "bone_contrast_at_header": figures.get("bone_contrast", 0.0)}
+    return not _against(figures) and not _untold(figures)
+
+
+def of_search(verdict: Verdict) -> dict[str, float]:
+    """The figures of the search behind a verdict: what a more flexible map from there does not change."""
+    return {name: verdict.evidence[name] for name in ("rival", "agreeing", "starts") if name in verdict.evidence}
+
+
+def bones_agree(verdict: Verdict) -> bool:
+    """Whether a CT's bone is seen to lie where an MRI is darkest."""
+    return verdict.evidence.get("bones_apart_mm", np.inf) <= MOST_BONES_MM
 
 
 def _against(figures: dict[str, float]) -> tuple[str, ...]:
@@ -80,6 +115,13 @@ def _untold(figures: dict[str, float]) -> tuple[str, ...]:
         found.append(
             f"parts of the body disagree by {figures['parts_apart_mm']:.1f} mm (expected under {MOST_APART_MM:g} mm)"
         )
+    if figures.get("bones_apart_mm", 0.0) > MOST_BONES_MM:
+        found.append(f"bones disagree by {figures['bones_apart_mm']:.0f} mm (expected under {MOST_BONES_MM:g} mm)")
+    elif _bones_stand_out_less(figures):
+        found.append(
+            f"the CT's bone is darker than what is around it in the MRI by {figures['bone_contrast']:.0%}, and by "
+            f"{figures['bone_contrast_at_header']:.0%} where the headers put it"
+        )
     if figures["measures_apart_mm"] > MOST_APART_MM:
         found.append(
             f"by another measure, the correlation ratio, the two fit best {figures['measures_apart_mm']:.0f} mm away "
@@ -100,6 +142,19 @@ def _untold(figures: dict[str, float]) -> tuple[str, ...]:
     return tuple(found)
 
 
+def bones_fit_headers_better(found: Verdict, at_header: Verdict) -> bool:
+    """Whether a CT's bone lies right in an MRI where the headers put it, and not where the two fit best.
+
+    Then the headers are right about bones, and what fits elsewhere is tissue that moved around them.
+    """
+    here = found.evidence
+    return bones_agree(at_header) and (here.get("bones_apart_mm", 0.0) > MOST_BONES_MM or _bones_stand_out_less(here))
+
+
+def _bones_stand_out_less(figures: dict[str, float]) -> bool:
+    return figures.get("bone_contrast_at_header", 0.0) - figures.get("bone_contrast", 0.0) > LESS_CONTRAST
+
+
 def _shape_speaks_against(figures: dict[str, float]) -> bool:
     """Whether the partner seems to have another scale or shear, and its parts lie apart as they then would.
 
@@ -110,6 +165,6 @@ def _shape_speaks_against(figures: dict[str, float]) -> bool:
 
 def _of_another_shape(figures: dict[str, float]) -> str:
     return (
-        f"the partner fits {figures['other_shape'] - 1:.1%} better with lengths or angles changed by {STRETCH:.0%}: it "
-        "seems to have another scale or shear"
+        f"the partner fits {figures['other_shape'] - 1:.1%} better with lengths or angles changed by up to "
+        f"{STRETCH:.0%}: it seems to have another scale or shear"
     )

@@ -41,7 +41,7 @@ def write_map(path: Path, matrix: Points, warp: Warp | None, overwrite: bool, re
             f"a registration is written as {', '.join(WRITTEN_SUFFIXES)}; found the suffix {path.suffix!r}."
         )
     if path.suffix == ".txt" and warp is not None:
-        raise ExportError("4×4 numbers cannot hold a deformation; save it as .h5 or .tfm.")
+        raise ExportError("4×4 numbers cannot hold a deformation; save it as .h5 or .tfm, or align by 'rigid'.")
     with atomic_file(path, overwrite) as temporary:
         if path.suffix == ".txt":
             np.savetxt(temporary, matrix, fmt="%.17g", header=f"fixed to moving, RAS+ mm{remark}", encoding="utf-8")

@@ -76,7 +76,7 @@ def held(page):
 def pictures(page):
     """Those of the page itself: the viewer's script has some of its own."""
     page = page.partition("<script")[0]
-    return [Image.open(io.BytesIO(base64.b64decode(text))) for text in re.findall(r'png;base64,([^"]+)"', page)]
+    return [Image.open(io.BytesIO(base64.b64decode(text))) for text in re.findall(r'webp;base64,([^"]+)"', page)]
 
 
 def test_a_page_has_its_parts_in_order(page):

@@ -47,7 +47,8 @@ class CheckedCommand(TyperCommand):
 
     def _require_no_empty_path(self, ctx: Any, words: list[str]) -> None:
         given = self._given(ctx, words)
-        for each in self.get_params(ctx):
+        params: list[Any] = list(self.get_params(ctx))
+        for each in params:
             if "" in given[each.name] and _is_path(each, ctx):
                 raise typer.BadParameter(
                     "expected a path; found an empty one. Name it; a shell variable that is not set gives none.",

@@ -132,9 +132,9 @@ def test_a_long_label_stays_within_the_figure():
     for axis in figure.axes[-3:]:
         assert axis.get_xlabel().replace("\n", " ") == bar.label
         box = axis.xaxis.label.get_window_extent()
-        assert 0 <= box.x0
+        assert box.x0 >= 0
         assert box.x1 <= figure.bbox.width
-        assert 0 <= box.y0
+        assert box.y0 >= 0
 
 
 def test_a_bar_of_a_tone_curve_has_ticks_where_it_bends():

@@ -48,8 +48,7 @@ temporary = TemporaryDirectory()
 folder = Path(temporary.name)
 for patient, (partner, seed) in {"one": ("PT", 1), "two": ("CT", 2), "three": ("PT", 3)}.items():
     medfuse.phantom_study(partner, seed=seed, coarsen=4).write_dicom(folder / "studies" / patient)
-    # Phantoms have one number; here each gets its own.
-    for path in (folder / "studies" / patient).rglob("*.dcm"):
+    for path in (folder / "studies" / patient).rglob("*.dcm"):  # phantoms have one number; here each gets its own
         dataset = pydicom.dcmread(path)
         dataset.PatientID = patient
         dataset.save_as(path)""",
@@ -58,22 +57,18 @@ for patient, (partner, seed) in {"one": ("PT", 1), "two": ("CT", 2), "three": ("
 another run goes on where the first stopped. Their alignment and method are settings of the whole run.""",
     """from medfuse.cohort.running.settings import Settings
 
-settings = Settings(method="average")  # aligned as the pictures ask for; without a network, for the sake of time
+settings = Settings(align="header", force=True, method="average")
 [(outcome.study, outcome.result) for outcome in plan.run(folder / "fused", settings=settings, workers=1)]""",
     """What became of the cohort can be asked at any time. The folder also holds a page of all studies, worst first, on which
 they are looked at and rated: `index.html`.""",
     """from medfuse.cohort.running.status import read_status
 
 read_status(folder / "fused").counts""",
-    """from IPython.display import Image, display
-
-for picture in sorted((folder / "fused").rglob("*_thumbnail.jpg")):
-    display(Image(picture))""",
     """import csv
 
 with (folder / "fused" / "cohort.tsv").open() as table:
     rows = list(csv.DictReader(table, delimiter="\\t"))
-[(row["name"], row["verdict"], f'{float(row["error_mm"]):.1f} mm') for row in rows]""",
+[(row["name"], row["modality"], row["verdict"]) for row in rows]""",
 ]
 
 OWN_NETWORK = [

@@ -36,7 +36,9 @@ LIKELY_CT_AIR = -500.0
 
 
 def _place(path: Place) -> Place:
-    """The place as it was given, one path out of a list of one; `SeriesError` where it is none."""
+    """The place as it was given, one path out of a list of one; `SeriesError` where it is none, or empty."""
+    if isinstance(path, str) and not path:  # as a path, it would be the current folder
+        raise SeriesError("expected a path; found an empty text. Give the folder or the file of a study.")
     if isinstance(path, str | Path):
         return path
     paths = list(path) if isinstance(path, Iterable) and not isinstance(path, bytes) else [path]

@@ -115,7 +115,13 @@ def built(cells):
 
 def executed(notebook):
     """The same with what its cells give."""
-    return NotebookClient(notebook, timeout=LIMIT_S, kernel_name="python3").execute()
+    client = NotebookClient(notebook, timeout=LIMIT_S, kernel_name="python3")
+    try:
+        return client.execute()
+    except AssertionError:
+        if client.km is None:  # nbclient ends the kernel on a signal, such as that of `timeout`, and trips over it
+            raise SystemExit("a signal ended this before the notebook was executed; give it more time") from None
+        raise
 
 
 def main(*names):

@@ -13,6 +13,7 @@ import typer
 import medfuse
 from medfuse.cli.console import EXIT_CODES, Json, Overwrite, app, print_json, refusing, stdout, steps
 from medfuse.cli.options.choices import AcceptCut, DifferentPatients, FillGaps, Force, Way, choosing
+from medfuse.cli.options.command import CheckedCommand
 from medfuse.cli.options.inputs import require_apart
 from medfuse.cli.options.values import known_modality, that_is_there
 from medfuse.provenance import DISCLAIMER
@@ -31,12 +32,17 @@ DICOM_SUFFIX = ".dcm"
 SUFFIXES = (*WRITTEN_SUFFIXES, DICOM_SUFFIX)
 
 
-@app.command(epilog=EXIT_CODES)
+@app.command(cls=CheckedCommand, epilog=EXIT_CODES)
 def align(
     fixed: Annotated[
-        Path, typer.Argument(help="The study to align to, usually the MRI: DICOM or NIfTI.", show_default=False)
+        Path,
+        typer.Argument(
+            help="The study to align to, usually the MRI: DICOM or NIfTI.", metavar="FIXED", show_default=False
+        ),
     ],
-    moving: Annotated[Path, typer.Argument(help="The study to align, in the same forms.", show_default=False)],
+    moving: Annotated[
+        Path, typer.Argument(help="The study to align, in the same forms.", metavar="MOVING", show_default=False)
+    ],
     out: Annotated[Path, typer.Option("--out", help=f"Transform file: {', '.join(SUFFIXES)}.", show_default=False)],
     method: Annotated[Way, typer.Option(help="The most general kind of alignment to try.")] = Way.AUTO,
     fixed_modality: Annotated[

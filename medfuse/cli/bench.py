@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from medfuse.cli.console import EXIT_CODES, Json, Overwrite, app, print_json, refusing, stdout, steps
+from medfuse.cli.options.command import CheckedCommand
 from medfuse.cli.options.fusion import Weights
 from medfuse.cli.options.inputs import require_apart
 from medfuse.cli.options.values import all_there
@@ -19,7 +20,7 @@ from medfuse.runtime.output.atomic_output import atomic_entries
 OWNED = ("bench.json", "bench.png")
 
 
-@app.command(epilog=EXIT_CODES)
+@app.command(cls=CheckedCommand, epilog=EXIT_CODES)
 def bench(
     engines: Annotated[
         str | None, typer.Option(help="Names of engines, separated by commas; by default all that run here.")

@@ -11,12 +11,13 @@ import typer
 import medfuse
 from medfuse.cli.console import EXIT_CODES, Json, Overwrite, app, refusing, stdout, steps
 from medfuse.cli.options.choices import PARTNER_NAMES, DicomChoices, Format, PartnerModality, partner_named
+from medfuse.cli.options.command import CheckedCommand
 from medfuse.cli.output.results import RESULTS, print_result, summary, write_results
 from medfuse.runtime.output.atomic_output import atomic_entries
 from medfuse.runtime.progress import part_of
 
 
-@app.command(epilog=EXIT_CODES)
+@app.command(cls=CheckedCommand, epilog=EXIT_CODES)
 def demo(
     out: Annotated[Path, typer.Option("--out", help="Folder for study and results.")] = Path("medfuse-demo"),
     partner: Annotated[

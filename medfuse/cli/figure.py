@@ -22,6 +22,7 @@ from medfuse.cli.options.choices import (
     Way,
     method_given,
 )
+from medfuse.cli.options.command import CheckedCommand
 from medfuse.cli.options.fusion import (
     AlignHow,
     Device,
@@ -36,7 +37,6 @@ from medfuse.cli.options.fusion import (
     alignment_given,
     alignment_of,
     load_pair,
-    require_alignment,
 )
 from medfuse.cli.options.inputs import require_apart
 from medfuse.cli.options.pair import chosen_pair
@@ -70,7 +70,7 @@ class ViewName(str, Enum):
     NEUROLOGICAL = "neurological"
 
 
-@app.command(epilog=EXIT_CODES)
+@app.command(cls=CheckedCommand, epilog=EXIT_CODES)
 def figure(
     mri: MriPath,
     out: Annotated[Path, typer.Option("--out", help=f"File: {', '.join(SUFFIXES)}.", show_default=False)],
@@ -113,7 +113,6 @@ def figure(
     """Draw MRI, PARTNER and their fusion with letters, positions, scale bar and colour bars."""
     from medfuse.pipeline.figure import require_shown
 
-    require_alignment(align)
     method_given(method, weights=weights, engine=AUTO, join=join)
     if out.suffix.lower() not in SUFFIXES:
         raise typer.BadParameter(f"expected --out with {', '.join(SUFFIXES)} at its end; found {out.name!r}.")

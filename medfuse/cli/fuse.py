@@ -25,6 +25,7 @@ from medfuse.cli.options.choices import (
     Way,
     method_given,
 )
+from medfuse.cli.options.command import CheckedCommand
 from medfuse.cli.options.fusion import (
     AlignHow,
     Device,
@@ -41,7 +42,6 @@ from medfuse.cli.options.fusion import (
     alignment_given,
     alignment_of,
     load_pair,
-    require_alignment,
 )
 from medfuse.cli.options.inputs import require_apart
 from medfuse.cli.options.pair import chosen_pair
@@ -68,7 +68,7 @@ DICOM_ONLY = (
 """Options that say nothing where only NIfTI is written."""
 
 
-@app.command(epilog=EXIT_CODES)
+@app.command(cls=CheckedCommand, epilog=EXIT_CODES)
 def fuse(
     mri: MriPath,
     out: Annotated[Path, typer.Option("--out", help="Folder for the results.", show_default=False)],
@@ -162,9 +162,7 @@ def fuse(
 
     Where one folder holds both, the rules of medfuse cohort plan choose the two series, and it says why.
     """
-    _require_usable(
-        align, template, identity, deidentify, bits, luma_of=tuple(filter(None, (mri, partner))) if luma else ()
-    )
+    _require_usable(template, identity, deidentify, bits, luma_of=tuple(filter(None, (mri, partner))) if luma else ())
     chosen = method_given(method, weights=weights, engine=engine, join=join)
     uptake = suv_choices(
         suv, suv_by, dose=dose, injected_at=injected_at, nuclide=nuclide, weight=weight, height=height, sex=sex
@@ -249,12 +247,7 @@ def _refuse_early(mri: MetaTensor, partner: MetaTensor, plane: Plane, format_: F
 
 
 def _require_usable(
-    align: str,
-    template: Path | None,
-    identity: list[str] | None,
-    deidentify: bool,
-    bits: int,
-    luma_of: tuple[Path, ...],
+    template: Path | None, identity: list[str] | None, deidentify: bool, bits: int, luma_of: tuple[Path, ...]
 ) -> None:
     """Raise a usage error where options contradict each other, have no such value, or nothing to be used for."""
     if luma_of:
@@ -265,7 +258,6 @@ def _require_usable(
                 "--luma says how colours of NIfTI are read, but neither study is NIfTI, and colours of DICOM are never "
                 "measured values; leave it out."
             )
-    require_alignment(align)
     if bits not in (8, 16):
         raise typer.BadParameter(f"a grey picture has 8 or 16 bits; found {bits}.")
     if template is not None and identity:

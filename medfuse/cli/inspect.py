@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from medfuse.cli.console import EXIT_CODES, Json, app, describe, print_json, refusing, stdout
+from medfuse.cli.options.command import CheckedCommand
 from medfuse.errors import MedfuseError, SeriesError, counted
 from medfuse.volume import MODALITIES, MRI
 
@@ -22,9 +23,11 @@ SHOWN_ERROR_MM = 0.02
 """Positions that are less off, by the last of their decimals, need no word."""
 
 
-@app.command(epilog=EXIT_CODES)
+@app.command(cls=CheckedCommand, epilog=EXIT_CODES)
 def inspect(
-    paths: Annotated[list[Path], typer.Argument(help="Folders, DICOMDIRs, zips or files.", show_default=False)],
+    paths: Annotated[
+        list[Path], typer.Argument(help="Folders, DICOMDIRs, zips or files.", metavar="PATHS", show_default=False)
+    ],
     as_json: Json = False,
 ) -> None:
     """List the series under PATHS, their geometry, and what is wrong with them."""

@@ -10,6 +10,7 @@ import typer
 
 from medfuse.cli.console import EXIT_CODES, Json, Overwrite, app, print_json, refusing, steps
 from medfuse.cli.options.choices import JoinName, PartnerOption, Way, methods_given
+from medfuse.cli.options.command import CheckedCommand
 from medfuse.cli.options.fusion import PaletteName, Weights, WindowShown
 from medfuse.cli.options.inputs import require_apart
 from medfuse.cli.output.score_tables import print_comparison, print_scores
@@ -23,7 +24,7 @@ WITH_METHOD = ("--weights", "--align", "--join", "--split", "--every", "--pixel-
 """Options that say nothing where a picture or volume that is fused already is scored."""
 
 
-@app.command(epilog=EXIT_CODES)
+@app.command(cls=CheckedCommand, epilog=EXIT_CODES)
 def score(
     paths: Annotated[
         list[Path],

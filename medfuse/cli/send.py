@@ -21,10 +21,11 @@ from medfuse.cli.console import (
     stdout,
     steps,
 )
+from medfuse.cli.options.command import CheckedCommand
 from medfuse.errors import counted
 
 
-@app.command(epilog=EXIT_CODES)
+@app.command(cls=CheckedCommand, epilog=EXIT_CODES)
 def send(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The export to send.", show_default=False)],
     to: Annotated[

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from medfuse.cli.console import EXIT_CODES, app, print_json, refusing, stdout, steps
+from medfuse.cli.options.command import CheckedCommand
 from medfuse.gesenet.training.config import RENAMED, TrainingConfig, with_new_names
 from medfuse.provenance import DISCLAIMER
 
@@ -51,10 +52,10 @@ def _shown(default: object) -> str:
     return ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
 
 
-@app.command(epilog=EXIT_CODES)
+@app.command(cls=CheckedCommand, epilog=EXIT_CODES)
 @with_settings
 def train(
-    config: Annotated[Path, typer.Argument(help="YAML file of settings.", show_default=False)],
+    config: Annotated[Path, typer.Argument(help="YAML file of settings.", metavar="CONFIG", show_default=False)],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")] = False,
     **flags: Any,
 ) -> None:

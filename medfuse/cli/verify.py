@@ -8,11 +8,12 @@ from typing import Annotated
 import typer
 
 from medfuse.cli.console import EXIT_CODES, EXIT_FAULTS, Json, app, print_json, refusing, stdout
+from medfuse.cli.options.command import CheckedCommand
 from medfuse.cli.options.values import all_there
 from medfuse.errors import counted
 
 
-@app.command(epilog=EXIT_CODES)
+@app.command(cls=CheckedCommand, epilog=EXIT_CODES)
 def verify(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The export to check.", show_default=False)],
     source: Annotated[

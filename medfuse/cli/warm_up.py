@@ -8,10 +8,11 @@ from typing import Annotated
 import typer
 
 from medfuse.cli.console import EXIT_CODES, Json, app, print_json, refusing, stdout, steps
+from medfuse.cli.options.command import CheckedCommand
 from medfuse.gesenet.engines import AUTO, ENGINE_NAMES
 
 
-@app.command("warm-up", epilog=EXIT_CODES)
+@app.command("warm-up", cls=CheckedCommand, epilog=EXIT_CODES)
 def warm_up(
     engine: Annotated[str, typer.Option(help=f"auto, {', '.join(ENGINE_NAMES)}.")] = AUTO,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",

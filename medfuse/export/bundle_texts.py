@@ -70,6 +70,8 @@ To fuse whole studies, which need registration, windows and colours, use medfuse
 
 ## Check it
 
+The first command downloads MONAI's schema into `schema.json`, unless such a file is there.
+
 ```sh
 python -m monai.bundle verify_metadata --meta_file configs/metadata.json --filepath schema.json
 python -m monai.bundle verify_net_in_out --net_id network_def \\

@@ -135,6 +135,6 @@ def middle_of(mri: MetaTensor) -> Points:
 
 
 def share_shown(mri: MetaTensor, axis: int) -> Points:
-    """For each slice across an axis, the share of it where the MRI shows something."""
+    """For each slice across an axis, the share of it where the MRI, or another volume in [0, 1], shows something."""
     others = tuple(other for other in range(3) if other != axis)
     return np.asarray((plain(mri)[0] > SHOWS).float().mean(others).numpy(), dtype=np.float64)

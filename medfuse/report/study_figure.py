@@ -33,6 +33,9 @@ COLUMN_INCHES = 2.3
 NOTE_LETTERS = 43
 """Letters of the note below that fit under one picture."""
 
+LABEL_LETTERS = 40
+"""Letters of a colour bar's label that fit under it."""
+
 BAR_LENGTHS_MM = (1, 2, 5, 10, 20, 50, 100, 200)
 MOST_OF_WIDTH = 0.3
 """A scale bar is the longest of these lengths that takes no more than this share of a picture's width."""
@@ -123,12 +126,12 @@ def draw_study(panels: Sequence[Panel], rows: Sequence[Row], *, note: str = "", 
     ink, paper = ("white", "black") if dark else ("black", "white")
     views = [[row.cut.view(panel.volume, row.k) for panel in panels] for row in rows]
     heights = [max(view.size_mm[1] / view.size_mm[0] for view in each) for each in views]
-    bars = any(panel.bar for panel in panels)
+    bars = max((len(_label_lines(panel.bar)) for panel in panels if panel.bar), default=0)
     lines = wrap(note, round(NOTE_LETTERS * len(panels)))
     figure = Figure(
         figsize=(
             COLUMN_INCHES * len(panels),
-            COLUMN_INCHES * sum(heights) + 0.3 + (0.4 + BAR_INCHES) * bars + 0.12 * len(lines),
+            COLUMN_INCHES * sum(heights) + 0.3 + (0.29 + BAR_INCHES + 0.11 * bars) * bool(bars) + 0.12 * len(lines),
         ),
         facecolor=paper,
         layout=ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01),
@@ -257,8 +260,13 @@ def _colour_bar(axis: Axes, bar: Bar, ink: str) -> None:
     axis.set_yticks([])
     for side in axis.spines.values():
         side.set_edgecolor(ink)
-    axis.set_xlabel(bar.label, color=ink, fontsize=7)
+    axis.set_xlabel("\n".join(_label_lines(bar)), color=ink, fontsize=7)
     axis.tick_params(colors=ink, labelsize=6.5, length=2)
+
+
+def _label_lines(bar: Bar) -> list[str]:
+    """The label of a bar in lines that are no longer than the bar."""
+    return wrap(bar.label, LABEL_LETTERS)
 
 
 def ticks_of(window: Window) -> list[float]:

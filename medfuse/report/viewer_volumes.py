@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,8 @@ from monai.data.meta_tensor import MetaTensor
 
 from medfuse.intensity import Window, to_unit
 from medfuse.nifti.write import encode
-from medfuse.volume import Grid, grid_of, plain
+from medfuse.report.slice_view import share_shown
+from medfuse.volume import Grid, grid_of, like, plain
 from medfuse.volume.grid import Points
 
 MOST_VOXELS = 2_600_000
@@ -25,6 +26,9 @@ STEPS = 1000
 
 COLOUR_STEP = 4
 """Red, green and blue are kept to multiples of it."""
+
+MARGIN_MM, LEAST_SHOWN = 10.0, 0.001
+"""A viewer shows so much more around slices of which at least this share shows something: the rest is air."""
 
 MOST_STORED = 32_000
 """Within int16."""
@@ -88,16 +92,41 @@ def pack(shown: Sequence[Shown], most_bytes: int) -> Packed:
         What all take together in base64.
     """
     grid = grid_of(shown[0].volume)
-    kept = (1, 1, 1)
+    kept, most_voxels = (1, 1, 1), MOST_VOXELS
     while True:
         thin = thinned(grid, kept)
-        if math.prod(thin.shape) <= MOST_VOXELS:
+        if math.prod(thin.shape) <= most_voxels or max(thin.shape) <= 1:
             files = [_encoded(each, kept, thin) for each in shown]
-            if sum(len(content) for content, _ in files) * 4 / 3 <= most_bytes or max(thin.shape) <= 1:
+            taken = sum(len(content) for content, _ in files) * 4 / 3
+            if taken <= most_bytes or max(thin.shape) <= 1:
                 break
+            # What is left of voxels further apart is packed less well.
+            most_voxels = int(math.prod(thin.shape) * most_bytes / taken)
         kept = _coarser(kept, thin)
     volumes = [_described(each, content, step) for each, (content, step) in zip(shown, files, strict=True)]
     return Packed(volumes, kept, thin)
+
+
+def cropped(shown: Sequence[Shown], sources: Sequence[MetaTensor]) -> list[Shown]:
+    """Leave the margin out of volumes on one grid where no source, (1, X, Y, Z) in [0, 1], shows anything."""
+    grid = grid_of(sources[0])
+    box = tuple(_extent(sources, axis, MARGIN_MM / grid.spacing[axis]) for axis in range(3))
+    affine = grid.affine.copy()
+    affine[:3, 3] = grid.world([each.start for each in box])
+    x, y, z = (each.stop - each.start for each in box)
+    inner = Grid((x, y, z), affine)
+    return [
+        replace(each, volume=like(plain(each.volume)[:, box[0], box[1], box[2]], each.volume, inner)) for each in shown
+    ]
+
+
+def _extent(sources: Sequence[MetaTensor], axis: int, margin: float) -> slice:
+    """From the first to the last slice across an axis that shows something, and a margin in voxels."""
+    share = np.max([share_shown(each, axis) for each in sources], axis=0)
+    seen = np.flatnonzero(share > LEAST_SHOWN)
+    if not len(seen):
+        return slice(0, len(share))
+    return slice(max(0, math.floor(seen[0] - margin)), min(len(share), math.ceil(seen[-1] + margin) + 1))
 
 
 def thinned(grid: Grid, kept: tuple[int, int, int]) -> Grid:
@@ -132,10 +161,10 @@ def _first(kept: tuple[int, int, int]) -> Points:
 
 
 def _coarser(kept: tuple[int, int, int], thin: Grid) -> tuple[int, int, int]:
-    """Twice as coarse along the axis whose voxels lie closest, of those that have more than one."""
+    """One voxel fewer along the axis whose voxels lie closest, of those that have more than one."""
     spacing = [gap if length > 1 else math.inf for gap, length in zip(thin.spacing, thin.shape, strict=True)]
     closest = int(np.argmin(np.round(spacing, 3)))
-    x, y, z = (step * 2 if axis == closest else step for axis, step in enumerate(kept))
+    x, y, z = (step + 1 if axis == closest else step for axis, step in enumerate(kept))
     return x, y, z
 
 

@@ -10,9 +10,11 @@ import sys
 import tempfile
 
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from medfuse.cli import app
+from medfuse.cli.options.command import CheckedCommand
 from medfuse.runtime import cache_folders
 
 SECRET = "Mueller^Hans 1951-03-07"
@@ -157,14 +159,21 @@ USAGE = [
     (["inspect", "--json"], "Missing argument"),
     (["fuse", "a", "b", "--out", "o", "--nonsense", "--json"], "No such option: --nonsense"),
     (["fuse", "a", "b", "--json", "--out", "o", "--wndow", "3"], "--window"),
-    (["fuse", "a", "b", "--json"], "--out"),
+    (["fuse", "a", "b", "--json"], "Missing option '--out'. Expected --out (Folder for the results)."),
+    (["fuse", "absent", "--json"], "there is no absent: check the path"),
+    (["fuse", "--json"], "folder of both) and --out (Folder for the results)."),
+    (["fuse", "a", "b", "--align", "ridgid", "--json"], "Did you mean 'rigid'?"),
+    (["fuse", "a", "b", "--method", "gesnet", "--json"], "Did you mean 'gesenet'?"),
+    (["fuse", "a", "b", "--out", "o", "--weights", "", "--json"], "found an empty path"),
+    (["fuse", "a", "b", "--out", "o", "--align", "", "--json"], "there is no file ''"),
     (["fuse", "a", "b", "--out", "o", "--plane", "axail", "--json"], "found 'axail'. Did you mean 'axial'?"),
     (["fuse", "a", "b", "--out", "o", "--batch-size", "x", "--json"], "expected an integer; found 'x'"),
     (["fuse", "a", "b", "--out", "o", "--batch-size", "0", "--json"], "expected a number of at least 1; found '0'"),
     (["fuse", "a", "b", "--out", "o", "--align", "ridgid", "--json"], "Did you mean 'rigid'?"),
     (["fuse", "a", "b", "--out", "o", "--template", ".", "--identity", "PatientID=1", "--json"], "not both"),
     (["fuse", "a", "b", "--out", "o", "--json", "--batch-size"], "requires an argument"),
-    (["fuse", "a", "b", "c", "--out", "o", "--json"], "unexpected extra argument"),
+    (["fuse", "a", "b", "c", "--out", "o", "--json"], "argument(s) (c). Expected at most MRI PARTNER; put a path with"),
+    (["warm-up", "c", "--json"], "argument(s) (c). Expected none;"),
     (["fuse", "a", "b", "--out", "o", "--dicomdir", "--format", "nifti", "--json"], "expected no --dicomdir with"),
     (["fuse", "a", "b", "--out", "o", "--compress", "rle", "--format", "nifti", "--json"], "expected no --compress"),
     (["fuse", "a", "b", "--out", "o", "--series-number", "0", "--format", "nifti", "--json"], "no --series-number"),
@@ -190,6 +199,56 @@ def test_wrong_usage_is_one_json_object_and_a_text_for_people(arguments, said):
     assert said in told["message"]
     assert said in done.stderr
     assert "Value error" not in done.output
+
+
+EMPTY = [
+    ["fuse", "a", "b", "--out", ""],
+    ["fuse", "a", "", "--out", "o"],
+    ["fuse", "", "b"],
+    ["fuse", "a", "b", "--out", "o", "--template="],
+    ["figure", "a", "b", "--out", ""],
+    ["align", "a", "b", "--out", ""],
+    ["score", "a", "", "c"],
+    ["score", "a", "b", "--method", "max", "--pictures", ""],
+    ["inspect", ""],
+    ["verify", ""],
+    ["send", "", "--to", "localhost:104"],
+    ["cohort", "plan", ""],
+    ["cohort", "run", "a", "--out", ""],
+    ["cohort", "status", ""],
+    ["cohort", "page", ""],
+    ["export", "onnx", ""],
+    ["export", "bundle", ""],
+    ["demo", "--out", ""],
+    ["bench", "--out", ""],
+    ["train", ""],
+]
+
+
+@pytest.mark.parametrize("arguments", EMPTY, ids=" ".join)
+def test_an_empty_path_is_not_the_current_folder(monkeypatch, tmp_path, arguments):
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, arguments)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "expected a path; found an empty one" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_is_shown_whatever_else_is_wrong():
+    done = CliRunner().invoke(app, ["fuse", "", "--align", "", "--help"])
+    assert done.exit_code == 0
+    assert "Usage:" in done.stdout
+
+
+def commands(group):
+    for name, each in group.commands.items():
+        yield from commands(each) if hasattr(each, "commands") else [(name, each)]
+
+
+def test_every_command_reads_its_words_in_this_way():
+    named = dict(commands(get_command(app)))
+    assert {"fuse", "plan", "onnx"} <= named.keys()
+    assert [name for name, each in named.items() if not isinstance(each, CheckedCommand)] == []
 
 
 def test_without_json_wrong_usage_leaves_standard_output_empty():

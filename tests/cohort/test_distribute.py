@@ -25,12 +25,14 @@ class Future:
 
 
 class Client:
+    future = Future
+
     def __init__(self, status):
         self.status, self.submitted = status, []
 
     def submit(self, function, work, request, again, key, **how):
         self.submitted.append((work, again))
-        return Future(key)
+        return self.future(key)
 
 
 class Request:
@@ -60,6 +62,23 @@ def begun(monkeypatch):
 
 def test_what_was_lost_is_asked_for_again_and_given_up_in_the_end(begun):
     client = Client("running")
+    lines = list(begun(client).lines())
+    assert client.submitted == [("look", False), *[("look", True)] * MOST_ANSWERS_LOST]
+    assert [(line["study"], line["result"]) for line in lines] == [("sub-01", "killed")]
+
+
+class EndedFuture(Future):
+    """One of a worker that was ended while a study was done."""
+
+    status = "finished"
+
+    def result(self):
+        return {"ended": True}
+
+
+def test_a_worker_that_was_ended_gives_its_study_to_another(begun):
+    client = Client("running")
+    client.future = EndedFuture
     lines = list(begun(client).lines())
     assert client.submitted == [("look", False), *[("look", True)] * MOST_ANSWERS_LOST]
     assert [(line["study"], line["result"]) for line in lines] == [("sub-01", "killed")]

@@ -125,6 +125,21 @@ def test_the_command_is_killed(inputs, quiet, tmp_path):
     assert not list(out.rglob(".medfuse-*"))
 
 
+def test_a_command_that_is_asked_to_end_leaves_studies_open(inputs, quiet, tmp_path):
+    """Nobody has killed a study that was under way: it was interrupted."""
+    out = tmp_path / "out"
+    process = command(inputs, out)
+    began(out, 1, process)
+    process.terminate()
+    assert process.wait() == 128 + signal.SIGTERM
+    counts = require_sums(out).counts
+    assert (counts["killed"], counts["failed"], counts["running"]) == (0, 0, 0)
+    assert counts["interrupted"] + counts["waiting"] + counts["done"] == STUDIES
+    assert counts["interrupted"]
+    assert command(inputs, out).wait() == 0
+    assert tree(out) == quiet
+
+
 def test_two_shards_and_two_people_at_once(inputs, quiet, tmp_path):
     out = tmp_path / "out"
     runs = [command(inputs, out, "--shard", shard) for shard in ("1/2", "2/2", "1/1")]

@@ -22,8 +22,8 @@ from medfuse.intensity import Window
 from medfuse.pipeline.report.facts import interval, opinion_of
 from medfuse.registration import Registration, Verdict
 from medfuse.report.study_figure import GREY
-from medfuse.report.viewer_volumes import Shown, decimals_of, pack, step_of_values, thinned
-from medfuse.volume import Grid, make_volume
+from medfuse.report.viewer_volumes import Shown, cropped, decimals_of, pack, step_of_values, thinned
+from medfuse.volume import Grid, grid_of, make_volume
 
 MOST_BYTES = 12_000_000
 
@@ -76,7 +76,7 @@ def held(page):
 def pictures(page):
     """Those of the page itself: the viewer's script has some of its own."""
     page = page.partition("<script")[0]
-    return [Image.open(io.BytesIO(base64.b64decode(text))) for text in re.findall(r'png;base64,([^"]+)"', page)]
+    return [Image.open(io.BytesIO(base64.b64decode(text))) for text in re.findall(r'webp;base64,([^"]+)"', page)]
 
 
 def test_a_page_has_its_parts_in_order(page):
@@ -168,6 +168,33 @@ def test_what_is_left_of_a_volume_stays_in_its_place(kept):
         3, 0, 1, 2
     )
     np.testing.assert_allclose(values, x + 2 * y + 3 * z, atol=1e-3)
+
+
+def test_air_around_what_is_shown_is_left_out_and_the_rest_stays_in_its_place():
+    grid = Grid((60, 50, 40), oblique_grid((60, 50, 40)).affine)
+    mri, partner = (make_volume(torch.zeros(1, *grid.shape), grid, modality="MR") for _ in range(2))
+    mri[0, 30:40, 20:30, 12] = 1.0
+    partner[0, 33:36, 25:44, 12] = 0.5
+    mri[0, 5, 5, 5] = 1.0  # noise
+    values = world_linear(grid)
+    (kept,) = cropped([Shown("mri", "MRI", values, "", Window(0, 1000), GREY)], (mri, partner))
+    inner = grid_of(kept.volume)
+    first = np.rint(grid.index(inner.world((0, 0, 0)))).astype(int)
+    last = first + np.array(inner.shape) - 1
+    margin = np.ceil(10 / np.array(grid.spacing)).astype(int)
+    np.testing.assert_array_equal(first, np.maximum(np.array([30, 20, 12]) - margin, 0))
+    np.testing.assert_array_equal(last, np.minimum(np.array([39, 43, 12]) + margin, np.array(grid.shape) - 1))
+    x, y, z = inner.world(np.stack(np.meshgrid(*map(np.arange, inner.shape), indexing="ij"), axis=-1)).transpose(
+        3, 0, 1, 2
+    )
+    np.testing.assert_allclose(kept.volume.as_tensor()[0].numpy(), x + 2 * y + 3 * z, atol=1e-3)
+
+
+def test_nothing_is_left_out_where_nothing_is_shown():
+    grid = oblique_grid((11, 9, 8))
+    empty = make_volume(torch.zeros(1, *grid.shape), grid, modality="MR")
+    (kept,) = cropped([Shown("mri", "MRI", world_linear(grid), "", Window(0, 1000), GREY)], (empty, empty))
+    assert grid_of(kept.volume).shape == grid.shape
 
 
 def test_volumes_are_thinned_along_their_finest_axes_until_they_fit():

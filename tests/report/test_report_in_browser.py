@@ -12,6 +12,7 @@ from browser import CHROMIUM, WITHOUT_WEBGL, chromium, opened, serious_faults
 from PIL import Image
 
 import medfuse
+from medfuse.pipeline.report.notebook import InlinePage
 from medfuse.volume import grid_of, plain
 
 pytestmark = pytest.mark.slow
@@ -173,6 +174,32 @@ def test_a_phone_scrolls_in_one_direction(browser, path):
         for mode in ("curtain", "flicker"):
             page.check(f"#see-{mode}")
             assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_figures_on_a_phone_are_wider_than_it_and_scroll_by_themselves(browser, path):
+    with opened(browser, path) as (page, _):
+        page.set_viewport_size({"width": 390, "height": 844})
+        sizes = page.eval_on_selector_all(
+            ".sheet", "all => all.map((one) => [one.clientWidth, one.scrollWidth, one.firstElementChild.clientWidth])"
+        )
+        assert len(sizes) == 4
+        for shown, held, picture in sizes:
+            assert shown <= 390 < 2 * 256 <= picture <= held
+        page.emulate_media(media="print")
+        boxes = [each.bounding_box() for each in page.locator(".sheet img").all()]
+        assert all(box["x"] + box["width"] <= 390 for box in boxes)
+        assert all(box["height"] <= 20 * 38 for box in boxes)  # less than a page
+
+
+def test_the_viewer_works_in_the_frame_of_a_notebook(browser, study, tmp_path):
+    outer = tmp_path / "notebook.html"
+    outer.write_text(f"<!DOCTYPE html><title>A notebook</title>{InlinePage(study.report())._repr_html_()}")
+    with opened(browser, outer) as (page, told):
+        frame = next(each for each in page.frames if each.url == "about:srcdoc")
+        frame.wait_for_function(READY)
+        seen = np.asarray(Image.open(io.BytesIO(frame.locator("#canvas-fused").screenshot())).convert("RGB"))
+        assert (seen.max(axis=-1) > 60).mean() > 0.1
+        assert [line for line in told if line != "about:srcdoc"] == []
 
 
 def test_paper_has_the_pictures_and_no_controls(browser, path):

@@ -124,6 +124,19 @@ def test_a_colour_bar_equals_palette_and_window():
         assert place == pytest.approx(value / 8000)
 
 
+def test_a_long_label_stays_within_the_figure():
+    shown = world_linear("RAS", (1, 0, 0)).clamp_(0, 1)
+    bar = Bar("SUV, by lean body mass, over dark to bright MRI", Window(0.0, 8.0))
+    figure = draw_study([Panel("PET", shown, bar)] * 3, [Row(Cut.of(shown, "axial"), 0)])
+    figure.canvas.draw()
+    for axis in figure.axes[-3:]:
+        assert axis.get_xlabel().replace("\n", " ") == bar.label
+        box = axis.xaxis.label.get_window_extent()
+        assert box.x0 >= 0
+        assert box.x1 <= figure.bbox.width
+        assert box.y0 >= 0
+
+
 def test_a_bar_of_a_tone_curve_has_ticks_where_it_bends():
     head = CT_WINDOWS_HU["head"]
     ticks = ticks_of(head)

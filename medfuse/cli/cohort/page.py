@@ -9,9 +9,10 @@ import typer
 
 from medfuse.cli.cohort.app import cohort_app
 from medfuse.cli.console import EXIT_CODES, Json, print_json, refusing, stdout
+from medfuse.cli.options.command import CheckedCommand
 
 
-@cohort_app.command("page", epilog=EXIT_CODES)
+@cohort_app.command("page", cls=CheckedCommand, epilog=EXIT_CODES)
 def page(
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", help="What was --out of `medfuse cohort run`.", show_default=False)

@@ -12,6 +12,7 @@ import typer
 
 from medfuse.cli.cohort.app import cohort_app
 from medfuse.cli.console import EXIT_CODES, EXIT_FAULTS, Json, Overwrite, print_json, refusing, stdout
+from medfuse.cli.options.command import CheckedCommand
 from medfuse.cli.options.inputs import require_apart
 from medfuse.cli.options.values import that_is_there
 from medfuse.cli.streams import printable
@@ -27,10 +28,13 @@ MOST_SHOWN = 40
 """Left-out series that are listed one by one; of more, the reasons are counted."""
 
 
-@cohort_app.command(epilog=EXIT_CODES)
+@cohort_app.command(cls=CheckedCommand, epilog=EXIT_CODES)
 def plan(
     source: Annotated[
-        Path, typer.Argument(help="A BIDS dataset, a folder of DICOM in any layout, or a manifest.", show_default=False)
+        Path,
+        typer.Argument(
+            help="A BIDS dataset, a folder of DICOM in any layout, or a manifest.", metavar="SOURCE", show_default=False
+        ),
     ],
     rules: Annotated[
         Path | None,

@@ -12,13 +12,14 @@ from medfuse.cli.cohort.app import cohort_app
 from medfuse.cli.cohort.progress import counted_by_result, showing, tell
 from medfuse.cli.console import EXIT_CODES, EXIT_NOT_COMPLETE, Json, print_json, refusing, refusing_options, stdout
 from medfuse.cli.options.choices import Way
+from medfuse.cli.options.command import CheckedCommand
 from medfuse.cli.options.values import that_is_there
 
 RatedName = Enum("RatedName", {name: name for name in ("accepted", "doubtful", "rejected")}, type=str)  # type: ignore[misc]
 """How results may be rated, of which studies are chosen."""
 
 
-@cohort_app.command("run", epilog=EXIT_CODES)
+@cohort_app.command("run", cls=CheckedCommand, epilog=EXIT_CODES)
 def run(
     source: Annotated[
         Path,

@@ -9,6 +9,7 @@ import typer
 
 from medfuse.cli.cohort.app import cohort_app
 from medfuse.cli.console import EXIT_CODES, EXIT_NOT_COMPLETE, Json, print_json, refusing, stdout
+from medfuse.cli.options.command import CheckedCommand
 from medfuse.cli.streams import printable
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ OUTCOMES = {
 }
 
 
-@cohort_app.command("status", epilog=EXIT_CODES)
+@cohort_app.command("status", cls=CheckedCommand, epilog=EXIT_CODES)
 def status(
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", help="What was --out of `medfuse cohort run`.", show_default=False)

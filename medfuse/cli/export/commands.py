@@ -10,8 +10,9 @@ import typer
 from medfuse.cli.console import EXIT_CODES, Json, Overwrite, print_json, refusing, stderr, stdout
 from medfuse.cli.export.app import export_app
 from medfuse.cli.options.choices import method_given
+from medfuse.cli.options.command import CheckedCommand
 from medfuse.cli.options.inputs import require_apart
-from medfuse.cli.options.values import known_weights
+from medfuse.cli.options.values import known_method, known_weights
 from medfuse.gesenet.weights import DEFAULT
 from medfuse.methods.names import GESENET, HOW_TO_NAME
 from medfuse.provenance import DISCLAIMER
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
 ExportedMethod = Annotated[
     str,
     typer.Option(
-        "--method", help=f"Whose network: {HOW_TO_NAME}. What makes colours cannot be exported.", metavar="NAME"
+        "--method",
+        help=f"Whose network: {HOW_TO_NAME}. What makes colours cannot be exported.",
+        metavar="NAME",
+        callback=known_method,
     ),
 ]
 Weights = Annotated[
@@ -46,9 +50,9 @@ class Writer(Protocol):
         """Write a method's network to a path."""
 
 
-@export_app.command(epilog=EXIT_CODES)
+@export_app.command(cls=CheckedCommand, epilog=EXIT_CODES)
 def onnx(
-    file: Annotated[Path, typer.Argument(help="File to write, .onnx.", show_default=False)],
+    file: Annotated[Path, typer.Argument(help="File to write, .onnx.", metavar="FILE", show_default=False)],
     method: ExportedMethod = GESENET,
     weights: Weights = DEFAULT,
     size: SizeText = None,
@@ -64,9 +68,9 @@ def onnx(
         _write(write_onnx, file, method, weights, sides, overwrite, as_json)
 
 
-@export_app.command(epilog=EXIT_CODES)
+@export_app.command(cls=CheckedCommand, epilog=EXIT_CODES)
 def torch(
-    file: Annotated[Path, typer.Argument(help="File to write, .pt2.", show_default=False)],
+    file: Annotated[Path, typer.Argument(help="File to write, .pt2.", metavar="FILE", show_default=False)],
     method: ExportedMethod = GESENET,
     weights: Weights = DEFAULT,
     size: SizeText = None,
@@ -82,7 +86,7 @@ def torch(
         _write(write_program, file, method, weights, sides, overwrite, as_json)
 
 
-@export_app.command(epilog=EXIT_CODES)
+@export_app.command(cls=CheckedCommand, epilog=EXIT_CODES)
 def bundle(
     folder: Annotated[Path, typer.Argument(help="Folder to write.", metavar="DIR", show_default=False)],
     method: ExportedMethod = GESENET,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from medfuse.cli.options.values import known_method
 from medfuse.errors import MethodError, SeriesError, WeightsError
 from medfuse.gesenet.weights import require_weights
 from medfuse.methods.names import GESENET, HOW_TO_NAME, ParsedName, parse_name, split_names
@@ -75,17 +76,16 @@ DifferentPatients = Annotated[
 ]
 
 
-MethodName = Annotated[str, typer.Option("--method", help=f"What fuses: {HOW_TO_NAME}.", metavar="NAME")]
+MethodName = Annotated[
+    str, typer.Option("--method", help=f"What fuses: {HOW_TO_NAME}.", metavar="NAME", callback=known_method)
+]
 
 
 def method_given(
     text: str, *, weights: str = "default", engine: str = "auto", join: JoinName | None = None
 ) -> ParsedName:
-    """Take the name of one method apart; a usage error where there is none, or an option does not apply to it."""
-    try:
-        parsed = parse_name(text)
-    except MethodError as error:
-        raise typer.BadParameter(str(error), param_hint="'--method'") from None
+    """Take the name of one method, which is a known one, apart; a usage error where an option does not apply to it."""
+    parsed = parse_name(text)
     is_gesenet = parsed.name == GESENET or parsed.weights is not None
     given = {"--weights": weights != "default", "--engine": engine != "auto"}
     useless = next((option for option, there in given.items() if there), None)

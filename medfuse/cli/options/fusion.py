@@ -24,18 +24,35 @@ if TYPE_CHECKING:
     from medfuse.cli.options.pair import Pair
     from medfuse.registration import Align
 
+
+def known_alignment(align: str) -> str:
+    """Pass on a way to align or the path of a file that is there; a usage error for anything else."""
+    ways = [way.value for way in Way]
+    if align not in ways and not (align and Path(align).exists()):
+        raise typer.BadParameter(
+            f"expected {', '.join(ways)} or a registration file; there is no file {shown(align)!r}."
+            f"{did_you_mean(align, ways)}"
+        )
+    return align
+
+
 MriPath = Annotated[
     Path,
     typer.Argument(
-        help="The MRI: a DICOM folder or archive, or a NIfTI file; or a folder of both.", show_default=False
+        help="A DICOM folder or archive, or a NIfTI file; or a folder of both.", metavar="MRI", show_default=False
     ),
 ]
 PartnerPath = Annotated[
-    Path | None, typer.Argument(help="Its CT, PET or SPECT, in the same forms.", show_default=False)
+    Path | None,
+    typer.Argument(help="Its CT, PET or SPECT, in the same forms.", metavar="[PARTNER]", show_default=False),
 ]
 AlignHow = Annotated[
     str,
-    typer.Option(help=f"{', '.join(Way)}, or a registration FILE (.tfm, .h5, .mat, .txt, or DICOM).", metavar="HOW"),
+    typer.Option(
+        help=f"{', '.join(Way)}, or a registration FILE (.tfm, .h5, .mat, .txt, or DICOM).",
+        metavar="HOW",
+        callback=known_alignment,
+    ),
 ]
 WindowShown = Annotated[
     str | None,
@@ -69,16 +86,6 @@ MriVolume = Annotated[int | None, typer.Option(min=0, help="Which volume of a 4-
 PartnerVolume = Annotated[int | None, typer.Option(min=0, help="The same for the partner.")]
 
 Alignment: TypeAlias = "Align | medfuse.Registration | Path"
-
-
-def require_alignment(align: str) -> None:
-    """Raise a usage error unless ``--align`` names a way or a file."""
-    if align not in list(Way) and not Path(align).exists():
-        raise typer.BadParameter(
-            f"expected {', '.join(Way)} or a registration file; there is no file {shown(align)!r}."
-            f"{did_you_mean(align, [way.value for way in Way])}",
-            param_hint="'--align'",
-        )
 
 
 def alignment_given(align: str) -> Alignment:

@@ -13,6 +13,7 @@ from medfuse.errors import MedfuseError
 from medfuse.gesenet.weights import require_weights
 from medfuse.intensity.nuclides import require_nuclide
 from medfuse.intensity.presets import parse_window
+from medfuse.methods.names import parse_name
 from medfuse.runtime.output.place import shown
 from medfuse.volume import modality_named, require_palette
 
@@ -41,7 +42,14 @@ def known_nuclide(text: str | None) -> str | None:
 
 def known_weights(weights: str) -> str:
     """Pass on ``default`` or the path of a file that is there; a usage error for anything else."""
+    if not weights:  # as a path, it would be the current folder
+        raise typer.BadParameter("expected 'default' or a weights file; found an empty path.")
     return _checked(weights, require_weights)
+
+
+def known_method(name: str) -> str:
+    """Pass on the name of a fusion method, as far as that can be seen without its code; else a usage error."""
+    return _checked(name, parse_name)
 
 
 def _checked(value: Value, require: Callable[[Any], object]) -> Value:

@@ -34,6 +34,10 @@ class ChildDiedError(Exception):
     """A process ended before it answered; the message says by what."""
 
 
+class RunEndedError(Exception):
+    """A process was ended before it answered, because its worker ends: nothing has become of the study."""
+
+
 class Child:
     """One process that does studies, one after the other; see `medfuse.cohort.study.child`.
 
@@ -56,6 +60,7 @@ class Child:
         )
         self._about = psutil.Process(self._process.pid)
         self._answers: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._closed = False
         threading.Thread(target=self._listen, daemon=True).start()
         self.peak = 0
         """The most memory that it held while it did the last study, bytes."""
@@ -78,6 +83,8 @@ class Child:
         ------
         ChildDiedError
             If it ends before it answers.
+        RunEndedError
+            If `close` ended it meanwhile.
         """
         self.peak, killed_before = 0, _killed_for_memory()
         assert self._process.stdin is not None
@@ -87,6 +94,8 @@ class Child:
         while True:
             with suppress(queue.Empty):
                 answer = self._answers.get(timeout=LOOK_SECONDS)
+                if answer is None and self._closed:
+                    raise RunEndedError
                 if answer is None:
                     raise ChildDiedError(self._cause(killed_before))
                 return dict(json.loads(answer))
@@ -119,6 +128,7 @@ class Child:
 
     def close(self) -> None:
         """End the process."""
+        self._closed = True
         self._process.kill()
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout):

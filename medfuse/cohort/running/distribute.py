@@ -126,6 +126,8 @@ class _Run:
             raise ExportError(answer["error"])
         if "result" in answer:
             return dict(answer["result"])
+        if "ended" in answer:  # its worker was ended, and not the run
+            return self._asked_again(request)
         if "busy" in answer:
             self.again.add(name)
             if self.again.issuperset(other for other, _ in self.asked.values()):  # there is nothing else to do
@@ -153,13 +155,7 @@ class _Run:
             error = future.exception(timeout=10)
         if future.status in ("cancelled", "lost") or error is None:
             if self.client.status == "running":  # what had been answered was on a machine that is gone
-                self.answers_lost[request.name] += 1
-                if self.answers_lost[request.name] > MOST_ANSWERS_LOST:
-                    message = "its answers were lost, or cancelled, again and again"
-                    return self.ledger.settle({**_result(request, "killed"), "message": message})
-                self.again.add(request.name)
-                self._submit("look", request.name)
-                return None
+                return self._asked_again(request)
             raise CohortError(
                 "the Dask scheduler was lost, and studies that were under way are open; run the same command again, "
                 "which goes on from there."
@@ -173,6 +169,16 @@ class _Run:
                 "message": f"the worker could not begin it ({kind}); check that it has the same medfuse",
             }
         return self.ledger.settle(said)
+
+    def _asked_again(self, request: Request) -> Line | None:
+        """Ask again about a study whose answer was lost; the line that gives it up where that happens too often."""
+        self.answers_lost[request.name] += 1
+        if self.answers_lost[request.name] > MOST_ANSWERS_LOST:
+            message = "its answers were lost, or cancelled, again and again"
+            return self.ledger.settle({**_result(request, "killed"), "message": message})
+        self.again.add(request.name)
+        self._submit("look", request.name)
+        return None
 
     def _most_memory(self) -> float:
         """What the largest worker has; asked now and then, for the answer lists all workers."""

@@ -9,7 +9,7 @@ from typing import Any
 from distributed import Worker, WorkerPlugin, get_worker
 from distributed.system import MEMORY_LIMIT
 
-from medfuse.cohort.running.children import ChildDiedError, children
+from medfuse.cohort.running.children import ChildDiedError, RunEndedError, children
 from medfuse.cohort.running.ledger import Ledger
 
 PLUGIN = "medfuse-cohort"
@@ -53,7 +53,10 @@ class CohortPlugin(WorkerPlugin):  # type: ignore[misc]
 
 
 def do(work: str, request: dict[str, Any], again: bool) -> dict[str, Any]:
-    """Look at a study or do it, as `medfuse.cohort.study.perform` says; where its process dies, it is ``killed``."""
+    """Look at a study or do it, as `medfuse.cohort.study.perform` says; where its process dies, it is ``killed``.
+
+    Where the worker ended it, the answer is ``ended``, and the ledger has no result: the study was interrupted.
+    """
     worker = get_worker()
     plugin: CohortPlugin = worker.cohort
     question = {"work": work, "request": request, "again": again}
@@ -61,6 +64,8 @@ def do(work: str, request: dict[str, Any], again: bool) -> dict[str, Any]:
         return children.ask(worker.address, plugin.computes_on, question, int(plugin.limit))
     except ChildDiedError as died:
         return {"result": _killed(request, str(died))}
+    except RunEndedError:
+        return {"ended": True}
 
 
 def _killed(request: dict[str, Any], cause: str) -> dict[str, Any]:

@@ -20,11 +20,11 @@ from medfuse.registration import Registration
 from medfuse.registration.assess import MOST_ERROR_MM
 from medfuse.registration.body.verdict import MOST_APART_MM
 from medfuse.report.alignment import ERRORS_MM, Contours, body_of, error_panel
-from medfuse.report.page.render import image_url, number, render_page, text_of
+from medfuse.report.page.render import number, picture_url, render_page, text_of
 from medfuse.report.slice_pictures import slice_picture
 from medfuse.report.slice_view import middle_of
 from medfuse.report.study_figure import GREY, Panel, Row, draw_study, png_of
-from medfuse.report.viewer_volumes import Packed, Shown, pack
+from medfuse.report.viewer_volumes import MARGIN_MM, Packed, Shown, cropped, pack
 from medfuse.runtime.progress import Progress, step_of
 from medfuse.volume import MRI, TRAITS, Source, grid_of, meta_of
 
@@ -127,7 +127,7 @@ def _size_of(context: object) -> int:
 
 
 def viewer_volumes(parts: StudyParts) -> list[Shown]:
-    """The three volumes of the interactive viewer."""
+    """The three volumes of the interactive viewer, without the air around what they show."""
     provenance = parts.provenance
     unit = provenance.partner_unit
     palette: Palette = palette_table(provenance.palette) if provenance.palette else GREY
@@ -135,11 +135,12 @@ def viewer_volumes(parts: StudyParts) -> list[Shown]:
     fused = Shown("fused", "fused", parts.fused)
     if len(parts.fused) == 1:
         fused = Shown("fused", "fused", parts.fused, "", _UNIT_RANGE, GREY)
-    return [
+    volumes = [
         Shown("mri", TRAITS[MRI].label, parts.measured[0], "", provenance.mri_window, GREY),
         Shown("partner", label, parts.measured[1], UNIT_NAMES.get(unit, unit), provenance.partner_window, palette),
         fused,
     ]
+    return cropped(volumes, (parts.mri, parts.partner))
 
 
 def _planes(mri: Panel, partner: Panel, lined: Panel) -> list[dict[str, object]]:
@@ -154,9 +155,9 @@ def _planes(mri: Panel, partner: Panel, lined: Panel) -> list[dict[str, object]]
                     "position": picture.position,
                     "width": picture.width,
                     "height": picture.height,
-                    "mri": image_url(picture.mri),
-                    "partner": image_url(picture.partner),
-                    "contours": image_url(picture.contours),
+                    "mri": picture_url(picture.mri),
+                    "partner": picture_url(picture.partner),
+                    "contours": picture_url(picture.contours),
                 }
             )
         found.append({"name": plane, "pictures": pictures})
@@ -182,7 +183,7 @@ def _errors(parts: StudyParts, mri: Panel) -> dict[str, object] | None:
     if mapped.bar is not None:  # what lies beyond its end is said below the figure
         mapped = replace(mapped, bar=replace(mapped.bar, label="estimated error, mm"))
     return {
-        "picture": image_url(png_of(draw_study([mri, mapped], _orthogonal(mri), dark=True), dpi=DOTS_PER_INCH)),
+        "picture": picture_url(png_of(draw_study([mri, mapped], _orthogonal(mri), dark=True), dpi=DOTS_PER_INCH)),
         "count": len(errors),
         "least": number(float(errors.min()), 2),
         "largest": number(float(errors.max()), 2),
@@ -196,7 +197,7 @@ def _attribution(slices: FusedSlices) -> dict[str, object]:
     """Where the fused luma comes from, as a figure and in percent."""
     found = draw_attribution(slices)
     return {
-        "picture": None if found.figure is None else image_url(png_of(found.figure, dpi=DOTS_PER_INCH)),
+        "picture": None if found.figure is None else picture_url(png_of(found.figure, dpi=DOTS_PER_INCH)),
         "shares": [f"{share:.0f}" for share in found.shares],
         "invented": number(found.invented, 2),
         "why_not": found.why_not,
@@ -212,7 +213,7 @@ def _fused(parts: StudyParts, shown: Sequence[Panel]) -> list[dict[str, str]]:
     axial = rows_of(parts.mri, FUSED_SLICES, plane="axial", at=None, view="radiological")
     figures = (("one slice of each plane", _orthogonal(shown[0])), ("axial slices", axial))
     return [
-        {"name": name, "picture": image_url(png_of(draw_study(shown, rows, dark=True), dpi=DOTS_PER_INCH))}
+        {"name": name, "picture": picture_url(png_of(draw_study(shown, rows, dark=True), dpi=DOTS_PER_INCH))}
         for name, rows in figures
     ]
 
@@ -232,6 +233,7 @@ def _viewer(packed: Packed) -> dict[str, object]:
             for each in packed.volumes
         ],
         "whole": packed.kept == (1, 1, 1),
+        "margin": number(MARGIN_MM),
         "kept": " × ".join(map(str, packed.kept)),
         "spacing": " × ".join(f"{length:.3g}" for length in packed.grid.spacing),
         # Axial, coronal and sagittal slices below each other.

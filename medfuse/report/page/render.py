@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import json
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -18,12 +19,16 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+from PIL import Image, features
 
 from medfuse.errors import ExportError
 from medfuse.provenance import DISCLAIMER, software
 from medfuse.runtime.output.atomic_output import atomic_file
 
 SUFFIXES = (".html", ".htm")
+
+WEBP_EFFORT, WEBP_METHOD = 50, 3
+"""How long is looked for a smaller file: half a second for a figure."""
 
 POLICY = (
     "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; font-src data:; connect-src data:; "
@@ -101,6 +106,18 @@ def require_page_suffix(path: Path) -> None:
 def image_url(content: bytes, kind: str = "png") -> str:
     """A picture as an address that holds it (RFC 2397); ``kind`` is the subtype, such as png, webp or jpeg."""
     return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def picture_url(png: bytes) -> str:
+    """A PNG as the address of a picture with the same pixels: lossless WebP, which takes two thirds of the space.
+
+    Where Pillow was built without WebP, it stays PNG.
+    """
+    if not features.check("webp"):
+        return image_url(png)
+    buffer = io.BytesIO()
+    Image.open(io.BytesIO(png)).save(buffer, format="WEBP", lossless=True, quality=WEBP_EFFORT, method=WEBP_METHOD)
+    return image_url(buffer.getvalue(), "webp")
 
 
 def json_of(value: object) -> str:

@@ -98,7 +98,7 @@ def test_hot_spots_keep_their_colour_over_a_bright_mri():
     lab = to_oklab(join_uptake(one, one, one, violet_to_orange()).double() / 255)[:, 0]
     assert lab[1:].norm() > 0.06
     whiter = to_oklab(join_uptake(one, one, one, violet_to_orange(), Shares(both=0.0)).double() / 255)[:, 0]
-    assert whiter[1:].norm() < lab[1:].norm() - 0.02
+    assert whiter[1:].norm() < lab[1:].norm() - 0.03
 
 
 def without_green_cones(rgb):

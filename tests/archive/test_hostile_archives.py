@@ -416,7 +416,7 @@ def test_an_address_without_an_answer_leaves_time_for_the_next(one, monkeypatch,
             "getaddrinfo",
             lambda host, *more, **named: found if host == "two" else looked_up(host, *more, **named),
         )
-        transfer = sent_alone(folder, f"{scheme}two:{port}", options=Options(timeout_s=2.0))
+        transfer = sent_alone(folder, f"{scheme}two:{port}", options=Options(timeout_s=8.0))
     assert transfer.status == "sent", transfer.detail
 
 

@@ -74,6 +74,16 @@ def test_nothing_is_said_of_bone_without_a_ct_beside_an_mri() -> None:
     assert "bone_contrast" not in assess_body(pair, np.eye(4)).evidence
 
 
+@pytest.mark.parametrize("slices", [1, 3])
+def test_bone_is_looked_for_in_a_few_slices_too(slices: int) -> None:
+    values = torch.full((1, 1, 40, 40, slices), -1000.0)
+    values[..., 5:35, 5:35, :] = 40.0
+    values[..., 14:24, 14:24, :] = 900.0
+    mri = (values == 40.0).float() * 100
+    bones = Bones(PyramidLevel(values, np.diag([2.0, 2.0, 2.0, 1.0])), PyramidLevel(mri, np.diag([2.0, 2.0, 2.0, 1.0])))
+    assert len(bones.bone) == 100 * slices
+
+
 def test_a_tables_edge_and_spongy_bone_are_no_cortex() -> None:
     values = torch.full((1, 1, 60, 60, 40), -1000.0)
     values[..., 10:50, 20:58, :] = 40.0

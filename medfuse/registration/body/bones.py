@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.nn import functional
+from scipy import ndimage
 
 from medfuse.registration.pyramid import PyramidLevel
 from medfuse.registration.warp import Warp
@@ -113,17 +113,18 @@ def _some(places: Points) -> Points:
 def _cortex(ct: PyramidLevel) -> tuple[Points, Points]:
     """(n, 3) places of bone, and (m, 3) of the tissue within 6 mm of it, RAS+ mm."""
     level = ct.shrunk(VOXELS_MM)
-    values = level.values
+    values = level.values[0, 0].numpy()
     tissue = values > TISSUE_HU
+    inside, here = (
+        ndimage.uniform_filter(each.astype(np.float32), 7, mode="constant") for each in (tissue, np.ones_like(tissue))
+    )
     # A table's edges are as bright, with air beside them.
-    bone = (values > BONE_HU) & (functional.avg_pool3d(tissue.float(), 7, 1, 3, count_include_pad=False) > WITHIN)
+    bone = (values > BONE_HU) & (inside > WITHIN * here)
     if not bone.any():
         return np.zeros((0, 3)), np.zeros((0, 3))
-    bone &= values > CORTEX * np.quantile(values[bone].numpy(), 0.9)
-    wide = functional.max_pool3d(bone.float(), 7, 1, 3) > 0
-    close = functional.max_pool3d(bone.float(), 3, 1, 1) > 0
-    around = wide & ~close & tissue
-    found = [level.world(np.argwhere(each[0, 0].numpy()).astype(np.float64)) for each in (bone, around)]
+    bone &= values > CORTEX * np.quantile(values[bone], 0.9)
+    wide, close = (ndimage.maximum_filter(bone, size, mode="constant") for size in (7, 3))
+    found = [level.world(np.argwhere(each).astype(np.float64)) for each in (bone, wide & ~close & tissue)]
     return found[0], found[1]
 
 

@@ -16,7 +16,8 @@ from medfuse.intensity import Window
 from medfuse.intensity.colour import colourise
 from medfuse.load_study import load, require_pair
 from medfuse.pipeline.prepare import prepare_pair
-from medfuse.pipeline.simulated_pairs import simulated_pairs
+from medfuse.pipeline.simulated.atlas_pairs import atlas_pairs
+from medfuse.pipeline.simulated.phantom_pairs import simulated_pairs
 from medfuse.pipeline.steps import show_something
 from medfuse.registration import Align
 from medfuse.report import figures
@@ -60,6 +61,8 @@ def train(config: TrainingConfig, *, progress: Progress | None = None) -> Path:
             progress("studies", (number + 1) / len(config.studies))
     if config.simulated_heads:
         pairs += simulated_pairs(config.simulated_heads, config.seed)
+    if config.atlas_heads:
+        pairs += atlas_pairs(config.atlas_heads, config.seed)
     if not pairs:
         raise TrainingError("expected picture pairs or studies to learn from; set pairs, studies or both.")
     folder = RunFolder(Path(config.out))

@@ -77,7 +77,7 @@ RANGES = {
     **dict.fromkeys(("steps", "batch_pixels", "validate_every", "semantic_every"), COUNT),
     **dict.fromkeys(("semantic_pretraining", "patience", "threads"), (0, 10**9)),
     "warm_up": (0, 10**9),
-    "simulated_heads": (0, 1000),
+    **dict.fromkeys(("simulated_heads", "atlas_heads"), (0, 1000)),
     "fold": (0, 2),
     "seed": (0, 2**63 - 1),
     "headroom_from": (0.0, 0.99),
@@ -105,6 +105,7 @@ class TrainingConfig:
     pairs: str = setting("", "CSV file with the columns split, task, case, mri, partner (pictures beside it)")
     studies: tuple[dict[str, str], ...] = setting((), "own study pairs: mri, partner, case and, for NIfTI, modality")
     simulated_heads: int = setting(0, "digital heads to learn from beside the pairs, one study of each partner")
+    atlas_heads: int = setting(0, "heads deformed from a brain atlas, a PET and a SPECT of each (needs medfuse[atlas])")
     validation_cases: tuple[str, ...] = setting((), "patients held out to choose the best weights, as TASK/CASE")
     fold: int = setting(0, "hold out one of two halves of the patients instead, 1 or 2; 0 holds out none")
     start: str = setting("", "weights to start from: default, or a file; else the network starts untrained")

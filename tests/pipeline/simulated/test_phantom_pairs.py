@@ -4,15 +4,15 @@ import torch
 from medfuse.gesenet.training.config import TrainingConfig
 from medfuse.gesenet.training.dataset import Pair
 from medfuse.gesenet.training.folds import held_out
-from medfuse.pipeline import simulated_pairs as module
-from medfuse.pipeline.simulated_pairs import simulated_pairs
+from medfuse.pipeline.simulated import phantom_pairs, slices
+from medfuse.pipeline.simulated.phantom_pairs import simulated_pairs
 from medfuse.pipeline.train import train
 
 
 @pytest.fixture(autouse=True)
 def coarse(monkeypatch):
-    monkeypatch.setattr(module, "COARSEN", 6.0)
-    monkeypatch.setattr(module, "EVERY", 5)
+    monkeypatch.setattr(phantom_pairs, "COARSEN", 6.0)
+    monkeypatch.setattr(slices, "EVERY", 5)
 
 
 def test_each_head_gives_slices_of_every_partner_that_fit_together():

@@ -1,4 +1,4 @@
-"""Make training pairs of digital heads: atlas pictures are few, of few patients, and always of one window and palette.
+"""Make training pairs of the phantom: patients' pictures are few, and always of one window and palette.
 
 Each head has anatomy of its own. Its partner is blurred and given noise as by scanners of different sharpness and
 counts. Training sees them beside patients' pictures; validation does not.
@@ -13,21 +13,15 @@ import torch
 from monai.data.meta_tensor import MetaTensor
 from scipy import ndimage
 
-from medfuse.dicom.palettes import palette_table
 from medfuse.gesenet.training.dataset import Pair
 from medfuse.intensity import outside_value
-from medfuse.intensity.colour import colourise
 from medfuse.phantom import phantom_study
-from medfuse.pipeline.prepare import on_one_grid
-from medfuse.pipeline.steps import show_something
+from medfuse.pipeline.simulated.slices import pairs_of
 from medfuse.registration import Registration, resampled
-from medfuse.volume import PALETTES, PARTNERS, TRAITS, LazyVolume, Modality, grid_of, like, meta_of, plain
+from medfuse.volume import PARTNERS, TRAITS, LazyVolume, Modality, grid_of, like, meta_of, plain
 
 COARSEN = 1.25
 """Voxels of 1.25 mm: a head fills 147 × 189 pixels, and patches of 128 still fit."""
-
-EVERY = 6
-"""Slices from one that is learnt from to the next: neighbours show nearly the same."""
 
 MOST_BLUR_MM = 2.5
 """Standard deviation of what blurs a partner beyond its scanner, at most."""
@@ -65,18 +59,7 @@ def _of_head(number: int, modality: Modality, random: np.random.Generator) -> It
     partner = _varied(study.partner, random)
     truth = Registration(study.truth, "file", {})
     moved = resampled(partner, grid_of(study.mri), truth, outside=outside_value(partner))
-    palette = None if TRAITS[modality].palette is None else PALETTES[int(random.integers(len(PALETTES)))]
-    # Held as a whole: each slice is asked for once, but the range is chosen of many.
-    prepared = on_one_grid(study.mri, LazyVolume.of(moved.volume()), window=None, palette=palette)
-    task = f"MRI-{TRAITS[modality].label}"
-    for k in range(int(random.integers(EVERY)), prepared.partner.grid.shape[2], EVERY):
-        pairs = prepared.pairs(k, k + 1)
-        if show_something(pairs.mri, pairs.luma):
-            shown = None
-            if prepared.palette:
-                shown = (colourise(pairs.uptake[0], palette_table(prepared.palette)) * 255).round().byte()
-            case = f"{task}/simulated-{number}"
-            yield Pair(task, case, pairs.mri[0], pairs.luma[0], colours=shown, simulated=True)
+    yield from pairs_of(study.mri, LazyVolume.of(moved.volume()), f"simulated-{number}", random)
 
 
 def _varied(partner: MetaTensor, random: np.random.Generator) -> MetaTensor:

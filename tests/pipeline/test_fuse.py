@@ -169,7 +169,7 @@ def legend_in(pixels):
     last_column = pixels[:, -(pixels.shape[1] // 3) :]
     coloured = np.ptp(last_column, axis=-1) > 20
     rows = np.flatnonzero(coloured.mean(axis=1) > 0.6)
-    rows = rows[rows > 0.88 * len(pixels)]
+    rows = np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1)[-1]
     row = int(rows[len(rows) // 2])
     runs = np.flatnonzero(np.diff(np.pad(last_column[row].max(axis=-1) > 40, 1))).reshape(-1, 2)
     first, last = max(runs, key=lambda run: run[1] - run[0])

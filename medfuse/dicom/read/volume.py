@@ -13,11 +13,11 @@ from pydicom.dataset import Dataset
 
 from medfuse.dicom.encoding.pixel_format import pixel_format
 from medfuse.dicom.frames.frame import Frame
+from medfuse.dicom.frames.quantities import Quantity, quantity_of
 from medfuse.dicom.frames.stack import Stack
 from medfuse.dicom.header import READABLE, quiet, said
 from medfuse.dicom.read.pet_elements import tracer_of
 from medfuse.dicom.read.pixels import read_pixels
-from medfuse.dicom.read.quantities import Quantity, quantity_of
 from medfuse.dicom.read.suv import uptake
 from medfuse.dicom.scan.choose import choose
 from medfuse.dicom.scan.find_files import Place, folder_of

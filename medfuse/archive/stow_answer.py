@@ -21,11 +21,21 @@ UID, WARNING, REASON = "00081155", "00081196", "00081197"
 
 
 def parse(content: bytes) -> Any:
-    """DICOM JSON as plain values; `ValueError` where it is none, or nested deeper than anything in DICOM."""
+    """DICOM JSON as plain values; `ValueError` where it is none, or nested deeper than anything in DICOM.
+
+    A name that stands twice in one object (RFC 8259, 4: its meaning is open) would hide what it says first.
+    """
     try:
-        return json.loads(content) if content.strip() else {}
+        return json.loads(content, object_pairs_hook=_named_once) if content.strip() else {}
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
+
+
+def _named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name stands twice in one object")
+    return found
 
 
 def outcome(content: bytes, uid: str) -> tuple[Status, str] | None:

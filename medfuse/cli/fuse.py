@@ -268,6 +268,9 @@ def _require_usable(
         )
     if not all("=" in text for text in identity or ()):
         raise typer.BadParameter("expected --identity KEYWORD=VALUE, such as PatientID=17; an equals sign is missing.")
+    keywords = [text.split("=", 1)[0] for text in identity or ()]
+    if len(set(keywords)) < len(keywords):
+        raise typer.BadParameter("expected each keyword of --identity once; one is given twice. Leave one of them out.")
 
 
 def _require_dicom_output(format_: Format, asked: tuple[object, ...]) -> None:

@@ -110,7 +110,7 @@ def audit(folder: Path, sources: Iterable[Path] = ()) -> Audit:
                     found.faults.extend(_index_faults(path, header))
                     continue
                 found.faults.extend(_lacking(header))
-                groups[str(header.get("SeriesInstanceUID", ""))].append(instance)
+                groups[said(header, "SeriesInstanceUID")].append(instance)
                 found.paths.append(path)
             except Exception as error:  # pydicom raises many kinds on hostile bytes
                 found.faults.append(
@@ -173,12 +173,12 @@ def _read_alignments(instances: list[Instance], found: Audit) -> None:
 
 def _across(headers: list[Dataset]) -> Iterator[str]:
     """What all files of one result must agree on, or must not share; never the values."""
-    uids = Counter(str(header.get("SOPInstanceUID", "")) for header in headers)
+    uids = Counter(said(header, "SOPInstanceUID") for header in headers)
     doubled = sum(1 for count in uids.values() if count > 1)
     if doubled:
         yield f"several files have one SOPInstanceUID ({counted(doubled, 'time')}): an archive keeps one of them."
     for keyword in ("StudyInstanceUID", "PatientID", "PatientName"):
-        if len({str(header.get(keyword, "")) for header in headers}) > 1:
+        if len({said(header, keyword) for header in headers}) > 1:
             yield f"the files differ in {keyword}: an archive takes them for different patients or studies."
     for header in headers:
         stated = header.file_meta.get("MediaStorageSOPInstanceUID"), header.file_meta.get("MediaStorageSOPClassUID")
@@ -197,9 +197,9 @@ def _image_series(uid: str, instances: list[Instance]) -> Exported:
     header = instances[0].header
     name = series_name(instances)
     kind = header.get("SOPClassUID")
-    fused = "FUSED" in (header.get("ImageType") or []) or str(header.get("SeriesDescription", "")).startswith("FUSED")
+    fused = "FUSED" in (header.get("ImageType") or []) or said(header, "SeriesDescription").startswith("FUSED")
     found = Exported(uid, name, getattr(kind, "name", "unknown"), [one.path for one in instances], fused)
-    found.frame_of_reference = str(header.get("FrameOfReferenceUID", ""))
+    found.frame_of_reference = said(header, "FrameOfReferenceUID")
     try:
         placed = stack(frames_of(instances, name), name)
     except Exception as error:  # as above
@@ -215,7 +215,7 @@ def _image_series(uid: str, instances: list[Instance]) -> Exported:
     for one in instances:
         for item in one.header.get("SourceImageSequence") or []:
             where = found.preserved if item.get("SpatialLocationsPreserved") == "YES" else found.moved
-            where.add(str(item.get("ReferencedSOPInstanceUID", "")))
+            where.add(said(item, "ReferencedSOPInstanceUID"))
         found.faults.extend(fault for fault in _contradictions(one.header, found) if fault not in found.faults)
     found.faults.extend(_order_faults(placed, header, found))
     _read_values(placed, found)

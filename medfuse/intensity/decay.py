@@ -133,6 +133,11 @@ def require_uncorrected(given: SuvInputs) -> None:
         )
 
 
+def without_attenuation(why: str) -> IntensityError:
+    """The error where attenuation was not corrected: values then tell how deep a tissue lies, too."""
+    return IntensityError(f"the PET is not corrected for attenuation ({why}); there is no SUV. Leave the SUV out.")
+
+
 def seconds_between(earlier: datetime, later: datetime) -> float:
     """Seconds from one moment to another; negative where they are the other way round."""
     return (later - earlier) / timedelta(seconds=1)

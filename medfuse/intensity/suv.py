@@ -21,6 +21,13 @@ DOSES_BQ_PER_KG = (3e4, 5e9)
 BY_HAND = "given by hand"
 """Stands in the record for what it does not repeat."""
 
+SIZED_BY: dict[Unit, dict[str, str]] = {
+    "SUV": {"weight_kg": "PatientWeight"},
+    "SUVbsa": {"weight_kg": "PatientWeight", "height_m": "PatientSize"},
+    "SUVlbm": {"weight_kg": "PatientWeight", "height_m": "PatientSize", "sex": "PatientSex"},
+}
+"""What the size depends on that an SUV of a unit refers to: names of `SuvInputs`, and the elements that say it."""
+
 SAME = 0.01
 """Share by which a value given by hand may differ from the source's and still say the same."""
 
@@ -71,6 +78,7 @@ def to_suv(
     unit = SUV_UNITS[normalisation]
     body = Body(uptake.patient, given)
     factor = _factor(uptake, unit, body)
+    filled = body.unsaid_for(uptake.unit) if uptake.dose is None else []
     converted = plain(volume) * factor
     record = {
         "normalisation": normalisation,
@@ -79,7 +87,7 @@ def to_suv(
         # A date is of the patient: ``injected_before_s`` says all that the factor depends on.
         "given": {name: BY_HAND if name == "injected_at" else getattr(given, name) for name in given.names},
         "overridden": [*uptake.overridden, *body.overridden],
-        "inferred": [*uptake.inferred],
+        "inferred": [*uptake.inferred, *(f"{name} in the source's SUV: as given by hand" for name in filled)],
     }
     if "padding" in meta:
         return like(converted, volume, unit=unit, suv=record, padding=float(meta["padding"]) * factor)
@@ -95,14 +103,19 @@ def without_patient(record: dict[str, Any] | None) -> dict[str, Any] | None:
 
 
 def _factor(uptake: Uptake, unit: Unit, body: Body) -> float:
-    """What values are multiplied by to become ``unit``."""
+    """What values are multiplied by to become ``unit``.
+
+    An SUV that the source computed is of the body that it says: what is given by hand takes that body's place.
+    """
+    if uptake.dose is not None:
+        size = body.size(unit)
+        _require_dose(uptake.dose, body.weight())
+        return uptake.scale * size / (uptake.dose.value * uptake.remaining)
     if uptake.unit == unit:
-        return uptake.scale
-    size = body.size(unit)
-    if uptake.dose is None:
-        return uptake.scale * size / body.size(uptake.unit)
-    _require_dose(uptake.dose, body.weight())
-    return uptake.scale * size / (uptake.dose.value * uptake.remaining)
+        if not body.given_for(unit):
+            return uptake.scale
+        body.require_said(unit)
+    return uptake.scale * body.size(unit) / body.of_source().size(uptake.unit)
 
 
 class Body:
@@ -110,6 +123,33 @@ class Body:
 
     def __init__(self, patient: Patient, given: SuvInputs) -> None:
         self._patient, self._given = patient, given
+
+    def given_for(self, unit: Unit) -> list[str]:
+        """What is given by hand of all that the size of an SUV of this unit depends on."""
+        return [name for name in SIZED_BY[unit] if name in self._given.names]
+
+    def unsaid_for(self, unit: Unit) -> list[str]:
+        """The elements of these that the source does not say."""
+        return [SIZED_BY[unit][name] for name in self.given_for(unit) if name not in self._said]
+
+    def require_said(self, unit: Unit) -> None:
+        """Raise `IntensityError` where an SUV holds a value that nobody knows, so that no other can take its place."""
+        if unsaid := self.unsaid_for(unit):
+            raise IntensityError(
+                f"the values of the PET are SUV already, of a body whose {' and '.join(unsaid)} its source lacks: what "
+                f"is given by hand ({', '.join(self.given_for(unit))}) cannot take its place. Leave that out."
+            )
+
+    def of_source(self) -> Body:
+        """The body that the source's own SUV is of: by hand is only what it does not say."""
+        return Body(self._patient, replace(self._given, **dict.fromkeys(self._said)))
+
+    @property
+    def _said(self) -> set[str]:
+        """What the source says, by the names of `SuvInputs`."""
+        weight, height = self._patient.weight_kg, self._patient.height_m
+        known = {"weight_kg": weight and weight.value > 0, "height_m": height and height.value > 0}
+        return {name for name, told in (known | {"sex": self._patient.sex in ("F", "M")}).items() if told}
 
     def size(self, unit: Unit) -> float:
         """What an SUV of this unit refers to, g or cm²."""

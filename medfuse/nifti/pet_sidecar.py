@@ -18,9 +18,11 @@ from medfuse.intensity.decay import (
     parse_injected_at,
     require_uncorrected,
     seconds_between,
+    without_attenuation,
 )
 from medfuse.intensity.nuclides import half_life_of
 from medfuse.volume import SUV_UNITS, Patient, Stated, SuvInputs, Unit, Uptake, activity_per_ml, becquerels_in
+from medfuse.volume.uptake import NO_CORRECTION
 
 PET_FIELDS = (
     *("Units", "TracerRadionuclide", "TracerName", "Radiopharmaceutical", "RadionuclideHalfLife"),
@@ -28,6 +30,7 @@ PET_FIELDS = (
     *("SpecificRadioactivity", "SpecificRadioactivityUnits", "InjectedMass", "InjectedMassUnits"),
     *("DecayCorrection", "ImageDecayCorrected", "ImageDecayCorrectionTime", "TimeZero", "InjectionStart"),
     *("ScanStart", "FrameTimesStart", "FrameDuration", "PatientWeight", "PatientSize", "PatientSex"),
+    *("AttenuationCorrection", "AttenuationCorrectionMethod"),
 )
 """Fields of a PET's JSON sidecar that say what its values mean: BIDS 1.10 (PET), and those that dcm2niix adds."""
 
@@ -95,6 +98,9 @@ def uptake(said: Mapping[str, object], unit: Unit, given: SuvInputs = SuvInputs(
     """
     sex = str(said.get("PatientSex", ""))
     patient = Patient(_number(said, "PatientWeight"), _number(said, "PatientSize"), sex)
+    for name in ("AttenuationCorrection", "AttenuationCorrectionMethod"):
+        if str(said.get(name, "")).strip().casefold() in NO_CORRECTION:
+            raise without_attenuation(f"{name} of its JSON sidecar says so")
     if unit in SUV_UNITS.values():
         require_uncorrected(given)
         return Uptake(unit=unit, patient=patient)

@@ -22,11 +22,13 @@ from medfuse.pipeline.steps import show_something
 from medfuse.registration import Align
 from medfuse.report import figures
 from medfuse.runtime.progress import Progress
+from medfuse.runtime.torch_settings import training_settings
 from medfuse.volume import MRI, PALETTES, PARTNERS, TRAITS, meta_of
 
 STUDY_SETTINGS = {"mri", "partner", "case", "modality", "window", "palette", "align"}
 
 
+@training_settings()
 def train(config: TrainingConfig, *, progress: Progress | None = None) -> Path:
     """Train GeSeNet on picture pairs, study pairs, or both.
 

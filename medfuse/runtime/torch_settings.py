@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import numpy as np
 import torch
+from torch.overrides import TorchFunctionMode
 
 from medfuse.runtime.forked import after_fork
 from medfuse.runtime.thread_count import threads_here
@@ -36,3 +38,33 @@ def default_settings() -> Iterator[None]:
         if after_fork() and torch.get_num_threads() > 1:
             stack.enter_context(threads_here(1))
         yield
+
+
+@contextmanager
+def training_settings() -> Iterator[None]:
+    """Compute with gradients and in single precision, all else as `default_settings`; also a decorator.
+
+    Layers that are drawn at random are made with torch's default dtype, which is one for the whole process.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(default_settings())
+        stack.enter_context(torch.enable_grad())
+        if torch.get_default_dtype() != torch.float32:
+            stack.enter_context(_SinglePrecision())
+        yield
+
+
+DEFAULT_DTYPE = frozenset(
+    {torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn, torch.eye, torch.linspace, torch.logspace}
+)
+"""What makes tensors of the default dtype, whatever its arguments are."""
+
+
+class _SinglePrecision(TorchFunctionMode):
+    """Make tensors of single precision in this thread where nothing says their dtype."""
+
+    def __torch_function__(self, function: Any, types: Any, arguments: Any = (), named: Any = None) -> Any:
+        named = dict(named or {})
+        if function in DEFAULT_DTYPE and named.get("dtype") is None:
+            named["dtype"] = torch.float32
+        return function(*arguments, **named)

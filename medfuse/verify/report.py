@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medfuse.dicom.consistency import Audit, Exported, audit
-from medfuse.dicom.header import ENHANCED
+from medfuse.dicom.header import ENHANCED, said
 from medfuse.dicom.scan.scan import scan
 from medfuse.dicom.scan.series import Series
 from medfuse.errors import GeometryError, counted
@@ -169,7 +169,7 @@ def _onto(values: npt.NDArray[Any], grid: Grid, wanted: Grid) -> npt.NDArray[Any
 
 def _compare_with_sources(series: Exported, found: Audit, originals: list[Series], report: Report) -> None:
     for original in originals:
-        instances = {str(one.header.get("SOPInstanceUID", "")) for one in original.instances}
+        instances = {said(one.header, "SOPInstanceUID") for one in original.instances}
         if original.grid is None or series.grid is None:
             continue
         if _shares_files(original) and instances & (series.preserved | series.moved):
@@ -190,7 +190,7 @@ def _compare_with_sources(series: Exported, found: Audit, originals: list[Series
 
 def _is_known(series: Exported, originals: list[Series]) -> bool:
     """Whether all that a series was made from was given."""
-    known = {str(one.header.get("SOPInstanceUID", "")) for original in originals for one in original.instances}
+    known = {said(one.header, "SOPInstanceUID") for original in originals for one in original.instances}
     return (series.preserved | series.moved) <= known
 
 

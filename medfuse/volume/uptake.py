@@ -16,6 +16,9 @@ NORMALISATIONS: tuple[Normalisation, ...] = get_args(Normalisation)
 
 Sex = Literal["F", "M"]
 
+NO_CORRECTION = frozenset({"none", "no", "nac", "off", "false", "not corrected", "no correction", "uncorrected"})
+"""What sources call the method of correcting attenuation where they did not, in small letters."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SuvInputs:

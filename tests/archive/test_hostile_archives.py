@@ -1,5 +1,6 @@
 """Sending to peers that redirect, drip, contradict themselves, or never end: nothing false is believed."""
 
+import json
 import socket
 import threading
 import time
@@ -84,6 +85,11 @@ def test_a_redirected_search_confirms_nothing(one):
     assert stolen == []
 
 
+def twice_named(*datasets):
+    """One JSON object with the members of all, of which readers keep the last of a name."""
+    return ("{" + ",".join(json.dumps(one)[1:-1] for one in datasets) + "}").encode()
+
+
 @pytest.mark.parametrize("code", [200, 202, 409])
 @pytest.mark.parametrize(
     "make",
@@ -111,6 +117,8 @@ def test_a_redirected_search_confirms_nothing(one):
         lambda uid: b"[" * 200_000 + b"]" * 200_000,
         lambda uid: b'{"a":' * 100_000 + b"1" + b"}" * 100_000,
         lambda uid: b" " * 2**21,
+        lambda uid: twice_named(failed(item(uid, 0x0110)), {"00081198": {}}, stored(item(uid))),
+        lambda uid: twice_named(stored(item("1.2.3")), stored(item(uid))),
     ],
 )
 def test_answers_that_contradict_or_cannot_be_read_confirm_nothing(one, code, make):

@@ -177,6 +177,10 @@ USAGE = [
     (["fuse", "a", "b", "--out", "o", "--dicomdir", "--format", "nifti", "--json"], "expected no --dicomdir with"),
     (["fuse", "a", "b", "--out", "o", "--compress", "rle", "--format", "nifti", "--json"], "expected no --compress"),
     (["fuse", "a", "b", "--out", "o", "--series-number", "0", "--format", "nifti", "--json"], "no --series-number"),
+    (
+        ["fuse", "a", "b", "--out", "o", "--identity", "PatientID=1", "--identity", "PatientID=2", "--json"],
+        "one is given twice",
+    ),
     (["fuse", "a", "b", "--out", "o", "--identity", "PatintName=x", "--json"], "Did you mean 'PatientName'?"),
     (["fuse", "a", "b", "--out", "o", "--identity", "StudyDate=1.1.2001", "--json"], "StudyDate"),
     (["fuse", "a", "b", "--out", "o", "--description", "", "--json"], "1 to 64 printable characters"),

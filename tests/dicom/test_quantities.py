@@ -13,8 +13,9 @@ from written_series import GRIDS, provenance, sources, validate
 import medfuse
 from medfuse.dicom import write_partner
 from medfuse.dicom.header import code_value
+from medfuse.dicom.scan.scan import scan
 from medfuse.dicom.simulate import write_acquisition
-from medfuse.errors import IntensityError
+from medfuse.errors import IntensityError, SeriesError
 from medfuse.intensity.suv import to_suv
 from medfuse.registration import resample
 from medfuse.volume import activity_per_ml, becquerels_in, grid_of, source_of
@@ -136,16 +137,27 @@ def test_quantitative_spect_says_its_unit_in_many_places(spect, elements, unit, 
 def test_a_unit_that_is_said_twice_must_agree(spect):
     rescale = {"RescaleSlope": "12.5", "RescaleIntercept": "0", "RescaleType": "BQML"}
     assert spect(at_top(mapping("kBq/ml", 0.0125), **rescale))[0].meta["unit"] == "Bq/ml"
-    with pytest.raises(
-        IntensityError, match=r"RescaleType says.*1 Bq/ml, but MeasurementUnitsCodeSequence.*1000 Bq/ml"
-    ):
+    with pytest.raises(SeriesError, match=r"RescaleType says.*1 Bq/ml, but MeasurementUnitsCodeSequence.*1000 Bq/ml"):
         spect(at_top(mapping("kBq/ml"), **rescale))
+
+
+def test_a_pet_of_two_units_is_listed_as_it_is_loaded(tmp_path):
+    volume, _, _ = acquired(oblique_grid(), "PT")
+    write_acquisition(volume, tmp_path, study=1, series_number=4)
+    for path in tmp_path.iterdir():
+        header = pydicom.dcmread(path)
+        header.RealWorldValueMappingSequence = Sequence([mapping("kBq/ml", float(header.RescaleSlope))])
+        header.save_as(path)
+    (found,) = scan(tmp_path).series
+    assert found.brief == "contradicting units"
+    with pytest.raises(SeriesError, match=r"Units says.*1 Bq/ml, but MeasurementUnitsCodeSequence.*1000 Bq/ml"):
+        medfuse.load(tmp_path)
 
 
 def test_frames_in_different_units_are_refused(spect):
     groups = per_frame(mapping("Bq/ml"))
     groups["PerFrameFunctionalGroupsSequence"][3].RealWorldValueMappingSequence[0].RealWorldValueSlope = 25.0
-    with pytest.raises(IntensityError, match="different units"):
+    with pytest.raises(SeriesError, match="different units"):
         spect(groups)
 
 

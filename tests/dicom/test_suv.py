@@ -161,6 +161,35 @@ def test_a_factor_of_the_scanner_holds_no_value_given_by_hand(pet):
     assert pet(to_activity, given=given) == almost(2.5 * DECAYED / 2)
 
 
+def philips(direct=None, to_activity=None):
+    """Make the PET one of counts with Philips' factors to SUV and to activity."""
+
+    def change(header):
+        header.Units = "CNTS"
+        block = header.private_block(0x7053, "Philips PET Private Group", create=True)
+        for element, value in ((0x00, direct), (0x09, to_activity)):
+            if value is not None:
+                block.add_new(element, "DS", f"{value:.8g}")
+
+    return change
+
+
+def test_a_weight_given_by_hand_takes_the_place_of_the_one_in_the_scanners_factor(pet):
+    assert pet(philips(direct=0.000551), given=SuvInputs(weight_kg=35)) == almost(0.000551 / 2)
+    assert pet(philips(to_activity=2.5), given=SuvInputs(weight_kg=35)) == almost(2.5 * DECAYED / 2)
+
+
+def test_a_weight_given_by_hand_does_not_replace_one_that_is_not_said(pet):
+    def change(header):
+        philips(direct=0.000551)(header)
+        del header.PatientWeight
+
+    assert pet(change) == almost(0.000551)
+    with pytest.raises(IntensityError, match=r"SUV already.*PatientWeight its source lacks.*weight_kg"):
+        pet(given=SuvInputs(weight_kg=35))
+    assert pet(philips(to_activity=2.5), given=SuvInputs(weight_kg=35)) == almost(2.5 * DECAYED / 2)
+
+
 def test_two_factors_of_the_scanner_must_agree(pet):
     def change(direct):
         def both(header):
@@ -555,6 +584,39 @@ def test_an_suv_is_turned_into_another(pet, tmp_path):
     assert to_suv(volume, normalisation="lbm").meta["suv"]["factor"] == almost(LBM["M"] / 70)
     with pytest.raises(IntensityError, match=r"SUV already.*dose_mbq"):
         to_suv(volume, given=SuvInputs(dose_mbq=250))
+    by_hand = to_suv(volume, given=SuvInputs(weight_kg=35)).meta["suv"]
+    assert by_hand["factor"] == almost(0.5)
+    assert by_hand["overridden"] == ["PatientWeight"]
+    # The scanner's SUV is of 70 kg, whatever the patient weighs.
+    twice = to_suv(volume, normalisation="lbm", given=SuvInputs(weight_kg=35)).meta["suv"]["factor"]
+    assert twice == almost(9270 * 35 / (6680 + 216 * 35 / 1.7**2) / 70)
+
+
+def test_of_an_suv_without_a_weight_it_may_be_given_to_turn_it_into_another(pet, tmp_path):
+    def change(header):
+        elements(Units="GML", PatientSize="1.7", PatientSex="M")(header)
+        del header.PatientWeight
+
+    assert pet(change) == 1
+    volume = medfuse.load(tmp_path / "pet")
+    with pytest.raises(IntensityError, match="PatientWeight"):
+        to_suv(volume, normalisation="lbm")
+    record = to_suv(volume, normalisation="lbm", given=SuvInputs(weight_kg=70)).meta["suv"]
+    assert record["factor"] == almost(LBM["M"] / 70)
+    assert record["inferred"] == ["PatientWeight in the source's SUV: as given by hand"]
+
+
+@pytest.mark.parametrize("factors", [philips(direct=0.000551), lambda header: setattr(header, "Units", "GML")])
+@pytest.mark.parametrize(
+    ("keyword", "value"), [("CorrectedImage", ["DECY", "SCAT"]), ("AttenuationCorrectionMethod", "NONE")]
+)
+def test_a_factor_of_the_scanner_makes_no_suv_without_correction_for_attenuation(pet, factors, keyword, value):
+    def change(header):
+        factors(header)
+        setattr(header, keyword, value)
+
+    with pytest.raises(IntensityError, match=f"attenuation .*{keyword}"):
+        pet(change)
 
 
 @pytest.mark.parametrize(

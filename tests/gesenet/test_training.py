@@ -8,13 +8,16 @@ import os
 import resource
 import subprocess
 import sys
+from contextlib import contextmanager
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import yaml
+from global_state import unchanged
 from hostile import limited_memory
 from network_pairs import shuffled, silence
 from PIL import Image
@@ -123,6 +126,35 @@ def test_training_leaves_random_numbers_and_threads_as_they_were(pairs, tmp_path
         assert torch.equal(torch.get_rng_state(), before)
         assert torch.equal(before, state) == (not drawn)
     assert log(tmp_path / "a") == log(tmp_path / "b")
+
+
+@contextmanager
+def default(dtype=torch.float32, device=None):
+    torch.set_default_dtype(dtype)
+    torch.set_default_device(device)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_default_device(None)
+
+
+def test_what_a_program_has_set_for_torch_makes_no_difference_to_training(pairs, tmp_path):
+    settings = partial(config, pairs, steps=2, validate_every=2)
+    expected = load_file(train(settings(tmp_path / "plain")))
+    situations = {
+        "inference": torch.inference_mode,
+        "double": lambda: default(torch.float64),
+        "meta": lambda: default(device="meta"),
+        "autocast": lambda: torch.autocast("cpu"),
+    }
+    for name, situation in situations.items():
+        with situation(), unchanged():
+            weights = train(settings(tmp_path / name))
+        found = load_file(weights)
+        assert found.keys() == expected.keys()
+        for each in found:
+            torch.testing.assert_close(found[each], expected[each], rtol=0, atol=0, msg=f"{each} {name}")
 
 
 @pytest.mark.parametrize("share", [0.25, 1.0])

@@ -177,3 +177,16 @@ def test_an_injection_after_the_last_frame_shows_in_none(pet):
 @pytest.mark.parametrize("unit", ["kBq\u00b7mL\u207b\u00b9", "kBq mL^-1", "kBq/cm^3", "kBq.ml-1"])
 def test_products_and_powers_are_spelled_in_many_ways(pet, unit):
     assert factor(pet(Units=unit)) == pytest.approx(DECAYED)
+
+
+@pytest.mark.parametrize("said", ["none", "No", "NAC", False])
+@pytest.mark.parametrize("units", ["Bq/mL", "SUV"])
+def test_without_correction_for_attenuation_there_is_no_suv(pet, said, units):
+    with pytest.raises(IntensityError, match=r"attenuation \(AttenuationCorrection of its JSON"):
+        to_suv(pet(Units=units, AttenuationCorrection=said))
+
+
+def test_a_weight_given_by_hand_takes_the_place_of_the_one_in_an_suv(pet):
+    assert to_suv(pet(Units="SUV"), weight_kg=35).meta["suv"]["factor"] == pytest.approx(0.5)
+    with pytest.raises(IntensityError, match="PatientWeight its source lacks"):
+        to_suv(pet(Units="SUV", PatientWeight=None), weight_kg=35)

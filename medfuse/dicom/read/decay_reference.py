@@ -13,7 +13,8 @@ from medfuse.dicom.header import ENHANCED, said, texts
 from medfuse.dicom.read.moments import date_time_of, moment_of, parse_date_time, parse_time, require_same_time
 from medfuse.dicom.read.pet_elements import GE, duration_s, missing, positive, private_text
 from medfuse.errors import IntensityError
-from medfuse.intensity.decay import LATEST_S, Limits, lasting, seconds_between
+from medfuse.intensity.decay import LATEST_S, Limits, lasting, seconds_between, without_attenuation
+from medfuse.volume.uptake import NO_CORRECTION
 
 SAME_DECAY = 1.1
 """By what factor a decay may be off that is said twice."""
@@ -44,10 +45,8 @@ def corrected_to_injection(header: Dataset) -> bool:
     corrected = set(texts(header, "CorrectedImage"))
     correction = said(header, "DecayCorrection")
     if "ATTN" not in corrected:
-        raise IntensityError(
-            "the PET is not corrected for attenuation (CorrectedImage must hold ATTN and DECY); there is no SUV. Leave "
-            "the SUV out."
-        )
+        raise without_attenuation("CorrectedImage must hold ATTN and DECY")
+    refuse_without_attenuation(header)
     if correction not in ("START", "ADMIN", "NONE"):
         raise missing("DecayCorrection", "it must be START, ADMIN or NONE")
     if ("DECY" in corrected) != (correction != "NONE"):
@@ -57,6 +56,20 @@ def corrected_to_injection(header: Dataset) -> bool:
             "leave the SUV out."
         )
     return correction == "ADMIN"
+
+
+def refuse_without_attenuation(header: Dataset) -> None:
+    """Raise `IntensityError` where a header says that attenuation was not corrected; one that says nothing passes.
+
+    Values that a scanner calls SUV are none then: they tell how deep a tissue lies as much as what it took up.
+    """
+    if said(header, "AttenuationCorrected") == "NO":
+        raise without_attenuation("AttenuationCorrected is NO")
+    corrected = texts(header, "CorrectedImage")
+    if corrected and "ATTN" not in corrected:
+        raise without_attenuation("CorrectedImage lacks ATTN")
+    if said(header, "AttenuationCorrectionMethod").casefold() in NO_CORRECTION:
+        raise without_attenuation("AttenuationCorrectionMethod says so")
 
 
 def reference_of(headers: Sequence[Dataset], half_life: float, zone: timezone | None) -> tuple[Reference, Limits]:

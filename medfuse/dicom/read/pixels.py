@@ -12,13 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from medfuse.dicom.encoding.decode import StoredPixels
-from medfuse.dicom.encoding.pixel_format import Words, pixel_format
-from medfuse.dicom.encoding.room import require_room
+from medfuse.dicom.encoding.pixel_format import Words
 from medfuse.dicom.frames.frame import Frame
 from medfuse.dicom.frames.stack import Stack
 from medfuse.dicom.header import quiet
 from medfuse.errors import MedfuseError, SeriesError
-from medfuse.volume.grid import MOST_VOXELS
 
 THREADS = 4
 """More gain nothing: two threads nearly saturate disk and conversion."""
@@ -28,7 +26,7 @@ AT_ONCE = 32
 
 
 def read_pixels(found: Stack, name: str, report: Callable[[float], None]) -> npt.NDArray[np.float32]:
-    """Decode the frames of a stack into the one array that the volume keeps.
+    """Decode the frames of a stack, which a scan has checked, into the one array that the volume keeps.
 
     Returns
     -------
@@ -38,9 +36,8 @@ def read_pixels(found: Stack, name: str, report: Callable[[float], None]) -> npt
     Raises
     ------
     SeriesError
-        If the files cannot hold what they claim, or cannot be decoded.
+        If the files cannot be decoded.
     """
-    _require_room(found, name)
     columns, rows, slices = found.grid.shape
     targets: dict[int, list[tuple[int, float]]] = defaultdict(list)
     for k, parts in enumerate(found.slices):
@@ -62,17 +59,6 @@ def read_pixels(found: Stack, name: str, report: Callable[[float], None]) -> npt
     # Sums of two frames in one slice must not be made by two threads.
     _decode_all(found.frames, name, take, report, threads=1 if filled else THREADS)
     return values
-
-
-def _require_room(found: Stack, name: str) -> None:
-    """Refuse sizes that the files cannot hold, before memory is asked for."""
-    if np.prod(found.grid.shape, dtype=np.float64) > MOST_VOXELS:
-        raise SeriesError(f"{name} claims {found.grid!r}: no study is so large. Export the series again.")
-    claims = []
-    for instance in {id(frame.instance): frame.instance for frame in found.frames}.values():
-        layout = pixel_format(instance, name)
-        claims.append((instance, layout.frames * layout.frame_bytes))
-    require_room(claims, name)
 
 
 def _decode_all(

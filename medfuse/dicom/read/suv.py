@@ -15,7 +15,12 @@ from math import isclose
 from pydicom.dataset import Dataset
 
 from medfuse.dicom.header import ENHANCED, items, quiet, said
-from medfuse.dicom.read.decay_reference import Reference, corrected_to_injection, reference_of
+from medfuse.dicom.read.decay_reference import (
+    Reference,
+    corrected_to_injection,
+    reference_of,
+    refuse_without_attenuation,
+)
 from medfuse.dicom.read.half_life import half_life
 from medfuse.dicom.read.moments import date_time_of, parse_date_time, parse_time, require_same_time, zone_of
 from medfuse.dicom.read.pet_elements import PHILIPS, missing, number, positive, private_number, same_in_slices
@@ -80,11 +85,13 @@ def uptake(headers: Sequence[Dataset], unit: Unit, given: SuvInputs = SuvInputs(
         patient = Patient(weight, height, said(header, "PatientSex"))
         if unit in SUV_UNITS.values():
             require_uncorrected(given)
+            refuse_without_attenuation(header)
             return Uptake(unit=unit, patient=patient)
         _require_same_in_slices(headers, given)
         _require_rescale(headers)
         scale = _scale(headers, unit, given)
         if scale.direct:
+            refuse_without_attenuation(header)
             _require_same_factor(headers, scale.factor, weight)
             return Uptake(unit="SUV", scale=scale.factor, patient=patient)
         drug = _drug(headers, given)
@@ -126,9 +133,11 @@ def _scale(headers: Sequence[Dataset], unit: Unit, given: SuvInputs) -> Scale:
             "the SUV out."
         )
     direct = same_in_slices(headers, lambda one: private_number(one, 0x7053, PHILIPS, 0x00))
-    if direct and not _changes_factor(headers[0], given):
-        return Scale(direct, direct=True)
     to_activity = same_in_slices(headers, lambda one: private_number(one, 0x7053, PHILIPS, 0x09))
+    # Another weight can take the place of the one in the scanner's factor, but of none that is not said.
+    by_weight = bool(to_activity) and _is_other_weight(headers[0], given)
+    if direct and not by_weight and not {"dose_mbq", "injected_at", "nuclide"} & set(given.names):
+        return Scale(direct, direct=True)
     if not to_activity:
         raise IntensityError(
             "the PET is in counts, and its header has no factor to activity (Philips (7053,xx00) or (7053,xx09)); "
@@ -163,11 +172,10 @@ def _require_same_factor(headers: Sequence[Dataset], direct: float, weight: Stat
         )
 
 
-def _changes_factor(header: Dataset, given: SuvInputs) -> bool:
-    """Whether what is given by hand is not in a factor that the scanner computed."""
+def _is_other_weight(header: Dataset, given: SuvInputs) -> bool:
+    """Whether a weight is given by hand that the header does not say."""
     weight = positive(header, "PatientWeight")
-    other_weight = weight and given.weight_kg and not isclose(weight, given.weight_kg, rel_tol=0.01)
-    return bool({"dose_mbq", "injected_at", "nuclide"} & set(given.names)) or bool(other_weight)
+    return given.weight_kg is not None and not (weight and isclose(weight, given.weight_kg, rel_tol=0.01))
 
 
 def _stated(header: Dataset, keyword: str) -> Stated | None:

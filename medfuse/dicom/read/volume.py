@@ -13,11 +13,11 @@ from pydicom.dataset import Dataset
 
 from medfuse.dicom.encoding.pixel_format import pixel_format
 from medfuse.dicom.frames.frame import Frame
+from medfuse.dicom.frames.quantities import Quantity, quantity_of
 from medfuse.dicom.frames.stack import Stack
-from medfuse.dicom.header import READABLE, quiet
+from medfuse.dicom.header import READABLE, quiet, said
 from medfuse.dicom.read.pet_elements import tracer_of
 from medfuse.dicom.read.pixels import read_pixels
-from medfuse.dicom.read.quantities import Quantity, quantity_of
 from medfuse.dicom.read.suv import uptake
 from medfuse.dicom.scan.choose import choose
 from medfuse.dicom.scan.find_files import Place, folder_of
@@ -144,7 +144,7 @@ def _source_of(series: Series, found: Stack, path: Place) -> DicomSource:
     origins = [(places[id(frame.instance)], frame.number) for frame in found.frames]
     return DicomSource(
         modality=READABLE[str(first.SOPClassUID)],
-        frame_of_reference=str(first.get("FrameOfReferenceUID", "")) or None,
+        frame_of_reference=said(first, "FrameOfReferenceUID") or None,
         references=(f"urn:oid:{series.uid}",),
         path=folder_of(path),
         filled_slices=found.filled,

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
 from medfuse.dicom.encoding.decode import check_pixels
 from medfuse.dicom.encoding.pixel_format import require_grey
+from medfuse.dicom.encoding.room import require_room
 from medfuse.dicom.frames.forms import frames_of
 from medfuse.dicom.frames.frame import Frame, require_same_rescale
 from medfuse.dicom.frames.no_volume import NoVolumeError, no_volume
+from medfuse.dicom.frames.quantities import quantity_of
 from medfuse.dicom.frames.stack import Stack, stack
 from medfuse.dicom.header import READABLE, Instance, named, said, series_name, short_text, texts, transfer_syntax
 from medfuse.dicom.patient import other_patient
@@ -22,7 +25,7 @@ from medfuse.dicom.scan.duplicates import without_copies, without_duplicates
 from medfuse.dicom.scan.split_volumes import CODE, OVERVIEWS, at_different_places, by_kind, by_part, is_auxiliary
 from medfuse.errors import GeometryError, SeriesError
 from medfuse.volume import MODALITIES
-from medfuse.volume.grid import Grid
+from medfuse.volume.grid import MOST_VOXELS, Grid
 
 ONE_PER_SERIES = ("StudyInstanceUID", "FrameOfReferenceUID")
 """What all files of a series must agree on, beside their patient."""
@@ -224,12 +227,17 @@ def _by_contrast(
 
 
 def _volume(cls: type[Series], uid: str, frames: Sequence[Frame], name: str, accepted: Accepted, traits: str) -> Series:
-    """One volume, whose pixels can be decoded as far as headers tell."""
+    """One volume, whose pixels can be decoded as far as headers tell, and are of one quantity."""
     found = stack(frames, name, fill_gaps=accepted.gaps)
     require_same_rescale(found.frames, name)
     files = _files(found.frames)
-    for instance in files:
-        check_pixels(instance, name)
+    quantity_of(found.frames, READABLE[files[0].sop_class], name)
+    if np.prod(found.grid.shape, dtype=np.float64) > MOST_VOXELS:
+        raise NoVolumeError(
+            "too large", f"{name} claims {found.grid!r}: no study is so large. Export the series again."
+        )
+    layouts = [check_pixels(instance, name) for instance in files]
+    require_room([(one, layout.frames * layout.frame_bytes) for one, layout in zip(files, layouts, strict=True)], name)
     whole = cls(uid, files, found, None, traits=traits)
     lacking = lacks_slices(found, name)
     excerpt = "" if lacking is None or accepted.cut else excerpt_of(found, name)

@@ -16,7 +16,7 @@ from pydicom.uid import SecondaryCaptureImageStorage
 
 from medfuse.dicom.decimals import decimals
 from medfuse.dicom.frames.enhanced import group_of
-from medfuse.dicom.header import MULTIFRAME_COLOUR, MULTIFRAME_GREY
+from medfuse.dicom.header import MULTIFRAME_COLOUR, MULTIFRAME_GREY, said
 from medfuse.dicom.read.volume import DicomSource
 from medfuse.dicom.write.classic_header import classic_header
 from medfuse.dicom.write.identity import copy_elements
@@ -154,7 +154,7 @@ def _describe_mr(dataset: Dataset, source: DicomSource | None, unit: Unit) -> No
                 found = group_of(source.first, source.first_frame - 1, group).get(element)
                 if isinstance(found, (int, float)) and isfinite(found):
                     setattr(dataset, keyword, decimals([found])[0])
-        if "IR" not in str(dataset.get("ScanningSequence", "")):
+        if "IR" not in said(dataset, "ScanningSequence"):
             dataset.pop("InversionTime", None)  # may not be present otherwise (PS3.3 C.8.3.1)
     for keyword, unknown in MR_ACQUISITION_UNKNOWN.items():
         dataset.setdefault(keyword, unknown)

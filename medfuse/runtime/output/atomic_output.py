@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,7 +11,10 @@ from pathlib import Path
 from medfuse.errors import ExportError
 from medfuse.runtime.output.exchange import PREFIX, settle, staging
 from medfuse.runtime.output.own_results import require_own
-from medfuse.runtime.output.place import require_place
+from medfuse.runtime.output.place import require_place, shown
+
+ADVICE = {errno.ENAMETOOLONG: "Choose a shorter name.", errno.ELOOP: "Choose another place."}
+"""What to do about an error of the system that no other folder on the same disk has."""
 
 
 def require_outside(path: Path, inputs: Iterable[Path]) -> None:
@@ -165,9 +169,8 @@ def _told(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise ExportError(
-            f"cannot write {path}: {_reason(error)}. Choose a writable folder with free space."
-        ) from error
+        advice = ADVICE.get(error.errno or 0, "Choose a writable folder with free space.")
+        raise ExportError(f"cannot write {shown(path)}: {_reason(error)}. {advice}") from error
 
 
 def _reason(error: BaseException | None) -> str:

@@ -48,6 +48,15 @@ def test_where_nothing_can_be_written_is_refused_before_anything_is_done(places,
     assert (places / "file").read_text() == "kept"
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows names the limit otherwise")
+def test_a_name_that_is_too_long_is_not_called_a_lack_of_space(places):
+    (places / "input").mkdir()
+    (places / "out").mkdir()
+    with pytest.raises(ExportError, match=r"too long\. Choose a shorter name\.$") as refused:
+        require_outside(places / "out" / ("n" * 300) / "dicom", [places / "input"])
+    assert len(str(refused.value)) < 300
+
+
 def test_devices_are_never_replaced():
     for device in ("/dev/null", "/dev/full"):
         with pytest.raises(ExportError, match="never replaced"):

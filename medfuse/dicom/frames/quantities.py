@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import isclose
+from typing import TYPE_CHECKING
 
 from pydicom.dataset import Dataset
-from torch import Tensor
 
 from medfuse.dicom.frames.enhanced import EMPTY, Groups
 from medfuse.dicom.frames.frame import Frame
+from medfuse.dicom.frames.no_volume import NoVolumeError
 from medfuse.dicom.header import code_value, items, said
-from medfuse.errors import IntensityError
 from medfuse.volume import TRAITS, Modality, Unit, activity_per_ml
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SUV_TYPES: dict[str, Unit] = {"": "SUV", "BW": "SUV", "LBMJANMA": "SUVlbm", "BSA": "SUVbsa"}
 """SUVType of a PET, body weight by default (PS3.3 C.8.9.1); lean body mass by other formulas is not known."""
@@ -54,8 +57,8 @@ def quantity_of(frames: Sequence[Frame], modality: Modality, name: str) -> Quant
 
     Raises
     ------
-    IntensityError
-        If the frames do not measure one quantity.
+    NoVolumeError
+        If the frames do not measure one quantity, or a header says two.
     """
     if not TRAITS[modality].emission:
         return Quantity(_plain_unit(frames[0], modality))
@@ -74,9 +77,10 @@ def quantity_of(frames: Sequence[Frame], modality: Modality, name: str) -> Quant
     for one in found[1:]:
         same_scale = isclose(one.scale, first.scale, rel_tol=1e-4) and isclose(one.offset, first.offset, abs_tol=1e-6)
         if one.unit != first.unit or not same_scale:
-            raise IntensityError(
+            raise NoVolumeError(
+                "several units",
                 f"the slices of {name} are in different units (Units, RescaleType, RealWorldValueMappingSequence): "
-                f"{first.unit} and {one.unit}. Export the series again, or choose another."
+                f"{first.unit} and {one.unit}. Export the series again, or choose another.",
             )
     return first
 
@@ -129,12 +133,13 @@ def _emission(frame: Frame, modality: Modality, groups: Groups) -> Quantity:
 
 
 def _require_agreement(activity: float, mapped: Sequence[Quantity], keyword: str) -> None:
-    """Raise `IntensityError` where a mapping leads to another activity than the rescaled values are said to be."""
+    """Raise `NoVolumeError` where a mapping leads to another activity than the rescaled values are said to be."""
     for one in mapped:
         if one.unit == "Bq/ml" and not isclose(one.scale, activity, rel_tol=0.01):
-            raise IntensityError(
+            raise NoVolumeError(
+                "contradicting units",
                 f"{keyword} says that a value is {activity:g} Bq/ml, but MeasurementUnitsCodeSequence with "
-                f"RealWorldValueSlope that it is {one.scale:g} Bq/ml. Correct one of them, or export the series again."
+                f"RealWorldValueSlope that it is {one.scale:g} Bq/ml. Correct one of them, or export the series again.",
             )
 
 

@@ -35,8 +35,12 @@ BOARD_MM = 24.0
 SMOOTH_MM = 2.0
 """Standard deviation by which a slice is smoothed before its contours are drawn."""
 
-LEAST_MM = 40.0
-"""A contour shorter than this is taken for noise."""
+LEAST_MM, LEAST_SURE_MM = 40.0, 10.0
+"""A contour shorter than this is taken for noise; the second of what has little: bone of CT, and the body's outline, of
+which a field may hold no more than a corner."""
+
+THICK, THIN = 1.2, 0.5
+"""Widths of contours, points: of what stands out, and of the outline."""
 
 BONE_HU = 250.0
 """From where on CT is bone, between marrow and what contrast agents come to."""
@@ -236,10 +240,11 @@ class Contours:
         return cls(volume, outline, level, field)
 
     def __call__(self, axis: Axes, cut: Cut, k: int) -> None:
-        drawn = [(self.volume, self.level, 0.9)]
+        least = LEAST_SURE_MM if self.volume.meta.get("unit") == "HU" else LEAST_MM
+        drawn = [(self.volume, self.level, THICK, least)]
         if self.outline is not None:
-            drawn.append((self.outline, 0.5, 0.5))
-        for volume, level, width in drawn:
+            drawn.append((self.outline, 0.5, THIN, LEAST_SURE_MM))
+        for volume, level, width, shortest in drawn:
             view = cut.view(volume, k)
             values = view.values[0].numpy().astype(np.float64)
             side = np.array(view.size_mm[::-1]) / values.shape  # of a pixel: height, width
@@ -247,7 +252,7 @@ class Contours:
             known = np.ma.masked_array(smooth, self._near_the_end(cut, k, side))
             for line in contour_generator(z=known).lines(level):
                 points = (np.asarray(line) + 0.5) * side[::-1]
-                if np.linalg.norm(np.diff(points, axis=0), axis=1).sum() >= LEAST_MM:
+                if np.linalg.norm(np.diff(points, axis=0), axis=1).sum() >= shortest:
                     axis.plot(*points.T, color="#ffb000", linewidth=width, path_effects=RIM, scalex=False, scaley=False)
 
     def _near_the_end(self, cut: Cut, k: int, side: Points) -> Mask | np.bool_:

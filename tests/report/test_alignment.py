@@ -127,6 +127,21 @@ def test_no_contour_follows_the_end_of_a_field(plane):
     assert len(drawn["seen"]) > 20  # skin or core within the field are still there
 
 
+@pytest.mark.parametrize(("modality", "unit", "count"), [("CT", "HU", 2), ("PT", "SUV", 1)])
+def test_a_corner_of_the_body_and_a_small_bone_are_drawn_and_a_small_spot_of_uptake_is_not(modality, unit, count):
+    grid = Grid((60, 60, 8), np.diag([2.0, 2.0, 4.0, 1.0]))
+    x, y = np.meshgrid(np.arange(60) * 2.0, np.arange(60) * 2.0, indexing="ij")
+    air, tissue, bright = (-1000.0, 40.0, 900.0) if unit == "HU" else (0.0, 1.0, 9.0)
+    values = np.where(x + y > 25, tissue, air) + bright * (np.hypot(x - 80, y - 80) < 4.5)
+    values = np.where(np.hypot(x - 40, y - 90) < 25, values + 0.5 * bright * (unit != "HU"), values)[..., None]
+    volume = make_volume(torch.from_numpy(values.repeat(8, 2))[None].float(), grid, modality=modality, unit=unit)
+    axis = Figure().add_subplot()
+    alignment.Contours.of(volume)(axis, Cut.of(volume, "axial"), 4)
+    lengths = [np.linalg.norm(np.diff(line.get_xydata(), axis=0), axis=1).sum() for line in axis.lines]
+    assert sum(length < 40 for length in lengths) == count
+    assert any(line.get_linewidth() == alignment.THIN for line in axis.lines)
+
+
 def test_a_field_that_holds_all_changes_no_contour():
     moved = head("PT", "SUV", 40.0)
     assert alignment.seen_in(grid_of(moved), grid_of(moved), Registration(np.eye(4), "header", {})).all()

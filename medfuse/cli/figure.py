@@ -45,29 +45,19 @@ from medfuse.gesenet.engines import AUTO
 from medfuse.gesenet.weights import DEFAULT
 from medfuse.methods.names import GESENET
 from medfuse.provenance import DISCLAIMER
+from medfuse.report.figure_names import COLUMNS, FIGURE_PLANES, SUFFIXES, VIEWS
 from medfuse.runtime.output.atomic_output import require_file_place
 
 if TYPE_CHECKING:
-    from medfuse.pipeline.figure import Column
+    from medfuse.report.figure_names import Column
 
-SUFFIXES = (".png", ".pdf", ".svg")
+FigurePlaneName = Enum("FigurePlaneName", {name: name for name in FIGURE_PLANES}, type=str)  # type: ignore[misc]
+"""Planes whose slices a figure shows."""
+AXIAL = FigurePlaneName("axial")
 
-
-class FigurePlaneName(str, Enum):
-    """Planes whose slices a figure shows."""
-
-    NATIVE = "native"
-    AXIAL = "axial"
-    CORONAL = "coronal"
-    SAGITTAL = "sagittal"
-    ORTHOGONAL = "orthogonal"
-
-
-class ViewName(str, Enum):
-    """Where the patient's left is."""
-
-    RADIOLOGICAL = "radiological"
-    NEUROLOGICAL = "neurological"
+ViewName = Enum("ViewName", {name: name for name in VIEWS}, type=str)  # type: ignore[misc]
+"""Where the patient's left is."""
+RADIOLOGICAL = ViewName("radiological")
 
 
 @app.command(cls=CheckedCommand, epilog=EXIT_CODES)
@@ -83,16 +73,12 @@ def figure(
     ] = "3",
     plane: Annotated[
         FigurePlaneName, typer.Option(help="Which slices; orthogonal: one of each plane through one point.")
-    ] = FigurePlaneName.AXIAL,
+    ] = AXIAL,
     at: Annotated[
         str | None, typer.Option(help="Draw the slice through this point, and mark it: mm, RAS+.", metavar="X,Y,Z")
     ] = None,
-    columns: Annotated[
-        str, typer.Option(help="Which of mri, partner and fused.", metavar="NAME,…")
-    ] = "mri,partner,fused",
-    view: Annotated[
-        ViewName, typer.Option(help="radiological: the patient's left on the right.")
-    ] = ViewName.RADIOLOGICAL,
+    columns: Annotated[str, typer.Option(help=f"Which of {', '.join(COLUMNS)}.", metavar="NAME,…")] = ",".join(COLUMNS),
+    view: Annotated[ViewName, typer.Option(help="radiological: the patient's left on the right.")] = RADIOLOGICAL,
     dark: Annotated[bool, typer.Option("--dark", help="White on black.")] = False,
     dpi: Annotated[int, typer.Option(min=30, max=1200, help="Dots an inch of a PNG.")] = 300,
     modality: PartnerOption = None,

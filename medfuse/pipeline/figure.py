@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -16,16 +15,11 @@ from medfuse.intensity import palette_join
 from medfuse.intensity.colour import Palette, join_palette
 from medfuse.pipeline.prepare import straighten
 from medfuse.provenance import Provenance
-from medfuse.report.slice_view import VIEWS, Cut, View, middle_of, share_shown
+from medfuse.report.figure_names import COLUMNS, FIGURE_PLANES, VIEWS, Column, FigurePlane, View
+from medfuse.report.slice_view import Cut, middle_of, share_shown
 from medfuse.report.study_figure import GREY, Bar, Panel, Row
 from medfuse.volume import COLOUR_JOINS, MRI, PLANES, TRAITS, Plane, grid_of, label_of, replane
 from medfuse.volume.grid import Points
-
-Column = Literal["mri", "partner", "fused"]
-COLUMNS: tuple[Column, ...] = get_args(Column)
-
-FigurePlane = Literal["native", "axial", "coronal", "sagittal", "orthogonal"]
-FIGURE_PLANES: tuple[FigurePlane, ...] = get_args(FigurePlane)
 
 BAR_ROWS = 33
 """Brightnesses, from black to white, over which a colour bar shows what colours of a fused picture mean."""

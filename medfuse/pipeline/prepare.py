@@ -18,6 +18,7 @@ from medfuse.volume import (
     COLOUR_JOINS,
     PLANES,
     ColourJoin,
+    Grid,
     LazyVolume,
     Plane,
     SlicePairs,
@@ -58,6 +59,8 @@ class PreparedPair:
         How the fused slices take them; see `medfuse.pipeline.steps.join_colour`.
     air
         If given, the air outside it is black.
+    field
+        The partner's own grid, beyond which nothing is known of it; None where it was made on the MRI's.
     """
 
     mri: MetaTensor
@@ -67,6 +70,7 @@ class PreparedPair:
     palette: str | None
     join: ColourJoin = "oklab"
     air: AirMask | None = None
+    field: Grid | None = None
 
     @default_settings()
     def pairs(self, start: int, stop: int) -> SlicePairs:
@@ -128,7 +132,7 @@ def prepare_pair(
     window = choose_partner_window(partner, window)
     pair = on_one_grid(mri, moved, window=window, palette=palette, join=join, black_air=black_air)
     step_of(progress, "resample")(1.0)
-    return pair, registration
+    return replace(pair, field=grid_of(partner)), registration
 
 
 @default_settings()

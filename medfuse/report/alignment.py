@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from contourpy import contour_generator
 from matplotlib import colormaps
@@ -21,7 +22,7 @@ from medfuse.registration import Registration, Warp, resample
 from medfuse.registration.body.outline import Mask, body_mask, otsu
 from medfuse.report.slice_view import Cut, middle_of
 from medfuse.report.study_figure import Bar, Panel, Row, draw_study, png_of
-from medfuse.volume import PLANES, grid_of, label_of, like, plain
+from medfuse.volume import PLANES, Grid, grid_of, label_of, like, plain
 from medfuse.volume.grid import Points
 
 ERRORS_MM = Window(0.0, 10.0)
@@ -34,8 +35,12 @@ BOARD_MM = 24.0
 SMOOTH_MM = 2.0
 """Standard deviation by which a slice is smoothed before its contours are drawn."""
 
-LEAST_MM = 40.0
-"""A contour shorter than this is taken for noise."""
+LEAST_MM, LEAST_SURE_MM = 40.0, 10.0
+"""A contour shorter than this is taken for noise; the second of what has little: bone of CT, and the body's outline, of
+which a field may hold no more than a corner."""
+
+THICK, THIN = 1.2, 0.5
+"""Widths of contours, points: of what stands out, and of the outline."""
 
 BONE_HU = 250.0
 """From where on CT is bone, between marrow and what contrast agents come to."""
@@ -45,6 +50,9 @@ MASK_MM = 2.5
 
 MOST_EIGHTHS = 8
 """So many errors or fewer are those of eighths of a body; more are those of blocks of a head."""
+
+EDGE_MM = 5.0
+"""No contour is drawn so near to where the field of a study ends: there is nothing but the end of the field."""
 
 LEAST_MM2 = 150.0
 """What a slice must show of a block for its number to be written there."""
@@ -74,10 +82,11 @@ def alignment_picture(fixed: MetaTensor, moving: MetaTensor, registration: Regis
     moved = resample(moving, grid_of(fixed), registration, outside=outside_value(moving))
     shown, other = (scale(volume, _window(volume)) for volume in (fixed, moved))
     body = body_of(fixed)
+    seen = seen_in(grid_of(moving), grid_of(fixed), registration)
     names = label_of(fixed), label_of(moving)
     columns = [
         Panel(f"{names[0]} and {names[1]} in turns", _checkerboard(shown, other)),
-        Panel(f"outlines of {names[1]} on {names[0]}", shown, over=Contours.of(moved)),
+        Panel(f"outlines of {names[1]} on {names[0]}", shown, over=Contours.of(moved, seen)),
         error_panel(shown, body, registration),
     ]
     if registration.warp is not None:
@@ -103,13 +112,40 @@ def _checkerboard(shown: MetaTensor, other: MetaTensor) -> MetaTensor:
 
 def body_of(volume: MetaTensor) -> Mask:
     """Which voxels (X, Y, Z) are the patient; looked for in larger voxels, for its outline is all that is wanted."""
-    spacing = np.array(grid_of(volume).spacing)
-    steps = np.maximum(1, np.round(MASK_MM / spacing)).astype(int)
+    grid = grid_of(volume)
+    steps = _coarse_steps(grid)
     values = plain(volume)[0].cpu().numpy().astype(np.float32)
     coarse = values[:: steps[0], :: steps[1], :: steps[2]]
-    found = body_mask(coarse, spacing * steps, hounsfield=volume.meta.get("unit") == "HU")
-    places = (np.arange(size) // step for size, step in zip(values.shape, steps, strict=True))
-    return found[np.ix_(*places)]
+    found = body_mask(coarse, np.array(grid.spacing) * steps, hounsfield=volume.meta.get("unit") == "HU")
+    return _refined(found, grid, steps)
+
+
+def seen_in(field: Grid, grid: Grid, registration: Registration | None) -> Mask:
+    """Which voxels (X, Y, Z) of a grid lie in the field of another study; the registration is grid → field.
+
+    It is asked for in larger voxels, as `body_of` is.
+    """
+    steps = _coarse_steps(grid)
+    sides = [np.arange(0, size, step) for size, step in zip(grid.shape, steps, strict=True)]
+    found = np.empty([len(side) for side in sides], bool)
+    for k, plane in enumerate(sides[2]):  # the places of all at once would take more memory than the study
+        index = np.stack(np.meshgrid(sides[0], sides[1], [plane], indexing="ij"), axis=-1).reshape(-1, 3)
+        points = grid.world(index)
+        there = field.index(points if registration is None else registration.moved(points))
+        inside = ((there >= -0.5) & (there <= np.array(field.shape) - 0.5)).all(axis=1)
+        found[..., k] = inside.reshape(found.shape[:2])
+    return _refined(found, grid, steps)
+
+
+def _coarse_steps(grid: Grid) -> npt.NDArray[np.intp]:
+    """Every how manieth voxel along each axis makes voxels of about `MASK_MM`."""
+    return np.maximum(1, np.round(MASK_MM / np.array(grid.spacing))).astype(np.intp)
+
+
+def _refined(coarse: Mask, grid: Grid, steps: npt.NDArray[np.intp]) -> Mask:
+    """A mask of every so manieth voxel, for all voxels of a grid."""
+    places = (np.arange(size) // step for size, step in zip(grid.shape, steps, strict=True))
+    return coarse[np.ix_(*places)]
 
 
 def _colours(name: str) -> Palette:
@@ -181,33 +217,52 @@ class Contours:
         Its body, 1 inside and 0 outside; None where the whole field is body.
     level
         Between what stands out and the rest, in its unit: bone of CT; else by Otsu's method within the body.
+    seen
+        Its field, 1 inside and 0 outside, at whose end nothing is drawn; None where the field holds all of the grid.
     """
 
     volume: MetaTensor
     outline: MetaTensor | None
     level: float
+    seen: MetaTensor | None = None
 
     @classmethod
-    def of(cls, volume: MetaTensor) -> Contours:
+    def of(cls, volume: MetaTensor, seen: Mask | None = None) -> Contours:
+        """Choose the contours of a study on the grid of another; ``seen`` says where its own field lies."""
         body = body_of(volume)
         values = plain(volume)[0].cpu().numpy()
-        level = BONE_HU if volume.meta.get("unit") == "HU" else otsu(values[body])
-        outline = None if body.all() else like(torch.from_numpy(body)[None].float(), volume)
-        return cls(volume, outline, level)
+        inside = body if seen is None else body & seen
+        level = BONE_HU if volume.meta.get("unit") == "HU" else otsu(values[inside if inside.any() else body])
+        outline, field = (
+            None if mask is None or mask.all() else like(torch.from_numpy(mask)[None].float(), volume)
+            for mask in (body, seen)
+        )
+        return cls(volume, outline, level, field)
 
     def __call__(self, axis: Axes, cut: Cut, k: int) -> None:
-        drawn = [(self.volume, self.level, 0.9)]
+        least = LEAST_SURE_MM if self.volume.meta.get("unit") == "HU" else LEAST_MM
+        drawn = [(self.volume, self.level, THICK, least)]
         if self.outline is not None:
-            drawn.append((self.outline, 0.5, 0.5))
-        for volume, level, width in drawn:
+            drawn.append((self.outline, 0.5, THIN, LEAST_SURE_MM))
+        for volume, level, width, shortest in drawn:
             view = cut.view(volume, k)
             values = view.values[0].numpy().astype(np.float64)
             side = np.array(view.size_mm[::-1]) / values.shape  # of a pixel: height, width
             smooth = ndimage.gaussian_filter(values, SMOOTH_MM / side, mode="nearest")
-            for line in contour_generator(z=smooth).lines(level):
+            known = np.ma.masked_array(smooth, self._near_the_end(cut, k, side))
+            for line in contour_generator(z=known).lines(level):
                 points = (np.asarray(line) + 0.5) * side[::-1]
-                if np.linalg.norm(np.diff(points, axis=0), axis=1).sum() >= LEAST_MM:
+                if np.linalg.norm(np.diff(points, axis=0), axis=1).sum() >= shortest:
                     axis.plot(*points.T, color="#ffb000", linewidth=width, path_effects=RIM, scalex=False, scaley=False)
+
+    def _near_the_end(self, cut: Cut, k: int, side: Points) -> Mask | np.bool_:
+        """Which pixels of a slice, ``side`` mm high and wide, lie outside the field or less than `EDGE_MM` within."""
+        if self.seen is None:
+            return np.ma.nomask
+        seen = cut.view(self.seen, k).values[0].numpy() > 0
+        if seen.all():
+            return np.ma.nomask
+        return np.asarray(ndimage.distance_transform_edt(seen, sampling=side) < EDGE_MM)
 
 
 def _deformation_panel(shown: MetaTensor, body: Mask, warp: Warp) -> Panel:

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 from monai.data.meta_tensor import MetaTensor
 from torch import Tensor
 
+from medfuse.report.figure_names import View
 from medfuse.volume import Grid, Plane, grid_of, plain, replane
 from medfuse.volume.grid import Points
 from medfuse.volume.planes import upright
-
-View = Literal["radiological", "neurological"]
-VIEWS: tuple[View, ...] = get_args(View)
-"""Whether the patient's left is on the right of a picture, as if seen from the feet, or on its left."""
 
 LETTERS = (("R", "L"), ("A", "P"), ("S", "I"))
 """What people call the positive and negative ends of RAS+ axes; S and I for DICOM's H and F."""

@@ -24,6 +24,7 @@ from monai.data.meta_tensor import MetaTensor
 from medfuse.errors import ExportError
 from medfuse.intensity import Window, to_unit
 from medfuse.intensity.colour import Palette, colourise
+from medfuse.report.figure_names import SUFFIXES
 from medfuse.report.slice_view import Cut, SliceView
 from medfuse.volume.grid import Points
 
@@ -47,8 +48,6 @@ BAR_INCHES = 0.14
 """Height of a colour bar without its numbers."""
 
 GREY: Palette = np.repeat(np.linspace(0, 1, 256, dtype=np.float32)[:, None], 3, axis=1)
-
-SUFFIXES = (".png", ".pdf", ".svg")
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,15 @@
 """What ``medfuse fuse --attribution`` writes beside the result, in either format, whole or not at all."""
 
 import json
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
+import SimpleITK as sitk
 from typer.testing import CliRunner
+from written_series import validate
 
 from medfuse.cli import app
 
@@ -51,6 +54,26 @@ def test_both_formats(pair, tmp_path):
     assert set(np.unique(blue)) <= {0, 127, 128}  # half of 255 lies between two
     assert blue.max() >= 127
     assert np.abs(np.unique(red) / 255 - np.unique(partner.astype(np.float32))).max() < 0.003
+
+
+def test_other_programs_read_both(pair, tmp_path):
+    told = fuse(pair, tmp_path / "out")
+    mri = sitk.ReadImage(pair[0])
+    parts = sitk.ReadImage(told["attribution_nifti"])
+    assert parts.GetSize() == (20, 24, 5, 3)
+    first = sitk.Extract(parts, (20, 24, 5, 0), (0, 0, 0, 0))
+    np.testing.assert_allclose(first.GetOrigin(), mri.GetOrigin(), atol=1e-4)
+    np.testing.assert_allclose(first.GetSpacing(), mri.GetSpacing(), atol=1e-4)
+    folder = told["attribution"]
+    series = sitk.ReadImage(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(folder))
+    assert series.GetSize() == (20, 24, 5)
+    for image in (first, series):
+        # A place in the patient shows the same in both: the MRI's bright half, in blue.
+        place = mri.TransformIndexToPhysicalPoint((15, 4, 2))
+        value = image[image.TransformPhysicalPointToIndex(place)]
+        assert (value[2] if image is series else value * 255) == pytest.approx(127.5, abs=0.6)
+    paths = sorted(Path(folder).glob("*.dcm"))
+    assert {validate(["dciodvfy", "-new", path]) for path in paths} == {"SCImage"}
 
 
 def test_one_format_and_overwrite(pair, tmp_path):

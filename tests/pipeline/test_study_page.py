@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import re
+import zlib
 from dataclasses import replace
 
 import nibabel as nib
@@ -155,6 +156,43 @@ def test_a_report_is_no_other_file_and_replaces_none(study, tmp_path):
     with pytest.raises(ExportError, match="into the input"):
         study.write_report(study.sources[0].path / "report.html")
     assert (tmp_path / "report.html").read_text() == "mine"
+
+
+def test_a_partner_that_ends_within_the_mri_and_uptake_above_the_window_are_told():
+    grid = Grid((40, 36, 24), np.diag([4.0, 4.0, 4.0, 1.0]))
+    half = Grid((40, 36, 12), np.diag([4.0, 4.0, 4.0, 1.0]))
+    draw = np.random.default_rng(0)
+    mri = make_volume(torch.from_numpy(draw.uniform(50, 100, (1, *grid.shape))).float(), grid, modality="MR")
+    values = torch.from_numpy(draw.uniform(1, 2, (1, *half.shape))).float()
+    values[0, 20, 18, 6] = 16.25
+    pet = make_volume(values, half, modality="PT", unit="SUV")
+    page = medfuse.fuse(
+        mri, pet, align=Registration(np.eye(4), "file", {}), window=Window(0, 5), method="average"
+    ).report()
+    assert "covers 50 % of what the MRI shows" in page
+    assert "PET from 5 SUV on has the last colour; the largest value is 16.2 SUV." in page
+
+
+def test_a_partner_that_covers_the_mri_is_not_said_to_end(page):
+    assert "% of what the MRI shows" not in page
+
+
+@pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
+def test_no_identity_stands_in_a_figure_or_its_metadata(tmp_path, suffix):
+    folder = tmp_path / f"{SECRET}^Anna 19410612"
+    truth = phantom(folder)
+    plant(folder)
+    fused = fused_from(folder, truth)
+    path = tmp_path / f"figure.{suffix}"
+    fused.write_figure(path, fused.figure(1), dpi=60)
+    content = path.read_bytes()
+    # What PDF and PNG compress is looked at by itself.
+    streams = re.findall(rb"stream\r?\n(.*?)endstream", content, re.DOTALL)
+    texts = [content, *(zlib.decompressobj().decompress(each) for each in streams if each[:1] == b"x")]
+    texts += [str(Image.open(path).info).encode()] if suffix == "png" else []
+    for text in texts:
+        for secret in (SECRET, SECRET_ROOT, "Anna", *DATES.values(), "1941", "12 June", "2.25."):
+            assert secret.encode() not in text, secret
 
 
 @pytest.mark.parametrize("kept", [(1, 1, 1), (2, 1, 3), (5, 4, 2)])

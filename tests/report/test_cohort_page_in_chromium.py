@@ -3,7 +3,7 @@
 import csv
 
 import pytest
-from browser import WITHOUT_WEBGL, chromium, opened, serious_faults
+from browser import WITHOUT_WEBGL, chromium, faults_of_accessibility, opened
 from cohort_pages import COUNTS, DIGESTS, NUMBERED, entries
 
 from medfuse.cohort.running.ledger import History
@@ -235,12 +235,12 @@ def test_a_phone_shows_all_of_it(browser, page_path, scheme):
         assert told == []
 
 
-@pytest.mark.parametrize("width", [1280, 390])
-def test_no_serious_fault_of_accessibility(browser, page_path, width):
-    with opened(browser, page_path) as (page, _):
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (1280, "dark"), (390, "light")])
+def test_no_fault_of_accessibility(browser, page_path, width, scheme):
+    with opened(browser, page_path, color_scheme=scheme) as (page, _):
         page.set_viewport_size({"width": width, "height": 800})
         rate(page, "n1", "accept")
-        assert serious_faults(page) == []
+        assert faults_of_accessibility(page) == []
 
 
 def test_a_thousand_studies_can_be_used(browser, tmp_path):

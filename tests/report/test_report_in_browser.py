@@ -8,7 +8,7 @@ import re
 
 import numpy as np
 import pytest
-from browser import CHROMIUM, WITHOUT_WEBGL, chromium, opened, serious_faults
+from browser import CHROMIUM, WITHOUT_WEBGL, chromium, faults_of_accessibility, opened
 from PIL import Image
 
 import medfuse
@@ -127,10 +127,10 @@ def test_the_keyboard_moves_the_crosshair(viewed, study):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_no_serious_fault(viewed, scheme):
+def test_axe_finds_no_fault(viewed, scheme):
     page, _ = viewed
     page.emulate_media(color_scheme=scheme)
-    assert serious_faults(page) == []
+    assert faults_of_accessibility(page) == []
 
 
 def visible(page, layer):

@@ -24,6 +24,9 @@ from medfuse.volume.modality import MODALITIES
 MOST_DIGITS = 4
 """A SeriesNumber (0020,0011) with more is not counted by a scanner, and may be somebody's number."""
 
+ALL_COVERED = 0.995
+"""From this share on, a partner covers all that the MRI shows."""
+
 MOST_DAYS = 2
 """An interval below this is said in hours where both headers tell a time of day."""
 
@@ -45,8 +48,8 @@ class Opinion:
     reasons: tuple[str, ...]
 
 
-def source_facts(source: Source | None, modality: str, grid: Grid | None) -> SourceFacts:
-    """Say what a source is: format, files, slices and voxels."""
+def source_facts(source: Source | None, modality: str, grid: Grid | None, covered: float = 1.0) -> SourceFacts:
+    """Say what a source is: format, files, slices and voxels; and where it holds less than all that the MRI shows."""
     known = modality in MODALITIES
     label = TRAITS[modality].label if known else modality  # type: ignore[index]
     lines = [_files(source)]
@@ -59,6 +62,8 @@ def source_facts(source: Source | None, modality: str, grid: Grid | None) -> Sou
         lines.append(f"{source.filled_slices} slices were missing, and are interpolated")
     if source is not None and source.cut:
         lines.append("cut: its headers speak of more slices")
+    if covered < ALL_COVERED:
+        lines.append(f"covers {100 * covered:.0f} % of what the MRI shows; beyond, it counts as empty")
     return SourceFacts(label, tuple(lines))
 
 

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 from monai.data.meta_tensor import MetaTensor
 
 from medfuse.dicom.palettes import palette_table
 from medfuse.intensity import Window
 from medfuse.intensity.colour import Palette
-from medfuse.pipeline.figure import COLUMNS, FigurePlane, panels, rows_of
+from medfuse.pipeline.figure import panels, rows_of
 from medfuse.pipeline.fused_slices import FusedSlices
 from medfuse.pipeline.report.attribution_figure import draw_attribution
 from medfuse.pipeline.report.facts import how_made, interval, opinion_of, source_facts
@@ -19,14 +20,15 @@ from medfuse.provenance import Provenance
 from medfuse.registration import Registration
 from medfuse.registration.assess import MOST_ERROR_MM
 from medfuse.registration.body.verdict import MOST_APART_MM
-from medfuse.report.alignment import ERRORS_MM, Contours, body_of, error_panel
+from medfuse.report.alignment import ERRORS_MM, Contours, body_of, error_panel, seen_in
+from medfuse.report.figure_names import COLUMNS, FigurePlane
 from medfuse.report.page.render import number, picture_url, render_page, text_of
 from medfuse.report.slice_pictures import slice_picture
-from medfuse.report.slice_view import middle_of
+from medfuse.report.slice_view import SHOWS, middle_of
 from medfuse.report.study_figure import GREY, Panel, Row, draw_study, png_of
 from medfuse.report.viewer_volumes import MARGIN_MM, Packed, Shown, cropped, pack
 from medfuse.runtime.progress import Progress, step_of
-from medfuse.volume import MRI, TRAITS, Source, grid_of, meta_of
+from medfuse.volume import MRI, TRAITS, Source, grid_of, meta_of, plain
 
 PLANES: tuple[FigurePlane, ...] = ("axial", "coronal", "sagittal")
 
@@ -41,6 +43,8 @@ DOTS_PER_INCH = 150
 MOST_BYTES, LEAST_BYTES = 9_000_000, 1_500_000
 """Of a page's pictures and volumes together, besides the viewer of 2.3 MB; and what is left to the volumes at least."""
 
+SATURATES = 1.1
+"""Of the window's upper end: uptake that is larger than this is told of, for its differences are not seen."""
 
 _UNIT_RANGE = Window(0.0, 1.0)
 
@@ -84,14 +88,19 @@ def study_page(parts: StudyParts, *, progress: Progress | None = None) -> str:
     label = TRAITS[modality].label
     shown = panels(parts.mri, parts.partner, parts.fused, parts.provenance, COLUMNS)
     own, other = shown[:2]
-    contours = Contours.of(parts.measured[1])
+    grid = grid_of(parts.mri)
+    field = parts.slices.pair.field
+    seen = None if field is None else seen_in(field, grid, parts.registration)
+    contours = Contours.of(parts.measured[1], seen)
     lined = replace(own, over=contours)
     opinion = opinion_of(parts.registration, label)
-    grid = grid_of(parts.mri)
     context: dict[str, object] = {
         "partner": label,
         "opinion": opinion,
-        "sources": [source_facts(parts.sources[0], MRI, grid), source_facts(parts.sources[1], modality, None)],
+        "sources": [
+            source_facts(parts.sources[0], MRI, grid),
+            source_facts(parts.sources[1], modality, None, covered(parts.mri, seen)),
+        ],
         "interval": interval(*parts.sources, modality),
         "planes": _planes(own, other, lined),
         "contours": _level(contours, parts, label),
@@ -99,6 +108,7 @@ def study_page(parts: StudyParts, *, progress: Progress | None = None) -> str:
     }
     tell(0.4)
     context["fused"] = _fused(parts, shown)
+    context["above"] = _above(parts, label)
     context["attribution"] = _attribution(parts.slices)
     context["fused_by"] = parts.provenance.fused_by
     tell(0.6)
@@ -162,6 +172,23 @@ def _planes(mri: Panel, partner: Panel, lined: Panel) -> list[dict[str, object]]
             )
         found.append({"name": plane, "pictures": pictures})
     return found
+
+
+def covered(mri: MetaTensor, seen: npt.NDArray[np.bool_] | None) -> float:
+    """Which share of what an MRI in [0, 1] shows lies in the partner's field; None stands for all of it."""
+    shown = plain(mri)[0].numpy() > SHOWS
+    return 1.0 if seen is None or not shown.any() else float(seen[shown].mean())
+
+
+def _above(parts: StudyParts, label: str) -> str:
+    """What is said of uptake that is larger than the window shows; empty where there is none."""
+    provenance = parts.provenance
+    largest, upper = float(plain(parts.measured[1]).max()), provenance.partner_window.upper
+    if provenance.partner_unit == "HU" or largest <= SATURATES * upper:
+        return ""
+    unit = UNIT_NAMES.get(provenance.partner_unit, provenance.partner_unit)
+    values = (f"{number(value)} {unit}".strip() for value in (upper, largest))
+    return "{} from {} on has the last colour; the largest value is {}.".format(label, *values)
 
 
 def _level(contours: Contours, parts: StudyParts, label: str) -> str:

@@ -13,15 +13,15 @@ from monai.data.meta_tensor import MetaTensor
 
 from medfuse.methods.attribution import Attribution
 from medfuse.metrics.excess import InventedStructure
-from medfuse.pipeline.figure import COLUMNS, Column, FigurePlane, panels, rows_of
+from medfuse.pipeline.figure import panels, rows_of
 from medfuse.pipeline.fused_slices import FusedSlices
 from medfuse.pipeline.report.notebook import InlinePage
 from medfuse.pipeline.report.study_page import StudyParts, study_page
 from medfuse.pipeline.report.widget import linked_widgets
 from medfuse.provenance import DISCLAIMER, Provenance
 from medfuse.registration import Registration
+from medfuse.report.figure_names import COLUMNS, Column, FigurePlane, View
 from medfuse.report.page.render import image_url, require_page_suffix, write_page
-from medfuse.report.slice_view import View
 from medfuse.report.study_figure import Figure, draw_study, png_of, require_figure_suffix, save_figure
 from medfuse.runtime.notebook.html_table import facts_table
 from medfuse.runtime.output.atomic_output import atomic_file, require_outside

@@ -11,7 +11,7 @@ from PIL import Image
 from medfuse.intensity import choose_window, outside_value, scale
 from medfuse.provenance import DISCLAIMER
 from medfuse.registration import resample
-from medfuse.report.alignment import Contours
+from medfuse.report.alignment import Contours, seen_in
 from medfuse.report.slice_pictures import single_picture
 from medfuse.report.slice_view import Cut, middle_of
 from medfuse.report.study_figure import Panel, Row
@@ -75,7 +75,7 @@ def pair_thumbnail(mri: MetaTensor, partner: MetaTensor) -> bytes:
     """
     placed = resample(partner, grid_of(mri), None, outside=outside_value(partner))
     shown = scale(mri, choose_window(mri))
-    panel = Panel("", shown, over=Contours.of(placed))
+    panel = Panel("", shown, over=Contours.of(placed, seen_in(grid_of(partner), grid_of(mri), None)))
     through = middle_of(shown)
     side = SIDE * FINER
     sheet = Image.new("RGB", (side * len(PLANES), side))

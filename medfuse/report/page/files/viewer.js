@@ -81,7 +81,13 @@
     // On paper there is no canvas to draw on: its size is nought, of which WebGL complains.
     const draw = nv.drawScene.bind(nv);
     nv.drawScene = () => (canvas.clientWidth && canvas.clientHeight ? draw() : undefined);
+    // Only slices are drawn. Programs for meshes are not compiled, the gradients by which a rendering is lit are filled by a
+    // copy, and it is not asked for each slice of a texture whether it can be drawn into, as RGBA8 always can: without a
+    // graphics card each of these takes longer than all the rest.
+    nv.meshShaders = [];
     await nv.attachToCanvas(canvas, false);
+    nv.blurShader = nv.sobelFirstOrderShader = nv.passThroughShader;
+    nv.gl.checkFramebufferStatus = () => nv.gl.FRAMEBUFFER_COMPLETE;
     const given = { base64: about.nifti, name: `${about.name}.nii.gz`, colormap: "gray" };
     if (about.step !== undefined) {
       nv.addColormap(`medfuse-${about.name}`, colourmap(about));
@@ -101,7 +107,10 @@
       return;
     }
     document.getElementById("viewer").hidden = false;
-    for (const about of volumes) panes.push(await open(about));
+    for (const about of volumes) {
+      panes.push(await open(about));
+      await new Promise((resolve) => setTimeout(resolve)); // what the reader does meanwhile comes first
+    }
     // The nearest voxel's middle, so that what is read off is what lies there.
     const first = panes[0].nv;
     first.scene.crosshairPos = first.vox2frac(first.frac2vox(first.scene.crosshairPos));

@@ -291,7 +291,7 @@ def _worlds_apart(fixed: MetaTensor, moving: MetaTensor) -> str:
     """Say by which form codes two NIfTI files name no common world; empty for others."""
     sources = source_of(fixed), source_of(moving)
     codes = [source.form_code for source in sources if isinstance(source, NiftiSource)]
-    return f"form codes {codes[0]} and {codes[1]} of NIfTI name no common space" if len(codes) == 2 else ""
+    return f"the NIfTI headers name no common space: form codes {codes[0]} and {codes[1]}" if len(codes) == 2 else ""
 
 
 def _exchanged(fixed: MetaTensor, moving: MetaTensor, region: Region) -> bool:

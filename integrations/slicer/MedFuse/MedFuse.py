@@ -333,7 +333,7 @@ def _section(layout: Any, title: str) -> Any:
 def _volume_selector() -> Any:
     selector = slicer.qMRMLNodeComboBox()
     selector.nodeTypes = ["vtkMRMLScalarVolumeNode"]
-    selector.showChildNodeTypes = False  # label maps and volumes in colour, such as fused ones, are no MRI and no partner
+    selector.showChildNodeTypes = False  # no label maps, and no volumes in colour, such as fused ones
     selector.addEnabled = selector.removeEnabled = selector.renameEnabled = False
     selector.noneEnabled = True
     selector.setMRMLScene(slicer.mrmlScene)

@@ -194,7 +194,10 @@ def _require_believed(registration: Registration, region: Region, method: Align,
 def _ways_on(verdict: Verdict, method: Align) -> str:
     """What can be done with a map that is not believed; where tissues disagree by known amounts, with these."""
     if verdict.tissues is None or not verdict.tissues.known:
-        return "give an alignment of your own, trust the positions in the headers (header), or force the result"
+        return (
+            "give an alignment of your own (--align FILE), trust the positions in the headers (--align header; of "
+            "medfuse align, --method header), or force the result (force=True, --force)"
+        )
     follow = "" if method == "deformable" else "let the partner deform where tissue moved (--align deformable), "
     return (
         f"keep this map where such errors do not matter (force=True, --force), {follow}give an alignment of your own, "

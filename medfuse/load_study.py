@@ -115,7 +115,7 @@ def load(
     if isinstance(path, str | Path) and nifti.is_nifti(path):
         if len(wanted) != 1:
             raise StudyError(
-                f"{path} is NIfTI, which does not say its modality; state it: --modality CT, PET or SPECT, or in Python "
+                f"{path} is NIfTI, which does not say its modality; state it: --modality CT, PET or SPECT, in Python "
                 'modality="MR", "CT", "PET" or "SPECT".'
             )
         if series is not None:

@@ -1,4 +1,4 @@
-from . import cohort, export, gesenet, transforms
+from . import cohort, export, gesenet, methods, transforms
 from .errors import (
     CohortError,
     DeviceError,
@@ -6,6 +6,7 @@ from .errors import (
     GeometryError,
     IntensityError,
     MedfuseError,
+    MethodError,
     RegistrationError,
     SeriesError,
     StudyError,
@@ -31,6 +32,7 @@ __all__ = [
     "Grid",
     "IntensityError",
     "MedfuseError",
+    "MethodError",
     "Registration",
     "RegistrationError",
     "SeriesError",
@@ -44,6 +46,7 @@ __all__ = [
     "fuse",
     "gesenet",
     "load",
+    "methods",
     "phantom_study",
     "register",
     "transforms",

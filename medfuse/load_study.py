@@ -114,7 +114,10 @@ def load(
         nifti.require_known_name(path)
     if isinstance(path, str | Path) and nifti.is_nifti(path):
         if len(wanted) != 1:
-            raise StudyError(f"{path} is NIfTI, which does not say its modality; state it (modality=..., --modality).")
+            raise StudyError(
+                f"{path} is NIfTI, which does not say its modality; state it: --modality CT, PET or SPECT, in Python "
+                'modality="MR", "CT", "PET" or "SPECT".'
+            )
         if series is not None:
             raise StudyError(f"{path} is NIfTI and holds no series to choose from; leave the series out.")
         loaded = nifti.read(path, wanted[0], volume, luma=luma)

@@ -5,8 +5,10 @@ import shlex
 import sys
 
 import nibabel as nib
+import numpy as np
 import pytest
 from pages import ROOT, blocks_of
+from PIL import Image
 from typer.main import get_command
 from typer.testing import CliRunner
 
@@ -88,6 +90,11 @@ def test_the_commands_of_the_readme_run(tmp_path, monkeypatch):
         (tmp_path / name).symlink_to(tmp_path / "CD" / part)
         file = f"{name.replace('MRI', 'T1')}.nii.gz"
         nib.save(nib.nifti1.Nifti1Image(volume.as_tensor()[0].numpy(), grid_of(volume).affine), file)
+    slices = np.uint8(255 * phantom.mri.as_tensor()[0, :, :, 15:17].numpy() / phantom.mri.max().item())
+    for name, moved in (("mri", slices), ("pet", np.roll(slices, 3, axis=0))):
+        (tmp_path / "PAIRS" / name).mkdir(parents=True)
+        for number in range(2):
+            Image.fromarray(np.ascontiguousarray(moved[:, :, number])).save(tmp_path / "PAIRS" / name / f"{number}.png")
     written = next(text for language, text in blocks_of(ROOT / "README.md") if language == "python" and "class" in text)
     (tmp_path / "half.py").write_text(written.partition("\n\n\nmri, pet")[0].replace("\nmri, pet", "\n# "))
     ran = []

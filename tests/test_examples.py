@@ -45,8 +45,10 @@ def studies(tmp_path_factory):
     folder = tmp_path_factory.mktemp("studies")
     phantom = medfuse.phantom_study("PT", coarsen=3)
     phantom.write_dicom(folder / "study")
-    for name, volume in (("T1.nii", phantom.mri), ("PET.nii", phantom.partner)):
-        nib.save(nib.nifti1.Nifti1Image(volume.as_tensor()[0].numpy(), grid_of(volume).affine), folder / name)
+    for name, volume in (("T1", phantom.mri), ("PET", phantom.partner)):
+        for suffix in (".nii", ".nii.gz"):
+            image = nib.nifti1.Nifti1Image(volume.as_tensor()[0].numpy(), grid_of(volume).affine)
+            nib.save(image, folder / f"{name}{suffix}")
     return folder
 
 

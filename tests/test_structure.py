@@ -170,7 +170,7 @@ def test_functions_hold_one_job():
 
 def test_the_public_names_are_few_and_documented():
     names = [name for name in medfuse.__all__ if name != "__version__"]
-    assert len(names) <= 23
+    assert len(names) <= 25
     assert sorted(names, key=str.lower) == sorted(set(names), key=str.lower)
     for name in names:
         assert getattr(medfuse, name).__doc__, name

@@ -14,12 +14,15 @@ CALLER = '''"""Fuse a list of studies, and say which could not be."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 
 import torch
+from matplotlib.figure import Figure
 
 import medfuse
+from medfuse.cohort import Plan, Settings
 from medfuse.dicom import DicomOptions
 
 
@@ -56,6 +59,41 @@ def fuse_all(studies: Iterable[Path], out: Path) -> dict[str, str]:
 
 
 VERSION: str = medfuse.__version__
+
+
+def run_cohort(source: Path, out: Path) -> list[str]:
+    plan: Plan = medfuse.cohort.plan(source)
+    medfuse.cohort.write_manifest(plan, out / "plan.csv")
+    told = [f"{row.name}: {row.reason}" for row in medfuse.cohort.read_manifest(out / "plan.csv").rows]
+    return told + [f"{one.study}: {one.result}" for one in plan.run(out, settings=Settings(), workers=2)]
+
+
+def draw(study: medfuse.FusedStudy, out: Path) -> str:
+    figure: Figure = study.figure(3, plane="orthogonal", columns=("mri", "fused"), at=(1.0, 2.0, 3.0), dark=True)
+    study.write_figure(out / "figure.pdf", figure, dpi=200)
+    study.write_report(out / "report.html")
+    study.write_attribution(out / "parts.nii.gz", study.attribution())
+    study.deidentified().write_partner(out / "partner")
+    return study.report()
+
+
+def export(network: Brighter, out: Path) -> float | None:
+    medfuse.export.write_bundle(out / "bundle", method=network)
+    medfuse.export.write_program(out / "network.pt2", method=network, size=(64, 64))
+    made = medfuse.export.write_onnx(out / "network.onnx", method=network)
+    return made.difference
+
+
+async def serve(studies: Iterable[Path], out: Path) -> AsyncIterator[medfuse.FusedStudy]:
+    for number, study in enumerate(studies):
+        yield await asyncio.to_thread(fuse_one, study, out / str(number))
+
+
+def methods() -> list[medfuse.methods.FusionMethod]:
+    try:
+        return [medfuse.methods.load_method(name) for name in medfuse.methods.method_names()]
+    except (medfuse.MethodError, medfuse.WeightsError):
+        return [medfuse.methods.FusionMethod("mine", Brighter(), version="mine 1")]
 '''
 
 WRONG = (
@@ -66,6 +104,10 @@ WRONG = (
     ("medfuse.fused", "attr-defined"),
     ("fused.write_dicm('a')", "attr-defined"),
     ('fused.write_nifti("a").exists()', "attr-defined"),
+    ('fused.figure(plane="oblique")', "arg-type"),
+    ('medfuse.cohort.plan("a").rows[0].nam', "attr-defined"),
+    ('medfuse.export.write_onnx("a.onnx", sizes=3)', "call-arg"),
+    ('medfuse.methods.load_method("max").nam', "attr-defined"),
 )
 """Mistakes that are to be found, with mypy's code of each: a name of type Any would let them pass."""
 

@@ -26,8 +26,11 @@ from medfuse.metrics import CORE, SCORES
 
 
 class _Table(Directive):
-    def table(self, header: Iterable[str], rows: Iterable[Iterable[str]], widths: str) -> list[nodes.Node]:
-        lines = [".. list-table::", "   :header-rows: 1", f"   :widths: {widths}", ""]
+    def table(
+        self, header: Iterable[str], rows: Iterable[Iterable[str]], widths: str, class_: str = ""
+    ) -> list[nodes.Node]:
+        named = [f"   :class: {class_}"] if class_ else []
+        lines = [".. list-table::", "   :header-rows: 1", f"   :widths: {widths}", *named, ""]
         for first, *others in (header, *rows):
             lines.append(f"   * - {first}")
             lines.extend(f"     - {other}" for other in others)
@@ -43,7 +46,7 @@ class CommandOptions(_Table):
     final_argument_whitespace = True
 
     def run(self) -> list[nodes.Node]:
-        return self.table(("name", "default", "meaning"), _options(self.arguments[0]), "35 15 50")
+        return self.table(("name", "default", "meaning"), _options(self.arguments[0]), "35 15 50", "options")
 
 
 def _options(command: str) -> Iterator[tuple[str, str, str]]:

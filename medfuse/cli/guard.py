@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -197,6 +198,8 @@ def _report_unforeseen(error: Exception, log: Path | None, as_json: bool) -> int
         what = (
             "memory ran out: close other programs, take a machine with more, or give --batch-size 1 where there is one"
         )
+    elif isinstance(error, ModuleNotFoundError) and (package := _absent_package(error)):
+        what = f"the package {package} is not installed here, and medfuse needs it: pip install medfuse adds it"
     else:
         what = "something happened that medfuse does not expect, which is a fault of medfuse and not of your command"
     if log is None:
@@ -205,6 +208,12 @@ def _report_unforeseen(error: Exception, log: Path | None, as_json: bool) -> int
         where = f"where it happened is in {log}, without values of yours; please report it with that file"
     message, place = f"{what}; {where}.", None if log is None else str(log)
     return report(type(error).__name__, message, EXIT_FAULT_OF_OURS, as_json, log=place)
+
+
+def _absent_package(error: ModuleNotFoundError) -> str:
+    """The package that is not there at all; empty where only a part of one is missing, which is another fault."""
+    package = (error.name or "").partition(".")[0]
+    return package if package and find_spec(package) is None else ""
 
 
 def _argument_of(error: OSError, arguments: Sequence[str]) -> str:

@@ -102,11 +102,16 @@ def plan_study(
     rows = [row for row in found.rows if modality in (None, row.modality)]
     if len(rows) == 1:
         return rows[0], found
+    kinds = ", ".join(f"{row.modality}{f' ({row.tracer})' if row.tracer else ''}" for row in rows or found.rows)
     if rows:
-        kinds = ", ".join(f"{row.modality}{f' ({row.tracer})' if row.tracer else ''}" for row in rows)
         raise StudyError(
             f"expected one partner in {study}, found {len(rows)}: {kinds}. Say which (modality=..., --modality), or "
             "give the path of each."
+        )
+    if found.rows:
+        raise StudyError(
+            f"expected a partner of modality {modality} in {study}, found {len(found.rows)} of another: {kinds}. Say "
+            "that (modality=..., --modality), or give the paths of two studies."
         )
     why = "; ".join(f"{one.series}: {one.reason}" for one in found.left_out[:6]) or "no DICOM image"
     raise StudyError(

@@ -89,6 +89,11 @@ def _robust_window(volume: MetaTensor, modality: Modality) -> Window:
     lowest, highest = float(sample.min()), float(sample.max())
     if lowest == highest:
         raise IntensityError(f"the {modality} volume is constant ({lowest:g}); check that it is the image you mean.")
+    if TRAITS[modality].starts_at_zero and highest <= 0:
+        raise IntensityError(
+            f"expected an amount in the {modality} volume, values above 0; found none above {highest:g}. Check that it "
+            "is the image you mean, and its scaling, or give a window (window=..., --window)."
+        )
     # Air fills most of a volume: percentiles of everything would follow the field of view, not the head.
     air = lowest + 0.05 * (float(torch.quantile(sample, 0.999)) - lowest) if modality == MRI else max(lowest, 0.0)
     tissue = sample[sample > air]

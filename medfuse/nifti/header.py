@@ -22,6 +22,9 @@ from medfuse.volume import Source, SuvInputs, Unit, Uptake
 
 SUFFIXES = (".nii", ".nii.gz")
 
+GZIP = b"\x1f\x8b"
+"""How files begin that are compressed by gzip (RFC 1952)."""
+
 PAIR_SUFFIXES = (".hdr", ".img", ".hdr.gz", ".img.gz")
 """Header and voxels in two files; read, never written."""
 
@@ -86,6 +89,10 @@ def opened(path: Path) -> tuple[Any, Any]:
     except MedfuseError:
         raise
     except (ImageFileError, HeaderDataError, OSError, ValueError, EOFError, OverflowError, zlib.error) as error:
+        if path.suffix.lower() != ".gz" and path.read_bytes()[:2] == GZIP:
+            raise SeriesError(
+                f"{path} is compressed by gzip, and its name does not say so; call it {path.name}.gz."
+            ) from error
         raise SeriesError(
             f"{path} is not a readable NIfTI file ({type(error).__name__}); check that it is whole."
         ) from error

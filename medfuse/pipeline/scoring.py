@@ -322,7 +322,7 @@ def require_one_size(path: Path, *pictures: Tensor) -> None:
     if len({picture.shape[1:] for picture in pictures}) > 1:
         sizes = ", ".join(f"{one.shape[-1]} × {one.shape[-2]}" for one in pictures)
         what = "fused picture, MRI and partner" if len(pictures) == 3 else "MRI and partner"
-        raise GeometryError(f"{what} must have one size; found {sizes} ({path}).")
+        raise GeometryError(f"{what} must have one size; found {sizes} ({path}). Bring all onto the grid of the MRI.")
 
 
 def _stacked(pictures: list[StoredPictures]) -> StoredPictures:

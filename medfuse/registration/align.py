@@ -194,7 +194,10 @@ def _require_believed(registration: Registration, region: Region, method: Align,
 def _ways_on(verdict: Verdict, method: Align) -> str:
     """What can be done with a map that is not believed; where tissues disagree by known amounts, with these."""
     if verdict.tissues is None or not verdict.tissues.known:
-        return "give an alignment of your own, trust the positions in the headers (header), or force the result"
+        return (
+            "give an alignment of your own (--align FILE), trust the positions in the headers (--align header; of "
+            "medfuse align, --method header), or force the result (force=True, --force)"
+        )
     follow = "" if method == "deformable" else "let the partner deform where tissue moved (--align deformable), "
     return (
         f"keep this map where such errors do not matter (force=True, --force), {follow}give an alignment of your own, "
@@ -291,7 +294,7 @@ def _worlds_apart(fixed: MetaTensor, moving: MetaTensor) -> str:
     """Say by which form codes two NIfTI files name no common world; empty for others."""
     sources = source_of(fixed), source_of(moving)
     codes = [source.form_code for source in sources if isinstance(source, NiftiSource)]
-    return f"form codes {codes[0]} and {codes[1]} of NIfTI name no common space" if len(codes) == 2 else ""
+    return f"the NIfTI headers name no common space: form codes {codes[0]} and {codes[1]}" if len(codes) == 2 else ""
 
 
 def _exchanged(fixed: MetaTensor, moving: MetaTensor, region: Region) -> bool:

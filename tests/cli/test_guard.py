@@ -103,6 +103,13 @@ def test_memory_that_ran_out_says_what_helps(logs, inspect_raising):
     assert "--batch-size 1" in inspect_raising(MemoryError(), ".").stderr
 
 
+def test_a_package_that_is_not_installed_is_named(logs, inspect_raising):
+    missing = ModuleNotFoundError("No module named 'nosuchpackage.part'", name="nosuchpackage.part")
+    assert "the package nosuchpackage is not installed here" in inspect_raising(missing, ".").stderr
+    in_part = ModuleNotFoundError("No module named 'torch.absent'", name="torch.absent")
+    assert "a fault of medfuse" in inspect_raising(in_part, ".").stderr
+
+
 def test_the_log_goes_elsewhere_or_nowhere_where_its_folder_cannot_be_written(
     logs, inspect_raising, monkeypatch, tmp_path
 ):

@@ -80,6 +80,23 @@ def test_an_input_among_the_results_is_refused(run, study, tmp_path, option, nam
     assert left(tmp_path) == before
 
 
+@pytest.mark.parametrize("earlier", [False, True])
+def test_results_in_the_folder_that_is_read_are_refused_the_same_way_twice(run, study, tmp_path, earlier):
+    """As of a CD's copy into which the results are to go: also where it holds those of an earlier run."""
+    shutil.copytree(study / "mri", tmp_path / "cd" / "mri")
+    shutil.copytree(study / "partner", tmp_path / "cd" / "partner")
+    if earlier:
+        shutil.copytree(study / "mri", tmp_path / "cd" / "out" / "dicom")
+    before = left(tmp_path)
+    (tmp_path / "link").symlink_to(tmp_path / "cd")
+    for place in ("cd", "link"):
+        done = run("fuse", tmp_path / "cd", "--out", tmp_path / place / "out", "--overwrite")
+        assert done.exit_code == 5, done.output
+        assert "would write into the input" in " ".join(done.stderr.split())
+    (tmp_path / "link").unlink()
+    assert left(tmp_path) == before
+
+
 def test_a_sidecar_and_the_files_of_a_dicomdir_are_inputs_too(run, study, tmp_path):
     out = tmp_path / "out"
     medfuse.dicom.write_media(out / "media", [study / "mri"])

@@ -250,6 +250,8 @@ def test_a_study_in_one_folder_is_chosen_by_the_same_rules(tmp_path):
     write_patient(tmp_path, "", "1.2.3", name="")
     with pytest.raises(StudyError, match=r"found 2: CT, PT \(FDG\)\. Say which"):
         plan_study(tmp_path)
+    with pytest.raises(StudyError, match=r"of modality NM in .*, found 2 of another: CT, PT \(FDG\)\. Say that"):
+        plan_study(tmp_path, "NM")
     row, _ = plan_study(tmp_path, "CT")
     assert row == next(one for one in plan(tmp_path).rows if one.modality == "CT")
     write_series(tmp_path / "other", "MR", patient="99", name="Roe", study="1.9")

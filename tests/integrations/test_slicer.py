@@ -156,6 +156,18 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
         Environment(tmp_path).create(Fake(VERSION), Path("/usr/bin/python3"))
 
 
+def test_the_copy_around_the_module_is_installed_and_else_the_package(tmp_path):
+    root = MODULE.parents[2]
+    assert environment.default_source() == environment.default_source(MODULE) == str(root)
+    assert 'name = "medfuse"' in (root / "pyproject.toml").read_text()
+    # Copied elsewhere: alone, near the root of a disk, or into the repository of something else.
+    other = tmp_path / "other" / "integrations" / "slicer" / "MedFuse"
+    other.mkdir(parents=True)
+    (tmp_path / "other" / "pyproject.toml").touch()
+    for place in (tmp_path, Path("/MedFuse"), other):
+        assert environment.default_source(place) == "medfuse"
+
+
 def test_the_newest_python_on_the_path_is_found(tmp_path):
     for name in ("python3.10", "python3.12", "python3", "PythonSlicer"):
         (tmp_path / name).touch()

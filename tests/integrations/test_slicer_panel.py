@@ -169,3 +169,14 @@ def test_one_volume_is_not_fused_with_itself(slicer, panel):
     panel.partner.currentNode.return_value = panel.mri.currentNode()
     panel.on_fuse()
     assert "another volume" in slicer.util.errorDisplay.call_args[0][0]
+
+
+def test_the_environment_is_made_of_the_copy_that_the_module_lies_in(slicer, panel, monkeypatch):
+    made = []
+    environment = type(panel.environment)
+    monkeypatch.setattr(environment, "create", lambda self, run, python, **how: made.append((python, how["source"])))
+    panel.python.currentPath = "/usr/bin/python3.12"
+    panel.on_create()
+    until_done(panel)
+    assert made == [(Path("/usr/bin/python3.12"), str(MODULE.parents[2]))]
+    slicer.util.errorDisplay.assert_not_called()

@@ -47,6 +47,12 @@ def test_every_slice_counts_for_the_range_however_many_there_are(monkeypatch):
     assert uptake.upper == 1000
 
 
+@pytest.mark.parametrize("modality", ["PT", "NM"])
+def test_uptake_without_a_value_above_0_is_refused(modality):
+    with pytest.raises(IntensityError, match="values above 0; found none above -5"):
+        choose_window(volume_of(torch.linspace(-1000, -5, 6000), modality))
+
+
 def test_ct_in_hu_has_a_fixed_window_and_presets():
     values = torch.linspace(-1000, 2000, 6000)
     ct = volume_of(values, "CT", "HU")

@@ -54,6 +54,12 @@ def test_no_geometry_is_refused(tmp_path):
         medfuse.load(save(tmp_path / "a.nii", world_linear(oblique_grid()), codes=(0, 0)), "MR")
 
 
+def test_a_compressed_file_whose_name_does_not_say_so_is_named(tmp_path):
+    save(tmp_path / "a.nii.gz", world_linear(oblique_grid())).rename(tmp_path / "a.nii")
+    with pytest.raises(SeriesError, match=r"compressed by gzip, .*; call it a\.nii\.gz"):
+        medfuse.load(tmp_path / "a.nii", "MR")
+
+
 def test_the_modality_must_be_said(tmp_path):
     with pytest.raises(StudyError, match="does not say its modality"):
         medfuse.load(save(tmp_path / "a.nii", world_linear(oblique_grid())))

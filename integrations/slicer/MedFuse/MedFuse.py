@@ -16,7 +16,7 @@ import ctk
 import qt
 import slicer
 import vtk
-from MedFuseLib.environment import Environment, NotReadyError, default_folder, find_python
+from MedFuseLib.environment import Environment, NotReadyError, default_folder, default_source, find_python
 from MedFuseLib.fusion import ALIGNMENTS, MODALITIES, Fused, Fusion, NotFusedError, fuse
 from MedFuseLib.process import Process, Progress
 from slicer.ScriptedLoadableModule import (
@@ -135,7 +135,7 @@ class MedFuseWidget(ScriptedLoadableModuleWidget):
         settings.setValue(PYTHON_SETTING, self.python.currentPath)
 
         def work() -> None:
-            environment.create(self.logic.process, python, tell=self._tell)
+            environment.create(self.logic.process, python, source=default_source(), tell=self._tell)
 
         self._start(work, lambda _: self._finish(f"medfuse is installed in {environment.folder}."))
 
@@ -333,6 +333,7 @@ def _section(layout: Any, title: str) -> Any:
 def _volume_selector() -> Any:
     selector = slicer.qMRMLNodeComboBox()
     selector.nodeTypes = ["vtkMRMLScalarVolumeNode"]
+    selector.showChildNodeTypes = False  # no label maps, and no volumes in colour, such as fused ones
     selector.addEnabled = selector.removeEnabled = selector.renameEnabled = False
     selector.noneEnabled = True
     selector.setMRMLScene(slicer.mrmlScene)

@@ -16,6 +16,8 @@ from medfuse.runtime.output.own_results import input_among
 def require_apart(results: Iterable[Path], inputs: Mapping[str, Path | None]) -> None:
     """Raise a usage error where results would replace an input, and `ExportError` where they would lie in one.
 
+    A folder that holds results of an earlier run, beside the studies, is what they lie in: it is not among them.
+
     Parameters
     ----------
     results
@@ -25,6 +27,8 @@ def require_apart(results: Iterable[Path], inputs: Mapping[str, Path | None]) ->
     """
     results = list(results)
     given = {name: path for name, path in inputs.items() if path is not None and os.path.lexists(path)}
+    for result in results:
+        require_outside(result, [path for path in given.values() if _lies_in(result, path)])
     there = [result for result in results if os.path.lexists(result)]
     lost = input_among(there, {name: _files_of(path) for name, path in given.items()})
     if lost is not None:
@@ -34,6 +38,12 @@ def require_apart(results: Iterable[Path], inputs: Mapping[str, Path | None]) ->
         )
     for result in results:
         require_outside(result, given.values())
+
+
+def _lies_in(result: Path, folder: Path) -> bool:
+    """Whether a result has its place below a folder that is read, however the two are named."""
+    above = (parent for parent in Path(os.path.realpath(result)).parents if parent.exists())
+    return folder.is_dir() and any(parent.samefile(folder) for parent in above)
 
 
 def _files_of(path: Path) -> Iterator[Path]:

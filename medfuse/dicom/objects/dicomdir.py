@@ -68,8 +68,8 @@ def _require_indexed(header: Dataset) -> None:
     missing = [keyword for keyword in INDEXED if not header.get(keyword)]
     if missing:
         raise ExportError(
-            f"a DICOMDIR must say {', '.join(missing)}, which the study lacks. Give an identity that has it, or leave "
-            "the DICOMDIR out."
+            f"a DICOMDIR must say {', '.join(missing)}, which the study lacks. Give an identity that has it "
+            f"(identity=..., --identity {missing[0]}=VALUE), or leave the DICOMDIR out."
         )
 
 

@@ -139,6 +139,20 @@ def find_python(environment: Mapping[str, str] | None = None) -> Path | None:
     return None
 
 
+def default_source(module: Path | None = None) -> str:
+    """What pip is to install: the copy of the repository that this module lies in, so that both are of one version.
+
+    Parameters
+    ----------
+    module
+        Folder of the module, by default of this one. Alone, without the repository around it, it gets `PACKAGE`.
+    """
+    folder = Path(__file__).parents[1] if module is None else module
+    around = folder.resolve().parents[2:3]
+    is_copy = all((root / name).is_file() for root in around for name in ("pyproject.toml", "medfuse/__init__.py"))
+    return str(around[0]) if around and is_copy else PACKAGE
+
+
 def default_folder(environment: Mapping[str, str] | None = None) -> Path:
     """Where the environment is made unless another folder is chosen."""
     given = os.environ if environment is None else environment

@@ -25,10 +25,10 @@ from pydicom.uid import (
     SpatialRegistrationStorage,
 )
 
+from medfuse.dicom.encoding.claimed_size import require_claimed_size
 from medfuse.dicom.encoding.decode import StoredPixels
 from medfuse.dicom.encoding.pictures import StoredPicture
 from medfuse.dicom.encoding.pixel_format import GREY
-from medfuse.dicom.encoding.room import require_room
 from medfuse.dicom.frames.enhanced import group_of
 from medfuse.dicom.frames.forms import frames_of
 from medfuse.dicom.frames.frame import rescale_of
@@ -272,7 +272,7 @@ def _read_values(placed: Stack, found: Exported) -> None:
 def _stored_values(placed: Stack, name: str) -> npt.NDArray[Any]:
     x, y, z = placed.grid.shape
     instances = {id(frame.instance): frame.instance for frame in placed.frames}
-    require_room([(one, _claimed_bytes(one)) for one in instances.values()], name)
+    require_claimed_size([(one, _claimed_bytes(one)) for one in instances.values()], name)
     stored: dict[int, npt.NDArray[Any]] = {}
     for key, instance in instances.items():
         with _opened(instance, name) as decode:

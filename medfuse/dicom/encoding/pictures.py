@@ -11,11 +11,11 @@ from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import UID, RLELossless
 
+from medfuse.dicom.encoding.claimed_size import require_claimed_size
 from medfuse.dicom.encoding.codestream import CodestreamError, check_codestream
 from medfuse.dicom.encoding.decode import DECODERS, NATIVE
 from medfuse.dicom.encoding.encapsulated import Fragment, FramesError, frame_fragments, read_frame
 from medfuse.dicom.encoding.pixel_format import refusal
-from medfuse.dicom.encoding.room import require_room
 from medfuse.dicom.header import Instance, said, transfer_syntax
 
 
@@ -42,7 +42,7 @@ class StoredPicture:
             self.samples, self.allocated = int(header.get("SamplesPerPixel") or 1), int(header.BitsAllocated)
         except (AttributeError, TypeError, ValueError) as error:
             raise refusal("pixels not described", instance, name, "Rows, Columns or BitsAllocated is absent") from error
-        require_room(
+        require_claimed_size(
             [(instance, instance.frames * self.rows * self.columns * self.samples * self.allocated // 8)], name
         )
         if self.syntax in NATIVE:

@@ -9,9 +9,9 @@ import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
+from medfuse.dicom.encoding.claimed_size import require_claimed_size
 from medfuse.dicom.encoding.decode import check_pixels
 from medfuse.dicom.encoding.pixel_format import require_grey
-from medfuse.dicom.encoding.room import require_room
 from medfuse.dicom.frames.forms import frames_of
 from medfuse.dicom.frames.frame import Frame, require_same_rescale
 from medfuse.dicom.frames.no_volume import NoVolumeError, no_volume
@@ -237,7 +237,9 @@ def _volume(cls: type[Series], uid: str, frames: Sequence[Frame], name: str, acc
             "too large", f"{name} claims {found.grid!r}: no study is so large. Export the series again."
         )
     layouts = [check_pixels(instance, name) for instance in files]
-    require_room([(one, layout.frames * layout.frame_bytes) for one, layout in zip(files, layouts, strict=True)], name)
+    require_claimed_size(
+        [(one, layout.frames * layout.frame_bytes) for one, layout in zip(files, layouts, strict=True)], name
+    )
     whole = cls(uid, files, found, None, traits=traits)
     lacking = lacks_slices(found, name)
     excerpt = "" if lacking is None or accepted.cut else excerpt_of(found, name)

@@ -14,7 +14,7 @@ SMALL_BYTES = 2**26
 """Pixels up to this size are accepted whatever their files claim: blank slices compress to nearly nothing."""
 
 
-def require_room(claims: Iterable[tuple[Instance, int]], name: str) -> None:
+def require_claimed_size(claims: Iterable[tuple[Instance, int]], name: str) -> None:
     """Raise `NoVolumeError` where files, each with the bytes of pixels that its header claims, cannot hold them."""
     compressed = stored = 0
     for instance, claimed in claims:

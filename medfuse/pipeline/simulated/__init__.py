@@ -1,1 +1,1 @@
-"""Make training pairs of heads that no patient has: of the phantom, and of a brain atlas."""
+"""Make training pairs of simulated heads: of the phantom, and deformed from a brain atlas."""

@@ -76,7 +76,7 @@ def atlas_pairs(heads: int, seed: int) -> Iterator[Pair]:
     Parameters
     ----------
     heads
-        How many heads; each takes about a quarter of a minute.
+        How many heads; each takes half a minute or more.
     seed
         Draws all that differs from head to head. The same seed gives the same pairs.
 

@@ -134,11 +134,15 @@ class Provenance:
         """A series description that says so where an alignment was forced against what the pictures say."""
         return marked(name, self.registration)
 
-    def sentence(self) -> str:
-        """The same for a reader of the DICOM header (DerivationDescription, at most 1024 characters)."""
+    @property
+    def partner_range(self) -> str:
+        """Which values of the partner are shown from black or the first colour to white or the last, with the unit."""
         unit = "" if self.partner_unit == "arbitrary" else f" {self.partner_unit}"
         curve = " by a tone curve" if self.partner_window.bends else ""
-        window = f"{self.partner_window.lower:.4g} to {self.partner_window.upper:.4g}{unit}{curve}"
+        return f"{self.partner_window}{unit}{curve}"
+
+    def sentence(self) -> str:
+        """The same for a reader of the DICOM header (DerivationDescription, at most 1024 characters)."""
         colours = f", coloured with the palette {self.palette} ({JOINED[self.colour_join]})" if self.colour_join else ""
         accepted = "Sources that name different patients were accepted. " if self.different_patients else ""
         filled = "".join(
@@ -157,7 +161,7 @@ class Provenance:
         straightened = "Tilted MR slices interpolated once onto an upright grid. " if self.mri_straightened else ""
         return (
             f"MR fused slice by slice with {self.partner_modality} by {self._made_by()}. {self.partner_modality} "
-            f"alignment: {self.alignment}; resampled once onto the MR grid, values {window} "
-            f"shown{colours}; MR values {self.mri_window.lower:.4g} to {self.mri_window.upper:.4g}. {black_air}"
+            f"alignment: {self.alignment}; resampled once onto the MR grid, values {self.partner_range} "
+            f"shown{colours}; MR values {self.mri_window}. {black_air}"
             f"{straightened}{filled}{cut}{accepted}{suv}{DISCLAIMER}"
         )[:1024]

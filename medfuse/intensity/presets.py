@@ -37,6 +37,11 @@ class Window:
         if not all(one[0] < other[0] and one[1] < other[1] for one, other in pairwise(points)):
             raise IntensityError(f"a tone curve must rise from its lower to its upper limit; found {points}.")
 
+    def __str__(self) -> str:
+        """Both limits by four digits that count, as people write them: ``0 to 17360``."""
+        lower, upper = (f"{float(f'{limit:.4g}'):g}" for limit in (self.lower, self.upper))
+        return f"{lower} to {upper}"
+
     @property
     def points(self) -> tuple[tuple[float, float], ...]:
         """Values and their places in [0, 1], from end to end."""

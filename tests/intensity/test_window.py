@@ -161,3 +161,10 @@ def test_a_window_that_is_none_is_quoted_as_typed(text):
 def test_a_mistyped_preset_is_answered_with_the_name_that_is_most_like_it():
     with pytest.raises(IntensityError, match=r"found 'bnoe'\. Did you mean 'bone'\?"):
         parse_window("bnoe")
+
+
+def test_a_window_says_its_limits_as_people_write_them():
+    assert str(Window(0, 17358.4)) == "0 to 17360"
+    assert str(Window(-10, 1500)) == "-10 to 1500"
+    assert str(Window(0, 4.21234)) == "0 to 4.212"
+    assert str(Window(0, 3e7)) == "0 to 3e+07"

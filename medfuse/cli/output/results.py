@@ -11,6 +11,7 @@ from medfuse.cli.console import describe, print_json, stdout
 from medfuse.cli.options.choices import DicomChoices, Format
 from medfuse.provenance import DISCLAIMER
 from medfuse.runtime.progress import Progress, part_of
+from medfuse.volume.modality import TRAITS
 
 if TYPE_CHECKING:
     from medfuse.pipeline.fused_study import FusedStudy
@@ -86,7 +87,8 @@ ENTRIES = {
 def summary(study: FusedStudy, out: Path, written: list[str]) -> dict[str, Any]:
     """Say what was written where, and how it was made, in the words of ``--json``."""
     places = {name: str(out / entry) for name, entry in ENTRIES.items() if entry in written}
-    made = {"verdict": study.provenance.alignment, "provenance": study.provenance.to_dict()}
+    provenance = study.provenance
+    made = {"verdict": provenance.alignment, "window": provenance.partner_range, "provenance": provenance.to_dict()}
     return {"out": str(out)} | places | {"grid": describe(study.slices.grid)} | made
 
 
@@ -100,6 +102,8 @@ def print_result(result: dict[str, Any], as_json: bool) -> None:
             stdout.print(f"{name:9} {result[name]}", soft_wrap=True, highlight=False, markup=False)
     stdout.print(f"{'align':9} {result['verdict']}", highlight=False, markup=False, soft_wrap=True)
     made = result["provenance"]
+    label = TRAITS[made["partner_modality"]].label
+    stdout.print(f"{'window':9} {label} {result['window']}", highlight=False, markup=False, soft_wrap=True)
     for name, value in (("method", made["method"]["name"]), ("engine", made["engine"])):
         if value is not None:
             stdout.print(f"{name:9} {value}", highlight=False, markup=False, soft_wrap=True)

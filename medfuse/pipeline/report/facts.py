@@ -17,7 +17,6 @@ from medfuse.pipeline.figure import QUANTITIES
 from medfuse.provenance import JOINED, Provenance, printable
 from medfuse.registration import Registration
 from medfuse.registration.align import UNTOLD
-from medfuse.report.page.render import number
 from medfuse.volume import MRI, TRAITS, Grid, Modality, Source
 from medfuse.volume.modality import MODALITIES
 
@@ -153,7 +152,7 @@ def _label(provenance: Provenance) -> str:
 
 def _range(window: Window, unit: str) -> str:
     curve = ", along a tone curve" if window.bends else ""
-    return f"{number(window.lower, 4)} to {number(window.upper, 4)} ({unit}){curve}"
+    return f"{window} ({unit}){curve}"
 
 
 def _colours(provenance: Provenance) -> str | None:

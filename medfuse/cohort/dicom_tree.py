@@ -14,7 +14,7 @@ from medfuse.cohort.patients import Identity, group_patients, label_of
 from medfuse.cohort.planned import LeftOut
 from medfuse.cohort.series_facts import facts_of, header_of, when_of
 from medfuse.dicom.header import Instance, quiet, said
-from medfuse.dicom.scan.collect import Collected, collect, without_garbage_collection
+from medfuse.dicom.scan.collect import Collected, collect
 from medfuse.dicom.scan.planning_elements import PLANNING_ELEMENTS
 from medfuse.dicom.scan.series import Accepted, Series
 from medfuse.errors import counted
@@ -52,7 +52,7 @@ def read_tree(source: Path, *, one_patient: bool = False, accepted: Accepted = A
         If the path does not exist, or its files cannot be accessed.
     """
     found = collect(source, PLANNING_ELEMENTS)
-    with quiet(), without_garbage_collection():
+    with quiet():
         places = _Places(source, found)
         groups = found.groups
         subject_of = group_patients([Identity.of(instances[0]) for _, instances in groups], one_patient)

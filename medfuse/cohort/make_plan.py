@@ -20,6 +20,7 @@ from medfuse.nifti.other_formats import what_else
 MANIFEST_SUFFIXES = (".csv", ".tsv", ".txt")
 
 
+@without_garbage_collection()  # once for all: each time it goes on again, it visits all headers that are held
 def plan(source: str | Path, *, rules: Rules | str | Path | None = None) -> Plan:
     """Say what would be fused with what, and why; nothing is written, and no pixels are read.
 
@@ -64,6 +65,7 @@ def plan(source: str | Path, *, rules: Rules | str | Path | None = None) -> Plan
     return _paired(tree.subjects, tree.left_out, chosen, source)
 
 
+@without_garbage_collection()
 def plan_study(
     study: Path,
     modality: str | None = None,
@@ -125,9 +127,8 @@ def _paired(
     rows: list[PlannedFusion] = []
     left: list[LeftOut] = []
     taken: set[str] = set()
-    with without_garbage_collection():
-        for candidates in subjects.values():
-            fusions, unused = pair_subject(list(candidates), rules, taken)
-            rows += fusions
-            left += unused
+    for candidates in subjects.values():
+        fusions, unused = pair_subject(list(candidates), rules, taken)
+        rows += fusions
+        left += unused
     return Plan(tuple(rows), (*left, *left_out), (), source)

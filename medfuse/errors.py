@@ -31,6 +31,11 @@ def counted(number: int, one: str, several: str = "") -> str:
     return f"{number} {one if number == 1 else several or one + 's'}"
 
 
+def found_in_words(value: object) -> str:
+    """What was given instead of a name, for a message: words and numbers as they are, of all else the type alone."""
+    return repr(value) if isinstance(value, (str, int, float)) else f"an object of type {type(value).__name__}"
+
+
 def did_you_mean(found: str, names: Iterable[str]) -> str:
     """Ask for the name that is most like what was found, as the end of a message; empty where none is.
 

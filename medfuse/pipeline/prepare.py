@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import get_args
 
 from monai.data.meta_tensor import MetaTensor
 
+from medfuse.errors import found_in_words
 from medfuse.intensity import BODY_WINDOW, AirMask, Window, choose_window, known_window, outside_value
 from medfuse.pipeline.steps import blacken_air, choose_palette, split_luma, window_slab
 from medfuse.registration import Align, Registration, assess_registration, register, resample, resampled
@@ -220,14 +221,18 @@ def require_choices(
     plane: Plane,
 ) -> str | None:
     """Check what can be checked before anything takes minutes; return the palette."""
-    if not isinstance(align, Registration) and align not in get_args(Align):
-        raise ValueError(f"align must be one of {', '.join(get_args(Align))} or a Registration; found {align!r}.")
-    if plane not in PLANES:
-        raise ValueError(f"plane must be one of {', '.join(PLANES)}; found {plane!r}.")
-    if join not in COLOUR_JOINS:
-        raise ValueError(f"join must be one of {', '.join(COLOUR_JOINS)}; found {join!r}.")
+    if not isinstance(align, Registration):
+        _require_one_of("align", align, get_args(Align), ' or a Registration, as medfuse.Registration(matrix, "file")')
+    _require_one_of("plane", plane, PLANES)
+    _require_one_of("join", join, COLOUR_JOINS)
     known_window(partner, window)
     return choose_palette(palette, partner)
+
+
+def _require_one_of(name: str, value: object, choices: Sequence[str], or_else: str = "") -> None:
+    # An array is no choice either, and compares with each name as an array.
+    if not (isinstance(value, str) and value in choices):
+        raise ValueError(f"{name} must be one of {', '.join(choices)}{or_else}; found {found_in_words(value)}.")
 
 
 def from_source(volume: MetaTensor, source: Source | None) -> MetaTensor:

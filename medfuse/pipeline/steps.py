@@ -22,6 +22,7 @@ from medfuse.methods.method import FusionMethod
 from medfuse.runtime.torch_settings import default_settings
 from medfuse.volume import TRAITS, ColourJoin, SlicePairs, as_slices, like, meta_of, plain
 from medfuse.volume.metatensor import HasMeta
+from medfuse.volume.modality import require_palette
 
 EMPTY_SLICE = 0.02
 """Mean of the brighter source below which a slice shows too little to learn from or to score."""
@@ -40,7 +41,7 @@ def choose_palette(palette: str | None, partner: HasMeta) -> str | None:
     """
     chosen = TRAITS[meta_of(partner)["modality"]].palette if palette is None else palette
     if chosen is not None:
-        palette_table(chosen)
+        require_palette(chosen)
     return chosen
 
 

@@ -88,7 +88,7 @@ def register(
     Studholme et al., Pattern Recognition 32(1), 1999, doi:10.1016/S0031-3203(98)00091-0;
     samples and B-spline histograms: Mattes et al., IEEE Trans. Med. Imaging 22(1), 2003, doi:10.1109/TMI.2003.809072.
     """
-    if method not in ALIGNMENTS:
+    if not (isinstance(method, str) and method in ALIGNMENTS):  # an array compares as an array
         raise ValueError(f"method must be one of {', '.join(map(repr, ALIGNMENTS))}; found {method!r}.")
     require_volume(fixed, "the fixed volume")
     require_volume(moving, "the moving volume")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from medfuse.errors import IntensityError, StudyError, did_you_mean
+from medfuse.errors import IntensityError, StudyError, did_you_mean, found_in_words
 
 Modality = Literal["MR", "CT", "PT", "NM"]
 MODALITIES: tuple[Modality, ...] = get_args(Modality)
@@ -27,10 +27,9 @@ PALETTES: tuple[PaletteName, ...] = get_args(PaletteName)
 
 def require_palette(name: str) -> None:
     """Raise `IntensityError` unless there is a palette of this name."""
-    if name not in PALETTES:
-        raise IntensityError(
-            f"expected a palette of {', '.join(PALETTES)}; found {name!r}.{did_you_mean(str(name), PALETTES)}"
-        )
+    if not (isinstance(name, str) and name in PALETTES):
+        hint = did_you_mean(name, PALETTES) if isinstance(name, str) else ""
+        raise IntensityError(f"expected a palette of {', '.join(PALETTES)}; found {found_in_words(name)}.{hint}")
 
 
 ColourJoin = Literal["oklab", "chroma"]

@@ -4,7 +4,7 @@
         [--chosen NAME --page TABLE.md]
 
 Each file in recipes/candidates changes some settings of recipes/default.yaml. Each is trained twice, holding out one
-and then the other half of the training patients, at a tenth of the length, and scored on the patients that were held
+and then the other half of the training patients, for 2400 steps, and scored on the patients that were held
 out: so every patient of the split ``train`` counts once. Pictures are scored as they are seen: with the partner's
 colours by Eq. 5, at 8 bit. Lesions are put into the sources, too, and looked for in the fused luma.
 
@@ -40,7 +40,7 @@ RECIPES = Path(__file__).parent.parent / "recipes"
 MOST = 8
 """Candidates: among more, the best is more likely to be best by chance."""
 
-LENGTH = 0.1
+LENGTH = 0.15
 """Share of the recipe's steps."""
 
 PUBLISHED = "published, black air"

@@ -53,7 +53,8 @@ def test_parts_add_up_to_the_fused_luma(study):
 def test_a_blob_planted_in_one_source_is_its_own(modality, unit, side):
     grid = Grid((40, 44, 6), np.diag([4.0, 4.0, 4.0, 1.0]))
     x, y = np.meshgrid(np.arange(40) - 19.5, np.arange(44) - 21.5, indexing="ij")
-    weak = 0.1 * np.repeat((np.hypot(x, y) < 16)[..., None], 6, axis=2)
+    weak = 0.05 * np.repeat((np.hypot(x, y) < 16)[..., None], 6, axis=2)
+    # Ground is dark, for what is fused from it is of both.
     weak[..., :2] = 1  # what both show brightest, so that their windows are those of the range
     blob = np.exp(-(x**2 + y**2) / 20)[..., None] * np.array([0, 0, 0, 1, 1, 0])
     values = {name: weak + 0.9 * blob * (name == side) for name in ("mri", "partner")}

@@ -60,8 +60,9 @@ def ours(shared_data):
     return found
 
 
-BEHIND_PUBLISHED = {("MRI-CT", "mi"), ("MRI-PET", "sd")}
-"""Scores in which the weights are behind the published ones, as the model card says."""
+BEHIND_PUBLISHED = {("MRI-CT", "mi")}
+"""Scores in which the weights are behind the published ones as these were scored elsewhere. Scored here, they are behind
+in SD of MRI–PET, too, as the model card says."""
 
 
 @pytest.mark.slow

@@ -135,7 +135,8 @@ def test_results_that_are_not_whole_are_made_again(in_process, cohort, out, dama
     if damage == "gone":
         path.unlink()
     else:
-        path.write_bytes(content[:-9] if damage == "cut" else content[:-9] + b"?" + content[-8:])
+        other = bytes([content[-9] ^ 1])  # than what is there
+        path.write_bytes(content[:-9] if damage == "cut" else content[:-9] + other + content[-8:])
     assert results(run(cohort, out))[NAMES[0]] == "done"
     assert worked(in_process) == [NAMES[0]]
     assert path.read_bytes() == content

@@ -50,17 +50,21 @@ def measure(folder: Path, studies: int, coarsen: float, repeats: int) -> None:
     timed(folder / "warm", "run", plan, "--workers", "1")  # compiles the engine, if nobody has
     ways: dict[str, list[float]] = {"commands": [], "one worker": [], "two workers": []}
     peaks = {}
+    spans: dict[str, list[list[tuple[float, float]]]] = {"one worker": [], "two workers": []}
     for repeat in range(repeats):
         ways["commands"].append(sum(command(folder, plan, repeat, row) for row in range(studies)))
         for count, name in ((1, "one worker"), (2, "two workers")):
             out = folder / f"{name}{repeat}"
             ways[name].append(timed(out, "run", plan, "--workers", str(count)))
             peaks[name] = [line["row"]["peak_mib"] for line in lines_of(out) if line.get("row")]
-            overhead = overhead_of(out)
+            spans[name].append(spans_of(out))
     for name, seconds in ways.items():
         print(f"{name:12} {min(seconds):7.1f} s for {studies} studies (best of {repeats})")
     print(f"one command each, against two workers: {min(ways['commands']) / min(ways['two workers']):.2f} times")
     print(f"one worker against two, a thread each: {min(ways['one worker']) / min(ways['two workers']):.2f} times")
+    shortest = {name: min(map(whole_of, runs)) for name, runs in spans.items()}
+    print(f"the same without the start of each run: {shortest['one worker'] / shortest['two workers']:.2f} times")
+    overhead = min(map(overhead_of, spans["one worker"]))
     first, last = peaks["one worker"][0], mean(peaks["one worker"][-2:])
     print(f"memory of one worker: {first:.0f} MiB at its first study, {last:.0f} MiB at its last of {studies}")
     print(f"between two studies of a worker: {1000 * overhead[0]:.0f} ms, {100 * overhead[1]:.2f} % of a study")
@@ -87,20 +91,26 @@ def lines_of(out: Path) -> list[dict[str, object]]:
     return list(Ledger(out).lines())
 
 
-def overhead_of(out: Path) -> tuple[float, float]:
-    """Time of a worker between one study's end and the next one's begin: mean seconds, and share of a study."""
+def spans_of(out: Path) -> list[tuple[float, float]]:
+    """When each study began and ended, s."""
     from datetime import datetime
 
-    moments = {}
+    moments: dict[object, list[float]] = {}
     for line in lines_of(out):
         if line["event"] in ("started", "result"):
             moments.setdefault(line["study"], []).append(datetime.fromisoformat(str(line["time"])).timestamp())
-    spans = [moment for moment in moments.values() if len(moment) == 2]
+    return [(begin, end) for begin, end in moments.values()]
+
+
+def whole_of(spans: list[tuple[float, float]]) -> float:
+    """From the first study's begin to the last one's end, s: a run without its start."""
+    return max(end for _, end in spans) - min(begin for begin, _ in spans)
+
+
+def overhead_of(spans: list[tuple[float, float]]) -> tuple[float, float]:
+    """Time of one worker between one study's end and the next one's begin: mean seconds, and share of a study."""
     worked = sum(end - begin for begin, end in spans)
-    busy = [sum(begin <= moment < end for begin, end in spans) for moment, _ in spans]
-    workers = max(busy)
-    whole = max(end for _, end in spans) - min(begin for begin, _ in spans)
-    idle = max(0.0, whole * workers - worked) / len(spans)
+    idle = max(0.0, whole_of(spans) - worked) / (len(spans) - 1)
     return idle, idle / (worked / len(spans))
 
 

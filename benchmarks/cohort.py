@@ -110,7 +110,7 @@ def whole_of(spans: list[tuple[float, float]]) -> float:
 def overhead_of(spans: list[tuple[float, float]]) -> tuple[float, float]:
     """Time of one worker between one study's end and the next one's begin: mean seconds, and share of a study."""
     worked = sum(end - begin for begin, end in spans)
-    idle = max(0.0, whole_of(spans) - worked) / (len(spans) - 1)
+    idle = max(0.0, whole_of(spans) - worked) / max(1, len(spans) - 1)
     return idle, idle / (worked / len(spans))
 
 

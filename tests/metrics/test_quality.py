@@ -61,8 +61,8 @@ def ours(shared_data):
 
 
 BEHIND_PUBLISHED = {("MRI-CT", "mi")}
-"""Scores in which the weights are behind the published ones as these were scored elsewhere. Scored here, they are behind
-in SD of MRI–PET, too, as the model card says."""
+"""Scores in which the weights are behind the published ones as these were scored elsewhere. Scored here, they are
+behind in SD of MRI–PET, too, as the model card says."""
 
 
 @pytest.mark.slow

@@ -6,7 +6,8 @@ from monai.data.meta_tensor import MetaTensor
 from torch import nn
 
 from medfuse.gesenet.engines.registry import Engine, as_engine
-from medfuse.methods.batches import DEFAULT_BATCH_SIZE, fuse_volumes
+from medfuse.methods.batch_size import DEFAULT_BATCH_SIZE
+from medfuse.methods.batches import fuse_volumes
 from medfuse.runtime.progress import Progress
 
 

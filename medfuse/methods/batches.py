@@ -16,8 +16,6 @@ from medfuse.runtime.torch_settings import default_settings
 from medfuse.volume import SlicePairs, like
 from medfuse.volume.planes import require_same_grid, slice_batch
 
-DEFAULT_BATCH_SIZE = 4
-
 
 class Fuser(Protocol):
     """What fuses a slab: a `FusionMethod`, or an engine of `medfuse.gesenet`."""

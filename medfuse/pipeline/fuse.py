@@ -11,7 +11,7 @@ from medfuse.errors import MethodError
 from medfuse.gesenet.engines import AUTO
 from medfuse.intensity import Window
 from medfuse.load_study import require_pair
-from medfuse.methods.batches import DEFAULT_BATCH_SIZE
+from medfuse.methods.batch_size import DEFAULT_BATCH_SIZE
 from medfuse.methods.load import MethodLike, load_method
 from medfuse.methods.method import FusionMethod
 from medfuse.methods.names import GESENET

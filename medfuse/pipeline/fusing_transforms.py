@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from medfuse.errors import MethodError
 from medfuse.gesenet.engines import AUTO
-from medfuse.methods.batches import DEFAULT_BATCH_SIZE, fuse_volumes
+from medfuse.methods.batch_size import DEFAULT_BATCH_SIZE
+from medfuse.methods.batches import fuse_volumes
 from medfuse.methods.load import MethodLike, load_method
 from medfuse.methods.method import FusionMethod
 from medfuse.methods.names import GESENET

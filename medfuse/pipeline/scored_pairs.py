@@ -16,7 +16,8 @@ from medfuse.intensity import Window
 from medfuse.intensity.colour import tint
 from medfuse.intensity.picture_files import read_picture
 from medfuse.load_study import load
-from medfuse.methods.batches import DEFAULT_BATCH_SIZE, fused_batches
+from medfuse.methods.batch_size import DEFAULT_BATCH_SIZE
+from medfuse.methods.batches import fused_batches
 from medfuse.methods.blend import in_colours
 from medfuse.methods.method import FusionMethod
 from medfuse.pipeline.prepare import prepare_pair

@@ -1,17 +1,5 @@
 from .grid import LPS_FROM_RAS, MOST_VOXELS, Grid, Points
-from .metatensor import (
-    NO_DOSE,
-    Source,
-    grid_of,
-    known_of,
-    label_of,
-    like,
-    make_volume,
-    meta_of,
-    plain,
-    require_volume,
-    source_of,
-)
+from .metatensor import grid_of, known_of, label_of, like, make_volume, meta_of, plain, require_volume, source_of
 from .modality import (
     COLOUR_JOINS,
     MODALITIES,
@@ -32,6 +20,7 @@ from .modality import (
 from .plane_names import PLANES, Plane
 from .planes import DISPLAY_AXES, as_slices, replane, require_same_grid, slice_batch, turn_of
 from .slabs import LazyVolume, SlicePairs
+from .source import NO_DOSE, Source
 from .units import activity_per_ml, becquerels_in
 from .uptake import NORMALISATIONS, Normalisation, Patient, Stated, SuvInputs, Uptake
 

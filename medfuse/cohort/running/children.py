@@ -11,7 +11,8 @@ import subprocess
 import sys
 import threading
 from collections import defaultdict
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,7 @@ class Children:
     def __init__(self) -> None:
         self._idle: dict[str, list[Child]] = defaultdict(list)
         self._busy: dict[Child, str] = {}
+        self._ahead: list[Child] = []
         self._lock = threading.Lock()
 
     def ask(self, owner: str, threads: int, question: dict[str, Any], limit: int) -> dict[str, Any]:
@@ -177,10 +179,25 @@ class Children:
         return answer
 
     def start(self, owner: str, threads: int) -> None:
-        """Start a process ahead of the first question."""
+        """Give a worker a process before its first question: one that was started ahead, or a new one."""
         with self._lock:
             if not self._idle[owner]:
-                self._idle[owner].append(Child(threads))
+                self._idle[owner].append(self._ahead.pop() if self._ahead else Child(threads))
+
+    @contextmanager
+    def ahead(self, count: int, threads: int) -> Iterator[None]:
+        """Start the processes of workers that are about to be made, so that both come up at once."""
+        started = [Child(threads) for _ in range(count)]
+        with self._lock:
+            self._ahead += started
+        try:
+            yield
+        finally:
+            with self._lock:
+                left = [child for child in started if child in self._ahead]
+                self._ahead = [child for child in self._ahead if child not in left]
+            for child in left:
+                child.close()
 
     def close(self, owner: str) -> None:
         """End the processes of a worker, those that work, too."""

@@ -296,6 +296,8 @@ def _client(where: Where, studies: int) -> Iterator[tuple[Client, int]]:
     from distributed import Client, LocalCluster
     from distributed.system import MEMORY_LIMIT
 
+    from medfuse.cohort.running.children import children
+
     if where.client is not None:
         yield where.client, 0
         return
@@ -311,10 +313,12 @@ def _client(where: Where, studies: int) -> Iterator[tuple[Client, int]]:
             yield client, 0
         return
     workers = min(where.workers or max(1, min(CPU_COUNT, MEMORY_LIMIT // LEAST_MEMORY)), studies)
+    threads = max(1, CPU_COUNT // workers)
     # Its workers are threads of this process, for each has a process of its own for the studies: no port is opened by
     # which others could give it work, and a death is seen by the one that asked. Dask's pages, which cannot be turned
     # off, are served to this machine only.
     with (
+        children.ahead(workers, threads),
         LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
@@ -325,7 +329,7 @@ def _client(where: Where, studies: int) -> Iterator[tuple[Client, int]]:
         ) as cluster,
         Client(cluster) as client,
     ):
-        yield client, max(1, CPU_COUNT // workers)
+        yield client, threads
 
 
 LOOPBACK = "127.0.0.1:0"

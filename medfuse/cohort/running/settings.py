@@ -10,7 +10,7 @@ from typing import Any, get_type_hints
 from medfuse.errors import CohortError, did_you_mean
 from medfuse.gesenet.engines import AUTO, ENGINE_NAMES
 from medfuse.intensity.presets import parse_window
-from medfuse.methods.batches import DEFAULT_BATCH_SIZE
+from medfuse.methods.batch_size import DEFAULT_BATCH_SIZE
 from medfuse.methods.names import parse_name
 from medfuse.registration.files.words import ALIGNMENTS
 from medfuse.runtime.yaml_settings import read_yaml

@@ -32,6 +32,8 @@ def main() -> None:
         Path("/proc/self/oom_score_adj").write_text("1000")
     questions: queue.SimpleQueue[str] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(questions,), daemon=True).start()
+    from medfuse.cohort.study import perform  # noqa: F401 - seconds of imports, before the first question comes
+
     while True:
         question = json.loads(questions.get())
         answers.write(json.dumps(_answer(question)) + "\n")

@@ -11,9 +11,9 @@ from monai.data.meta_tensor import MetaTensor
 
 from medfuse import dicom, nifti
 from medfuse.dicom.patient import name_different_patients
-from medfuse.dicom.read.volume import DicomSource
-from medfuse.dicom.scan.completeness import WHAT_TO_DO
-from medfuse.dicom.scan.find_files import Place, places_named
+from medfuse.dicom.reading.volume import DicomSource
+from medfuse.dicom.scanning.completeness import WHAT_TO_DO
+from medfuse.dicom.scanning.find_files import Place, places_named
 from medfuse.errors import SeriesError, StudyError
 from medfuse.runtime.progress import Progress, step_of
 from medfuse.runtime.torch_settings import default_settings

@@ -55,9 +55,9 @@ ORDER = [
     "dicom.patient",
     "dicom.frames",
     "dicom.encoding",
-    "dicom.scan",
-    "dicom.read",
-    "dicom.write",
+    "dicom.scanning",
+    "dicom.reading",
+    "dicom.writing",
     "dicom.objects",
     "dicom.deidentify",
     "dicom.consistency",
@@ -142,6 +142,18 @@ def test_imports_run_one_way():
 def test_no_imports_form_a_circle():
     graph = {name: below(path) - {name} for name, path in modules() if name not in ASIDE}
     TopologicalSorter(graph).prepare()
+
+
+def test_no_module_hides_a_name_that_its_package_loads_when_asked():
+    """Python sets a module as its package's attribute once anybody imports it, and the package is not asked again."""
+    hidden = []
+    for stub in PACKAGE.rglob("__init__.pyi"):
+        beside = {path.stem for path in stub.parent.iterdir()}
+        for node in ast.parse(stub.read_text()).body:
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names = {name.name for name in node.names}
+                hidden += [f"{stub.parent.name}.{name}" for name in names & beside if name != node.module]
+    assert hidden == []
 
 
 def test_every_module_has_its_place_in_the_order():

@@ -59,7 +59,7 @@ def inspect(
 def _inspect_dicom(paths: list[Path]) -> tuple[list[Row], dicom.Scan]:
     from medfuse import dicom, nifti
     from medfuse.dicom.header import quiet
-    from medfuse.dicom.scan.find_files import places_named
+    from medfuse.dicom.scanning.find_files import places_named
 
     found = dicom.scan(paths)
     if not found.series:

@@ -14,9 +14,9 @@ from medfuse.cohort.patients import Identity, group_patients, label_of
 from medfuse.cohort.planned import LeftOut
 from medfuse.cohort.series_facts import facts_of, header_of, when_of
 from medfuse.dicom.header import Instance, quiet, said
-from medfuse.dicom.scan.collect import Collected, collect
-from medfuse.dicom.scan.planning_elements import PLANNING_ELEMENTS
-from medfuse.dicom.scan.series import Accepted, Series
+from medfuse.dicom.scanning.collect import Collected, collect
+from medfuse.dicom.scanning.planning_elements import PLANNING_ELEMENTS
+from medfuse.dicom.scanning.series import Accepted, Series
 from medfuse.errors import counted
 
 MOST_LISTED = 30_000

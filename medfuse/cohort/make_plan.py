@@ -12,8 +12,8 @@ from medfuse.cohort.manifest import read_manifest
 from medfuse.cohort.pair import pair_subject
 from medfuse.cohort.planned import LeftOut, Plan, PlannedFusion
 from medfuse.cohort.rules import Rules
-from medfuse.dicom.scan.collect import without_garbage_collection
-from medfuse.dicom.scan.series import Accepted
+from medfuse.dicom.scanning.collect import without_garbage_collection
+from medfuse.dicom.scanning.series import Accepted
 from medfuse.errors import CohortError, StudyError
 from medfuse.nifti.other_formats import what_else
 

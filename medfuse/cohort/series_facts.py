@@ -10,7 +10,7 @@ from typing import Any
 from medfuse.cohort.sequences import contrast_of, corrected_of, kernel_of, reconstruction_of, sequence_of, tracer_of
 from medfuse.dicom.frames.enhanced import Groups
 from medfuse.dicom.header import READABLE, Instance, items, numbers, said, series_name, short_text, texts
-from medfuse.dicom.scan.split_volumes import OVERVIEWS
+from medfuse.dicom.scanning.split_volumes import OVERVIEWS
 from medfuse.volume.modality import MRI, TRAITS
 
 RESULT = "a result of medfuse, which is never an input"

@@ -3,15 +3,15 @@ from .objects.blending import unblendable, write_blending
 from .objects.dicomdir import require_listable, write_media
 from .objects.registration_reader import read_alignment
 from .objects.registration_writer import ALIGNMENT_SUFFIX, both_placed, require_placed, write_alignment
-from .read.fused import read_fused
-from .read.volume import DicomSource, read, read_source
-from .scan.scan import Scan, scan
-from .scan.series import Series
-from .write.compression import COMPRESSIONS, Compression, require_compressible
-from .write.identity import Identity, IdentityLike
-from .write.options import Bits, DicomOptions
-from .write.series import require_measurable, write_attribution, write_partner, write_series
-from .write.slice_stream import SliceStream
+from .reading.fused import read_fused
+from .reading.volume import DicomSource, read, read_source
+from .scanning.scan import Scan, scan
+from .scanning.series import Series
+from .writing.compression import COMPRESSIONS, Compression, require_compressible
+from .writing.identity import Identity, IdentityLike
+from .writing.options import Bits, DicomOptions
+from .writing.series import require_measurable, write_attribution, write_partner, write_series
+from .writing.slice_stream import SliceStream
 
 __all__ = [
     "ALIGNMENT_SUFFIX",

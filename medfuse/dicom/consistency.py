@@ -35,9 +35,9 @@ from medfuse.dicom.frames.frame import rescale_of
 from medfuse.dicom.frames.stack import Stack, stack
 from medfuse.dicom.header import MULTIFRAME_PICTURES, READABLE, Instance, code_value, quiet, said, series_name
 from medfuse.dicom.objects.registration_reader import alignment_of
-from medfuse.dicom.scan.read_headers import read_any_header
-from medfuse.dicom.write.identity import faults_of
-from medfuse.dicom.write.series_modules import orientation_letters
+from medfuse.dicom.scanning.read_headers import read_any_header
+from medfuse.dicom.writing.identity import faults_of
+from medfuse.dicom.writing.series_modules import orientation_letters
 from medfuse.errors import MedfuseError, RegistrationError, SeriesError, counted
 from medfuse.runtime.output.exchange import settle_under, without_staged
 from medfuse.volume.grid import Grid

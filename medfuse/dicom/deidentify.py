@@ -24,9 +24,9 @@ from pydicom.sr.coding import Code
 from pydicom.uid import generate_uid
 
 from medfuse.dicom.header import quiet
-from medfuse.dicom.read.volume import DicomSource
-from medfuse.dicom.write.identity import is_well_formed
-from medfuse.dicom.write.references import coded
+from medfuse.dicom.reading.volume import DicomSource
+from medfuse.dicom.writing.identity import is_well_formed
+from medfuse.dicom.writing.references import coded
 from medfuse.errors import ExportError
 from medfuse.volume import Source
 

@@ -19,12 +19,12 @@ from pydicom.sr.coding import Code
 from pydicom.uid import UID
 
 from medfuse.dicom.decimals import decimals
-from medfuse.dicom.write.compression import save
-from medfuse.dicom.write.image_modules import IMAGE_MODULES, describe_position, place_reconstruction
-from medfuse.dicom.write.instances import position, set_pixels
-from medfuse.dicom.write.references import coded, item
-from medfuse.dicom.write.rescale import describe_pixels
-from medfuse.dicom.write.series_modules import place
+from medfuse.dicom.writing.compression import save
+from medfuse.dicom.writing.image_modules import IMAGE_MODULES, describe_position, place_reconstruction
+from medfuse.dicom.writing.instances import position, set_pixels
+from medfuse.dicom.writing.references import coded, item
+from medfuse.dicom.writing.rescale import describe_pixels
+from medfuse.dicom.writing.series_modules import place
 from medfuse.errors import GeometryError, IntensityError
 from medfuse.runtime.output.atomic_output import atomic_folder
 from medfuse.volume import TRAITS, Modality, grid_of, make_volume, meta_of, plain

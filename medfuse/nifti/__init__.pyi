@@ -1,7 +1,7 @@
 from .header import SUFFIXES, NiftiSource, is_nifti
 from .other_formats import require_known_name, what_else
-from .read import holds_colours, read, read_fused, read_grid, read_size
-from .write import dataset_description, write, write_measured, write_parts
+from .reading import holds_colours, read, read_fused, read_grid, read_size
+from .writing import dataset_description, write, write_measured, write_parts
 
 __all__ = [
     "SUFFIXES",

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from medfuse.nifti.read import TEMPLATE_SPACES
+from medfuse.nifti.reading import TEMPLATE_SPACES
 from medfuse.registration.assess import agrees_within, assess, cannot_tell
 from medfuse.registration.deformable.deform import deform
 from medfuse.registration.search import SIGNIFICANT, Pair, climb, score_note, search

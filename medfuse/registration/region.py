@@ -17,7 +17,7 @@ from monai.data.meta_tensor import MetaTensor
 from scipy import ndimage
 
 from medfuse.dicom.anatomy import body_part
-from medfuse.dicom.read.volume import DicomSource
+from medfuse.dicom.reading.volume import DicomSource
 from medfuse.registration.body.outline import Mask, body_mask
 from medfuse.registration.pyramid import PyramidLevel
 from medfuse.volume import TRAITS, grid_of, plain, source_of

@@ -13,7 +13,7 @@ import torch
 from monai.data.meta_tensor import MetaTensor
 
 from medfuse.intensity import Window, to_unit
-from medfuse.nifti.write import encode
+from medfuse.nifti.writing import encode
 from medfuse.report.slice_view import share_shown
 from medfuse.volume import Grid, grid_of, like, plain
 from medfuse.volume.grid import Points

@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from medfuse.dicom.consistency import Audit, Exported, audit
 from medfuse.dicom.header import ENHANCED, said
-from medfuse.dicom.scan.scan import scan
-from medfuse.dicom.scan.series import Series
+from medfuse.dicom.scanning.scan import scan
+from medfuse.dicom.scanning.series import Series
 from medfuse.errors import GeometryError, counted
 from medfuse.runtime.output.exchange import without_staged
 from medfuse.verify.readers import NIFTI_READER, ReadingError, View, installed, read

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 import medfuse
 from medfuse.cli import app
 from medfuse.dicom import scan
-from medfuse.dicom.scan import find_files
+from medfuse.dicom.scanning import find_files
 from medfuse.dicom.simulate import write_acquisition
 from medfuse.errors import SeriesError, StudyError
 

@@ -260,7 +260,7 @@ def test_bounded_work_stops_at_the_first_error():
 
 
 def test_a_full_disk_ends_one_file_as_it_ends_many(tmp_path, mri, monkeypatch):
-    import medfuse.dicom.write.instances as instances
+    import medfuse.dicom.writing.instances as instances
 
     def full(*_):
         raise OSError(28, "No space left on device")

@@ -19,8 +19,8 @@ from written_series import sources, validate
 import medfuse
 from medfuse.cli import app
 from medfuse.dicom import Deidentifier, DicomSource, Identity, scan
-from medfuse.dicom.write.identity import CLOCK, PATIENT, PLACE, STUDY
-from medfuse.dicom.write.image_modules import CT_ACQUISITION, MR_ACQUISITION, NM_ACQUISITION, PT_ACQUISITION
+from medfuse.dicom.writing.identity import CLOCK, PATIENT, PLACE, STUDY
+from medfuse.dicom.writing.image_modules import CT_ACQUISITION, MR_ACQUISITION, NM_ACQUISITION, PT_ACQUISITION
 from medfuse.errors import MedfuseError
 
 ALLOWED = {*PATIENT, *STUDY, *PLACE, *CLOCK, *MR_ACQUISITION, *CT_ACQUISITION, *PT_ACQUISITION, *NM_ACQUISITION}

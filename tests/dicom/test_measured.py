@@ -238,7 +238,7 @@ def test_dcm2niix_reads_values_in_their_place(tmp_path, name, modality):
     ],
 )
 def test_whole_numbers_are_stored_as_they_are(values, modality, slope, intercept):
-    from medfuse.dicom.write.rescale import choose_storage
+    from medfuse.dicom.writing.rescale import choose_storage
 
     storage = choose_storage(torch.tensor(values, dtype=torch.float32), modality)
     assert (storage.slope, storage.intercept) == (slope, intercept)

@@ -4,9 +4,9 @@ import pytest
 from classic import leave, small_series
 
 from medfuse.dicom.header import quiet
-from medfuse.dicom.scan.collect import collect
-from medfuse.dicom.scan.planning_elements import PLANNING_ELEMENTS
-from medfuse.dicom.scan.series import Accepted, Series
+from medfuse.dicom.scanning.collect import collect
+from medfuse.dicom.scanning.planning_elements import PLANNING_ELEMENTS
+from medfuse.dicom.scanning.series import Accepted, Series
 
 
 def verdicts(folder, keywords):

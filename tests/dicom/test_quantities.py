@@ -13,7 +13,7 @@ from written_series import GRIDS, provenance, sources, validate
 import medfuse
 from medfuse.dicom import write_partner
 from medfuse.dicom.header import code_value
-from medfuse.dicom.scan.scan import scan
+from medfuse.dicom.scanning.scan import scan
 from medfuse.dicom.simulate import write_acquisition
 from medfuse.errors import IntensityError, SeriesError
 from medfuse.intensity.suv import to_suv

@@ -8,7 +8,7 @@ from dcm2niix_oracle import dcm2niix, differences, nearest, needs_dcm2niix
 
 import medfuse
 from medfuse.dicom import scan
-from medfuse.dicom.read.volume import read_series
+from medfuse.dicom.reading.volume import read_series
 from medfuse.errors import SeriesError
 from medfuse.volume import grid_of
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 import medfuse
 from medfuse.cli import app
 from medfuse.dicom import scan
-from medfuse.dicom.scan import read_headers
+from medfuse.dicom.scanning import read_headers
 from medfuse.dicom.simulate import write_acquisition
 from medfuse.errors import SeriesError
 from medfuse.volume import grid_of, like

@@ -4,7 +4,7 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from medfuse.dicom.read.pet_elements import tracer_of
+from medfuse.dicom.reading.pet_elements import tracer_of
 from medfuse.intensity.tracers import tracer_named
 
 

@@ -33,8 +33,9 @@ with atheris.instrument_imports(include=INSTRUMENTED, exclude=TABLES):
 
     import medfuse
     from medfuse.dicom import scan
-    from medfuse.dicom.read.volume import read_series
+    from medfuse.dicom.reading.volume import read_series
     from medfuse.errors import MedfuseError
+    from medfuse.nifti.reading import read as _  # noqa: F401 - instrumented here, not where it is first needed
     from medfuse.registration import Registration
     from medfuse.registration.files.declared_sizes import require_sizes
 

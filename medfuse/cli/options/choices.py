@@ -122,7 +122,7 @@ def methods_given(text: str, *, weights: str = "default") -> list[ParsedName]:
 @contextmanager
 def choosing(option: str) -> Iterator[None]:
     """Let an error that asks which series is meant name the command's own option for it."""
-    from medfuse.dicom.scan.choose import WhichSeriesError
+    from medfuse.dicom.scanning.choose import WhichSeriesError
 
     try:
         yield

@@ -54,7 +54,7 @@ def _lies_in(result: Path, folder: Path) -> bool:
 def _files_of(path: Path) -> Iterator[Path]:
     """The files that are read where a path is given."""
     from medfuse import nifti
-    from medfuse.dicom.scan.find_files import find_files
+    from medfuse.dicom.scanning.find_files import find_files
     from medfuse.nifti.pet_sidecar import sidecar_path
 
     yield path

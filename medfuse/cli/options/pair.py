@@ -11,7 +11,7 @@ import typer
 from medfuse.cli.streams import stderr
 
 if TYPE_CHECKING:
-    from medfuse.dicom.scan.find_files import Place
+    from medfuse.dicom.scanning.find_files import Place
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 from medfuse import nifti
 from medfuse.cohort.running.request import Request
-from medfuse.dicom.scan.find_files import find_files
+from medfuse.dicom.scanning.find_files import find_files
 from medfuse.errors import SeriesError
 from medfuse.gesenet.loading import weights_sha256
 from medfuse.methods import load_method

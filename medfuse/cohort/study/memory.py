@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from medfuse import nifti
 from medfuse.cohort.running.request import Request
-from medfuse.dicom.scan.sizes import Size, series_size
+from medfuse.dicom.scanning.sizes import Size, series_size
 from medfuse.volume.modality import PARTNERS
 
 BASE_BYTES = 900 * 2**20

@@ -18,13 +18,13 @@ from medfuse.dicom.frames.enhanced import group_of
 from medfuse.dicom.frames.frame import rescale_of
 from medfuse.dicom.header import quiet
 from medfuse.dicom.palettes import describe_palette
-from medfuse.dicom.read.volume import DicomSource
-from medfuse.dicom.write.compression import save
-from medfuse.dicom.write.identity import Identity
-from medfuse.dicom.write.image_modules import srgb_profile
-from medfuse.dicom.write.options import DicomOptions
-from medfuse.dicom.write.references import item, reference
-from medfuse.dicom.write.series_modules import begin_object, name_series, series_number
+from medfuse.dicom.reading.volume import DicomSource
+from medfuse.dicom.writing.compression import save
+from medfuse.dicom.writing.identity import Identity
+from medfuse.dicom.writing.image_modules import srgb_profile
+from medfuse.dicom.writing.options import DicomOptions
+from medfuse.dicom.writing.references import item, reference
+from medfuse.dicom.writing.series_modules import begin_object, name_series, series_number
 from medfuse.errors import ExportError
 from medfuse.provenance import Provenance
 from medfuse.runtime.output.atomic_output import atomic_folder, require_outside

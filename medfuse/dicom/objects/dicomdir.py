@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset
 from pydicom.fileset import FileSet
 
 from medfuse.dicom.header import quiet
-from medfuse.dicom.write.identity import Identity, IdentityLike
+from medfuse.dicom.writing.identity import Identity, IdentityLike
 from medfuse.errors import ExportError
 from medfuse.runtime.output.atomic_output import atomic_folder, require_outside
 

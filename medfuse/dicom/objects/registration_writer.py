@@ -13,12 +13,12 @@ from pydicom.uid import SpatialRegistrationStorage
 
 from medfuse.dicom.decimals import decimals
 from medfuse.dicom.header import quiet
-from medfuse.dicom.read.volume import DicomSource
-from medfuse.dicom.write.compression import save
-from medfuse.dicom.write.identity import Identity
-from medfuse.dicom.write.options import DicomOptions
-from medfuse.dicom.write.references import Contribution, equipment, item, refer_to_series, reference
-from medfuse.dicom.write.series_modules import begin_object, name_series, series_number
+from medfuse.dicom.reading.volume import DicomSource
+from medfuse.dicom.writing.compression import save
+from medfuse.dicom.writing.identity import Identity
+from medfuse.dicom.writing.options import DicomOptions
+from medfuse.dicom.writing.references import Contribution, equipment, item, refer_to_series, reference
+from medfuse.dicom.writing.series_modules import begin_object, name_series, series_number
 from medfuse.errors import ExportError
 from medfuse.provenance import marked, software
 from medfuse.runtime.output.atomic_output import atomic_file, atomic_folder, require_outside

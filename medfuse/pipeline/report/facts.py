@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from medfuse.dicom.header import short_text
-from medfuse.dicom.read.moments import measured_at
-from medfuse.dicom.read.volume import DicomSource
+from medfuse.dicom.reading.moments import measured_at
+from medfuse.dicom.reading.volume import DicomSource
 from medfuse.intensity import Window
 from medfuse.nifti.header import NiftiSource
 from medfuse.pipeline.figure import QUANTITIES

@@ -12,7 +12,7 @@ from monai.data.meta_tensor import MetaTensor
 from medfuse import nifti
 from medfuse.dicom.objects.segmentation_reader import Contours, SegmentMask, read_structure
 from medfuse.dicom.patient import name_different_patients
-from medfuse.dicom.read.volume import DicomSource
+from medfuse.dicom.reading.volume import DicomSource
 from medfuse.errors import GeometryError, SeriesError, StudyError
 from medfuse.registration.segmentations.compare import Agreement, agreement
 from medfuse.registration.segmentations.rasterise import Region, rasterise

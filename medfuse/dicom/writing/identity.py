@@ -21,7 +21,7 @@ from pydicom.valuerep import STR_VR, validate_value
 
 from medfuse.dicom.header import quiet
 from medfuse.dicom.patient import name_different_patients
-from medfuse.dicom.read.volume import DicomSource
+from medfuse.dicom.reading.volume import DicomSource
 from medfuse.errors import ExportError, did_you_mean
 from medfuse.volume import Source, source_of
 

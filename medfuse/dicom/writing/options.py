@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-from medfuse.dicom.write.compression import COMPRESSIONS, Compression, require_encoder
-from medfuse.dicom.write.identity import IdentityLike
+from medfuse.dicom.writing.compression import COMPRESSIONS, Compression, require_encoder
+from medfuse.dicom.writing.identity import IdentityLike
 from medfuse.errors import ExportError
 
 Bits = Literal[8, 16]

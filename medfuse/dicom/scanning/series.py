@@ -19,10 +19,10 @@ from medfuse.dicom.frames.quantities import quantity_of
 from medfuse.dicom.frames.stack import Stack, stack
 from medfuse.dicom.header import READABLE, Instance, named, said, series_name, short_text, texts, transfer_syntax
 from medfuse.dicom.patient import other_patient
-from medfuse.dicom.scan.completeness import excerpt_of, lacks_files, lacks_slices
-from medfuse.dicom.scan.contrast import by_contrast, mixed_contrasts
-from medfuse.dicom.scan.duplicates import without_copies, without_duplicates
-from medfuse.dicom.scan.split_volumes import CODE, OVERVIEWS, at_different_places, by_kind, by_part, is_auxiliary
+from medfuse.dicom.scanning.completeness import excerpt_of, lacks_files, lacks_slices
+from medfuse.dicom.scanning.contrast import by_contrast, mixed_contrasts
+from medfuse.dicom.scanning.duplicates import without_copies, without_duplicates
+from medfuse.dicom.scanning.split_volumes import CODE, OVERVIEWS, at_different_places, by_kind, by_part, is_auxiliary
 from medfuse.errors import GeometryError, SeriesError
 from medfuse.volume import MODALITIES
 from medfuse.volume.grid import MOST_VOXELS, Grid

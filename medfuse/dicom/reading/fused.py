@@ -14,9 +14,9 @@ from medfuse.dicom.encoding.pictures import StoredPicture
 from medfuse.dicom.frames.forms import frames_of
 from medfuse.dicom.frames.stack import stack
 from medfuse.dicom.header import MULTIFRAME_PICTURES, quiet, series_name
-from medfuse.dicom.read.volume import read_series
-from medfuse.dicom.scan.scan import scan
-from medfuse.dicom.scan.series import Series
+from medfuse.dicom.reading.volume import read_series
+from medfuse.dicom.scanning.scan import scan
+from medfuse.dicom.scanning.series import Series
 from medfuse.errors import MedfuseError, SeriesError
 from medfuse.volume import MRI, like, make_volume, plain
 

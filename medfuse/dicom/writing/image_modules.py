@@ -17,11 +17,11 @@ from pydicom.uid import SecondaryCaptureImageStorage
 from medfuse.dicom.decimals import decimals
 from medfuse.dicom.frames.enhanced import group_of
 from medfuse.dicom.header import MULTIFRAME_COLOUR, MULTIFRAME_GREY, said
-from medfuse.dicom.read.volume import DicomSource
-from medfuse.dicom.write.classic_header import classic_header
-from medfuse.dicom.write.identity import copy_elements
-from medfuse.dicom.write.references import coded
-from medfuse.dicom.write.rescale import describe_pixels
+from medfuse.dicom.reading.volume import DicomSource
+from medfuse.dicom.writing.classic_header import classic_header
+from medfuse.dicom.writing.identity import copy_elements
+from medfuse.dicom.writing.references import coded
+from medfuse.dicom.writing.rescale import describe_pixels
 from medfuse.errors import ExportError, GeometryError
 from medfuse.volume import MRI, TRAITS, Modality, Unit
 from medfuse.volume.grid import Grid

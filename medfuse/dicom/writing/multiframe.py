@@ -8,7 +8,7 @@ from __future__ import annotations
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 
-from medfuse.dicom.write.references import item
+from medfuse.dicom.writing.references import item
 
 PLANE = ("ImageOrientationPatient", "PixelSpacing", "SliceThickness")
 """What `place` said of the whole, and frames say in groups of their own."""

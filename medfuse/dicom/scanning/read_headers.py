@@ -20,7 +20,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from medfuse.dicom.encoding.deflated import is_deflated
 from medfuse.dicom.header import READABLE, Instance, PixelElement, said, short_text, texts
-from medfuse.dicom.scan.find_files import Files
+from medfuse.dicom.scanning.find_files import Files
 from medfuse.errors import SeriesError
 
 THREADS = 8

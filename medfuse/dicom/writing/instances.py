@@ -14,12 +14,12 @@ from torch import Tensor
 
 from medfuse.dicom.decimals import decimals
 from medfuse.dicom.header import MULTIFRAME_PICTURES, quiet
-from medfuse.dicom.write.classic_header import classic_header
-from medfuse.dicom.write.compression import Compression, Spool, Stored, require_compressible, save, save_frames
-from medfuse.dicom.write.identity import copy_elements
-from medfuse.dicom.write.image_modules import IMAGE_MODULES, place_reconstruction
-from medfuse.dicom.write.multiframe import place_frames
-from medfuse.dicom.write.references import Contribution, refer
+from medfuse.dicom.writing.classic_header import classic_header
+from medfuse.dicom.writing.compression import Compression, Spool, Stored, require_compressible, save, save_frames
+from medfuse.dicom.writing.identity import copy_elements
+from medfuse.dicom.writing.image_modules import IMAGE_MODULES, place_reconstruction
+from medfuse.dicom.writing.multiframe import place_frames
+from medfuse.dicom.writing.references import Contribution, refer
 from medfuse.errors import GeometryError, counted
 from medfuse.runtime.output.atomic_output import atomic_folder, require_outside
 from medfuse.runtime.parallel import for_each_bounded

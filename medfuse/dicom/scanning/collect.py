@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medfuse.dicom.header import Instance, quiet, said, short_text
-from medfuse.dicom.scan.find_files import Place, find_files
-from medfuse.dicom.scan.read_headers import EncodingError, MissingElementsError, UnusableError, read_headers
+from medfuse.dicom.scanning.find_files import Place, find_files
+from medfuse.dicom.scanning.read_headers import EncodingError, MissingElementsError, UnusableError, read_headers
 
 
 @contextmanager

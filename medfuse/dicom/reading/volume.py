@@ -16,12 +16,12 @@ from medfuse.dicom.frames.frame import Frame
 from medfuse.dicom.frames.quantities import Quantity, quantity_of
 from medfuse.dicom.frames.stack import Stack
 from medfuse.dicom.header import READABLE, quiet, said
-from medfuse.dicom.read.pet_elements import tracer_of
-from medfuse.dicom.read.pixels import read_pixels
-from medfuse.dicom.read.suv import uptake
-from medfuse.dicom.scan.choose import choose
-from medfuse.dicom.scan.find_files import Place, folder_of
-from medfuse.dicom.scan.series import Series
+from medfuse.dicom.reading.pet_elements import tracer_of
+from medfuse.dicom.reading.pixels import read_pixels
+from medfuse.dicom.reading.suv import uptake
+from medfuse.dicom.scanning.choose import choose
+from medfuse.dicom.scanning.find_files import Place, folder_of
+from medfuse.dicom.scanning.series import Series
 from medfuse.errors import MedfuseError, SeriesError
 from medfuse.runtime.progress import Progress, step_of
 from medfuse.volume import Source, SuvInputs, Unit, Uptake, make_volume

@@ -9,7 +9,7 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
 from medfuse.dicom.header import code_value, items, said
-from medfuse.dicom.read.pet_elements import GE, number, private_number, private_text
+from medfuse.dicom.reading.pet_elements import GE, number, private_number, private_text
 from medfuse.intensity.nuclides import half_life_of
 from medfuse.volume import Stated, SuvInputs
 

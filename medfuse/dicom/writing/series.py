@@ -17,23 +17,23 @@ from monai.data.meta_tensor import MetaTensor
 from pydicom.dataset import Dataset
 
 from medfuse.dicom.header import quiet
-from medfuse.dicom.read.volume import DicomSource
-from medfuse.dicom.write.classic_header import classic_header
-from medfuse.dicom.write.compression import Stored
-from medfuse.dicom.write.identity import Identity, IdentityLike
-from medfuse.dicom.write.image_modules import (
+from medfuse.dicom.reading.volume import DicomSource
+from medfuse.dicom.writing.classic_header import classic_header
+from medfuse.dicom.writing.compression import Stored
+from medfuse.dicom.writing.identity import Identity, IdentityLike
+from medfuse.dicom.writing.image_modules import (
     describe_colour,
     describe_grey,
     describe_measured,
     describe_picture,
     require_times,
 )
-from medfuse.dicom.write.instances import Draft
-from medfuse.dicom.write.options import DicomOptions
-from medfuse.dicom.write.references import Contribution
-from medfuse.dicom.write.rescale import choose_storage, describe_storage, describe_window
-from medfuse.dicom.write.series_modules import begin_series, name_series, place, series_number
-from medfuse.dicom.write.slice_stream import SliceStream
+from medfuse.dicom.writing.instances import Draft
+from medfuse.dicom.writing.options import DicomOptions
+from medfuse.dicom.writing.references import Contribution
+from medfuse.dicom.writing.rescale import choose_storage, describe_storage, describe_window
+from medfuse.dicom.writing.series_modules import begin_series, name_series, place, series_number
+from medfuse.dicom.writing.slice_stream import SliceStream
 from medfuse.errors import ExportError, GeometryError, StudyError, counted
 from medfuse.intensity import Window
 from medfuse.provenance import DISCLAIMER, Provenance

@@ -5,11 +5,11 @@ from __future__ import annotations
 from medfuse.dicom.frames.classic import CLASSIC_TRAITS
 from medfuse.dicom.frames.enhanced import ENHANCED_TRAITS
 from medfuse.dicom.frames.nuclear import GEOMETRY, NM_TRAITS
-from medfuse.dicom.scan.completeness import CONCATENATED
-from medfuse.dicom.scan.contrast import CONTRASTS
-from medfuse.dicom.scan.duplicates import PLACED
-from medfuse.dicom.scan.read_headers import NEEDED
-from medfuse.dicom.scan.split_volumes import ONE_PER_VOLUME, TRAITS
+from medfuse.dicom.scanning.completeness import CONCATENATED
+from medfuse.dicom.scanning.contrast import CONTRASTS
+from medfuse.dicom.scanning.duplicates import PLACED
+from medfuse.dicom.scanning.read_headers import NEEDED
+from medfuse.dicom.scanning.split_volumes import ONE_PER_VOLUME, TRAITS
 
 IDENTITY = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyInstanceUID", "SeriesInstanceUID")
 

@@ -9,7 +9,7 @@ import numpy as np
 from medfuse.dicom.frames.frame import Frame, Vector
 from medfuse.dicom.frames.no_volume import NoVolumeError
 from medfuse.dicom.frames.nuclear import NM_TRAITS
-from medfuse.dicom.scan.split_volumes import shown
+from medfuse.dicom.scanning.split_volumes import shown
 from medfuse.errors import counted
 
 RELATIVE_TOLERANCE = 0.02

@@ -10,8 +10,8 @@ from datetime import datetime, timedelta, timezone
 from pydicom.dataset import Dataset
 
 from medfuse.dicom.header import ENHANCED, said, texts
-from medfuse.dicom.read.moments import date_time_of, moment_of, parse_date_time, parse_time, require_same_time
-from medfuse.dicom.read.pet_elements import GE, duration_s, missing, positive, private_text
+from medfuse.dicom.reading.moments import date_time_of, moment_of, parse_date_time, parse_time, require_same_time
+from medfuse.dicom.reading.pet_elements import GE, duration_s, missing, positive, private_text
 from medfuse.errors import IntensityError
 from medfuse.intensity.decay import LATEST_S, Limits, lasting, seconds_between, without_attenuation
 from medfuse.volume.uptake import NO_CORRECTION

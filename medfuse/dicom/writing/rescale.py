@@ -13,7 +13,7 @@ from pydicom.valuerep import format_number_as_ds
 from torch import Tensor
 
 from medfuse.dicom.decimals import decimals
-from medfuse.dicom.write.references import coded, item
+from medfuse.dicom.writing.references import coded, item
 from medfuse.errors import IntensityError
 from medfuse.volume import TRAITS, Modality, Unit
 

@@ -11,8 +11,8 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
-from medfuse.dicom.read.volume import DicomSource
-from medfuse.dicom.write.identity import copy_elements
+from medfuse.dicom.reading.volume import DicomSource
+from medfuse.dicom.writing.identity import copy_elements
 from medfuse.provenance import DISCLAIMER
 from medfuse.volume.grid import Grid
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from medfuse.dicom.header import Instance, quiet, said, short_text
-from medfuse.dicom.scan.find_files import Place, find_files
-from medfuse.dicom.scan.read_headers import read_headers
+from medfuse.dicom.scanning.find_files import Place, find_files
+from medfuse.dicom.scanning.read_headers import read_headers
 
 BESIDE = 16
 """Files that are looked at for one that is an image, where no series is named: others may lie beside it."""

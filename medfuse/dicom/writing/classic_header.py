@@ -15,8 +15,8 @@ from pydicom.dataset import Dataset
 from medfuse.dicom.decimals import decimals
 from medfuse.dicom.frames.enhanced import group_of
 from medfuse.dicom.header import ENHANCED, said
-from medfuse.dicom.read.moments import moment_of, parse_date_time, parse_zone
-from medfuse.dicom.read.volume import DicomSource
+from medfuse.dicom.reading.moments import moment_of, parse_date_time, parse_zone
+from medfuse.dicom.reading.volume import DicomSource
 from medfuse.errors import ExportError
 
 GROUPED: Mapping[str, tuple[str, str]] = {

@@ -8,9 +8,9 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID, generate_uid
 
 from medfuse.dicom.decimals import decimals
-from medfuse.dicom.write.identity import stamp
-from medfuse.dicom.write.options import DicomOptions
-from medfuse.dicom.write.references import SPATIAL_RESAMPLING, Contribution, coded, equipment
+from medfuse.dicom.writing.identity import stamp
+from medfuse.dicom.writing.options import DicomOptions
+from medfuse.dicom.writing.references import SPATIAL_RESAMPLING, Contribution, coded, equipment
 from medfuse.provenance import software
 from medfuse.volume.grid import LPS_FROM_RAS, Grid
 

@@ -15,15 +15,15 @@ from math import isclose
 from pydicom.dataset import Dataset
 
 from medfuse.dicom.header import ENHANCED, items, quiet, said
-from medfuse.dicom.read.decay_reference import (
+from medfuse.dicom.reading.decay_reference import (
     Reference,
     corrected_to_injection,
     reference_of,
     refuse_without_attenuation,
 )
-from medfuse.dicom.read.half_life import half_life
-from medfuse.dicom.read.moments import date_time_of, parse_date_time, parse_time, require_same_time, zone_of
-from medfuse.dicom.read.pet_elements import PHILIPS, missing, number, positive, private_number, same_in_slices
+from medfuse.dicom.reading.half_life import half_life
+from medfuse.dicom.reading.moments import date_time_of, parse_date_time, parse_time, require_same_time, zone_of
+from medfuse.dicom.reading.pet_elements import PHILIPS, missing, number, positive, private_number, same_in_slices
 from medfuse.errors import IntensityError
 from medfuse.intensity.decay import Limits, given_moment, require_uncorrected, seconds_between
 from medfuse.intensity.suv import DOSES_BQ

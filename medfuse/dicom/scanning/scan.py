@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from medfuse.dicom.header import named, quiet
-from medfuse.dicom.scan.collect import collect, without_garbage_collection
-from medfuse.dicom.scan.find_files import Place
-from medfuse.dicom.scan.read_headers import UnusableError
-from medfuse.dicom.scan.series import Accepted, Series
+from medfuse.dicom.scanning.collect import collect, without_garbage_collection
+from medfuse.dicom.scanning.find_files import Place
+from medfuse.dicom.scanning.read_headers import UnusableError
+from medfuse.dicom.scanning.series import Accepted, Series
 from medfuse.errors import counted
 
 

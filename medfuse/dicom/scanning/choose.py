@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Sequence
 
-from medfuse.dicom.scan.find_files import Place, places_named
-from medfuse.dicom.scan.scan import scan
-from medfuse.dicom.scan.series import Series
+from medfuse.dicom.scanning.find_files import Place, places_named
+from medfuse.dicom.scanning.scan import scan
+from medfuse.dicom.scanning.series import Series
 from medfuse.errors import SeriesError, counted
 
 log = logging.getLogger(__name__)

@@ -10,7 +10,6 @@ import pydicom
 import pytest
 from encoded import codestream, compress, encapsulated, restate, series, store
 from enhanced import enhance
-from medfuse.dicom.write import compression
 from pydicom import uid
 from pydicom.encaps import encapsulate
 from pydicom.pixels import apply_modality_lut
@@ -18,6 +17,7 @@ from pydicom.pixels import apply_modality_lut
 import medfuse
 from medfuse.dicom import DicomOptions, scan
 from medfuse.dicom.encoding import decode
+from medfuse.dicom.writing import compression
 from medfuse.errors import ExportError, MedfuseError, SeriesError
 
 LITTLE = {"implicit": uid.ImplicitVRLittleEndian, "explicit": uid.ExplicitVRLittleEndian}

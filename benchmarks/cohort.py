@@ -30,9 +30,9 @@ ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1", "ITK_GLOBAL_DEFAULT_NUMBER_O
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--studies", type=int, default=8, help="how many phantoms")
+    parser.add_argument("--studies", type=int, default=24, help="how many phantoms")
     parser.add_argument("--coarsen", type=float, default=4.0, help="factor on their voxel sizes")
-    parser.add_argument("--repeats", type=int, default=2, help="how often each way is timed")
+    parser.add_argument("--repeats", type=int, default=1, help="how often each way is timed")
     parser.add_argument("--simulate", type=int, default=0, metavar="N", help="only simulate N studies")
     parser.add_argument("--workers", type=int, default=200, help="of the simulation")
     arguments = parser.parse_args()

@@ -3,12 +3,15 @@
 import os
 import signal
 import threading
+from contextlib import nullcontext
 
 import pytest
 
 pytest.importorskip("psutil")
 
-from medfuse.cohort.running.children import ChildDiedError, Children, RunEndedError
+from medfuse.cohort.running.children import ChildDiedError, Children, RunEndedError, children, threads_said
+from medfuse.cohort.running.run import _client
+from medfuse.cohort.running.where import Where
 
 QUESTION = {"work": "do", "request": {"name": "sub-01"}}
 LIMIT = 2**40
@@ -57,3 +60,30 @@ def test_a_process_that_others_kill_has_died(busy):
     asked.join(20)
     assert isinstance(asked.raised, ChildDiedError)
     assert str(asked.raised) == "signal 9 (SIGKILL)"
+
+
+def test_processes_that_were_started_ahead_go_to_workers_and_those_that_none_took_end():
+    every = Children()
+    with every.ahead(2, 1):
+        taken, left = every._ahead[1], every._ahead[0]
+        every.start("worker", 1)
+        assert every._idle["worker"] == [taken]
+    assert taken.alive
+    assert not left.alive
+    every.close("worker")
+    assert not taken.alive
+
+
+@pytest.mark.parametrize(("said", "threads"), [("3", 3), ("", 0), ("0", 0), ("two", 0), ("²", 0)])
+def test_the_environment_says_on_how_many_threads_to_compute(said, threads, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", said)
+    assert threads_said() == threads
+
+
+def test_one_worker_on_this_machine_computes_on_the_threads_that_the_environment_says(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    asked = []
+    monkeypatch.setattr(children, "ahead", lambda count, threads: asked.append((count, threads)) or nullcontext())
+    with _client(Where(workers=1), 5) as (_, threads):
+        assert threads == 1
+    assert asked == [(1, 1)]

@@ -31,6 +31,12 @@ END_SECONDS = 10.0
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS")
 
 
+def threads_said() -> int:
+    """On how many threads to compute by what the environment says (``OMP_NUM_THREADS``); 0 where it is silent."""
+    said = os.environ.get("OMP_NUM_THREADS", "")
+    return int(said) if said.isascii() and said.isdecimal() else 0
+
+
 class ChildDiedError(Exception):
     """A process ended before it answered; the message says by what."""
 

@@ -296,7 +296,7 @@ def _client(where: Where, studies: int) -> Iterator[tuple[Client, int]]:
     from distributed import Client, LocalCluster
     from distributed.system import MEMORY_LIMIT
 
-    from medfuse.cohort.running.children import children
+    from medfuse.cohort.running.children import children, threads_said
 
     if where.client is not None:
         yield where.client, 0
@@ -313,7 +313,7 @@ def _client(where: Where, studies: int) -> Iterator[tuple[Client, int]]:
             yield client, 0
         return
     workers = min(where.workers or max(1, min(CPU_COUNT, MEMORY_LIMIT // LEAST_MEMORY)), studies)
-    threads = max(1, CPU_COUNT // workers)
+    threads = threads_said() or max(1, CPU_COUNT // workers)
     # Its workers are threads of this process, for each has a process of its own for the studies: no port is opened by
     # which others could give it work, and a death is seen by the one that asked. Dask's pages, which cannot be turned
     # off, are served to this machine only.

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 from distributed import Worker, WorkerPlugin, get_worker
 from distributed.system import MEMORY_LIMIT
 
-from medfuse.cohort.running.children import ChildDiedError, RunEndedError, children
+from medfuse.cohort.running.children import ChildDiedError, RunEndedError, children, threads_said
 from medfuse.cohort.running.ledger import Ledger
 
 PLUGIN = "medfuse-cohort"
@@ -44,8 +43,7 @@ class CohortPlugin(WorkerPlugin):  # type: ignore[misc]
     @property
     def computes_on(self) -> int:
         """How many threads a study computes on."""
-        given = os.environ.get("OMP_NUM_THREADS", "")
-        return self.threads or (int(given) if given.isdecimal() and int(given) else 1)
+        return self.threads or threads_said() or 1
 
     def teardown(self, worker: Worker) -> None:
         """End its processes."""

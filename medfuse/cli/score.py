@@ -115,10 +115,11 @@ def score(
             write_pictures(pairs, methods, pictures, overwrite=overwrite)
     if as_json:
         about = {"kind": pairs.kind, "scored": found[0].scores.count, "left_out": pairs.left_out}
+        palette_and_join = dict(zip(("palette", "join"), pairs.colours, strict=True)) if pairs.colours else {}
         shown = {"pictures": str(pictures)} if pictures else {}
-        print_json(about | {"methods": [each.to_dict() for each in found]} | shown)
+        print_json(about | palette_and_join | {"methods": [each.to_dict() for each in found]} | shown)
         return
-    print_comparison(found, pairs.kind, pictures)
+    print_comparison(found, pairs.kind, pairs.colours, pictures)
 
 
 def _score_fused(

@@ -108,6 +108,12 @@ class ScoredPairs:
     stacks: list[PairStack]
     left_out: int = 0
 
+    @property
+    def colours(self) -> tuple[str, ColourJoin] | None:
+        """Palette and join of a volume that is shown in colour; None of others."""
+        first = self.stacks[0]
+        return (first.palette, first.join) if self.kind == "volume" and first.palette is not None else None
+
 
 @default_settings()
 def pairs_of_paths(

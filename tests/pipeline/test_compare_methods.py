@@ -187,7 +187,11 @@ def test_a_volume_is_fused_and_scored_as_by_fuse(tmp_path):
     assert done.exit_code == 0, done.output
     every = json.loads(done.stdout)
     assert every["scored"] == len(range(0, expected.count, 3))
+    assert (every["palette"], every["join"]) == ("violet-to-orange", "chroma")
     assert every["methods"][0]["flicker"] is None
+    shown = ("--method", "max", *paths, "--align", "header", "--every", "9", "--no-lesions", "--scores", "sd")
+    assert "joined by chroma (Eq. 5 of the paper); add --join oklab" in run(*shown).stdout
+    assert run(*shown, "--join", "oklab").stdout.count("joined by oklab\n") == 1
     coarse = list(chosen_evenly(pairs.stacks, 4))
     assert [len(stack) for stack in coarse] == [4]
     assert len(set(coarse[0].numbers)) == 4

@@ -42,8 +42,10 @@ def print_scores(found: Scores) -> None:
     print_count(found.kind, found.count, found.left_out)
 
 
-def print_comparison(found: Sequence[MethodScores], kind: Kind, pictures: Path | None) -> None:
-    """Print one table of all methods, a column each."""
+def print_comparison(
+    found: Sequence[MethodScores], kind: Kind, colours: tuple[str, str] | None, pictures: Path | None
+) -> None:
+    """Print one table of all methods, a column each, and the palette and join of the colours they were seen in."""
     from rich.markup import escape
     from rich.table import Table
 
@@ -62,6 +64,10 @@ def print_comparison(found: Sequence[MethodScores], kind: Kind, pictures: Path |
             table.add_row(rows[0][0], *(value for _, value in rows))
     stdout.print(table)
     print_count(kind, found[0].scores.count, found[0].scores.left_out)
+    if colours is not None:
+        palette, join = colours
+        other = " (Eq. 5 of the paper); add --join oklab to see what fuse shows" if join == "chroma" else ""
+        stdout.print(f"colours of {palette}, joined by {join}{other}", highlight=False, soft_wrap=True)
     if pictures is not None:
         stdout.print(f"pictures  {pictures}", highlight=False, markup=False, soft_wrap=True)
     stdout.print(DISCLAIMER, style="dim")

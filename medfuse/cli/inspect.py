@@ -48,12 +48,19 @@ def inspect(
     _print_table(rows)
     if found is None:
         return
-    for uid, number in {row["uid"]: str(row["number"]).split(":")[0] for row in rows}.items():
-        stdout.print(f"UID of series {number}: {uid}", highlight=False, markup=False, soft_wrap=True)
+    for uid, name in {row["uid"]: _name_of(row) for row in rows}.items():
+        stdout.print(f"UID of {name}: {uid}", highlight=False, markup=False, soft_wrap=True)
     if found.ignored:
         stdout.print(f"{counted(found.ignored, 'other file')} ignored")
     for complaint in found.complaints():
         stdout.print(complaint, highlight=False, markup=False, soft_wrap=True)
+
+
+def _name_of(row: Row) -> str:
+    from medfuse.dicom.scanning.series import NO_NUMBER
+
+    number = str(row["number"]).split(":")[0]
+    return f"the {row['modality']} series without a number" if number == NO_NUMBER else f"series {number}"
 
 
 def _inspect_dicom(paths: list[Path]) -> tuple[list[Row], dicom.Scan]:

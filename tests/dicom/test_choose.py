@@ -74,6 +74,18 @@ def test_descriptions_are_shown_to_who_inspects_and_in_no_message(tmp_path):
     assert "DOE" not in refused(tmp_path / "in", "MR")
 
 
+def test_series_without_numbers_are_told_apart_by_modality_where_their_uids_are_shown(tmp_path):
+    small_series(tmp_path / "in" / "mr")
+    small_series(tmp_path / "in" / "ct", "CT", 7, number=5)
+    for folder in (tmp_path / "in").iterdir():
+        edit(folder, lambda header, _: delattr(header, "SeriesNumber"))
+    shown = CliRunner().invoke(app, ["inspect", str(tmp_path / "in")]).output
+    rows = json.loads(CliRunner().invoke(app, ["inspect", str(tmp_path / "in"), "--json"]).output)["series"]
+    assert {row["modality"] for row in rows} == {"MR", "CT"}
+    for row in rows:
+        assert f"UID of the {row['modality']} series without a number: {row['uid']}" in shown
+
+
 @pytest.fixture
 def study(tmp_path):
     """Originals of an MRI and two partners, and beside them what medfuse made of them."""

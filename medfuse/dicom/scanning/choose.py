@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 
 from medfuse.dicom.scanning.find_files import Place, places_named
 from medfuse.dicom.scanning.scan import scan
-from medfuse.dicom.scanning.series import Series
+from medfuse.dicom.scanning.series import NO_NUMBER, Series
 from medfuse.errors import SeriesError, counted
 
 log = logging.getLogger(__name__)
@@ -112,7 +112,7 @@ def _which(
     described = [f"{one.name}, {counted(one.frames, 'slice')}" for one in shown]
     listed = "; ".join(described[:MOST_LISTED] + ["…"] * (len(described) > MOST_LISTED))
     numbers = [one.number for one in shown]
-    usable = [one for one in shown if numbers.count(one.number) == 1 and one.number != "–"]
+    usable = [one for one in shown if numbers.count(one.number) == 1 and one.number != NO_NUMBER]
     fitting = [one for one in usable if one.stack and (not modalities or one.modality in modalities)]
     example = next((one.number for one in fitting or usable), "")
     if candidates:

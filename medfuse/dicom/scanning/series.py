@@ -33,6 +33,9 @@ ONE_PER_SERIES = ("StudyInstanceUID", "FrameOfReferenceUID")
 LONGEST_DESCRIPTION = 64
 """Characters of a SeriesDescription (PS3.5 6.2: LO)."""
 
+NO_NUMBER = "–"
+"""What stands for a SeriesNumber that the header lacks."""
+
 
 @dataclass(frozen=True)
 class Accepted:
@@ -173,7 +176,7 @@ class Series:
     @property
     def number(self) -> str:
         """The SeriesNumber as text, a dash where there is none; with ``:2`` for the second part of several."""
-        return (short_text(self.first, "SeriesNumber") or "–") + (f":{self.part}" if self.part else "")
+        return (short_text(self.first, "SeriesNumber") or NO_NUMBER) + (f":{self.part}" if self.part else "")
 
     @property
     def name(self) -> str:
@@ -184,7 +187,7 @@ class Series:
     def answers(self, wanted: str | None) -> bool:
         """Whether a number or UID, with or without ``:PART``, names this."""
         whole = short_text(self.first, "SeriesNumber")
-        return wanted in (None, self.uid, whole or "–", self.number, f"{self.uid}:{self.part}")
+        return wanted in (None, self.uid, whole or NO_NUMBER, self.number, f"{self.uid}:{self.part}")
 
     def require_volume(self) -> Stack:
         """Return the frames in order; raise `SeriesError` with the reason where there are none."""

@@ -1,5 +1,12 @@
 """Time a cohort against the same studies one command each, one worker against two, and what the engine itself costs.
 
+    python benchmarks/cohort.py [--source SOURCE] [--studies N] [--coarsen F] [--align HOW] [--repeats N]
+
+Without ``--source`` the studies are phantoms as NIfTI, aligned as the command does it if it is not told otherwise, and
+each takes about as long as one of the public soft-tissue sarcoma cohort. ``--coarsen 4 --align header`` gives smaller
+ones, of which a run's start is a larger share. SOURCE is anything that ``medfuse cohort plan`` takes; of it the first N
+fusions are run. One that is refused counts with the time that it took, in each way alike.
+
 All ratios are of one run, in which what is compared alternates. ``--simulate`` looks at no pixels: it gives so many
 studies to so many workers that do nothing but write the ledger, and prints what limits a cohort of that size.
 """
@@ -20,18 +27,23 @@ from distributed import Client, LocalCluster
 
 import medfuse
 from medfuse import nifti
-from medfuse.cohort.manifest import read_manifest
+from medfuse.cohort.manifest import Plan, PlannedFusion, read_manifest, write_manifest
 from medfuse.cohort.running import children
 from medfuse.cohort.running.ledger import Ledger
 from medfuse.cohort.running.run import Where, run_plan
+
+NOT_ALL_DONE, REFUSED = 8, 4
+"""Exit codes of a cohort with studies that were refused, and of a command that refuses its study."""
 
 ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "1"}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--studies", type=int, default=24, help="how many phantoms")
-    parser.add_argument("--coarsen", type=float, default=4.0, help="factor on their voxel sizes")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--source", type=Path, help="a BIDS data set, DICOM tree or manifest, instead of phantoms")
+    parser.add_argument("--studies", type=int, default=24, help="how many phantoms, or at most of the source")
+    parser.add_argument("--coarsen", type=float, default=2.0, help="factor on the phantoms' voxel sizes")
+    parser.add_argument("--align", default="auto", help="how the phantoms are aligned")
     parser.add_argument("--repeats", type=int, default=1, help="how often each way is timed")
     parser.add_argument("--simulate", type=int, default=0, metavar="N", help="only simulate N studies")
     parser.add_argument("--workers", type=int, default=200, help="of the simulation")
@@ -40,51 +52,77 @@ def main() -> None:
         if arguments.simulate:
             simulate(Path(folder), arguments.simulate, arguments.workers)
         else:
-            measure(Path(folder), arguments.studies, arguments.coarsen, arguments.repeats)
+            made = Path(folder, "in")
+            made.mkdir()
+            if arguments.source:
+                plan = planned(made, arguments.source, arguments.studies)
+            else:
+                plan = phantoms(made, arguments.studies, arguments.coarsen, arguments.align)
+            measure(Path(folder), plan, arguments.repeats)
 
 
-def measure(folder: Path, studies: int, coarsen: float, repeats: int) -> None:
-    plan = write_inputs(folder / "in", studies, coarsen)
+def measure(folder: Path, plan: Path, repeats: int) -> None:
+    fusions = read_manifest(plan).rows
+    studies = len(fusions)
     # The command writes no page of a study unless it is asked to.
     (folder / "settings.yaml").write_text("report: false\n")
-    timed(folder / "warm", "run", plan, "--workers", "1")  # compiles the engine, if nobody has
+    warm = folder / "in" / "warm.csv"
+    write_manifest(Plan(fusions[:1]), warm)
+    timed(folder / "warm", "run", warm, "--workers", "1")  # compiles the engine, if nobody has
     ways: dict[str, list[float]] = {"commands": [], "one worker": [], "two workers": []}
     peaks = {}
     spans: dict[str, list[list[tuple[float, float]]]] = {"one worker": [], "two workers": []}
     for repeat in range(repeats):
-        ways["commands"].append(sum(command(folder, plan, repeat, row) for row in range(studies)))
+        ways["commands"].append(sum(command(folder / f"command{repeat}", row) for row in fusions))
         for count, name in ((1, "one worker"), (2, "two workers")):
             out = folder / f"{name}{repeat}"
             ways[name].append(timed(out, "run", plan, "--workers", str(count)))
-            peaks[name] = [line["row"]["peak_mib"] for line in lines_of(out) if line.get("row")]
+            peaks[name] = [line["row"]["peak_mib"] for line in lines_of(out) if "peak_mib" in (line.get("row") or {})]
             spans[name].append(spans_of(out))
     for name, seconds in ways.items():
         print(f"{name:12} {min(seconds):7.1f} s for {studies} studies (best of {repeats})")
+    spent = [end - begin for begin, end in spans["one worker"][0]]
+    print(f"a study takes {mean(spent):.1f} s; {results_of(folder / 'one worker0')}")
     print(f"one command each, against two workers: {min(ways['commands']) / min(ways['two workers']):.2f} times")
     print(f"one worker against two, a thread each: {min(ways['one worker']) / min(ways['two workers']):.2f} times")
     shortest = {name: min(map(whole_of, runs)) for name, runs in spans.items()}
     print(f"the same without the start of each run: {shortest['one worker'] / shortest['two workers']:.2f} times")
     overhead = min(map(overhead_of, spans["one worker"]))
-    first, last = peaks["one worker"][0], mean(peaks["one worker"][-2:])
-    print(f"memory of one worker: {first:.0f} MiB at its first study, {last:.0f} MiB at its last of {studies}")
+    # Two at each end: kinds of partners take turns, and need different amounts.
+    first, last = mean(peaks["one worker"][:2]), mean(peaks["one worker"][-2:])
+    print(
+        f"memory of one worker: {first:.0f} MiB over its first two studies, {last:.0f} MiB over its last of {studies}"
+    )
     print(f"between two studies of a worker: {1000 * overhead[0]:.0f} ms, {100 * overhead[1]:.2f} % of a study")
 
 
 def timed(out: Path, *words: object) -> float:
     started = time.perf_counter()
     words = (*words, "--settings", out.parent / "settings.yaml", "--out", out)
-    arguments = [sys.executable, "-m", "medfuse", "cohort", *map(str, words)]
-    subprocess.run(arguments, check=True, env=ONE_THREAD, capture_output=True)
+    run([sys.executable, "-m", "medfuse", "cohort", *map(str, words)], NOT_ALL_DONE)
     return time.perf_counter() - started
 
 
-def command(folder: Path, plan: Path, repeat: int, row: int) -> float:
-    fusion = read_manifest(plan).rows[row]
+def command(out: Path, fusion: PlannedFusion) -> float:
     started = time.perf_counter()
-    words = ["fuse", fusion.mri[0], fusion.partner[0], "--modality", fusion.modality, "--align", fusion.align]
-    words += ["--format", "nifti", "--with-partner", "--out", folder / f"command{repeat}-{row}"]
-    subprocess.run([sys.executable, "-m", "medfuse", *map(str, words)], check=True, env=ONE_THREAD, capture_output=True)
+    words = ["fuse", fusion.mri[0], fusion.partner[0], "--align", fusion.align or "auto"]
+    if fusion.modality:
+        words += ["--modality", fusion.modality]
+    words += ["--format", "nifti", "--with-partner", "--out", out / fusion.name]
+    run([sys.executable, "-m", "medfuse", *map(str, words)], REFUSED)
     return time.perf_counter() - started
+
+
+def run(words: list[str], else_allowed: int) -> None:
+    """Run a command, which may end with one exit code other than 0."""
+    ended = subprocess.run(words, env=ONE_THREAD, capture_output=True, text=True)
+    if ended.returncode not in (0, else_allowed):
+        raise SystemExit(f"{' '.join(words)} ended with {ended.returncode}:\n{ended.stderr}")
+
+
+def results_of(out: Path) -> str:
+    """How many studies had which result."""
+    return ", ".join(f"{number} {result}" for result, number in Ledger(out).read().counts().items() if number)
 
 
 def lines_of(out: Path) -> list[dict[str, object]]:
@@ -114,17 +152,24 @@ def overhead_of(spans: list[tuple[float, float]]) -> tuple[float, float]:
     return idle, idle / (worked / len(spans))
 
 
-def write_inputs(folder: Path, studies: int, coarsen: float) -> Path:
-    folder.mkdir()
+def phantoms(folder: Path, studies: int, coarsen: float, align: str) -> Path:
+    """Write so many phantoms, PET and CT in turn; the manifest of them."""
     rows = ["subject,mri,partner,modality,align"]
     for number in range(studies):
         kind = ("PT", "CT")[number % 2]
         study = medfuse.phantom_study(kind, seed=number, coarsen=coarsen)
         nifti.write_measured(study.mri, folder / f"mri{number}.nii.gz", {})
         nifti.write_measured(study.partner, folder / f"partner{number}.nii.gz", {})
-        rows.append(f"{number:03d},mri{number}.nii.gz,partner{number}.nii.gz,{kind},header")
+        rows.append(f"{number:03d},mri{number}.nii.gz,partner{number}.nii.gz,{kind},{align}")
     plan = folder / "plan.csv"
     plan.write_text("\n".join(rows) + "\n")
+    return plan
+
+
+def planned(folder: Path, source: Path, most: int) -> Path:
+    """The manifest of the first fusions of a source."""
+    plan = folder / "plan.csv"
+    write_manifest(Plan(medfuse.cohort.plan(source).rows[:most]), plan)
     return plan
 
 
@@ -158,7 +203,7 @@ def simulate(folder: Path, studies: int, workers: int) -> None:
     rows = [f"{number:05d},mri{number}.nii.gz,partner{number}.nii.gz,PT" for number in range(studies)]
     plan.write_text("\n".join(["subject,mri,partner,modality", *rows]) + "\n")
     started = time.perf_counter()
-    planned = read_manifest(plan)
+    fusions = read_manifest(plan)
     read = time.perf_counter() - started
     started = time.perf_counter()
     hosts = max(1, workers // 25)
@@ -170,7 +215,7 @@ def simulate(folder: Path, studies: int, workers: int) -> None:
     ):
         started = time.perf_counter()
         where = Where(client=client, memory=2**40)
-        outcomes = list(run_plan(planned.rows, planned.faults, folder / "out", where=where))
+        outcomes = list(run_plan(fusions.rows, fusions.faults, folder / "out", where=where))
         whole = time.perf_counter() - started
     assert [outcome.result for outcome in outcomes] == ["done"] * studies
     started = time.perf_counter()

@@ -14,6 +14,10 @@ DOUBTFUL_MM = 3.0
 """Error of a head from which an alignment is to be looked at, though nothing speaks against it. Phantoms and a real
 pair under their true maps come to 2.7 mm at most (SPECT)."""
 
+FITS_BEST_MM = 2.0
+"""How far away two studies of another region may fit best before their alignment is to be looked at: one search comes
+back to within 2 mm of itself."""
+
 
 def above(value: float, limit: float, digits: int = 0) -> str:
     """Say by how many millimetres what exceeds a limit, with more digits where it looked like the limit itself.
@@ -120,7 +124,9 @@ class Verdict:
         score), ``measures_apart_mm`` (mean distance over the head's corners to where the correlation ratio is best),
         ``blocks`` (how many could be assessed). Away from the head: ``shared`` (mutual information, nats), ``fit`` and
         ``fit_at_header`` (what is maximised), ``overlap``, ``misaligned``, ``measures_apart_mm``, ``parts``,
-        ``parts_apart_mm``, ``outlines_apart_mm``, ``outline_voxels``, ``other_shape``; of a CT beside an MRI
+        ``parts_apart_mm``, ``parts_scale`` (by which share of their distances they move apart; with
+        ``parts_scale_certainty``, its size over its standard error), ``parts_stretch_mm``, ``outlines_apart_mm``,
+        ``outline_voxels``, ``best_nearby_mm`` (how far away the fit is greatest); of a CT beside an MRI
         ``bones_apart_mm``, ``bone_contrast`` and ``bone_contrast_at_header`` where bone shows; after a search
         ``rival``, ``agreeing`` and ``starts``.
     region
@@ -148,10 +154,12 @@ class Verdict:
     def doubtful(self) -> bool:
         """Whether somebody should look at the alignment before the result is used: the flag of reports.
 
-        True unless the pictures confirm it; and of a head, where they do, but it may be off by more than `DOUBTFUL_MM`.
+        True unless the pictures confirm it; and where they do, but a head may be off by more than `DOUBTFUL_MM`, or
+        another region fits best more than `FITS_BEST_MM` away.
         """
-        a_head = self.region is None or self.region.name == "head"
-        return self.opinion != "aligned" or (a_head and not self.error_mm <= DOUBTFUL_MM)
+        if self.region is None or self.region.name == "head":
+            return self.opinion != "aligned" or not self.error_mm <= DOUBTFUL_MM
+        return self.opinion != "aligned" or self.evidence.get("best_nearby_mm", 0.0) > FITS_BEST_MM
 
     def of(self, region: Region) -> Verdict:
         """The same verdict, of what was found to be shown."""

@@ -14,6 +14,7 @@ from monai.data.meta_tensor import MetaTensor
 from medfuse.errors import RegistrationError
 from medfuse.phantom import Head, default_grid, render
 from medfuse.registration import Registration, assess_registration, register
+from medfuse.registration.body.measure import Parts
 from medfuse.registration.body.outline import body_mask
 from medfuse.registration.body.pair import BodyPair, BodyStudy
 from medfuse.registration.body.verdict import assess_body
@@ -82,6 +83,30 @@ def test_a_scale_that_is_a_little_off_is_noticed(mri: MetaTensor, scale: float) 
     assert right.opinion == "aligned"
     assert scaled.opinion != "aligned"
     assert any("another scale" in reason for reason in scaled.reasons)
+
+
+@pytest.mark.parametrize("scale", [-0.07, 0.05])
+def test_a_scale_is_read_off_parts_whatever_their_common_shift(scale: float) -> None:
+    noise = np.random.default_rng(5).normal(0, 1.0, CORNERS.shape)
+    scaled = Parts(CORNERS + 7, scale * CORNERS + np.add(noise, (4, -3, 6))).scale()
+    assert scaled.share == pytest.approx(scale, abs=0.01)
+    assert scaled.certainty > 10
+    shifted = Parts(CORNERS + 7, np.add(noise, (4, -3, 6))).scale()
+    assert abs(shifted.share) < 0.01
+    assert shifted.certainty < 4
+
+
+def test_parts_that_move_along_one_axis_tell_how_far() -> None:
+    found = Parts(CORNERS, CORNERS * (0, 0, 0.1)).scale()
+    assert found.stretch_mm == pytest.approx(8.0)
+    assert Parts(CORNERS[:3], CORNERS[:3]).scale() == (0, 0, 0)
+
+
+def test_a_map_that_fits_better_nearby_is_doubtful(mri: MetaTensor) -> None:
+    pair = BodyPair.of(BodyStudy.of(mri), BodyStudy.of(abdomen("CT")), 1)
+    right, wrong = (assess_body(pair, pose(shift=(0, along, 0))) for along in (0, 4))
+    assert right.evidence["best_nearby_mm"] < 1
+    assert wrong.evidence["best_nearby_mm"] == pytest.approx(4, abs=1)
 
 
 def test_noise_is_refused_without_a_word_of_a_head(mri: MetaTensor) -> None:

@@ -46,7 +46,7 @@ def doubted(verdict: Verdict, **figures: float) -> Verdict:
 
 def test_what_is_only_moved_is_followed_unasked(thigh: tuple[BodyPair, Callable[[], Pair | None], Verdict]) -> None:
     pair, whole, verdict = thigh
-    parted = doubted(verdict, parts_apart_mm=9.0, other_shape=1.02)
+    parted = doubted(verdict, parts_apart_mm=9.0, parts_scale=0.07)
     assert only_parts_disagree(parted)
     found = bend(pair, whole, "one frame", Registration(MATRIX, "rigid", verdict=parted), asked=False)
     assert found.warp is not None
@@ -82,7 +82,7 @@ def test_what_is_spoken_against_or_scaled_is_not_deformed(
     thigh: tuple[BodyPair, Callable[[], Pair | None], Verdict],
 ) -> None:
     pair, whole, verdict = thigh
-    scaled = doubted(verdict, parts_apart_mm=9.0, other_shape=1.3)
+    scaled = doubted(verdict, parts_apart_mm=9.0, parts_scale=0.13)
     wrong = replace(scaled, opinion="not aligned")
     for one, asked in ((scaled, False), (wrong, False), (wrong, True)):
         end = Registration(MATRIX, "rigid", verdict=one)

@@ -252,6 +252,8 @@ def test_unrelated_pictures_are_refused(mri: MetaTensor) -> None:
 @pytest.mark.parametrize(
     ("verdict", "doubtful"),
     [
+        (Verdict("aligned", 7.0, evidence={"best_nearby_mm": 2.5}, region=Region("body", "pictures")), True),
+        (Verdict("aligned", 7.0, evidence={"best_nearby_mm": 1.5}, region=Region("body", "pictures")), False),
         (Verdict("aligned", 2.9), False),
         (Verdict("aligned", 3.1), True),
         (Verdict("aligned", float("inf")), True),

@@ -8,7 +8,7 @@ The search maximises what values and outlines share. The verdict asks what it di
 - *Bones.* Where a CT shows cortical bone, an MRI is dark, and not less so than where the headers put it.
 - *Starts.* Several starts end at the answer, and no other answer fits nearly as well.
 - *Deliberate misalignment.* Shifted by 28 mm or turned by 20°, the two fit worse.
-- *Other shapes.* With another scale, stretch or shear of 8 %, or a scale of 4 %, the two fit no better.
+- *Scale.* Where the parts fit best, they do not lie as those of a body that is larger, smaller or stretched.
 
 What speaks against a map is told apart from what only does not speak for it.
 """
@@ -19,7 +19,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from medfuse.registration.body.measure import STRETCH, evidence
+from medfuse.registration.body.measure import evidence
 from medfuse.registration.body.pair import BodyPair
 from medfuse.registration.verdict import Opinion, Verdict, above
 from medfuse.volume.grid import Points
@@ -37,9 +37,14 @@ FAR_APART_MM, FAR_OUTLINES_MM = 14.0, 18.0
 MOST_OF_MISALIGNED, MOST_OF_RIVAL = 0.95, 0.95
 """Fits, as shares of the answer's: misaligned on purpose, and of another answer."""
 
-MOST_BY_SHAPE, FAR_BY_SHAPE = 1.015, 1.05
-"""The same with another shape: from where on it does not speak for a map, and from where on, with parts that lie apart,
-against it. Rightly aligned limbs come to 0.99 to 1.01; a PET scaled by 10 % to 1.02, an abdomen's CT to more."""
+MOST_SCALE, FAR_SCALE, SURE_SCALE, CERTAIN = 0.06, 0.1, 0.03, 4.0
+"""By which share parts may move apart as those of a body of another size before it does not speak for a map, and before
+no deformation is fitted to it; and from which on it counts where it is that many standard errors. CT and PET of eight
+limbs, rightly aligned, come to 0.04, and 1.6 standard errors."""
+
+MOST_STRETCH_MM = 6.0
+"""How far parts may move apart along one axis. The same limbs come to 4.4 mm, and to 5.6 mm where the map is 1 mm off;
+with the PET shortened by 10 % along the limb, five of the eight to more, or to parts that lie apart."""
 
 LEAST_AGREEING, LEAST_PARTS, LEAST_OVERLAP = 2, 4, 0.25
 """Starts that end at the answer; parts that can be shifted; and the share of samples in both fields."""
@@ -69,13 +74,17 @@ def assess_body(pair: BodyPair, matrix: Points, search: Mapping[str, float] | No
 def only_parts_disagree(verdict: Verdict) -> bool:
     """Whether a map is not confirmed, and would be if parts of the body, bones and outlines lay where it puts them.
 
-    They do not where tissue moved; then a stretch, too, may fit a little better. All else that a verdict asks for is
-    met.
+    They do not where tissue moved; then they may also lie a little as those of a scaled body. All else that a verdict
+    asks for is met.
     """
-    if verdict.opinion == "aligned" or verdict.evidence["other_shape"] > FAR_BY_SHAPE:
+    if verdict.opinion == "aligned" or abs(verdict.evidence["parts_scale"]) > FAR_SCALE:
         return False
     figures = verdict.evidence | dict.fromkeys(("parts_apart_mm", "outlines_apart_mm", "bones_apart_mm"), 0.0)
-    figures |= {"other_shape": 1.0, "bone_contrast_at_header": figures.get("bone_contrast", 0.0)}
+    figures |= {
+        "parts_scale": 0.0,
+        "parts_stretch_mm": 0.0,
+        "bone_contrast_at_header": figures.get("bone_contrast", 0.0),
+    }
     return not _against(figures) and not _untold(figures)
 
 
@@ -94,8 +103,8 @@ def _against(figures: dict[str, float]) -> tuple[str, ...]:
     if figures["shared"] < LEAST_SHARED:
         return (f"the two share almost nothing ({figures['shared']:.2f} nats, expected over {LEAST_SHARED:g})",)
     found = []
-    if _shape_speaks_against(figures):
-        found.append(_of_another_shape(figures))
+    if _scaled(figures) and figures["parts_apart_mm"] > MOST_APART_MM:
+        found.append(_of_another_scale(figures))
     if figures["parts_apart_mm"] > FAR_APART_MM and np.isfinite(figures["parts_apart_mm"]):
         found.append(f"parts of the body disagree by {above(figures['parts_apart_mm'], MOST_APART_MM)}")
     outlines = figures["outlines_apart_mm"]
@@ -125,8 +134,8 @@ def _untold(figures: dict[str, float]) -> tuple[str, ...]:
         )
     if MOST_OUTLINES_MM < figures["outlines_apart_mm"] <= FAR_OUTLINES_MM:
         found.append(f"the outlines lie apart by {above(figures['outlines_apart_mm'], MOST_OUTLINES_MM)}")
-    if figures["other_shape"] > MOST_BY_SHAPE and not _shape_speaks_against(figures):
-        found.append(_of_another_shape(figures))
+    if _scaled(figures) and figures["parts_apart_mm"] <= MOST_APART_MM:
+        found.append(_of_another_scale(figures))
     if figures["misaligned"] > MOST_OF_MISALIGNED:
         found.append(f"misaligned on purpose, the two still fit {figures['misaligned']:.0%} as well")
     if figures.get("rival", 0.0) > MOST_OF_RIVAL:
@@ -149,16 +158,19 @@ def _bones_stand_out_less(figures: dict[str, float]) -> bool:
     return figures.get("bone_contrast_at_header", 0.0) - figures.get("bone_contrast", 0.0) > LESS_CONTRAST
 
 
-def _shape_speaks_against(figures: dict[str, float]) -> bool:
-    """Whether the partner seems to have another scale or shear, and its parts lie apart as they then would.
-
-    Where they do not, a stretch that fits better is what uptake, blur or a cropped field make of the measure.
-    """
-    return figures["other_shape"] > FAR_BY_SHAPE and figures["parts_apart_mm"] > MOST_APART_MM
+def _scaled(figures: dict[str, float]) -> bool:
+    """Whether the parts lie as those of a body that is larger, smaller or stretched."""
+    return _larger_or_smaller(figures) or figures["parts_stretch_mm"] > MOST_STRETCH_MM
 
 
-def _of_another_shape(figures: dict[str, float]) -> str:
-    return (
-        f"the partner fits {figures['other_shape'] - 1:.1%} better with lengths or angles changed by up to "
-        f"{STRETCH:.0%}: it seems to have another scale or shear"
-    )
+def _larger_or_smaller(figures: dict[str, float]) -> bool:
+    scale = abs(figures["parts_scale"])
+    return scale > MOST_SCALE or (scale > SURE_SCALE and figures["parts_scale_certainty"] > CERTAIN)
+
+
+def _of_another_scale(figures: dict[str, float]) -> str:
+    if _larger_or_smaller(figures):
+        how = f"with all lengths changed by {figures['parts_scale']:+.0%}"
+    else:
+        how = f"{above(figures['parts_stretch_mm'], MOST_STRETCH_MM)} farther or nearer along one axis"
+    return f"parts of the body fit best {how}: the partner seems to have another scale or shear"

@@ -154,12 +154,20 @@ class Verdict:
     def doubtful(self) -> bool:
         """Whether somebody should look at the alignment before the result is used: the flag of reports.
 
-        True unless the pictures confirm it; and where they do, but a head may be off by more than `DOUBTFUL_MM`, or
-        another region fits best more than `FITS_BEST_MM` away.
+        True unless the pictures confirm it; and where they do, but there is a `doubt`.
+        """
+        return self.opinion != "aligned" or bool(self.doubt)
+
+    @property
+    def doubt(self) -> str:
+        """Why an alignment is to be looked at that the pictures confirm, in words; empty where there is no reason.
+
+        A head may be off by more than `DOUBTFUL_MM`; another region fits best more than `FITS_BEST_MM` away.
         """
         if self.region is None or self.region.name == "head":
-            return self.opinion != "aligned" or not self.error_mm <= DOUBTFUL_MM
-        return self.opinion != "aligned" or self.evidence.get("best_nearby_mm", 0.0) > FITS_BEST_MM
+            return "" if self.error_mm <= DOUBTFUL_MM else f"it may be off by over {DOUBTFUL_MM:g} mm"
+        away = self.evidence.get("best_nearby_mm", 0.0)
+        return "" if away <= FITS_BEST_MM else f"the two fit best {above(away, FITS_BEST_MM, 1)} away"
 
     def of(self, region: Region) -> Verdict:
         """The same verdict, of what was found to be shown."""
@@ -170,6 +178,8 @@ class Verdict:
         return replace(self, opinion="unconfirmed") if self.opinion == "not aligned" else self
 
     def __str__(self) -> str:
+        if self.opinion == "aligned" and self.doubt:
+            return f"aligned, but doubtful: {self.doubt}"
         return self.opinion if not self.told else f"{self.opinion}: {'; '.join(self.told)}"
 
     def to_dict(self) -> dict[str, object]:

@@ -22,6 +22,7 @@ from medfuse.errors import ExportError
 from medfuse.intensity import Window
 from medfuse.pipeline.report.facts import interval, opinion_of
 from medfuse.registration import Registration, Verdict
+from medfuse.registration.region import Region
 from medfuse.report.study_figure import GREY
 from medfuse.report.viewer_volumes import Shown, cropped, decimals_of, pack, step_of_values, thinned
 from medfuse.volume import Grid, grid_of, make_volume
@@ -266,6 +267,13 @@ def test_a_verdict_is_a_sentence_with_its_error():
 
     assert told(opinion="aligned", error_mm=1.234).sentence.endswith("estimated error of 1.2 mm.")
     assert told(opinion="aligned", error_mm=1.234).level == "good"
+    head = told(opinion="aligned", error_mm=4.2)
+    assert (head.level, "estimated error of 4.2 mm, and it may be off by over 3 mm" in head.sentence) == (
+        "unsure",
+        True,
+    )
+    limb = told(opinion="aligned", error_mm=7.0, region=Region("body", "pictures"), evidence={"best_nearby_mm": 2.04})
+    assert (limb.level, "fit best 2.04 mm (expected under 2 mm) away" in limb.sentence) == ("unsure", True)
     bad = told(opinion="not aligned", error_mm=9.0, reasons=("mirrored",))
     assert (bad.level, bad.reasons) == ("bad", ("mirrored",))
     assert "NOT ALIGNED" in bad.sentence

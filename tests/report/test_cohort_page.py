@@ -61,6 +61,16 @@ def test_flags_say_what_is_odd():
     assert flags["n1"] == flags["w"] == []
 
 
+def test_an_alignment_that_is_confirmed_but_doubtful_is_flagged_and_stands_before_the_others():
+    good, doubtful = (
+        Entry(study=name, result="done", row={"verdict": "aligned", "error_mm": error, "doubtful": name == "b"})
+        for name, error in (("a", 4.5), ("b", 4.0))
+    )
+    assert list(flags_of(doubtful, ())) == ["aligned but doubtful"]
+    assert list(flags_of(good, ())) == []
+    assert doubtful.rank < good.rank
+
+
 def test_the_rule_is_tukeys():
     values = {f"s{number}": float(number) for number in range(1, 13)}
     first, _, third = np.percentile(list(values.values()), (25, 50, 75))

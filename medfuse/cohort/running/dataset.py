@@ -59,6 +59,7 @@ COLUMNS = {
     "result": "done, refused, failed, killed or skipped; waiting, running or interrupted where there is no result yet",
     "message": "Why, where it is not done",
     "verdict": "Whether the pictures confirm the alignment",
+    "doubtful": "Whether somebody should look at the alignment: the pictures do not confirm it, or it may be off",
     "error_mm": "By how much it may be off, mm",
     "partner_p99": "99th percentile of the partner on the MRI's grid, in partner_unit",
     "peak_mib": "The most memory that it took, MiB",

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from distributed import Client
 
 ROW = (
-    *("name", "subject", "session", "tracer", "modality", "result", "message", "verdict", "error_mm", "method"),
-    *("rotation_deg", "translation_mm", "overlap", "mri_window_lower", "mri_window_upper"),
+    *("name", "subject", "session", "tracer", "modality", "result", "message", "verdict", "doubtful", "error_mm"),
+    *("method", "rotation_deg", "translation_mm", "overlap", "mri_window_lower", "mri_window_upper"),
     *("partner_window_lower", "partner_window_upper", "partner_unit", "partner_p99"),
     *("suv", "suv_factor", "palette", "plane"),
     *("mri_shape", "mri_spacing_mm", "partner_shape", "partner_spacing_mm"),

@@ -230,7 +230,7 @@ def _ended(request: Request, error: Exception, digest: str, log: Path | None = N
     """The line of a study that raised."""
     more: Line = {"digest": digest} if digest else {}
     if isinstance(error, RegistrationError) and error.found:
-        more["row"] = {name: error.found.get(name) for name in ("verdict", "error_mm", "method")}
+        more["row"] = {name: error.found.get(name) for name in ("verdict", "doubtful", "error_mm", "method")}
     if isinstance(error, MedfuseError) and not isinstance(error, OF_THE_MACHINE):
         return result_line(request, "refused", str(error), kind=type(error).__name__, **more)
     if _lacks_memory(error):

@@ -111,6 +111,7 @@ def table_row(study: FusedStudy, request: Request, places: Places, partner_grid:
     return {
         "modality": provenance.partner_modality,
         "verdict": registration["verdict"],
+        "doubtful": registration["doubtful"],
         "error_mm": registration["error_mm"],
         "method": registration["method"],
         "rotation_deg": registration["rotation_deg"],

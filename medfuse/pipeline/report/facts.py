@@ -109,6 +109,11 @@ def opinion_of(registration: Registration, label: str) -> Opinion:
     by = f"{error:.1f} mm" if error < float("inf") else None
     if verdict.opinion == "aligned":
         estimate = f"with an estimated error of {by}" if by else "without an estimate of the error"
+        if verdict.doubtful:
+            sentence = (
+                f"Aligned, but doubtful: the pictures confirm it, {estimate}, and {verdict.doubt}. Look at it below."
+            )
+            return Opinion("unsure", sentence, verdict.told)
         return Opinion("good", f"Aligned: the pictures confirm it, {estimate}.", verdict.told)
     if verdict.opinion == "not aligned":
         estimate = f"an estimated error of {by}" if by else "an error that could not be estimated"

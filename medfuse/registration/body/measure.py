@@ -76,7 +76,7 @@ class Parts:
         scale = along.sum() / squares.sum()
         # A shift and a scale are fitted: 4 of the numbers.
         noise = np.sqrt(((moves - scale * arms) ** 2).sum() / (moves.size - 4) / squares.sum())
-        stretches_mm = np.abs(along) / np.sqrt(squares * len(arms))
+        stretches_mm = np.abs(along) / np.sqrt(np.maximum(squares, 1e-6) * len(arms))
         return Scale(float(scale), float(abs(scale) / max(noise, 1e-6)), float(stretches_mm.max()))
 
 

@@ -19,7 +19,9 @@ MOST_PICTURES_BYTES = 9 * 10**6
 NO_RESULT = ("failed", "killed", "refused", "interrupted")
 OPEN = ("running", "waiting")
 
-SEVERITY = {"not aligned": 0, "": 1, "unconfirmed": 2, "aligned": 3}
+DOUBTFUL = "aligned but doubtful"
+
+SEVERITY = {"not aligned": 0, "": 1, "unconfirmed": 2, DOUBTFUL: 3, "aligned": 4}
 """The order of verdicts, the worst first; no verdict where the study has no result."""
 
 UPTAKE = {"PT": "PET", "NM": "SPECT", "CT": "CT"}
@@ -62,8 +64,10 @@ class Entry:
 
     @property
     def verdict(self) -> str:
-        """``aligned``, ``unconfirmed``, ``not aligned``, or empty."""
+        """``aligned``, the same but `DOUBTFUL`, ``unconfirmed``, ``not aligned``, or empty."""
         found = self.row.get("verdict")
+        if found == "aligned" and self.row.get("doubtful") is True:
+            return DOUBTFUL
         return found if isinstance(found, str) and found in SEVERITY else ""
 
     def value(self, name: str) -> float | None:
@@ -153,7 +157,7 @@ def flags_of(entry: Entry, measures: Iterable[Measure]) -> Iterator[str]:
     """What is odd about a study, in words."""
     if entry.result in NO_RESULT:
         yield "no result"
-    if entry.verdict in ("not aligned", "unconfirmed"):
+    if entry.verdict in ("not aligned", "unconfirmed", DOUBTFUL):
         yield entry.verdict
     yield from dict.fromkeys(measure.flag for measure in measures if entry.study in measure.outliers)
 
